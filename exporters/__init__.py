@@ -1,0 +1,1 @@
+"""Exporters: what is clean leaves through one of these."""

@@ -1,0 +1,1 @@
+"""Rows per request and per model call, in SQLite."""

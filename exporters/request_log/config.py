@@ -1,0 +1,26 @@
+"""Settings of the request_log exporter."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RequestLogSettings(BaseModel):
+    """Where the rows go, and how they are batched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(
+        "sqlite:///telemetry.db",
+        description="SQLAlchemy URL of the database. SQLite: sqlite:///relative.db or sqlite:////absolute.db.",
+        repr=False,
+    )
+    store_text: bool = Field(
+        default=False, description="Keep question and answer texts (redacted). Off: text never reaches a table."
+    )
+    batch_size: int = Field(200, ge=1, le=10_000, description="Spans that make a batch full, so that it is written.")
+    debounce: float = Field(
+        0.5, gt=0, le=60, description="Seconds after a batch's first span at which it is written though not full."
+    )
+    queue_size: int = Field(
+        20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."
+    )
+    retention_days: float | None = Field(None, gt=0, description="Age at which rows are trimmed; none: kept for ever.")

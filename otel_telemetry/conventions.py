@@ -1,0 +1,140 @@
+"""Every attribute name that the suite reads or writes, in one place.
+
+Sources: OpenTelemetry semantic conventions (general and GenAI registries, November 2026 snapshot) and docs/contract
+for the `request_log.*` names. The constants in opentelemetry-semantic-conventions are marked as moved, so we keep ours.
+"""
+
+from typing import Final
+
+# --- resource ---------------------------------------------------------------------------------------------------
+SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+DEPLOYMENT_ENVIRONMENT_OLD: Final = "deployment.environment"
+UNKNOWN_SERVICE: Final = "unknown_service"
+
+# --- general ----------------------------------------------------------------------------------------------------
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+USER_ID: Final = "user.id"
+ENDUSER_ID: Final = "enduser.id"
+SESSION_ID: Final = "session.id"
+CLIENT_ADDRESS: Final = "client.address"
+HTTP_REQUEST_METHOD: Final = "http.request.method"
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+HTTP_STATUS_CODE_OLD: Final = "http.status_code"
+HTTP_RESEND_COUNT: Final = "http.request.resend_count"
+HTTP_ROUTE: Final = "http.route"
+URL_PATH: Final = "url.path"
+URL_QUERY: Final = "url.query"
+
+#: Attributes that hold the address of a person's machine, in the order in which a row looks for its client.
+#: Instrumentations name it by their version of the HTTP conventions; see docs/privacy.md.
+CLIENT_ADDRESS_KEYS: Final = (
+    CLIENT_ADDRESS,
+    "http.client_ip",
+    "net.peer.ip",
+    "net.sock.peer.addr",
+    "source.address",
+    "network.peer.address",
+    "http.request.header.x_forwarded_for",
+    "http.request.header.x_real_ip",
+    "http.request.header.forwarded",
+    "http.request.header.cf_connecting_ip",
+    "http.request.header.true_client_ip",
+)
+
+# --- GenAI ------------------------------------------------------------------------------------------------------
+GEN_AI: Final = "gen_ai."
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # double, seconds
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"  # includes cached ones
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"  # includes reasoning
+USAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+USAGE_REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOL_NAME: Final = "gen_ai.tool.name"
+
+#: `gen_ai.operation.name` values that are one model call, hence counted and priced.
+#: The others (invoke_agent, execute_tool, invoke_workflow, ...) repeat what their children report.
+MODEL_CALL_OPERATIONS: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
+
+#: Older names of the same things: how spans of earlier conventions are read.
+OLD_NAMES: Final = {
+    "gen_ai.system": PROVIDER_NAME,
+    "gen_ai.usage.prompt_tokens": USAGE_INPUT_TOKENS,
+    "gen_ai.usage.completion_tokens": USAGE_OUTPUT_TOKENS,
+    "gen_ai.usage.cached_tokens": USAGE_CACHE_READ_TOKENS,
+    "gen_ai.usage.cache_read_input_tokens": USAGE_CACHE_READ_TOKENS,
+    "gen_ai.usage.cache_creation_input_tokens": USAGE_CACHE_CREATION_TOKENS,
+    "gen_ai.usage.reasoning_tokens": USAGE_REASONING_TOKENS,
+}
+
+#: Attributes that hold messages between people and models (DESIGN D10: off unless asked for).
+CONTENT_KEYS: Final = frozenset(
+    {
+        INPUT_MESSAGES,
+        OUTPUT_MESSAGES,
+        SYSTEM_INSTRUCTIONS,
+        "gen_ai.tool.call.arguments",
+        "gen_ai.tool.call.result",
+        "gen_ai.retrieval.query.text",
+        "gen_ai.retrieval.documents",
+        "gen_ai.prompt",
+        "gen_ai.completion",
+        "input.value",
+        "output.value",
+    }
+)
+CONTENT_PREFIXES: Final = (
+    "gen_ai.prompt.",
+    "gen_ai.completion.",
+    "gen_ai.memory.",
+    "llm.input_messages.",
+    "llm.output_messages.",
+    "llm.prompts",
+    "llm.completions",
+)
+
+# --- metrics of the GenAI conventions: name -> (unit, advised buckets) ------------------------------------------
+TOKEN_USAGE_METRIC: Final = "gen_ai.client.token.usage"
+OPERATION_DURATION_METRIC: Final = "gen_ai.client.operation.duration"
+TIME_TO_FIRST_CHUNK_METRIC: Final = "gen_ai.client.operation.time_to_first_chunk"
+TIME_PER_OUTPUT_CHUNK_METRIC: Final = "gen_ai.client.operation.time_per_output_chunk"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+TOKEN_BUCKETS: Final = tuple(float(4**n) for n in range(14))
+DURATION_BUCKETS: Final = tuple(round(0.01 * 2**n, 2) for n in range(14))
+
+# --- what an app says about its request (contract section 2) ----------------------------------------------------
+REQUEST_LOG: Final = "request_log."
+#: Names the stage of a request (router, web, final) that a span belongs to. It alone does not make a span a request.
+STAGE: Final = "request_log.stage"
+#: JSON text of the span's `request_log.*` maps may come as one attribute or as `request_log.stage_ms.web` and so on.
+MAP_COLUMNS: Final = ("stage_ms", "models")
+
+# --- what the suite itself adds ---------------------------------------------------------------------------------
+REDACTED: Final = "otel_telemetry.redacted."  # + type -> count, only where summary attributes are switched on
+SCOPE_NAME: Final = "otel_telemetry"

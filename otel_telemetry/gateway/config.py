@@ -1,0 +1,37 @@
+"""Settings of the gateway."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class GatewaySettings(BaseModel):
+    """Where the gateway listens, what it accepts, and where it keeps what it has acknowledged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys.")
+    grpc_port: int = Field(4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free port.")
+    http_port: int = Field(4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free.")
+    api_keys: tuple[SecretStr, ...] = Field(
+        (), description="Keys that senders present as `authorization: Bearer KEY` or `x-api-key: KEY`; none: open."
+    )
+    max_body_bytes: int = Field(
+        64 << 20, ge=1 << 10, description="Largest request, in bytes, also after decompression (OTLP advises 64 MiB)."
+    )
+    max_json_bytes: int = Field(
+        16 << 20, ge=1 << 10, description="Largest OTLP/JSON request: parsing JSON is 200 times dearer than protobuf."
+    )
+    spool_dir: Path = Field(
+        Path("otel-spool"), description="Folder of the spool: every acknowledged batch, redacted, until delivered."
+    )
+    spool_max_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="Size of the spool beyond which requests are refused with a Retry-After."
+    )
+    spool_retention_hours: float = Field(
+        24.0, ge=0, description="How long delivered batches are kept for replay; 0: dropped once delivered."
+    )
+    max_pending_bytes: int = Field(
+        128 << 20, ge=1 << 20, description="Bytes being worked on at once, beyond which requests are told to retry."
+    )
+    shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")

@@ -1,0 +1,49 @@
+"""Every measurement the suite takes of itself, each defined once.
+
+They go to whatever MeterProvider the process has (the gateway's is served at `/metrics`); without one they cost next to
+nothing. Every loss has a counter here with its reason.
+"""
+
+from opentelemetry import metrics
+
+from otel_telemetry import conventions
+
+_meter = metrics.get_meter(conventions.SCOPE_NAME)
+
+redactions = _meter.create_counter(
+    "otel_telemetry.redactions",
+    unit="{finding}",
+    description="Values redacted, by type, rule and service. The values themselves are never kept.",
+)
+accepted = _meter.create_counter(
+    "otel_telemetry.accepted", unit="{item}", description="Spans, log records and data points accepted, by signal."
+)
+refused = _meter.create_counter(
+    "otel_telemetry.refused",
+    unit="{request}",
+    description="Requests answered with an error, by signal and reason. The sender was told.",
+)
+dropped = _meter.create_counter(
+    "otel_telemetry.dropped",
+    unit="{item}",
+    description="Items lost on purpose, by signal and reason (redaction_failed, invalid, queue_full, shutdown).",
+)
+rows_written = _meter.create_counter(
+    "otel_telemetry.rows_written", unit="{row}", description="Rows committed, by table."
+)
+write_failures = _meter.create_counter(
+    "otel_telemetry.write_failures", unit="{attempt}", description="Failed writes that will be retried, by exporter."
+)
+dead_lettered = _meter.create_counter(
+    "otel_telemetry.dead_lettered",
+    unit="{item}",
+    description="Items kept aside because they can never be delivered, by exporter and reason.",
+)
+unpriced_calls = _meter.create_counter(
+    "otel_telemetry.unpriced_calls", unit="{call}", description="Model calls without a known price, by model."
+)
+instrumentation_errors = _meter.create_counter(
+    "otel_telemetry.instrumentation_errors",
+    unit="{error}",
+    description="Faults of our own instrumentation that the app was shielded from, by component.",
+)

@@ -1,0 +1,139 @@
+"""Settings, resolved once: argument over environment over file over default. Unknown keys are errors.
+
+The environment spells `request_log.url` as `OTEL_TELEMETRY_REQUEST_LOG__URL`; lists and maps are JSON. The file is
+`otel-telemetry.toml` in the working directory, or the one that `OTEL_TELEMETRY_FILE` names. Components keep their own
+settings beside them; this module only composes them.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.instrument.config import InstrumentSettings
+from otel_telemetry.processors.config import RedactionSettings
+
+ENV_PREFIX = "OTEL_TELEMETRY_"
+FILE_VARIABLE = ENV_PREFIX + "FILE"
+DEFAULT_FILE = Path("otel-telemetry.toml")
+_NESTED = "__"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    enabled: bool = Field(default=True, description="Off: nothing is recorded, at no cost.")
+    redaction: RedactionSettings = RedactionSettings()
+    request_log: RequestLogSettings = RequestLogSettings()
+    instrument: InstrumentSettings = InstrumentSettings()
+    gateway: GatewaySettings = GatewaySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """The settings file, where there is one."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        named = os.environ.get(FILE_VARIABLE)
+        path = Path(named) if named else DEFAULT_FILE
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if named:
+                raise ConfigurationError(FILE_VARIABLE, f"there is no file {path}", "create it or unset it") from None
+            return {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigurationError(str(path), f"cannot be read: {error}", "correct the file") from None
+
+
+def load(**arguments: Any) -> Settings:
+    """Resolve the settings, or raise ConfigurationError naming the first key that cannot be used.
+
+    `arguments` are nested mappings, `load(request_log={"url": "sqlite:///app.db"})`.
+    """
+    _refuse_unknown_environment()
+    try:
+        return Settings(**arguments)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+
+
+def _refuse_unknown_environment() -> None:
+    known = {variable(name) for name, _ in describe()} | {variable(name) for name in _sections(Settings)}
+    known.add(FILE_VARIABLE)
+    for name in sorted(os.environ):
+        upper = name.upper()
+        if upper.startswith(ENV_PREFIX) and upper not in known:
+            raise ConfigurationError(name, "no such setting", _did_you_mean(upper, known))
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a dotted setting name."""
+    return ENV_PREFIX + name.replace(".", _NESTED).upper()
+
+
+def describe(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, pydantic field) of every single setting, in order: what docs and --help are made from."""
+    for name, info in model.model_fields.items():
+        nested = info.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from describe(nested, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        nested = info.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield f"{prefix}{name}"
+            yield from _sections(nested, f"{prefix}{name}.")
+
+
+def _first_problem(error: ValidationError) -> ConfigurationError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigurationError(key, "no such setting", _did_you_mean(key, {name for name, _ in describe()}))
+    return ConfigurationError(key, first["msg"], f"set it in {DEFAULT_FILE} or as {variable(key)}")
+
+
+def _did_you_mean(given: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(given, known, n=1)
+    return f"did you mean {close[0]}?" if close else "`otel-telemetry settings` lists them all"
+
+
+def as_mapping(settings: Settings) -> Mapping[str, Any]:
+    """Return the settings as plain data with every secret masked, for printing."""
+    return settings.model_dump(mode="json")
+
+
+__all__ = ["DEFAULT_FILE", "ENV_PREFIX", "FILE_VARIABLE", "Settings", "as_mapping", "describe", "load", "variable"]

@@ -1,0 +1,41 @@
+"""Settings of the processors. Each field's description is its documentation (docs/settings.md is made from it)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class PseudonymSettings(BaseModel):
+    """How people are told apart without being known: HMAC-SHA256 pseudonyms (RFC 2104)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: SecretStr | None = Field(
+        None,
+        description="Key of the HMAC, at least 16 characters. Without it, what would be hashed is fully redacted.",
+    )
+    key_id: str = Field("k1", pattern=r"^[a-z0-9]{1,16}$", description="Name of the key, kept beside each pseudonym.")
+    previous_secret: SecretStr | None = Field(
+        None, description="The key before the last rotation: erasing and searching by person still finds its pseudonyms."
+    )
+    length: int = Field(12, ge=12, le=64, description="Hexadecimal characters that are kept of each HMAC.")
+
+
+class RedactionSettings(BaseModel):
+    """What is taken out of telemetry before any exporter sees it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Path | None = Field(None, description="YAML file with the redaction policy; none: the built-in policy.")
+    rules: tuple[Path, ...] = Field((), description="TOML files with further detection rules.")
+    engine: Literal["auto", "hyperscan", "re"] = Field(
+        "auto", description="Multi-pattern engine. auto: hyperscan where it is installed, else re."
+    )
+    content: Literal["drop", "redact", "keep"] | None = Field(
+        None, description="Prompts and answers in what is forwarded; none: as the policy says (redact by default)."
+    )
+    summary: bool = Field(
+        default=False, description="Add counts of findings by type to each span as otel_telemetry.redacted.<type>."
+    )
+    pseudonyms: PseudonymSettings = PseudonymSettings()
