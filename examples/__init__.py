@@ -1,0 +1,1 @@
+"""Programs that use otel-telemetry the way its users would."""
