@@ -1,0 +1,30 @@
+"""Findings become counters: type, rule and service, never a value."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from otel_telemetry.processors.redactor import Finding
+
+from otel_telemetry import conventions, metrics
+
+#: Service name of the self-tests at start: their findings are not anybody's data, and are not counted.
+SELF_TEST = "otel_telemetry.self_test"
+
+
+def count(findings: Iterable[Finding], service: str) -> None:
+    """Add findings to the `otel_telemetry.redactions` counter."""
+    if service == SELF_TEST:
+        return
+    for (type_, rule), number in Counter((found.type, found.rule) for found in findings).items():
+        metrics.redactions.add(number, {"type": type_, "rule": rule, "service": service})
+
+
+def summary(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return the findings as span attributes: `otel_telemetry.redacted.<type>` -> how many."""
+    numbers = Counter(found.type for found in findings)
+    return {f"{conventions.REDACTED}{type_.lower()}": number for type_, number in numbers.items()}
+
+
+def withheld(signal: str, items: int = 1) -> None:
+    """Count records that were dropped because redacting them failed."""
+    metrics.dropped.add(items, {"signal": signal, "reason": "redaction_failed"})

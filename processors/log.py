@@ -1,0 +1,193 @@
+"""Redaction of SDK log records, for every exporter, whatever the order of registration.
+
+Log processors run in the order of their registration, and the batch processor keeps a shallow copy of what it was
+given: a redactor behind it comes too late. So `add_log_record_processor` is taught to put ours in front of all others, where a
+record whose redaction fails also stops.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry._logs import LogRecord
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk._logs import (
+    ConcurrentMultiLogRecordProcessor,
+    LoggerProvider,
+    LogRecordProcessor,
+    ReadWriteLogRecord,
+    SynchronousMultiLogRecordProcessor,
+)
+from opentelemetry.sdk.resources import Resource
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+from otel_telemetry import conventions
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.processors import evidence
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.origin import Origin, Origins
+from otel_telemetry.processors.parts import Parts
+
+_EVENT_NAME, _SEVERITY, _BODY, _FIXED_PARTS = 0, 1, 2, 3
+"""The parts of a record, in order; the attributes follow, one part each."""
+
+
+class RedactionLogProcessor(LogRecordProcessor):
+    """Cleans body (of any shape), attributes, event name, severity text, resource and scope of every log record.
+
+    Register it anywhere on a LoggerProvider, before or after exporters. A record whose redaction raises is dropped and
+    counted; nothing is raised into the app, not even into `logging`.
+    """
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self._origins = Origins(redactor or Redactor(RedactionSettings()))
+        _teach_registration()
+        _prove(self)
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Clean a record in place. Reached through `admit`, unless some other composite calls us directly."""
+        self.admit(log_record)
+
+    def admit(self, record: ReadWriteLogRecord) -> bool:
+        """Clean a record in place; False (and an empty record) where that failed: it must go no further."""
+        try:
+            self._clean(record)
+        except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, this record must not leave
+            _withhold(record)
+            evidence.withheld("logs")
+            return False
+        return True
+
+    def _clean(self, record: ReadWriteLogRecord) -> None:
+        origin = self._origins.of(record.resource or Resource.get_empty())
+        record.resource = origin.resource
+        record.instrumentation_scope = self._origins.scope(record.instrumentation_scope, origin)
+        log = record.log_record
+        log.exception = None  # the live object; its type, message and stack trace are attributes already
+        dirty = _parts(log).dirty(origin.redactor)
+        if dirty:
+            _rewrite(log, origin, dirty)
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Nothing is held."""
+        del timeout_millis
+        return True
+
+
+def protect(provider: LoggerProvider, processor: RedactionLogProcessor) -> None:
+    """Put the processor before all others of a provider, present and future."""
+    _guard(provider._multi_log_record_processor, processor)
+
+
+def _parts(log: LogRecord) -> Parts:
+    parts = Parts()
+    parts.add_text(log.event_name)
+    parts.add_text(log.severity_text)
+    parts.add_values(log.body)
+    parts.add_attributes(log.attributes)
+    return parts
+
+
+def _rewrite(log: LogRecord, origin: Origin, dirty: set[int]) -> None:
+    findings: list[Finding] = []
+    redactor = origin.redactor
+    if _EVENT_NAME in dirty:
+        log.event_name = redactor.string(log.event_name or "", findings=findings)
+    if _SEVERITY in dirty:
+        log.severity_text = redactor.string(log.severity_text or "", findings=findings)
+    if _BODY in dirty:
+        log.body = redactor.value(log.body, findings=findings)
+    if any(part >= _FIXED_PARTS for part in dirty):
+        log.attributes = _clean_attributes(redactor, log.attributes, dirty, findings)
+    evidence.count(findings, origin.service)
+
+
+def _clean_attributes(redactor: Redactor, old: Any, dirty: set[int], findings: list[Finding]) -> BoundedAttributes:
+    kept: dict[str, Any] = {}
+    for part, (key, value) in enumerate(old.items(), start=_FIXED_PARTS):
+        item = redactor.item(key, value, findings) if part in dirty else (key, value)
+        if item is not None:
+            kept[item[0]] = item[1]
+    return _attributes(old, kept)
+
+
+def _attributes(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:
+    new = BoundedAttributes(getattr(old, "maxlen", None), immutable=False, extended_attributes=True)
+    new._dict = attributes
+    new.dropped = getattr(old, "dropped", 0)
+    return new
+
+
+def _withhold(record: ReadWriteLogRecord) -> None:
+    log = record.log_record
+    log.body = log.event_name = log.exception = None
+    log.severity_text = None
+    log.attributes = _attributes(None, {})
+    record.resource = Resource.get_empty()
+    record.instrumentation_scope = None
+
+
+def _guard(many: Any, processor: RedactionLogProcessor) -> None:
+    """Make a composite ask the processor first: only what it admits reaches the others."""
+    others = many.on_emit
+
+    def on_emit(log_record: ReadWriteLogRecord) -> None:
+        if processor.admit(log_record):
+            others(log_record)
+
+    many.on_emit = on_emit
+
+
+def _teach_registration() -> None:
+    """Make `add_log_record_processor` put a RedactionLogProcessor in front; other processors are added as ever."""
+    for composite in (SynchronousMultiLogRecordProcessor, ConcurrentMultiLogRecordProcessor):
+        add = composite.add_log_record_processor
+        if not hasattr(add, "__wrapped__"):
+            composite.add_log_record_processor = _in_front(add)  # type: ignore[method-assign]  # that is the point
+
+
+def _in_front(add: Callable[[Any, LogRecordProcessor], None]) -> Callable[[Any, LogRecordProcessor], None]:
+    @functools.wraps(add)
+    def add_log_record_processor(self: Any, log_record_processor: LogRecordProcessor) -> None:
+        if isinstance(log_record_processor, RedactionLogProcessor):
+            _guard(self, log_record_processor)
+        else:
+            add(self, log_record_processor)
+
+    return add_log_record_processor
+
+
+class _Witness(LogRecordProcessor):
+    """Keeps what an exporter would be given."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        self.seen.append(repr((log_record.log_record.body, dict(log_record.log_record.attributes or {}))))
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        del timeout_millis
+        return True
+
+
+def _prove(processor: RedactionLogProcessor) -> None:
+    """Send a planted address through the installed SDK, past an exporter registered before us; raise if it shows."""
+    planted = "self.test@example.com"
+    witness = _Witness()
+    provider = LoggerProvider(Resource({conventions.SERVICE_NAME: evidence.SELF_TEST}), shutdown_on_exit=False)
+    provider.add_log_record_processor(witness)
+    provider.add_log_record_processor(processor)
+    provider.get_logger(evidence.SELF_TEST).emit(LogRecord(body=planted, attributes={"a": planted}))
+    if len(witness.seen) != 1 or planted in witness.seen[0]:
+        raise ConfigurationError(
+            "redaction",
+            "the installed opentelemetry-sdk does not let log records be redacted before they are exported",
+            "install opentelemetry-sdk 1.45.2, the version this release was proved with, and report this",
+        )

@@ -1,0 +1,88 @@
+"""Resources and scopes, cleaned once each: they are shared by every record of a process."""
+
+import threading
+from collections.abc import Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+from otel_telemetry import conventions
+from otel_telemetry.processors import evidence
+from otel_telemetry.processors.parts import clean_attributes
+
+Shared = TypeVar("Shared")
+Made = TypeVar("Made")
+
+
+class Origin(NamedTuple):
+    """Where a record comes from: its resource without personal data, its service, and the redactor for that service."""
+
+    resource: Resource
+    service: str
+    redactor: Redactor
+
+
+class _Memo(Generic[Shared, Made]):
+    """A small memory keyed by identity. It holds what it knows, so that an identity is never reused under it."""
+
+    _MOST = 256
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[Shared, Made]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, shared: Shared) -> Made | None:
+        known = self._known.get(id(shared))
+        return known[1] if known is not None else None
+
+    def put(self, shared: Shared, made: Made) -> Made:
+        with self._lock:
+            if len(self._known) >= self._MOST:
+                self._known.clear()
+            self._known[id(shared)] = (shared, made)
+        return made
+
+
+class Origins:
+    """Cleans resources and scopes; thread-safe; each is worked on once, however many records share it."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._resources: _Memo[Resource, Origin] = _Memo()
+        self._scopes: _Memo[InstrumentationScope, InstrumentationScope] = _Memo()
+
+    def of(self, resource: Resource) -> Origin:
+        """Return the origin that belongs to a resource."""
+        return self._resources.get(resource) or self._resources.put(resource, self._clean_resource(resource))
+
+    def scope(self, scope: InstrumentationScope | None, origin: Origin) -> InstrumentationScope | None:
+        """Return the scope without personal data: the same object where there was none."""
+        if scope is None:
+            return None
+        return self._scopes.get(scope) or self._scopes.put(scope, _clean_scope(scope, origin))
+
+    def _clean_resource(self, resource: Resource) -> Origin:
+        name = resource.attributes.get(conventions.SERVICE_NAME)
+        redactor = self._redactor.for_service(str(name or conventions.UNKNOWN_SERVICE))
+        findings: list[Finding] = []
+        attributes = clean_attributes(redactor, resource.attributes, findings)
+        url = redactor.string(resource.schema_url, findings=findings)
+        service = str(attributes.get(conventions.SERVICE_NAME, conventions.UNKNOWN_SERVICE))
+        evidence.count(findings, service)
+        if dict(resource.attributes) == attributes and url == resource.schema_url:
+            return Origin(resource, service, redactor)
+        return Origin(Resource(attributes, url), service, redactor)  # type: ignore[arg-type]  # values stay AnyValue
+
+
+def _clean_scope(scope: InstrumentationScope, origin: Origin) -> InstrumentationScope:
+    findings: list[Finding] = []
+
+    def text(value: str | None) -> str | None:
+        return origin.redactor.string(value, findings=findings) if value else value
+
+    attributes = clean_attributes(origin.redactor, scope.attributes or {}, findings)
+    clean = InstrumentationScope(text(scope.name) or "", text(scope.version), text(scope.schema_url), attributes)  # type: ignore[arg-type]  # values stay AnyValue
+    evidence.count(findings, origin.service)
+    return clean if findings or attributes != dict(scope.attributes or {}) else scope

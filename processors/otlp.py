@@ -1,0 +1,241 @@
+"""Redaction of OTLP requests, on their bytes.
+
+The whole request is scanned once. Only what a hit falls into is looked at: messages without one are passed over by
+their length, and a request without any goes on as the very bytes that came. Which fields are text is read from the protobuf
+descriptors, so a field added to OTLP is covered when the library knows it, and as an unknown field before that.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+from otel_telemetry import conventions, metrics
+from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.processors import evidence, wire
+from otel_telemetry.processors.otlp_fields import Cleaner, Hits
+from otel_telemetry.processors.otlp_values import pair
+
+Signal = Literal["traces", "logs", "metrics"]
+
+_RESOURCE, _SCOPE_GROUPS = 1, 2
+_ITEMS = 2
+_TRACE_ID, _SPAN_ID, _SPAN_ATTRIBUTES = 1, 2, 9
+_DATA_POINTS = 1
+_DATA_OF_METRIC = frozenset({5, 7, 9, 10, 11})  # gauge, sum, histogram, exponential_histogram, summary
+_IDS = ((_TRACE_ID, 16, "trace_id"), (_SPAN_ID, 8, "span_id"))
+
+
+@dataclass(slots=True, frozen=True)
+class Clean:
+    """A request that may be kept and passed on.
+
+    `body` is the same object that came in where nothing was found. `items` counts the spans, log records or data points
+    in it, `rejected` those that were left out; `problem` is the first reason, with the field's path.
+    """
+
+    body: bytes
+    items: int
+    rejected: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class _Shape:
+    """How the requests of one signal are called; they are all nested alike: resource, scope, item."""
+
+    request: type[Message]
+    groups: str
+    scopes: str
+    items: str
+
+
+_SHAPES: dict[Signal, _Shape] = {
+    "traces": _Shape(ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+    "logs": _Shape(ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    "metrics": _Shape(ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
+}
+
+
+class OtlpRedactor:
+    """Cleans whole OTLP requests. Thread-safe; bound to the CPU."""
+
+    def __init__(self, redactor: Redactor, *, summary: bool = False) -> None:
+        self._redactor = redactor
+        self._summary = summary
+
+    def redact(self, signal: Signal, body: bytes) -> Clean:
+        """Return the request without personal data.
+
+        Raises MalformedTelemetry where the body is not the signal's protobuf request at all. A single item that is not
+        valid, or cannot be redacted, is left out and told in the result; the others are kept.
+        """
+        shape = _SHAPES[signal]
+        try:
+            shape.request.FromString(body)
+        except DecodeError:
+            raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
+        return _Request(self._redactor, signal, body, summary=self._summary).clean()
+
+
+class _Request:
+    """One request on its way through."""
+
+    def __init__(self, redactor: Redactor, signal: Signal, body: bytes, *, summary: bool) -> None:
+        self._redactor = redactor
+        self._signal: Signal = signal
+        self._shape = _SHAPES[signal]
+        self._body = body
+        self._hits = Hits(redactor.hits(body))
+        self._summary = summary and signal == "traces"
+        self._items = 0
+        self._rejected: Counter[str] = Counter()  # by reason
+        self._problem = ""
+
+    def clean(self) -> Clean:
+        splice = wire.Splice(self._body, 0, len(self._body))
+        unknown = Cleaner(self._redactor, self._body, self._hits, [])
+        number = 0
+        for field in wire.fields(self._body, 0, len(self._body)):
+            if field.number == _RESOURCE:
+                self._clean_group(field, number, splice)
+                number += 1
+            elif self._hits.within(field) and (payload := unknown.unknown(field)) is not None:
+                splice.replace(field, payload)
+        for reason, items in self._rejected.items():
+            metrics.dropped.add(items, {"signal": self._signal, "reason": reason})
+        body = splice.result()
+        return Clean(self._body if body is None else body, self._items, self._rejected.total(), self._problem)
+
+    def _clean_group(self, group: wire.Field, number: int, outer: wire.Splice) -> None:
+        """Clean one ResourceSpans, ResourceLogs or ResourceMetrics."""
+        parts = list(wire.fields(self._body, group.start, group.end))
+        service = self._service(parts)
+        cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
+        splice = wire.Splice(self._body, group.start, group.end)
+        descriptor = self._shape.request.DESCRIPTOR.fields_by_name[self._shape.groups].message_type
+        scopes = 0
+        before = self._items, self._rejected.copy()
+        try:
+            for field in parts:
+                if field.number == _SCOPE_GROUPS:
+                    path = f"{self._shape.groups}[{number}].{self._shape.scopes}[{scopes}]"
+                    self._clean_scope_group(field, path, cleaner, splice)
+                    scopes += 1
+                elif self._hits.within(field):
+                    cleaner.replace(field, descriptor, splice)
+            _pass_on(splice.result(), group, outer)
+        except Exception:  # noqa: BLE001  # fail closed: the shared part of these items cannot be made safe
+            self._items, self._rejected = before
+            self._withhold_group(parts, number)
+            outer.replace(group, None)
+        evidence.count(cleaner.findings, service)
+
+    def _clean_scope_group(self, group: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+        """Clean one ScopeSpans, ScopeLogs or ScopeMetrics."""
+        groups = self._shape.request.DESCRIPTOR.fields_by_name[self._shape.groups].message_type
+        descriptor = groups.fields_by_name[self._shape.scopes].message_type
+        item_type = descriptor.fields_by_name[self._shape.items].message_type
+        splice = wire.Splice(self._body, group.start, group.end)
+        number = 0
+        for field in wire.fields(self._body, group.start, group.end):
+            if field.number == _ITEMS:
+                self._clean_item(field, item_type, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
+                number += 1
+            elif self._hits.within(field):
+                cleaner.replace(field, descriptor, splice)
+        _pass_on(splice.result(), group, outer)
+
+    def _clean_item(self, item: wire.Field, descriptor: Any, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+        size = self._size(item)
+        problem = self._invalid_id(item, path) if self._signal == "traces" else ""
+        if problem:
+            self._reject(size, problem, "invalid")
+            outer.replace(item, None)
+            return
+        self._items += size
+        if not self._hits.within(item):
+            return
+        before = len(cleaner.findings)
+        try:
+            payload = cleaner.message(item.start, item.end, descriptor)
+        except Exception:  # noqa: BLE001  # fail closed: this item must not go on
+            self._items -= size
+            self._reject(size, f"{path}: dropped, because it could not be redacted", "redaction_failed")
+            outer.replace(item, None)
+            return
+        if payload is not None:
+            if self._summary:
+                payload += _summary_attributes(cleaner.findings[before:])
+            outer.replace(item, payload)
+
+    def _withhold_group(self, parts: Sequence[wire.Field], number: int) -> None:
+        """Count a whole resource as rejected, with all items in it."""
+        items = sum(
+            self._size(item)
+            for scope in parts
+            if scope.number == _SCOPE_GROUPS
+            for item in wire.fields(self._body, scope.start, scope.end)
+            if item.number == _ITEMS
+        )
+        problem = f"{self._shape.groups}[{number}]: dropped, because its resource or scope could not be redacted"
+        self._reject(items, problem, "redaction_failed")
+
+    def _reject(self, items: int, problem: str, reason: str) -> None:
+        self._rejected[reason] += items
+        self._problem = self._problem or problem
+
+    def _service(self, parts: Sequence[wire.Field]) -> str:
+        payload = b"".join(self._body[field.start : field.end] for field in parts if field.number == _RESOURCE)
+        for attribute in Resource.FromString(payload).attributes:
+            if attribute.key == conventions.SERVICE_NAME:
+                return self._redactor.string(attribute.value.string_value)
+        return conventions.UNKNOWN_SERVICE
+
+    def _size(self, item: wire.Field) -> int:
+        """Return how many items OTLP counts here: each span and log record is one, a metric has its data points."""
+        if self._signal != "metrics":
+            return 1
+        data = (f for f in wire.fields(self._body, item.start, item.end) if f.number in _DATA_OF_METRIC)
+        return sum(
+            point.number == _DATA_POINTS for field in data for point in wire.fields(self._body, field.start, field.end)
+        )
+
+    def _invalid_id(self, item: wire.Field, path: str) -> str:
+        """Return what is wrong with a span's ids, or "". Spans without valid ids could never be told apart."""
+        body, start = self._body, item.start
+        if (
+            body[start : start + 2] == b"\x0a\x10" and body[start + 18 : start + 20] == b"\x12\x08"
+        ):  # as all SDKs write it
+            ids = {_TRACE_ID: body[start + 2 : start + 18], _SPAN_ID: body[start + 20 : start + 28]}
+        else:
+            ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, item.end) if f.number <= _SPAN_ID}
+        for number, length, name in _IDS:
+            value = ids.get(number, b"")
+            if len(value) != length:
+                return f"{path}.{name}: {len(value)} bytes, must be {length}"
+            if not any(value):
+                return f"{path}.{name}: all zeros, which is not a valid id"
+        return ""
+
+
+def _pass_on(payload: bytes | None, field: wire.Field, outer: wire.Splice) -> None:
+    if payload is not None:
+        outer.replace(field, payload)
+
+
+def _summary_attributes(findings: Sequence[Finding]) -> bytes:
+    return b"".join(
+        wire.length_delimited(_SPAN_ATTRIBUTES, pair(key, number).SerializeToString())
+        for key, number in evidence.summary(findings).items()
+    )
+
+
+__all__ = ["Clean", "OtlpRedactor", "Signal"]

@@ -1,0 +1,79 @@
+"""The strings of a record, gathered so that one scan judges them all.
+
+A record is a list of parts (its name, one attribute, one event ...); a part is a run of strings. `Parts.dirty` names
+the parts in which the redactor may change something, so that only those are looked at closely.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+from otel_telemetry.records import AnyValue
+
+_PLAIN = frozenset({int, float, bool, type(None)})
+
+
+class Parts:
+    """Strings of one record; `texts` is what is scanned, `ends[n]` where part n stops in it."""
+
+    __slots__ = ("ends", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.ends: list[int] = []
+
+    def add_text(self, text: str | None) -> None:
+        """Add a part of one string."""
+        self.texts.append(text or "")
+        self.ends.append(len(self.texts))
+
+    def add_attributes(self, attributes: Mapping[str, AnyValue] | None) -> None:
+        """Add one part per attribute: its key and every string of its value."""
+        if not attributes:
+            return
+        texts, ends = self.texts, self.ends
+        for key, value in attributes.items():
+            texts.append(key)
+            kind = type(value)
+            if kind is str:
+                texts.append(value)  # type: ignore[arg-type]  # narrowed by the line above
+            elif kind not in _PLAIN:
+                gather(value, texts)
+            ends.append(len(texts))
+
+    def add_values(self, *values: Any) -> None:
+        """Add one part made of every string of all these values."""
+        for value in values:
+            gather(value, self.texts)
+        self.ends.append(len(self.texts))
+
+    def dirty(self, redactor: Redactor) -> set[int]:
+        """Return the numbers of the parts in which the redactor may change something."""
+        return {bisect_right(self.ends, index) for index in redactor.dirty(self.texts)}
+
+
+def gather(value: AnyValue, into: list[str]) -> None:
+    """Append every string of a value, keys included, however it is nested. Bytes count where they are UTF-8."""
+    stack: list[Any] = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, str):
+            into.append(top)
+        elif isinstance(top, bytes):
+            into.append(top.decode("utf-8", "replace"))
+        elif isinstance(top, Mapping):
+            for key, inner in top.items():
+                into.append(str(key))
+                stack.append(inner)
+        elif isinstance(top, Sequence):
+            stack.extend(top)
+
+
+def clean_attributes(
+    redactor: Redactor, attributes: Mapping[str, AnyValue], findings: list[Finding]
+) -> dict[str, AnyValue]:
+    """Return all attributes redacted, without those that the policy drops."""
+    cleaned = (redactor.item(key, value, findings) for key, value in attributes.items())
+    return dict(item for item in cleaned if item is not None)

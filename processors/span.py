@@ -1,0 +1,208 @@
+"""Redaction of SDK spans, for every exporter, whatever the order of registration.
+
+The SDK calls `_on_ending` on all processors before the first `on_end`, but the span is no longer writable through its
+public methods then. So the private fields are replaced, all in this module; a self-test at construction proves on the
+installed SDK that this works, and refuses to start otherwise.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import (
+    Event,
+    ReadableSpan,
+    Span,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+    TracerProvider,
+    sampling,
+)
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import Link, SpanContext, Status, TraceFlags
+from opentelemetry.trace.span import TraceState
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+from otel_telemetry import conventions
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.processors import evidence
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.origin import Origin, Origins
+from otel_telemetry.processors.parts import Parts, clean_attributes
+
+_NAME, _STATUS, _TRACE_STATE, _FIXED_PARTS = 0, 1, 2, 3
+_WITHHELD = "[REDACTION FAILED]"
+
+
+class RedactionSpanProcessor(SpanProcessor):
+    """Cleans name, status, attributes, events, links, trace state, resource and scope of every span that ends.
+
+    Register it anywhere on a TracerProvider, before or after exporters. A span whose redaction raises is emptied,
+    marked as not sampled (so that no stock processor exports it) and counted; nothing is raised into the app.
+    """
+
+    def __init__(self, redactor: Redactor | None = None, *, summary: bool = False) -> None:
+        """`summary` adds `otel_telemetry.redacted.<type>` counts to the spans in which something was found."""
+        self._origins = Origins(redactor or Redactor(RedactionSettings()))
+        self._summary = summary
+        _prove(self)
+
+    def _on_ending(self, span: Span) -> None:
+        try:
+            self._clean(span)
+        except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, this span must not leave
+            _withhold(span)
+            evidence.withheld("traces")
+
+    def _clean(self, span: Span) -> None:
+        origin = self._origins.of(span._resource)
+        span._resource = origin.resource
+        span._instrumentation_scope = self._origins.scope(span._instrumentation_scope, origin)
+        span._instrumentation_info = None  # the deprecated twin of the scope
+        parts = _parts(span)
+        dirty = parts.dirty(origin.redactor)
+        if dirty:
+            self._rewrite(span, origin, dirty)
+
+    def _rewrite(self, span: Span, origin: Origin, dirty: set[int]) -> None:
+        findings: list[Finding] = []
+        redactor = origin.redactor
+        if _NAME in dirty:
+            span._name = redactor.string(span._name, findings=findings)
+        if _STATUS in dirty:
+            span._status = Status(
+                span._status.status_code, redactor.string(span._status.description, findings=findings)
+            )
+        if _TRACE_STATE in dirty:
+            span._context = _with_clean_state(redactor, span._context, findings)
+        attributes = span._attributes
+        first_event = _FIXED_PARTS + len(attributes)
+        first_link = first_event + len(span._events)
+        if any(_FIXED_PARTS <= part < first_event for part in dirty):
+            span._attributes = _bounded(attributes, _clean_dirty(redactor, attributes, dirty, findings))
+        if any(first_event <= part < first_link for part in dirty):
+            span._events = _bounded_list(span._events, [_clean_event(redactor, e, findings) for e in span._events])
+        if any(part >= first_link for part in dirty):
+            span._links = _bounded_list(span._links, [_clean_link(redactor, link, findings) for link in span._links])
+        if self._summary and findings:
+            span._attributes = _bounded(span._attributes, {**span._attributes, **evidence.summary(findings)})
+        evidence.count(findings, origin.service)
+
+
+def protect(provider: TracerProvider, processor: RedactionSpanProcessor) -> None:
+    """Put the processor before all others of a provider, so that their `_on_ending` hooks too see clean spans."""
+    many = provider._active_span_processor
+    with many._lock:
+        many._span_processors = (processor, *many._span_processors)
+
+
+def _parts(span: Span) -> Parts:
+    """Return the strings of a span: name, status, trace state, then a part per attribute, per event, per link."""
+    parts = Parts()
+    parts.add_text(span._name)
+    parts.add_text(span._status.description)
+    if span._context.trace_state:
+        parts.add_values(span._context.trace_state)
+    else:
+        parts.add_text("")
+    parts.add_attributes(span._attributes)
+    for event in span._events:
+        parts.add_values(event.name, event.attributes)
+    for link in span._links:
+        parts.add_values(link.attributes, link.context.trace_state)
+    return parts
+
+
+def _clean_dirty(redactor: Redactor, attributes: Any, dirty: set[int], findings: list[Finding]) -> dict[str, Any]:
+    """Return the attributes with the dirty ones redacted; the others are known to be clean."""
+    kept: dict[str, Any] = {}
+    for part, (key, value) in enumerate(attributes.items(), start=_FIXED_PARTS):
+        item = redactor.item(key, value, findings) if part in dirty else (key, value)
+        if item is not None:
+            kept[item[0]] = item[1]
+    return kept
+
+
+def _clean_event(redactor: Redactor, event: Event, findings: list[Finding]) -> Event:
+    name = redactor.string(event.name, findings=findings)
+    attributes = clean_attributes(redactor, event.attributes or {}, findings)
+    return Event(name, _bounded(event.attributes, attributes), event.timestamp)
+
+
+def _clean_link(redactor: Redactor, link: Link, findings: list[Finding]) -> Link:
+    attributes = clean_attributes(redactor, link.attributes or {}, findings)
+    return Link(_with_clean_state(redactor, link.context, findings), _bounded(link.attributes, attributes))
+
+
+def _with_clean_state(redactor: Redactor, context: SpanContext, findings: list[Finding]) -> SpanContext:
+    """Return the context with its trace state redacted. A member that is not valid once redacted is left out."""
+    if not context.trace_state:
+        return context
+    members = [
+        (redactor.string(key), redactor.string(value, key, findings)) for key, value in context.trace_state.items()
+    ]
+    return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags, TraceState(members))
+
+
+def _bounded(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:
+    """Return attributes in the SDK's own shape, with the limits and the drop count of those they replace."""
+    new = BoundedAttributes(getattr(old, "maxlen", None))
+    new._dict = attributes
+    new.dropped = getattr(old, "dropped", 0)
+    new._immutable = True
+    return new
+
+
+def _bounded_list(old: Any, items: Sequence[Any]) -> BoundedList:
+    new = BoundedList.from_seq(None, items)
+    new.dropped = old.dropped
+    return new
+
+
+def _withhold(span: Span) -> None:
+    """Empty a span and mark it as not sampled: what is left is its place in the trace."""
+    context = span._context
+    span._context = SpanContext(context.trace_id, context.span_id, context.is_remote, TraceFlags(0))
+    span._name = _WITHHELD
+    span._status = Status(span._status.status_code)
+    span._attributes = _bounded(None, {})
+    span._events = _bounded_list(span._events, ())
+    span._links = _bounded_list(span._links, ())
+    span._resource = Resource.get_empty()
+    span._instrumentation_scope = None
+    span._instrumentation_info = None
+
+
+class _Witness(SpanProcessor):
+    """Keeps what an exporter would be given."""
+
+    def __init__(self) -> None:
+        self.seen: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.seen.append(span)
+
+
+def _prove(processor: RedactionSpanProcessor) -> None:
+    """Send a planted address through the installed SDK, past an exporter registered before us; raise if it shows."""
+    planted = "self.test@example.com"
+    witness = _Witness()
+    many = SynchronousMultiSpanProcessor()
+    many.add_span_processor(witness)
+    many.add_span_processor(processor)
+    provider = TracerProvider(
+        sampling.ALWAYS_ON,
+        Resource({conventions.SERVICE_NAME: evidence.SELF_TEST}),
+        shutdown_on_exit=False,
+        active_span_processor=many,
+    )
+    span = provider.get_tracer(evidence.SELF_TEST).start_span(planted, attributes={"a": planted})
+    span.add_event(planted, {"a": planted})
+    span.end()
+    if len(witness.seen) != 1 or planted in witness.seen[0].to_json():
+        raise ConfigurationError(
+            "redaction",
+            "the installed opentelemetry-sdk does not let spans be redacted before they are exported",
+            "install opentelemetry-sdk 1.45.2, the version this release was proved with, and report this",
+        )
