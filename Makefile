@@ -1,0 +1,49 @@
+# Everything here sets up what it needs in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint types format bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $$($(PYTHON) --version) is here. Next: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once; about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## Set up .venv
+
+demo: $(READY) ## Run a chat app, a model server and the gateway end to end; print the rows
+	@$(BIN)/python -m examples.chat_app.demo
+
+serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
+	@$(BIN)/otel-telemetry serve
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and layout
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## Check types
+	@$(BIN)/mypy
+
+format: $(READY) ## Put the code in shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Measure speed, as ratios against a named baseline in the same run
+	@for file in benchmarks/[a-z]*.py; do \
+	  grep -q __main__ $$file && { echo; echo "== $$file"; PYTHONPATH=benchmarks $(BIN)/python $$file || exit 1; }; \
+	done; true
+
+clean: ## Remove what was made
+	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
