@@ -1,6 +1,8 @@
 """Settings of the instrumentation."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import ipaddress
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class InstrumentSettings(BaseModel):
@@ -10,11 +12,22 @@ class InstrumentSettings(BaseModel):
 
     llm_http: bool = Field(default=True, description="See model calls made over httpx and httpx2.")
     llm_hosts: tuple[str, ...] = Field(
-        (), description="Further host names whose OpenAI-compatible paths are model calls; * for every host."
+        default=(), description="Further host names whose OpenAI-compatible paths are model calls; * for every host."
     )
     capture_content: bool = Field(
         default=False, description="Put prompts and answers on model spans (redacted before they leave)."
     )
     trusted_proxies: tuple[str, ...] = Field(
-        (), description="Networks (CIDR) whose X-Forwarded-For is believed; none: the socket's address is the client."
+        default=(),
+        description="Networks (CIDR) whose X-Forwarded-For is believed; none: the socket's address is the client.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write networks like 10.0.0.0/8 or 2001:db8::/32") from None
+        return value

@@ -1,0 +1,238 @@
+"""One model call under observation: from its request, through the bytes of its answer, to its span and metrics.
+
+Nothing here raises, delays or keeps what the app is given. A call ends exactly once, whoever says so first: the end of
+the stream, an error, a close, the garbage collector.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument import active
+from otel_telemetry.instrument.llm_http import content, framing
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.encodings import Decode, decoder
+from otel_telemetry.instrument.llm_http.endpoints import Endpoint
+from otel_telemetry.instrument.llm_http.measures import Gaps, Measures
+from otel_telemetry.instrument.shield import shielded
+
+COMPONENT = "llm_http"
+_IDENTITY = ("", "identity")
+_RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
+
+
+class ModelCall:
+    """A model call between its request and its end. It is the sink of the answer's reader."""
+
+    def __init__(self, endpoint: Endpoint, measures: Measures, *, capture: bool) -> None:
+        self._dialect = endpoint.dialect
+        self._endpoint = endpoint
+        self._measures = measures
+        self._seen = Seen(capture=capture)
+        self._reader = framing.Reader(self, lines=endpoint.dialect.lines)
+        self._decode: Decode | None = None
+        self._status: int | None = None
+        self._first: float | None = None  # when content was first seen, and the last chunk since, in perf_counter
+        self._last = 0.0
+        self._gaps = Gaps()
+        self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
+        self._started = time.perf_counter()
+        self._model: str | None = None
+        self._address: dict[str, str | int] = {}
+        self.span: Span = trace.INVALID_SPAN
+
+    # --- the request --------------------------------------------------------------------------------------------
+
+    def start(self, tracer: Tracer, body: Json, host: str, port: int | None) -> None:
+        """Begin the span with what the request says."""
+        attributes = self._dialect.request(body)
+        attributes.setdefault(conventions.REQUEST_MODEL, self._endpoint.model or "")
+        self._model = str(attributes[conventions.REQUEST_MODEL]) or None
+        if self._model is None:
+            del attributes[conventions.REQUEST_MODEL]
+        if self._endpoint.streamed is not None:
+            attributes[conventions.REQUEST_STREAM] = self._endpoint.streamed
+        self._address = {conventions.SERVER_ADDRESS: host} | ({conventions.SERVER_PORT: port} if port else {})
+        attributes[conventions.OPERATION_NAME] = self._dialect.operation
+        attributes[conventions.PROVIDER_NAME] = self._endpoint.provider
+        attributes.update(self._address)
+        if stage := active.stage.get():
+            attributes[conventions.STAGE] = stage
+        name = f"{self._dialect.operation} {self._model}" if self._model else self._dialect.operation
+        self.span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        if self._seen.capture and self.span.is_recording():
+            self._capture_prompt(body)
+
+    def _capture_prompt(self, body: Json) -> None:
+        messages, system = self._dialect.prompt(body)
+        for key, value in ((conventions.INPUT_MESSAGES, messages), (conventions.SYSTEM_INSTRUCTIONS, system)):
+            if said := content.dump(value):
+                self.span.set_attribute(key, said)
+
+    # --- the answer ---------------------------------------------------------------------------------------------
+
+    def headers(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the answer's status and headers."""
+        self._status = status
+        encoding = headers.get("content-encoding", "").strip().lower()
+        self._decode = None if encoding in _IDENTITY else decoder(encoding)
+        if not self.span.is_recording():
+            return
+        self.span.set_attribute(conventions.HTTP_RESPONSE_STATUS_CODE, status)
+        retry_after = headers.get("retry-after", "")
+        if status >= 400 and _RETRY_AFTER.fullmatch(retry_after):  # noqa: PLR2004 - the class of HTTP errors
+            self.span.set_attribute("http.response.header.retry-after", [retry_after])
+
+    def resent(self, attempt: str | None) -> None:
+        """Take the number of times that the SDK says it has sent this request before."""
+        if attempt and attempt.isdecimal() and len(attempt) < 4 and int(attempt):  # noqa: PLR2004 - up to 999
+            self.span.set_attribute(conventions.HTTP_RESEND_COUNT, int(attempt))
+
+    def feed(self, data: bytes) -> None:
+        """Take the next raw bytes of the answer's body."""
+        now = time.perf_counter()
+        try:
+            if self._decode is None:
+                self._reader.feed(data)
+            else:
+                for piece in self._decode(data):
+                    self._reader.feed(piece)
+            if self._first is not None:
+                self._gaps.add(now - self._last)
+                self._last = now
+            elif self._seen.content:
+                self._first = self._last = now
+        except Exception as error:  # noqa: BLE001 - the border to the app: its bytes go on, ours are forgotten
+            self._decode = decoder("unknown")
+            shielded(COMPONENT, error)
+
+    def feed_decoded(self, data: bytes) -> None:
+        """Take a body that somebody has read and decoded already; when its parts came is unknown."""
+        self._decode = None
+        self.feed(data)
+        self._first = None
+
+    # --- what the reader finds ----------------------------------------------------------------------------------
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line adds nothing: there was content before, and the dialect sees only more of it."""
+        seen = self._seen
+        return seen.content and not seen.capture and self._dialect.boring(line)
+
+    def event(self, value: Any) -> None:
+        """Learn from one streamed value."""
+        if isinstance(value, Mapping):
+            self._dialect.event(self._seen, value)
+
+    def document(self, value: Json) -> None:
+        """Learn from a whole answer."""
+        self._dialect.document(self._seen, value)
+
+    def salvaged(self, found: Json) -> None:
+        """Learn from what is left of an answer that was cut off or too large."""
+        self._dialect.document(self._seen, found)
+        self._seen.finished(found.get("finish_reason") or found.get("stop_reason"))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def finish(self, error: BaseException | None = None, *, at: tuple[float, int] | None = None) -> None:
+        """End the call; only the first time counts. `at` is a (perf_counter, time_ns) in the past."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return
+        ended, ended_ns = at or (time.perf_counter(), None)
+        try:
+            self._reader.end()
+        except Exception as fault:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, fault)
+        try:
+            self._report(error, ended - self._started)
+        except Exception as fault:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, fault)
+        try:
+            self.span.end(ended_ns)
+        except Exception as fault:  # noqa: BLE001 - a span processor of the app may raise
+            shielded(COMPONENT, fault)
+
+    def _report(self, error: BaseException | None, seconds: float) -> None:
+        error_type = self._error_type(error)
+        if self.span.is_recording():
+            self.span.set_attributes(self._attributes())
+            if error_type:
+                self.span.set_attribute(conventions.ERROR_TYPE, error_type)
+                self.span.set_status(Status(StatusCode.ERROR, self._description(error, error_type)))
+        self._measure(seconds, error_type)
+
+    def _error_type(self, error: BaseException | None) -> str | None:
+        """Return the provider's code, else the HTTP status, else the exception's name."""
+        if error is not None:
+            return type(error).__qualname__
+        failed = self._status is not None and self._status >= 400  # noqa: PLR2004 - the class of HTTP errors
+        if self._seen.error and self._seen.error != "error":
+            return self._seen.error
+        return str(self._status) if failed else self._seen.error
+
+    def _description(self, error: BaseException | None, error_type: str) -> str:
+        """Say what went wrong in codes only: messages of providers may repeat what they were sent."""
+        status = str(self._status)
+        if error is not None or self._status is None or status == error_type:
+            return f"HTTP {error_type}" if status == error_type else error_type
+        return f"HTTP {status} {error_type}"
+
+    def _attributes(self) -> dict[str, Attribute]:
+        seen = self._seen
+        found: dict[str, Attribute | None] = {
+            conventions.RESPONSE_ID: seen.id,
+            conventions.RESPONSE_MODEL: seen.model,
+            conventions.USAGE_INPUT_TOKENS: seen.input_tokens,
+            conventions.USAGE_OUTPUT_TOKENS: seen.output_tokens,
+            conventions.USAGE_CACHE_READ_TOKENS: seen.cache_read,
+            conventions.USAGE_CACHE_CREATION_TOKENS: seen.cache_creation,
+            conventions.USAGE_REASONING_TOKENS: seen.reasoning,
+        }
+        if seen.finish:
+            found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
+        if self._first is not None:
+            found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
+        if seen.capture:
+            found[conventions.OUTPUT_MESSAGES] = content.dump(content.answers(seen))
+        return {key: value for key, value in found.items() if value is not None}
+
+    def _measure(self, seconds: float, error_type: str | None) -> None:
+        seen = self._seen
+        attributes: dict[str, str | int] = {
+            conventions.OPERATION_NAME: self._dialect.operation,
+            conventions.PROVIDER_NAME: self._endpoint.provider,
+            **self._address,
+        }
+        optional = (
+            (conventions.REQUEST_MODEL, self._model),
+            (conventions.RESPONSE_MODEL, seen.model),
+            (conventions.ERROR_TYPE, error_type),
+        )
+        attributes.update({key: value for key, value in optional if value})
+        where = trace.set_span_in_context(self.span, otel_context.Context())
+        self._measures.call(seconds, attributes, where)
+        attributes.pop(conventions.ERROR_TYPE, None)
+        self._measures.tokens(seen.input_tokens, "input", attributes, where)
+        self._measures.tokens(seen.output_tokens, "output", attributes, where)
+        if self._first is not None:
+            self._measures.stream(self._first - self._started, self._gaps.values, attributes, where)
+
+
+def request_body(raw: bytes) -> Json:
+    """Return what is known of a request's JSON body: all of it, or the names and flags of one that is too large."""
+    if len(raw) > framing.MAX_VALUE:
+        return framing.salvage(raw[: framing.HEAD], raw[-framing.TAIL :])
+    value = framing.parse(raw)
+    return value if isinstance(value, Mapping) else {}
+
+
+__all__ = ["COMPONENT", "ModelCall", "request_body"]

@@ -1,0 +1,189 @@
+"""What a dialect is, and what can be seen of one model call.
+
+A dialect reads JSON that a provider wrote or an app sent: every field may be missing, null, negative, of another type
+or absurdly long. `count`, `text`, `part` and `items` are the only ways in, and they let nothing else through.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from otel_telemetry import conventions
+
+Json = Mapping[str, Any]
+Attribute = str | bool | int | float | list[str]
+MAX_TEXT = 256  # characters of an id, a model's name or a finish reason
+MAX_CHOICES = 32  # answers of one call whose finish reason is kept
+MAX_CAPTURED = 64 << 10  # characters of one message that are kept where content is captured
+_EMPTY: Json = {}
+
+
+def count(value: Any) -> int | None:
+    """Return a number of tokens, or None for anything that is none: null, negative, text, a fraction, true."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def text(value: Any) -> str | None:
+    """Return a short, non-empty text, or None."""
+    return value[:MAX_TEXT] if isinstance(value, str) and value else None
+
+
+def part(value: Any, *path: str) -> Json:
+    """Return the object at a path of keys, or an empty one."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else _EMPTY
+
+
+def items(value: Any) -> Iterator[Json]:
+    """Yield the objects of a list; nothing for anything else."""
+    if isinstance(value, list):
+        yield from (item for item in value if isinstance(item, Mapping))
+
+
+@dataclass(slots=True)
+class Message:
+    """What one answer said, kept only where content is captured."""
+
+    role: str = "assistant"
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tools: dict[Any, dict[str, str]] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, kind: list[str], value: Any) -> None:
+        """Append some text while there is room."""
+        if isinstance(value, str) and self.size < MAX_CAPTURED:
+            kind.append(value[: MAX_CAPTURED - self.size])
+            self.size += len(kind[-1])
+
+    def tool(self, key: Any, call_id: Any, name: Any, arguments: Any) -> None:
+        """Append a piece of a tool call; `key` tells calls of one answer apart."""
+        if key not in self.tools and len(self.tools) >= MAX_CHOICES:
+            return
+        known = self.tools.setdefault(key, {"id": "", "name": "", "arguments": ""})
+        known["id"] = text(call_id) or known["id"]
+        known["name"] = text(name) or known["name"]
+        if isinstance(arguments, str) and self.size < MAX_CAPTURED:
+            known["arguments"] += arguments[: MAX_CAPTURED - self.size]
+            self.size += len(arguments)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of a model call so far.
+
+    Token counts follow the conventions: input includes cached ones, output includes reasoning; None is unknown, which
+    is not 0.
+    """
+
+    capture: bool = False
+    id: str | None = None
+    model: str | None = None
+    error: str | None = None
+    content: bool = False  # something that a reader would see has come: text, a tool call, reasoning
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read: int | None = None
+    cache_creation: int | None = None
+    reasoning: int | None = None
+    finish: dict[int, str] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+
+    def name(self, call_id: Any, model: Any) -> None:
+        """Note the answer's id and the model that gave it, the first time they are told."""
+        self.id = self.id or text(call_id)
+        self.model = self.model or text(model)
+
+    def finished(self, reason: Any, index: Any = 0) -> None:
+        """Note why the answer with that index ended."""
+        known = text(reason)
+        position = count(index) or 0
+        if known and (position in self.finish or len(self.finish) < MAX_CHOICES):
+            self.finish[position] = known
+
+    def failed(self, error: Any) -> None:
+        """Note what a provider's error object calls itself, where that is a plain code (its message may hold text)."""
+        known = part({"error": error}, "error")
+        for candidate in (known.get("code"), known.get("type"), known.get("status"), error):
+            code = str(candidate) if type(candidate) is int else text(candidate)
+            if code and code.replace("_", "").replace("-", "").replace(".", "").isalnum() and code.isascii():
+                self.error = code
+                return
+        self.error = self.error or "error"
+
+    def message(self, index: Any = 0) -> Message | None:
+        """Return where to put what the answer with that index says, or None where content is not captured."""
+        position = count(index) or 0
+        if not self.capture or (position not in self.messages and len(self.messages) >= MAX_CHOICES):
+            return None
+        return self.messages.setdefault(position, Message())
+
+
+class Dialect(Protocol):
+    """How one kind of endpoint is asked and answers. Instances hold no state: they serve many calls at once."""
+
+    #: `gen_ai.operation.name` of its calls.
+    operation: str
+    #: Whether its streams are lines of JSON, not server-sent events.
+    lines: bool
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        ...
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line, in the middle of an answer, holds nothing but more of its text. In doubt: False.
+
+        This is what keeps a chunk cheap. A JSON string cannot hold an unescaped quote, so a search for a quoted key
+        with its value never finds one in the text itself.
+        """
+        ...
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one streamed value."""
+        ...
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer that was not streamed."""
+        ...
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions) as the conventions shape them, for where content is captured."""
+        ...
+
+
+_NUMBERS = {
+    "temperature": conventions.REQUEST_TEMPERATURE,
+    "top_p": conventions.REQUEST_TOP_P,
+    "frequency_penalty": conventions.REQUEST_FREQUENCY_PENALTY,
+    "presence_penalty": conventions.REQUEST_PRESENCE_PENALTY,
+}
+
+
+def common(body: Json, parameters: Json, max_tokens: tuple[str, ...]) -> dict[str, Attribute]:
+    """Return the request attributes that most dialects spell alike: `parameters` is where the numbers are."""
+    found: dict[str, Attribute] = {}
+    if model := text(body.get("model")):
+        found[conventions.REQUEST_MODEL] = model
+    if isinstance(body.get("stream"), bool):
+        found[conventions.REQUEST_STREAM] = body["stream"]
+    for key, attribute in _NUMBERS.items():
+        value = parameters.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[attribute] = float(value)
+    limits = (limit for key in max_tokens if (limit := count(parameters.get(key))) is not None)
+    if (limit := next(limits, None)) is not None:
+        found[conventions.REQUEST_MAX_TOKENS] = limit
+    seed = parameters.get("seed")
+    if type(seed) is int and abs(seed) < 1 << 63:
+        found[conventions.REQUEST_SEED] = seed
+    return found
+
+
+def stop_sequences(value: Any) -> list[str]:
+    """Return stop sequences, given as one or as a list."""
+    given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [known for item in given[:16] if (known := text(item))]

@@ -1,0 +1,194 @@
+"""OpenAI's chat completions, completions and embeddings, as OpenAI and dozens of compatible servers speak them.
+
+Where the compatible ones differ, the answer itself tells: DeepSeek counts cache hits in `prompt_cache_hit_tokens`,
+Moonshot in `cached_tokens`, Groq puts a stream's usage into `x_groq`, xAI counts reasoning beside the completion and
+not in it (then `total_tokens` is the sum of all three).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+
+_TEXT_KEYS = ("content", "refusal")
+_REASONING_KEYS = ("reasoning_content", "reasoning")
+
+
+def usage(seen: Seen, value: Any) -> None:
+    """Learn token counts from a `usage` object; a later one replaces an earlier one."""
+    if not isinstance(value, Mapping):
+        return
+    read = base.part(value, "prompt_tokens_details")
+    written = base.part(value, "completion_tokens_details")
+    prompt, completion = base.count(value.get("prompt_tokens")), base.count(value.get("completion_tokens"))
+    cached = (read.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens"))
+    seen.cache_read = next((known for item in cached if (known := base.count(item)) is not None), seen.cache_read)
+    creation = base.count(read.get("cache_write_tokens"))
+    seen.cache_creation = seen.cache_creation if creation is None else creation
+    reasoning = base.count(written.get("reasoning_tokens"))
+    seen.reasoning = seen.reasoning if reasoning is None else reasoning
+    if reasoning and None not in (prompt, completion):
+        beside = value.get("total_tokens") == (prompt or 0) + (completion or 0) + reasoning
+        completion = (completion or 0) + reasoning if beside else completion
+    seen.input_tokens = seen.input_tokens if prompt is None else prompt
+    seen.output_tokens = seen.output_tokens if completion is None else completion
+
+
+class Chat:
+    """POST …/chat/completions."""
+
+    operation = "chat"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        found = base.common(body, body, ("max_completion_tokens", "max_tokens"))
+        if stops := base.stop_sequences(body.get("stop")):
+            found[conventions.REQUEST_STOP_SEQUENCES] = stops
+        choices = base.count(body.get("n"))
+        if choices is not None and choices != 1:
+            found[conventions.REQUEST_CHOICE_COUNT] = choices
+        kind = base.part(body, "response_format").get("type")
+        if kind in ("json_object", "json_schema"):
+            found[conventions.OUTPUT_TYPE] = "json"
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text: no finish reason yet, and no usage."""
+        return b'"finish_reason":null' in line and b'"usage":{' not in line
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one chunk."""
+        self._learn(seen, value, "delta")
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        self._learn(seen, value, "message")
+
+    def _learn(self, seen: Seen, value: Json, place: str) -> None:
+        seen.name(value.get("id"), value.get("model"))
+        if value.get("error"):
+            seen.failed(value["error"])
+        for choice in base.items(value.get("choices")):
+            index = choice.get("index")
+            seen.finished(choice.get("finish_reason"), index)
+            self._choice(seen, choice, base.part(choice, place), index)
+        usage(seen, value.get("usage") or base.part(value, "x_groq").get("usage"))
+
+    def _choice(self, seen: Seen, choice: Json, said: Json, at: Any) -> None:
+        tools = said.get("tool_calls") or said.get("function_call")
+        kept = seen.message(at)
+        if tools or choice.get("text") or any(said.get(key) for key in _TEXT_KEYS + _REASONING_KEYS):
+            seen.content = True
+        if kept is None:
+            return
+        kept.add(kept.text, choice.get("text"))
+        for key in _TEXT_KEYS:
+            kept.add(kept.text, said.get(key))
+        kept.add(kept.reasoning, said.get("reasoning_content") or said.get("reasoning"))
+        for position, call in enumerate(base.items(tools)):
+            function = base.part(call, "function")
+            index = base.count(call.get("index"))
+            kept.tool(
+                position if index is None else index, call.get("id"), function.get("name"), function.get("arguments")
+            )
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return [_message(item) for item in base.items(body.get("messages"))], []
+
+
+class Completions(Chat):
+    """POST …/completions: the older call, without roles."""
+
+    operation = "text_completion"
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text."""
+        return b'"finish_reason":null' in line and b'"usage":{' not in line
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return _inputs(body.get("prompt")), []
+
+
+class Embeddings:
+    """POST …/embeddings. Its answers are large and hold nothing of interest but model and usage."""
+
+    operation = "embeddings"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        found = base.common(body, {}, ())
+        if encoding := base.text(body.get("encoding_format")):
+            found["gen_ai.request.encoding_formats"] = [encoding]
+        if (dimensions := base.count(body.get("dimensions"))) is not None:
+            found["gen_ai.embeddings.dimension.count"] = dimensions
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell nothing: embeddings are not streamed."""
+        del line
+        return False
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from an answer, should one be streamed after all."""
+        self.document(seen, value)
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("id"), value.get("model"))
+        if value.get("error"):
+            seen.failed(value["error"])
+        usage(seen, value.get("usage"))
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return _inputs(body.get("input")), []
+
+
+def _inputs(value: Any) -> list[Json]:
+    given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [
+        {"role": "user", "parts": [{"type": "text", "content": item[: base.MAX_CAPTURED]}]}
+        for item in given
+        if isinstance(item, str)
+    ]
+
+
+def _message(item: Json) -> Json:
+    role = base.text(item.get("role")) or "user"
+    parts = [] if role == "tool" else content_parts(item.get("content"))
+    if role == "tool":
+        result = content_parts(item.get("content"))
+        response = "".join(str(part.get("content", "")) for part in result)
+        parts.append({"type": "tool_call_response", "id": base.text(item.get("tool_call_id")), "response": response})
+    for call in base.items(item.get("tool_calls")):
+        function = base.part(call, "function")
+        arguments = function.get("arguments")
+        parts.append(
+            {
+                "type": "tool_call",
+                "id": base.text(call.get("id")),
+                "name": base.text(function.get("name")),
+                "arguments": arguments[: base.MAX_CAPTURED] if isinstance(arguments, str) else None,
+            }
+        )
+    return {"role": role, "parts": parts}
+
+
+def content_parts(value: Any) -> list[Json]:
+    """Return message content, a text or a list of typed parts, as the conventions' parts; media only by its type."""
+    if isinstance(value, str):
+        return [{"type": "text", "content": value[: base.MAX_CAPTURED]}]
+    found: list[Json] = []
+    for item in base.items(value):
+        said = item.get("text")
+        if isinstance(said, str):
+            found.append({"type": "text", "content": said[: base.MAX_CAPTURED]})
+        elif kind := base.text(item.get("type")):
+            found.append({"type": kind})
+    return found

@@ -1,0 +1,131 @@
+"""OpenAI's Responses API: POST …/responses, one document or typed events that end in `response.completed`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.dialects.openai import content_parts
+
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_DELTA = b'.delta"'
+
+
+def _usage(seen: Seen, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        return
+    given = {
+        "input_tokens": value.get("input_tokens"),
+        "output_tokens": value.get("output_tokens"),
+        "cache_read": base.part(value, "input_tokens_details").get("cached_tokens"),
+        "reasoning": base.part(value, "output_tokens_details").get("reasoning_tokens"),
+    }
+    for name, raw in given.items():
+        if (known := base.count(raw)) is not None:
+            setattr(seen, name, known)
+
+
+class Responses:
+    """POST …/responses."""
+
+    operation = "chat"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        found = base.common(body, body, ("max_output_tokens",))
+        if base.part(body, "text", "format").get("type") in ("json_object", "json_schema"):
+            found[conventions.OUTPUT_TYPE] = "json"
+        conversation = body.get("conversation")
+        known = base.text(conversation) or base.text(base.part(body, "conversation").get("id"))
+        if known:
+            found[conventions.CONVERSATION_ID] = known
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text: its type ends in `.delta`."""
+        return _DELTA in line[:80]
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one event."""
+        kind = value.get("type")
+        if not isinstance(kind, str):
+            return
+        if kind.endswith(".delta"):
+            self._delta(seen, kind, value)
+        elif kind == "error":
+            seen.failed(value.get("error") or value.get("code"))
+        elif kind == "response.output_item.added":
+            self._tool(seen, value.get("output_index"), base.part(value, "item"), "")
+        else:
+            response = base.part(value, "response")
+            seen.name(response.get("id"), response.get("model"))
+            if kind in _ENDS:
+                self._ended(seen, response)
+
+    def _delta(self, seen: Seen, kind: str, value: Json) -> None:
+        delta = value.get("delta")
+        if not delta:
+            return
+        seen.content = True
+        kept = seen.message()
+        if kept is None:
+            return
+        if kind.startswith("response.function_call"):
+            kept.tool(str(value.get("output_index")), None, None, delta)
+        else:
+            kept.add(kept.reasoning if "reasoning" in kind else kept.text, delta)
+
+    def _tool(self, seen: Seen, key: Any, item: Json, arguments: Any) -> None:
+        if item.get("type") == "function_call":
+            seen.content = True
+            if kept := seen.message():
+                kept.tool(str(key), item.get("call_id"), item.get("name"), arguments)
+
+    def _ended(self, seen: Seen, response: Json) -> None:
+        """Learn how it ended: the status, or the reason why it is incomplete."""
+        _usage(seen, response.get("usage"))
+        if response.get("error"):
+            seen.failed(response["error"])
+        reason = base.part(response, "incomplete_details").get("reason")
+        seen.finished(reason or response.get("status"))
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("id"), value.get("model"))
+        self._ended(seen, value)
+        kept = seen.message()
+        for position, item in enumerate(base.items(value.get("output")) if kept else ()):
+            self._tool(seen, position, item, item.get("arguments"))
+            for piece in (*base.items(item.get("content")), *base.items(item.get("summary"))):
+                if kept:
+                    into = kept.reasoning if item.get("type") == "reasoning" else kept.text
+                    kept.add(into, piece.get("text") or piece.get("refusal"))
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        given = body.get("input")
+        system = content_parts(body.get("instructions"))
+        if isinstance(given, str):
+            return [{"role": "user", "parts": content_parts(given)}], system
+        return [_item(item) for item in base.items(given)], system
+
+
+def _item(item: Json) -> Json:
+    kind = item.get("type")
+    if kind == "function_call":
+        arguments = item.get("arguments")
+        call = {
+            "type": "tool_call",
+            "id": base.text(item.get("call_id")),
+            "name": base.text(item.get("name")),
+            "arguments": arguments[: base.MAX_CAPTURED] if isinstance(arguments, str) else None,
+        }
+        return {"role": "assistant", "parts": [call]}
+    if kind == "function_call_output":
+        said = item.get("output")
+        response = said[: base.MAX_CAPTURED] if isinstance(said, str) else None
+        answer = {"type": "tool_call_response", "id": base.text(item.get("call_id")), "response": response}
+        return {"role": "tool", "parts": [answer]}
+    return {"role": base.text(item.get("role")) or "user", "parts": content_parts(item.get("content"))}

@@ -1,0 +1,139 @@
+"""Which HTTP requests are model calls, in which dialect, to which provider.
+
+A POST is one where the end of its path names a dialect and there is evidence for it: a host we know, a host that the
+settings name, a path that hardly anything else has (`…/v1/chat/completions` on any host), or a header of the dialect.
+Only then is its body looked at.
+
+`gen_ai.provider.name` is our best knowledge, as the conventions ask: the owner of the host, else the author of the
+dialect ("openai" for a compatible server nobody knows; `server.address` tells which one it was). Names that the
+conventions list are used where there is one, else the id that genai-prices has for the provider, so that a price is
+found for exactly what is known.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from otel_telemetry.instrument.llm_http.dialects import openai, openai_responses
+from otel_telemetry.instrument.llm_http.dialects.base import Dialect
+
+#: Hosts, or the domains that they are in, and whose they are.
+PROVIDERS: Mapping[str, str] = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "models.ai.azure.com": "azure.ai.inference",
+    "api.mistral.ai": "mistral_ai",
+    "codestral.mistral.ai": "mistral_ai",
+    "api.groq.com": "groq",
+    "api.deepseek.com": "deepseek",
+    "api.x.ai": "x_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "amazonaws.com": "aws.bedrock",
+    "ml.cloud.ibm.com": "ibm.watsonx.ai",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "openrouter.ai": "openrouter",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.novita.ai": "novita",
+    "api.voyageai.com": "voyageai",
+    "api.z.ai": "zai",
+    "open.bigmodel.cn": "zhipuai",
+    "ollama.com": "ollama",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes. `path` is without query, as sent; `header` looks a header up by its lower-case name."""
+
+    host: str
+    port: int | None
+    path: str
+    header: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model endpoint: who answers in which dialect, and the model where the path names it."""
+
+    dialect: Dialect
+    provider: str
+    model: str | None = None
+    streamed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table: paths of a dialect, and what else must be true of them.
+
+    `path` is searched in the path; groups `model` and `verb` may name the model and the kind of call. `hosts` are the
+    providers whose hosts are evidence enough (none: every known one); `anywhere` is a path that needs no evidence;
+    `evidence` is another way to be sure. `fallback` is the provider's name where the host is nobody's.
+    """
+
+    path: re.Pattern[str]
+    dialect: Dialect
+    fallback: str
+    hosts: frozenset[str] = frozenset()
+    anywhere: re.Pattern[str] | None = None
+    evidence: Callable[[Target], bool] | None = None
+
+
+_AZURE_MODEL = re.compile(r"/deployments/(?P<model>[^/]+)/")
+
+
+def _openai(suffix: str, dialect: Dialect) -> Rule:
+    return Rule(re.compile(rf"/{suffix}$"), dialect, "openai", anywhere=re.compile(rf"/v\d+/{suffix}$"))
+
+
+#: By the last word of the path; the first row that fits decides.
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "completions": (
+        _openai("chat/completions", openai.Chat()),
+        _openai("completions", openai.Completions()),
+    ),
+    "embeddings": (_openai("embeddings", openai.Embeddings()),),
+    "responses": (_openai("responses", openai_responses.Responses()),),
+}
+
+
+def recognise(target: Target, hosts: frozenset[str]) -> Endpoint | None:
+    """Return the model endpoint that a POST goes to, or None. `hosts` are those that the settings name; "*" is any."""
+    path = target.path.rstrip("/")
+    word = path[path.rfind("/") + 1 :]
+    for rule in RULES.get(word[word.rfind(":") + 1 :], ()):
+        found = rule.path.search(path)
+        if found and (name := _provider(rule, target, path, hosts)):
+            model = (_AZURE_MODEL.search(path) or found).groupdict().get("model")
+            return Endpoint(rule.dialect, name, unquote(model) if model else None)
+    return None
+
+
+def _provider(rule: Rule, target: Target, path: str, hosts: frozenset[str]) -> str | None:
+    owner = owner_of(target.host)
+    if owner and (owner in rule.hosts or not rule.hosts):
+        return owner
+    named = target.host in hosts or "*" in hosts
+    sure = named or (rule.anywhere and rule.anywhere.search(path)) or (rule.evidence and rule.evidence(target))
+    return (owner or rule.fallback) if sure else None
+
+
+def owner_of(host: str) -> str | None:
+    """Return whose a host is: the entry for it or for a domain that it is in."""
+    name = host.lower().rstrip(".")
+    while name:
+        if name in PROVIDERS:
+            return PROVIDERS[name]
+        name = name.partition(".")[2]
+    return None

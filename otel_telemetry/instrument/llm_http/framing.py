@@ -1,0 +1,207 @@
+"""From the raw bytes of a response to the JSON values in it, in bounded memory, whatever the bytes are.
+
+`Reader` finds out by the first bytes whether it looks at server-sent events, at
+lines of JSON or at one document, and hands what it finds to a sink. Nothing here raises on bad input: what cannot be
+understood is left out. Server-sent events: WHATWG HTML, section 9.2.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+MAX_VALUE = 256 << 10  # bytes of one event, line or document that are parsed whole
+HEAD = 4 << 10  # bytes kept of the beginning of a larger one
+TAIL = 64 << 10  # and of its end, where the usage is
+MAX_MULTILINE = 8 << 10  # bytes of one value that is spread over several lines: each line parses it again
+#: What is looked for in a value that is too large or was cut off: the first mention of these,
+_NAMES = ("id", "model", "responseId", "modelVersion", "stream")
+#: and the last one of these.
+_RESULTS = ("usage", "usageMetadata", "finish_reason", "stop_reason")
+_COLON = re.compile(r"\s*:\s*")
+_SNIFF = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:(?P<sse>data:|event:|id:|retry:|:)|(?P<json>[{\[]))")
+_json = json.JSONDecoder()
+
+
+class Sink(Protocol):
+    """Who is told what a response contains."""
+
+    def boring(self, line: bytes) -> bool:
+        """Tell, without parsing it, that a line adds nothing to what is known."""
+        ...
+
+    def event(self, value: Any) -> None:
+        """Take one streamed value."""
+        ...
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Take a whole JSON document."""
+        ...
+
+    def salvaged(self, found: Mapping[str, Any]) -> None:
+        """Take what could be found in a document or event that was cut off or too large."""
+        ...
+
+
+def parse(data: bytes) -> Any:
+    """Return the JSON value of some bytes, or None. Invalid UTF-8 costs only the characters it garbles."""
+    try:
+        return _json.decode(data.decode("utf-8", "replace").strip("\ufeff \t\r\n\x00"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def salvage(head: bytes, tail: bytes) -> dict[str, Any]:
+    """Return what is known of a document of which only the first and last bytes are there."""
+    texts = [part.decode("utf-8", "replace") for part in (head, tail)]
+    found = {key: value for key in _NAMES if (value := _first(texts, key, str.find)) is not None}
+    found |= {key: value for key in _RESULTS if (value := _first(texts[::-1], key, str.rfind)) is not None}
+    return found
+
+
+def _first(texts: list[str], key: str, find: Callable[[str, str], int]) -> Any:
+    for text in texts:
+        at = find(text, f'"{key}"')
+        value = _value_at(text, at + len(key) + 2) if at >= 0 else None
+        if value is not None:
+            return value
+    return None
+
+
+def _value_at(text: str, at: int) -> Any:
+    colon = _COLON.match(text, at)
+    try:
+        return _json.raw_decode(text, colon.end())[0] if colon else None
+    except (ValueError, RecursionError):
+        return None
+
+
+class Bounded:
+    """A buffer that keeps everything up to MAX_VALUE bytes, and head and tail of anything larger."""
+
+    __slots__ = ("_data", "_head", "size")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._head: bytes | None = None
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Append some bytes, in time linear in all of them."""
+        self.size += len(data)
+        self._data += data if len(data) <= MAX_VALUE or self._head is None else data[-TAIL:]
+        if self._head is None and self.size > MAX_VALUE:
+            self._head = bytes(self._data[:HEAD])
+        if self._head is not None and len(self._data) > 2 * TAIL:
+            del self._data[:-TAIL]
+
+    def whole(self) -> bytes | None:
+        """Return all that was added, or None where some of it is gone."""
+        return bytes(self._data) if self._head is None else None
+
+    def ends(self) -> tuple[bytes, bytes]:
+        """Return the first and the last bytes that were added."""
+        head = self._head if self._head is not None else bytes(self._data[:HEAD])
+        return head, bytes(self._data[-TAIL:])
+
+
+class Reader:
+    """Splits a decoded response into JSON values as it comes, and gives them to a sink."""
+
+    def __init__(self, sink: Sink, *, lines: bool) -> None:
+        """Take `lines` for an endpoint that streams one JSON value a line."""
+        self._sink = sink
+        self._lines = lines
+        self.feed: Callable[[bytes], None] = self._sniff
+        self._held = Bounded()
+        self._event = b""
+
+    def end(self) -> None:
+        """Take it that no more bytes come."""
+        feed, self.feed = self.feed, self._ignore
+        if feed == self._split:
+            self._last_lines()
+        elif feed == self._collect:
+            self._document()
+
+    def _sniff(self, data: bytes) -> None:
+        self._held.add(data)
+        start = self._held.whole() or b""
+        found = _SNIFF.match(start)
+        if found is None:
+            if len(start.strip()) > len(b"retry:") or self._held.size > HEAD:
+                self.feed, self._held = self._ignore, Bounded()
+        elif found["json"] and not self._lines:
+            self.feed = self._collect
+        else:
+            self.feed, self._held, self._lines = self._split, Bounded(), bool(found["json"])
+            self._split(start.removeprefix(b"\xef\xbb\xbf"))
+
+    def _ignore(self, data: bytes) -> None:
+        """Take no notice: this is no format of ours."""
+
+    def _collect(self, data: bytes) -> None:
+        self._held.add(data)
+
+    def _split(self, data: bytes) -> None:
+        cut = data.rfind(b"\n")
+        if cut < 0:
+            self._held.add(data)
+            return
+        if self._held.size:
+            first = data.find(b"\n")
+            self._held.add(data[:first])
+            self._finish_held()
+            data, cut = data[first + 1 :], cut - first - 1
+        if cut > 0:
+            line = self._line
+            for found in data[:cut].split(b"\n"):
+                line(found)
+        if cut + 1 < len(data):
+            self._held.add(data[cut + 1 :])
+
+    def _finish_held(self) -> None:
+        """End a line that came in several pieces, or the last one; only head and tail are left of a giant one."""
+        held, self._held = self._held, Bounded()
+        line = held.whole()
+        if line is None:
+            self._sink.salvaged(salvage(*held.ends()))
+            return
+        for part in line.splitlines():
+            self._line(part)
+
+    def _last_lines(self) -> None:
+        if self._held.size:
+            self._finish_held()
+        if self._event:
+            self._sink.salvaged(salvage(self._event[:HEAD], self._event[-TAIL:]))
+
+    def _line(self, line: bytes) -> None:
+        if self._lines:
+            if line and not self._sink.boring(line):
+                self._value(line)
+        elif line[:5] == b"data:":
+            if self._event or not self._sink.boring(line):
+                self._value(self._event + line[5:])
+        elif not line or line == b"\r":
+            self._event = b""
+
+    def _value(self, data: bytes) -> None:
+        """Hand on a value; one that is spread over several data lines is tried again with each of them."""
+        value = parse(data)
+        if value is not None:
+            self._event = b""
+            self._sink.event(value)
+        elif len(data) < MAX_MULTILINE and data.lstrip()[:1] == b"{":
+            self._event = data + b"\n"
+
+    def _document(self) -> None:
+        whole = self._held.whole()
+        value = parse(whole) if whole is not None else None
+        if isinstance(value, Mapping):
+            self._sink.document(value)
+        elif isinstance(value, list):
+            for item in value:
+                self._sink.event(item)
+        else:
+            self._sink.salvaged(salvage(*self._held.ends()))

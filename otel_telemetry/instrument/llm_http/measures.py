@@ -1,0 +1,70 @@
+"""The client metrics of the GenAI conventions, with their units and advised buckets."""
+
+from collections.abc import Iterable, Mapping
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import Histogram, Meter
+
+from otel_telemetry import conventions
+
+Attributes = Mapping[str, str | int]
+
+
+class Measures:
+    """The four histograms of one meter."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._tokens = _histogram(meter, conventions.TOKEN_USAGE_METRIC, "{token}", "Tokens used, by type.")
+        self._duration = _histogram(meter, conventions.OPERATION_DURATION_METRIC, "s", "Duration of model calls.")
+        self._first = _histogram(
+            meter, conventions.TIME_TO_FIRST_CHUNK_METRIC, "s", "Time to the first chunk with content, if streamed."
+        )
+        self._chunk = _histogram(
+            meter, conventions.TIME_PER_OUTPUT_CHUNK_METRIC, "s", "Time between chunks after the first, if streamed."
+        )
+
+    def call(self, seconds: float, attributes: Attributes, context: Context) -> None:
+        """Record how long a call took."""
+        self._duration.record(seconds, attributes, context)
+
+    def tokens(self, count: int | None, kind: str, attributes: Attributes, context: Context) -> None:
+        """Record tokens of a kind, `input` or `output`, where they are known."""
+        if count is not None:
+            self._tokens.record(count, {**attributes, conventions.TOKEN_TYPE: kind}, context)
+
+    def stream(self, first: float, gaps: Iterable[float], attributes: Attributes, context: Context) -> None:
+        """Record the time to the first chunk and the times between chunks."""
+        self._first.record(first, attributes, context)
+        for gap in gaps:
+            self._chunk.record(gap, attributes, context)
+
+
+def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:
+    buckets = conventions.TOKEN_BUCKETS if unit == "{token}" else conventions.DURATION_BUCKETS
+    return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
+
+
+class Gaps:
+    """A sample of the times between chunks: every one of a short stream, evenly spread ones of a long one.
+
+    Recording a histogram costs more than everything else we do for a chunk, so a stream gives at most 15 of them.
+    """
+
+    SIZE = 8  # the list is halved when it has twice as many
+    __slots__ = ("_skipped", "_stride", "values")
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self._stride = 1
+        self._skipped = 0
+
+    def add(self, gap: float) -> None:
+        """Take the time since the last chunk, in seconds."""
+        self._skipped += 1
+        if self._skipped < self._stride:
+            return
+        self._skipped = 0
+        self.values.append(gap)
+        if len(self.values) == 2 * self.SIZE:
+            del self.values[::2]
+            self._stride *= 2
