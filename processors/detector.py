@@ -1,0 +1,158 @@
+"""The detector: text in, findings out. A locator finds triggers, a rule's regex and validator decide at each place.
+
+Work is linear: places inside what a rule has already judged are skipped, regexes are anchored and bounded, and beyond
+`MAX_HITS` places in one text the rest of that text counts as one finding, because it was not looked at.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from otel_telemetry.processors.engine import Locator, make_locator
+from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold
+from otel_telemetry.processors.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
+from otel_telemetry.processors.ruleset import Rule
+
+MAX_HITS: Final = 20_000
+UNSCANNED: Final = "UNSCANNED"
+_FOLD_RULE: Final = -1
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+
+
+class Match(NamedTuple):
+    """What was found where: characters `start` to `end` (exclusive)."""
+
+    start: int
+    end: int
+    type: str
+    rule: str
+    priority: int
+
+
+class Detector:
+    """Finds everything that the rules describe. Thread-safe."""
+
+    def __init__(self, rules: Sequence[Rule], engine: str, keys: Sequence[str] = ()) -> None:
+        """Compile; `keys` are further exact attribute names that `ends` must report."""
+        table: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for trigger in rule.triggers:
+                table.setdefault(trigger, []).append(rule)
+        triggers = list(table)
+        self._rules = tuple((tuple(table[trigger]), _width(trigger)) for trigger in triggers)
+        self._fold_from = len(triggers)
+        triggers += FOLD_TRIGGERS
+        self._texts: Locator = make_locator(engine, triggers)
+        whole = [*triggers, *KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys)))]
+        self._ahead_from = len(whole)
+        self._wire: Locator = make_locator(engine, [*whole, *KEY_TRIGGERS_AHEAD])
+        self.engine = self._texts.name
+
+    def ends(self, data: bytes, limit: int) -> list[int]:
+        """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change."""
+        ahead = self._ahead_from
+        return sorted({end - 1 if number >= ahead else end for end, number in self._wire.scan(data, limit)})
+
+    def find(self, text: str) -> list[Match]:
+        """Return what is to go, in order, without overlaps."""
+        found = self.candidates(text)
+        return _settle(found) if len(found) > 1 else found
+
+    def candidates(self, text: str) -> list[Match]:
+        """Return everything that any rule accepts, overlaps included."""
+        data = text.encode("utf-8", "surrogatepass")
+        hits = self._texts.scan(data, MAX_HITS)
+        if not hits:
+            return []
+        found, folding = self._judge(text, data, hits)
+        if folding:
+            folded = fold(text)
+            if folded is not None:
+                plain = folded.text.encode("utf-8", "surrogatepass")
+                more, _ = self._judge(folded.text, plain, self._texts.scan(plain, MAX_HITS))
+                found += [m._replace(start=folded.origin[m.start], end=folded.origin[m.end - 1] + 1) for m in more]
+        return found
+
+    def _judge(self, text: str, data: bytes, hits: Sequence[tuple[int, int]]) -> tuple[list[Match], bool]:
+        found: list[Match] = []
+        folding = False
+        judged: dict[str, int] = {}
+        offsets = None if len(data) == len(text) else _Offsets(data)
+        for count, (end, number) in enumerate(hits):
+            if number >= self._fold_from:
+                folding = True
+                continue
+            rules, width = self._rules[number]
+            start = end - width
+            if offsets is not None:
+                start, end = offsets.of(start, end)
+            if count >= MAX_HITS:
+                found.append(Match(max(0, start - 512), len(text), UNSCANNED, "limit", 100))
+                break
+            for rule in rules:
+                if judged.get(rule.id, -1) >= end:
+                    continue
+                match = apply(rule, text, start, end)
+                if match is not None:
+                    found.append(match)
+                    judged[rule.id] = match.end
+        return found, folding
+
+
+def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
+    """Try one rule at a trigger that covers characters `start` to `end`."""
+    run = rule.left_run
+    begin = start
+    if run is not None and start:
+        reversed_left = text[max(0, start - rule.back) : start][::-1]
+        match = run.match(reversed_left)
+        begin = start - (match.end() if match else 0)
+    candidate = rule.regex.match(text, begin)
+    if candidate is None or candidate.end() < end - 1:
+        return None
+    if rule.validator is None:
+        group = "v" if "v" in rule.regex.groupindex else 0
+        return Match(candidate.start(group), candidate.end(group), rule.type, rule.id, rule.priority)
+    span = rule.validator(text, candidate)
+    return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority) if span else None
+
+
+class _Offsets:
+    """Turns ascending byte offsets of UTF-8 into character offsets, in one pass over all hits."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._byte = self._char = 0
+
+    def of(self, start: int, end: int) -> tuple[int, int]:
+        """Return the character that holds byte `start`, and the number of characters begun before byte `end`."""
+        self._char += self._count(self._byte, end)
+        self._byte = end
+        inside = self._count(start, end) + (self._data[start] in _CONTINUATION)
+        return self._char - inside, self._char
+
+    def _count(self, start: int, end: int) -> int:
+        return len(self._data[start:end].translate(None, _CONTINUATION))
+
+
+def _settle(found: list[Match]) -> list[Match]:
+    """Merge what overlaps: nothing found stays in clear, and the highest priority names it."""
+    found.sort(key=lambda match: (match.start, -match.end))
+    settled = [found[0]]
+    for match in found[1:]:
+        last = settled[-1]
+        if match.start >= last.end:
+            settled.append(match)
+            continue
+        better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
+        settled[-1] = better._replace(start=last.start, end=max(last.end, match.end))
+    return settled
+
+
+def _width(trigger: str) -> int:
+    from re import _parser  # noqa: PLC0415
+
+    return int(_parser.parse(trigger).getwidth()[0])
+
+
+def _quote(key: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in key.encode())

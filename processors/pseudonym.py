@@ -1,0 +1,75 @@
+"""Pseudonyms: people are told apart without being known (DESIGN D11).
+
+HMAC-SHA256 (RFC 2104) under the operator's secret; an IP address is normalised first, so that one client has one
+pseudonym however a proxy spelt it. Without a secret there is no pseudonym, and the caller redacts in full.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from typing import Final
+
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.processors.config import PseudonymSettings
+
+_MIN_SECRET: Final = 16
+_V4_PORT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
+_BRACKETS: Final = re.compile(r"\[([^\]]{2,64})\](?::\d{1,5})?")
+
+
+class Pseudonyms:
+    """Makes and recognises pseudonyms under one key. Thread-safe: it holds no state but the key."""
+
+    def __init__(self, settings: PseudonymSettings) -> None:
+        secret = settings.secret.get_secret_value() if settings.secret else ""
+        if settings.secret and len(secret) < _MIN_SECRET:
+            raise ConfigurationError(
+                "redaction.pseudonyms.secret", f"has under {_MIN_SECRET} characters", "use `openssl rand -hex 32`"
+            )
+        self._key = secret.encode()
+        self._prefix = settings.key_id + "_"
+        self._length = settings.length
+        self._own = re.compile(rf"[a-z0-9]{{1,16}}_[0-9a-f]{{{settings.length}}}")
+        self._own_ip = re.compile(rf"[0-9a-f]{{{settings.length}}}")
+
+    @property
+    def available(self) -> bool:
+        """True where a secret is set."""
+        return bool(self._key)
+
+    def of(self, value: str) -> str:
+        """Return `<key id>_<hex>` for any text; a pseudonym stays what it is."""
+        if self._own.fullmatch(value):
+            return value
+        return self._prefix + self._digest(value)
+
+    def of_ip(self, value: str) -> str | None:
+        """Return the bare hex of one address (the contract's ip_hash), or None where it is no address."""
+        if self._own_ip.fullmatch(value):
+            return value
+        address = normalise_ip(value)
+        return self._digest(address) if address else None
+
+    def is_pseudonym(self, value: str) -> bool:
+        """Tell whether a text has the shape of our pseudonyms with a key id."""
+        return self._own.fullmatch(value) is not None
+
+    def _digest(self, value: str) -> str:
+        data = value.encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, data, hashlib.sha256).hexdigest()[: self._length]
+
+
+def normalise_ip(value: str) -> str | None:
+    """Return one spelling for one address: no brackets, port or zone; IPv4-mapped as IPv4; IPv6 compressed. None: no address."""
+    text = value.strip().strip('"')
+    text = text[4:].strip('"') if text[:4].lower() == "for=" else text
+    bracketed = _BRACKETS.fullmatch(text)
+    port = None if bracketed else _V4_PORT.fullmatch(text)
+    text = bracketed[1] if bracketed else port[1] if port else text
+    try:
+        address = ipaddress.ip_address(text.split("%", 1)[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)

@@ -1,0 +1,268 @@
+"""Detection rules as data: what a rule is, how a file of them is read, and why one is refused.
+
+A rule names one kind of thing to find. Engines only *locate* its triggers; the rule's regex then runs anchored at the
+place, and its validator has the last word. Triggers are of fixed length, so that every engine reports the very same
+places, and hold no boundary assertions, so that they also work on raw OTLP bytes where any byte may stand beside a string.
+
+A file holds `[[rule]]` tables. Examples may hold placeholders such as `{alnum:36}` (see `expand`), so that no file of
+ours contains anything that looks like a live token.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from random import Random
+from re import _constants as sre  # the parsed form of a pattern is documented nowhere else
+from re import _parser as sre_parser
+from typing import Any, Final
+
+from otel_telemetry.errors import RuleError
+from otel_telemetry.processors.assignments import assignment
+from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
+from otel_telemetry.processors.validators import Validator
+
+VALIDATORS: Final[Mapping[str, Validator]] = {**_PLAIN, "assignment": assignment}
+TYPE_PATTERN: Final = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
+_ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
+_REQUIRED: Final = {"id", "type", "trigger", "regex", "docs", "match"}
+_OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "group", "words"}
+_GROUPS: Final = {"default", "national"}
+_MAX_BACK: Final = 512
+_MAX_REPEAT: Final = 65_536
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_ALPHABETS: Final[Mapping[str, str]] = {
+    "digit": "0123456789",
+    "hex": "0123456789abcdef",
+    "HEX": "0123456789ABCDEF",
+    "lower": _LETTERS,
+    "upper": _LETTERS.upper(),
+    "loweralnum": _LETTERS + "0123456789",
+    "upperalnum": _LETTERS.upper() + "0123456789",
+    "base32": _LETTERS.upper() + "234567",
+    "alnum": _LETTERS + _LETTERS.upper() + "0123456789",
+    "b64": _LETTERS + _LETTERS.upper() + "0123456789+/",
+    "b64url": _LETTERS + _LETTERS.upper() + "0123456789-_",
+}
+_PLACEHOLDER: Final = re.compile(r"\{(" + "|".join(_ALPHABETS) + r"):(\d{1,4})\}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One detection rule.
+
+    `triggers` locate it; `left` is a character class that is walked back over, at most `back` characters, from the
+    trigger's start to where `regex` is tried. The span found is the group `v` where the regex has one, else the whole match.
+    Of overlapping findings the higher `priority` names the type.
+    """
+
+    id: str
+    type: str
+    triggers: tuple[str, ...]
+    pattern: str
+    source: str
+    docs: str
+    left: str = ""
+    back: int = 0
+    validator: Validator | None = None
+    priority: int = 50
+    group: str = "default"
+    match: tuple[str, ...] = ()
+    no_match: tuple[str, ...] = ()
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The pattern, compiled when first needed: most rules never meet a candidate."""
+        return re.compile(self.pattern)
+
+    @cached_property
+    def left_run(self) -> re.Pattern[str] | None:
+        """Matches the characters of `left` in reversed text; none where the rule starts at its trigger."""
+        return re.compile(rf"{self.left}{{0,{self.back}}}") if self.left else None
+
+
+def builtin_rules() -> tuple[Rule, ...]:
+    """Return every rule that ships with the package, in the order of files and entries."""
+    rules: list[Rule] = []
+    folder = resources.files("otel_telemetry.processors") / "rules"
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(".toml"):
+            rules += parse_rules(entry.read_text(encoding="utf-8"), entry.name)
+    _refuse_duplicates(rules)
+    return tuple(rules)
+
+
+def load_rules(paths: Iterable[Path]) -> tuple[Rule, ...]:
+    """Return the rules of a user's files, or raise RuleError naming the file and the rule."""
+    rules: list[Rule] = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RuleError(str(path), f"cannot be read: {error}", "name a readable TOML file") from None
+        rules += parse_rules(text, str(path))
+    _refuse_duplicates(rules)
+    return tuple(rules)
+
+
+def parse_rules(text: str, source: str) -> list[Rule]:
+    """Read one TOML text; `source` names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError(source, f"is not TOML: {error}", "correct the file") from None
+    unknown = set(document) - {"rule"}
+    entries = document.get("rule", [])
+    if unknown or not isinstance(entries, list):
+        raise RuleError(source, f"holds {sorted(unknown) or 'no list of rules'}", "use [[rule]] tables only")
+    return [_rule(entry, source) for entry in entries]
+
+
+def expand(example: str, seed: str = "") -> str:
+    """Fill the placeholders of an example: `{hex:8}` becomes eight hex digits, the same ones each time."""
+    random = Random(f"{seed}:{example}")  # noqa: S311  # examples want repeatable, not secret, characters
+
+    def fill(match: re.Match[str]) -> str:
+        alphabet, count = _ALPHABETS[match[1]], int(match[2])
+        return "".join(random.choice(alphabet) for _ in range(count))
+
+    return _PLACEHOLDER.sub(fill, example)
+
+
+def _refuse_duplicates(rules: Iterable[Rule]) -> None:
+    seen: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.id in seen:
+            raise RuleError(f"{rule.source}: {rule.id}", f"is also in {seen[rule.id].source}", "rename one of them")
+        seen[rule.id] = rule
+
+
+def _rule(entry: Any, source: str) -> Rule:
+    name = f"{source}: {entry.get('id', '?') if isinstance(entry, dict) else '?'}"
+    if not isinstance(entry, dict):
+        raise RuleError(name, "is no table", "write [[rule]]")
+    _check_names(entry, name)
+    triggers = entry["trigger"] if isinstance(entry["trigger"], list) else [entry["trigger"]]
+    back = entry.get("back", 64 if "left" in entry else 0)
+    if not isinstance(back, int) or not 0 <= back <= _MAX_BACK:
+        raise RuleError(name, f"back = {back!r}", f"use a number from 0 to {_MAX_BACK}")
+    rule = Rule(
+        id=entry["id"],
+        type=entry["type"],
+        triggers=tuple(_spell_out(triggers, entry.get("words", []))),
+        pattern=entry["regex"],
+        source=source,
+        docs=entry["docs"],
+        left=entry.get("left", ""),
+        back=back,
+        validator=_validator(entry.get("validator"), name),
+        priority=entry.get("priority", 50),
+        group=entry.get("group", "default"),
+        match=tuple(entry["match"]),
+        no_match=tuple(entry.get("no_match", ())),
+    )
+    _check_patterns(rule, name)
+    return rule
+
+
+def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
+    """Put the words, grouped by their length, where a trigger says `{word}`."""
+    groups: dict[int, list[str]] = {}
+    for word in words:
+        groups.setdefault(len(word), []).append(re.escape(word))
+    return [
+        trigger.replace("{word}", f"(?:{'|'.join(group)})")
+        for trigger in triggers
+        for group in (groups.values() if "{word}" in trigger else [[]])
+    ]
+
+
+def _check_names(entry: Mapping[str, Any], name: str) -> None:
+    missing, unknown = _REQUIRED - set(entry), set(entry) - _REQUIRED - _OPTIONAL
+    if missing:
+        raise RuleError(name, f"lacks {', '.join(sorted(missing))}", "add it")
+    if unknown:
+        raise RuleError(name, f"has unknown {', '.join(sorted(unknown))}", f"known: {sorted(_REQUIRED | _OPTIONAL)}")
+    if not isinstance(entry["id"], str) or not _ID_PATTERN.fullmatch(entry["id"]):
+        raise RuleError(name, "its id is not like vendor-kind", "use a-z, 0-9, - and .")
+    if not isinstance(entry["type"], str) or not TYPE_PATTERN.fullmatch(entry["type"]):
+        raise RuleError(name, f"its type {entry['type']!r} is not like API_KEY", "use A-Z, 0-9 and _")
+    if entry.get("group", "default") not in _GROUPS:
+        raise RuleError(name, f"group = {entry['group']!r}", f"use one of {sorted(_GROUPS)}")
+    if not entry["match"]:
+        raise RuleError(name, "has no example in match", "add a text that must be found")
+
+
+def _validator(value: Any, name: str) -> Validator | None:
+    if value is None:
+        return None
+    found = VALIDATORS.get(value)
+    if found is None:
+        raise RuleError(name, f"unknown validator {value!r}", f"known: {', '.join(sorted(VALIDATORS))}")
+    return found
+
+
+def _check_patterns(rule: Rule, name: str) -> None:
+    for trigger in rule.triggers:
+        _check_trigger(trigger, name)
+    if rule.left and not re.fullmatch(r"\[[^\]]*(?:\\\][^\]]*)*\]", rule.left):
+        raise RuleError(name, f"left = {rule.left!r}", "write one character class, such as [A-Za-z0-9]")
+    parsed = _parse(rule.pattern, name, "regex")
+    _refuse_blow_up(parsed, name)
+    if parsed.getwidth()[0] == 0:
+        raise RuleError(name, "its regex matches the empty text", "make some part mandatory")
+
+
+def _parse(pattern: Any, name: str, what: str) -> sre_parser.SubPattern:
+    try:
+        return sre_parser.parse(pattern)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
+        raise RuleError(name, f"its {what} {pattern!r} is no regular expression: {error}", "correct it") from None
+
+
+def _check_trigger(trigger: Any, name: str) -> None:
+    low, high = _parse(trigger, name, "trigger").getwidth()
+    if low != high:
+        raise RuleError(name, f"trigger {trigger!r} is not of one length", "list one trigger per length")
+    if low < 2:
+        raise RuleError(name, f"trigger {trigger!r} is too short", "name at least two characters")
+    if any(op in (sre.AT, sre.ASSERT, sre.ASSERT_NOT) for op, _ in _parse(trigger, name, "trigger")):
+        raise RuleError(name, f"trigger {trigger!r} looks around", "leave boundaries to the regex")
+    if not trigger.isascii():
+        raise RuleError(name, f"trigger {trigger!r} is not ASCII", "locate the ASCII part of the value")
+
+
+def _refuse_blow_up(parsed: Any, name: str, *, inside: bool = False) -> None:
+    """Refuse what can backtrack without bound: a varying repeat inside a repeat, and repeats without an upper limit."""
+    for op, argument in parsed:
+        repeats = op in (sre.MAX_REPEAT, sre.MIN_REPEAT)
+        if repeats or op is sre.POSSESSIVE_REPEAT:
+            low, high, body = argument
+            if high is sre.MAXREPEAT or high > _MAX_REPEAT:
+                raise RuleError(name, "its regex repeats without limit", "write {0,200} instead of * or +")
+            varies = repeats and high > 1 and high != low
+            if varies and inside:
+                raise RuleError(
+                    name, "its regex repeats inside a repeat", "make the inner or outer one fixed or possessive"
+                )
+            _refuse_blow_up(body, name, inside=inside or varies)
+        else:
+            for part in _parts(op, argument):
+                _refuse_blow_up(part, name, inside=inside and op is not sre.ATOMIC_GROUP)
+
+
+def _parts(op: Any, argument: Any) -> list[Any]:
+    if op is sre.BRANCH:
+        return list(argument[1])
+    if op is sre.SUBPATTERN:
+        return [argument[-1]]
+    if op in (sre.ASSERT, sre.ASSERT_NOT):
+        return [argument[1]]
+    if op is sre.ATOMIC_GROUP:
+        return [argument]
+    if op is sre.GROUPREF_EXISTS:
+        return [part for part in argument[1:] if part]
+    return []

@@ -1,0 +1,317 @@
+"""What decides whether a candidate really is what it looks like: checksums, ranges, parsers, entropy.
+
+A validator gets the text and the match of a rule's regex, and answers the span that is to go, or None. It never looks
+further than the match and a few characters around it. `VALIDATORS` names those that rules may ask for.
+"""
+
+import base64
+import ipaddress
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+
+class Span(NamedTuple):
+    """Characters `start` to `end` (exclusive) of a text; `type` only where the validator knows it better than the rule."""
+
+    start: int
+    end: int
+    type: str = ""
+
+
+Validator = Callable[[str, "re.Match[str]"], Span | None]
+
+_DIGITS: Final = re.compile(r"\D+")
+_V4: Final = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+_CIDR: Final = re.compile(r"/\d{1,3}(?![\w.])")
+_ZONE: Final = re.compile(r"%[\w.-]{1,32}")
+_VERSION_BEFORE: Final = re.compile(r"(?:\bv|version|release|build|ver)[\s\"'=:\\]{0,6}$|[A-Za-z]/$", re.IGNORECASE)
+_IMAGE_TLDS: Final = frozenset(
+    {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "ts", "html", "json", "so"}
+)
+#: IBAN length by country (registry of ISO 13616, release 100).
+_IBAN_LENGTHS: Final[Mapping[str, int]] = {
+    code: int(length)
+    for code, length in (
+        item.split(":")
+        for item in [
+            "AD:24",
+            "AE:23",
+            "AL:28",
+            "AT:20",
+            "AZ:28",
+            "BA:20",
+            "BE:16",
+            "BG:22",
+            "BH:22",
+            "BI:27",
+            "BR:29",
+            "BY:28",
+            "CH:21",
+            "CR:22",
+            "CY:28",
+            "CZ:24",
+            "DE:22",
+            "DJ:27",
+            "DK:18",
+            "DO:28",
+            "EE:20",
+            "EG:29",
+            "ES:24",
+            "FI:18",
+            "FK:18",
+            "FO:18",
+            "FR:27",
+            "GB:22",
+            "GE:22",
+            "GI:23",
+            "GL:18",
+            "GR:27",
+            "GT:28",
+            "HN:28",
+            "HR:21",
+            "HU:28",
+            "IE:22",
+            "IL:23",
+            "IQ:23",
+            "IS:26",
+            "IT:27",
+            "JO:30",
+            "KW:30",
+            "KZ:20",
+            "LB:28",
+            "LC:32",
+            "LI:21",
+            "LT:20",
+            "LU:20",
+            "LV:21",
+            "LY:25",
+            "MC:27",
+            "MD:24",
+            "ME:22",
+            "MK:19",
+            "MN:20",
+            "MR:27",
+            "MT:31",
+            "MU:30",
+            "NI:28",
+            "NL:18",
+            "NO:15",
+            "OM:23",
+            "PK:24",
+            "PL:28",
+            "PS:29",
+            "PT:25",
+            "QA:29",
+            "RO:24",
+            "RS:22",
+            "RU:33",
+            "SA:24",
+            "SC:31",
+            "SD:18",
+            "SE:24",
+            "SI:19",
+            "SK:24",
+            "SM:27",
+            "SO:23",
+            "ST:25",
+            "SV:28",
+            "TL:23",
+            "TN:24",
+            "TR:26",
+            "UA:29",
+            "VA:22",
+            "VG:24",
+            "XK:20",
+            "YE:30",
+        ]
+    )
+}
+
+
+def span_of(match: re.Match[str]) -> Span:
+    """Return the group `v` of a match where its regex has one, else all of it."""
+    if "v" in match.re.groupindex and match.start("v") >= 0:
+        return Span(match.start("v"), match.end("v"))
+    return Span(match.start(), match.end())
+
+
+def luhn(digits: str) -> bool:
+    """Tell whether decimal digits pass the Luhn check (ISO/IEC 7812-1 annex B)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = ord(digit) - 48
+        if place % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def issuer(digits: str) -> bool:
+    """Tell whether a card number starts with the range of an issuer and has that issuer's length."""
+    n, two, three, four, six = len(digits), int(digits[:2]), int(digits[:3]), int(digits[:4]), int(digits[:6])
+    if digits[0] == "4":
+        return n in (13, 16, 19)
+    if 51 <= two <= 55 or 2221 <= four <= 2720:
+        return n == 16
+    if two in (34, 37):
+        return n == 15
+    if 300 <= three <= 305 or two in (36, 38, 39) or four == 3095:
+        return 14 <= n <= 19
+    if 3528 <= four <= 3589:
+        return 16 <= n <= 19
+    if four == 6011 or 622126 <= six <= 622925 or 644 <= three <= 649 or two in (62, 65, 81):
+        return 16 <= n <= 19
+    if two in (50, 56, 57, 58, 60, 63, 67, 68, 69):
+        return 12 <= n <= 19
+    return four in range(2200, 2205) and n in (16, 17, 18, 19)
+
+
+def entropy(text: str) -> float:
+    """Return the Shannon entropy of the characters, in bits per character."""
+    if not text:
+        return 0.0
+    size = len(text)
+    return -sum(n / size * math.log2(n / size) for n in Counter(text).values())
+
+
+def card(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a payment card number: issuer's range and length, Luhn, not one digit repeated."""
+    del text
+    digits = _DIGITS.sub("", match[0])
+    if not 12 <= len(digits) <= 19 or len(set(digits)) == 1:
+        return None
+    return span_of(match) if issuer(digits) and luhn(digits) else None
+
+
+def iban(text: str, match: re.Match[str]) -> Span | None:
+    """Accept an IBAN: its country's length and mod 97 (ISO 13616). Characters after that length are not part of it."""
+    compact: list[str] = []
+    end, wanted = match.start(), _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
+    for offset in range(match.start(), match.end()):
+        if text[offset].isalnum():
+            compact.append(text[offset].upper())
+            end = offset + 1
+            if len(compact) == wanted:
+                break
+    code = "".join(compact)
+    if len(code) != wanted or not code.isascii() or (end < len(text) and text[end].isalnum()):
+        return None
+    return Span(match.start(), end) if int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1 else None
+
+
+def ssn(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a US social security number that could have been issued (SSA: no 000, 666, 9xx area, 00 group, 0000 serial)."""
+    del text
+    span = span_of(match)
+    digits = _DIGITS.sub("", match.string[span.start : span.end])
+    area, group, serial = digits[:3], digits[3:5], digits[5:]
+    if len(digits) != 9 or area in ("000", "666") or area[0] == "9" or group == "00" or serial == "0000":
+        return None
+    return None if len(set(digits)) == 1 else span
+
+
+def ip(text: str, match: re.Match[str]) -> Span | None:
+    """Accept an IPv4 or IPv6 address with zone and prefix length, unless it names no machine or is a version number."""
+    raw, start = match[0], match.start()
+    if raw.count(":") >= 2:
+        trimmed = raw.rstrip(".")
+        trimmed = trimmed if trimmed.endswith("::") else trimmed.rstrip(":")
+        if _is_v6(trimmed):
+            return _address(text, start, start + len(trimmed))
+        if trimmed[:1] == ":" and not trimmed.startswith("::") and _is_v6(trimmed[1:]):
+            return _address(text, start + 1, start + len(trimmed))
+    found = _V4.search(text, start, min(len(text), match.end() + 4))
+    if found is None or found.start() >= match.end() or any(int(part) > 255 for part in found[0].split(".")):
+        return None
+    before = text[max(0, found.start() - 16) : found.start()]
+    if _VERSION_BEFORE.search(before) and not before.endswith("//"):
+        return None
+    return _address(text, found.start(), found.end())
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _address(text: str, start: int, end: int) -> Span | None:
+    if end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        return None
+    if not personal_ip(text[start:end]):
+        return None
+    zone = _ZONE.match(text, end)
+    end = zone.end() if zone else end
+    cidr = _CIDR.match(text, end)
+    return Span(start, cidr.end() if cidr else end)
+
+
+def personal_ip(text: str) -> bool:
+    """Tell whether an address may point at somebody: loopback, unspecified and broadcast addresses never do."""
+    try:
+        address = ipaddress.ip_address(".".join(str(int(p)) for p in text.split(".")) if ":" not in text else text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or str(address) == "255.255.255.255")
+
+
+def email(text: str, match: re.Match[str]) -> Span | None:
+    """Accept an address whose domain ends in letters, which is no file name such as icon@2x.png."""
+    span = span_of(match)
+    end = span.end
+    while end > span.start and text[end - 1] in "-_.":
+        end -= 1
+    domain = text[span.start : end].rsplit("@", 1)[-1]
+    top = domain.rsplit(".", 1)[-1]
+    if not top.isalpha() or len(top) < 2 or top.lower() in _IMAGE_TLDS or "." not in domain or domain[0] in "-_.":
+        return None
+    return Span(span.start, end)
+
+
+def mac(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a hardware address that is neither all zero nor broadcast."""
+    del text
+    digits = set(re.sub(r"[^0-9a-f]", "", match[0].lower()))
+    return None if digits in ({"0"}, {"f"}) else span_of(match)
+
+
+def jwt(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a JSON web token: its first part decodes to a JSON object that names an algorithm (RFC 7515, 7516)."""
+    del text
+    header = match[0].split(".", 1)[0]
+    try:
+        decoded = base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))
+    except ValueError:
+        return None
+    return span_of(match) if decoded.startswith(b"{") and b'"alg"' in decoded else None
+
+
+def random_token(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a value that looks drawn at random: enough different characters, no run of words."""
+    span = span_of(match)
+    value = text[span.start : span.end]
+    return span if looks_random(value) else None
+
+
+def looks_random(value: str) -> bool:
+    """Tell whether a value looks drawn at random, by entropy against its length, and by mixing digits with letters."""
+    if len(set(value)) < min(8, len(value) // 2):
+        return False
+    return entropy(value) >= min(3.0, 0.75 * math.log2(max(2, len(value)))) and any(c.isdigit() for c in value)
+
+
+VALIDATORS: Final[dict[str, Validator]] = {
+    "card": card,
+    "email": email,
+    "iban": iban,
+    "ip": ip,
+    "jwt": jwt,
+    "mac": mac,
+    "random": random_token,
+    "ssn": ssn,
+}

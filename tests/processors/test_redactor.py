@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
+from otel_telemetry.processors.redactor import Redactor
+
+SECRET = "0123456789abcdef0123"
+
+
+@pytest.fixture(scope="module", params=["hyperscan", "re"])
+def redactor(request):
+    if request.param == "hyperscan":
+        pytest.importorskip("hyperscan")
+    return Redactor(RedactionSettings(engine=request.param))
+
+
+@pytest.fixture(scope="module")
+def hashing():
+    return Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret=SECRET)))
+
+
+def test_the_contracts_example_comes_back_as_promised(redactor):
+    given = {
+        "user_id": "user123",
+        "email": "test@example.com",
+        "api_key": "sk-1234567890abcdef",
+        "message": "Hello world",
+    }
+    assert redactor.value(given) == {
+        "user_id": "[REDACTED_USER_ID]",
+        "email": "[REDACTED_EMAIL]",
+        "api_key": "[REDACTED_API_KEY]",
+        "message": "Hello world",
+    }
+
+
+def test_json_in_a_string_stays_json(redactor):
+    text = '{"email": "a@example.com", "ssn": 123456789, "inner": "{\\"password\\": \\"p w\\", \\"n\\": 1}"}'
+    clean = json.loads(redactor.string(text))
+    assert clean["email"] == "[REDACTED_EMAIL]"
+    assert clean["ssn"] == "[REDACTED_SSN]"
+    assert json.loads(clean["inner"]) == {"password": "[REDACTED_PASSWORD]", "n": 1}
+
+
+def test_what_is_clean_comes_back_as_the_very_object(redactor):
+    value = {"a": ["x", 1, {"b": b"raw"}], "model": "gpt-4o-mini"}
+    assert redactor.value(value) is value
+
+
+def test_a_client_address_becomes_the_contracts_ip_hash_however_it_is_spelt(hashing):
+    spellings = ["203.0.113.7", "::ffff:203.0.113.7", "203.0.113.7:4711", "[::ffff:203.0.113.7]:80"]
+    hashes = {hashing.item("client.address", spelling)[1] for spelling in spellings}
+    assert len(hashes) == 1
+    assert len(hashes.pop()) == 12
+
+
+def test_redaction_is_idempotent_on_pseudonyms(hashing):
+    for key, value in (("client.address", "203.0.113.7"), ("user.id", "u1"), ("session.id", "s1")):
+        once = hashing.item(key, value)
+        assert once != (key, value)
+        assert hashing.item(*once) == once
+
+
+def test_a_dirty_string_is_located_among_clean_ones(redactor):
+    texts = ["GET", "/items/{id}", "mail a@example.com", "gen_ai.usage.input_tokens", "user.id"]
+    assert list(redactor.dirty(texts)) == [2, 4]
+
+
+def test_findings_tell_type_and_length_only(redactor):
+    findings = []
+    redactor.string("mail a@example.com", findings=findings)
+    assert [(f.type, f.rule, f.length) for f in findings] == [("EMAIL", "email", 13)]

@@ -1,0 +1,27 @@
+import pytest
+
+from otel_telemetry.processors.detector import Detector
+from otel_telemetry.processors.ruleset import Rule, builtin_rules, expand
+
+RULES = builtin_rules()
+
+
+@pytest.fixture(scope="module", params=["hyperscan", "re"])
+def detector(request):
+    if request.param == "hyperscan":
+        pytest.importorskip("hyperscan")
+    return Detector(RULES, request.param)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_rule_finds_its_examples_and_leaves_its_counterexamples(rule: Rule, detector: Detector):
+    for example in rule.match:
+        text = expand(example, rule.id)
+        assert rule.id in {match.rule for match in detector.candidates(text)}, text
+    for example in rule.no_match:
+        text = expand(example, rule.id)
+        assert rule.id not in {match.rule for match in detector.candidates(text)}, text
+
+
+def test_every_rule_links_its_documentation():
+    assert [rule.id for rule in RULES if not rule.docs.startswith("https://")] == []
