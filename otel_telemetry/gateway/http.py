@@ -1,0 +1,171 @@
+"""OTLP/HTTP, /health and /metrics.
+
+Bodies are protobuf or JSON, plain or gzip, limited before and after decompression. Every error body is a
+google.rpc.Status in the encoding of the request ("OTLP Specification, OTLP/HTTP Response"); where that encoding is not
+known it is JSON. /health says only up or down to callers without a key.
+"""
+
+import asyncio
+import functools
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToJson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from otel_telemetry.errors import MalformedTelemetry, TelemetryError
+from otel_telemetry.gateway import otlp_json, status
+from otel_telemetry.gateway.auth import Keys
+from otel_telemetry.gateway.exposition import CONTENT_TYPE, Exposition
+from otel_telemetry.gateway.grpc import response
+from otel_telemetry.gateway.health import Health
+from otel_telemetry.gateway.otlp_json import Decoded
+from otel_telemetry.gateway.receive import Accepted, Receiver, Room
+from otel_telemetry.gateway.spool_reader import Signal
+from otel_telemetry.gateway.status import JSON, PROTOBUF, Refusal, RefusedError
+
+_PATHS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
+_ENDPOINTS: Final = "POST /v1/traces, /v1/logs, /v1/metrics (OTLP, protobuf or JSON); GET /health, /metrics"
+_READ_SECONDS: Final = 30.0
+_GZIP: Final = 31  # zlib's wbits for a gzip member
+_CLIENT_GONE: Final = 499
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(receiver: Receiver, keys: Keys, health: Health, exposition: Exposition, limits: "Limits") -> Starlette:
+    """Return the ASGI application."""
+
+    async def show_health(request: Request) -> Response:
+        report = await asyncio.to_thread(health.report)
+        return JSONResponse(report.shown(keys.admit(request.headers.get)), 200 if report.healthy else 503)
+
+    async def show_metrics(request: Request) -> Response:
+        if not keys.admit(request.headers.get):
+            return _answer(status.UNAUTHENTICATED, JSON)
+        return Response(await asyncio.to_thread(exposition.text), media_type=CONTENT_TYPE)
+
+    exports = [
+        Route(path, _export(signal, receiver, keys, limits), methods=["POST"]) for path, signal in _PATHS.items()
+    ]
+    return Starlette(
+        routes=[*exports, Route("/health", show_health), Route("/metrics", show_metrics)],
+        exception_handlers={404: _not_found, 405: _wrong_method, 500: _internal},
+    )
+
+
+class Limits:
+    """The largest bodies, in bytes, also after decompression."""
+
+    def __init__(self, max_body_bytes: int, max_json_bytes: int) -> None:
+        self._by_type = {PROTOBUF: max_body_bytes, JSON: min(max_body_bytes, max_json_bytes)}
+
+    def of(self, content_type: str) -> int:
+        """Return the limit for a content type."""
+        return self._by_type[content_type]
+
+
+def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _Endpoint:
+    async def export(request: Request) -> Response:
+        encoding = JSON
+        try:
+            encoding = _content_type(request)
+            if not keys.admit(request.headers.get):
+                raise RefusedError(status.UNAUTHENTICATED)
+            prepare = functools.partial(
+                _prepare, signal, encoding, gzipped=_is_gzipped(request), limit=limits.of(encoding)
+            )
+            with receiver.room() as room:
+                body = await _read(request, limits.of(encoding), room)
+                accepted = await receiver.accept(signal, body, room, prepare)
+        except TelemetryError as error:
+            return _answer(receiver.refuse(signal, error), encoding)
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        return _success(signal, accepted, encoding)
+
+    return export
+
+
+def _content_type(request: Request) -> str:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in {JSON, PROTOBUF}:
+        raise RefusedError(status.unsupported(f"the content type must be {PROTOBUF} or {JSON}"))
+    return given
+
+
+def _is_gzipped(request: Request) -> bool:
+    given = request.headers.get("content-encoding", "identity").strip().lower()
+    if given not in {"gzip", "identity", ""}:
+        raise RefusedError(status.unsupported("the content encoding must be gzip or identity"))
+    return given == "gzip"
+
+
+async def _read(request: Request, limit: int, room: Room) -> bytes:
+    if int(request.headers.get("content-length", "0")) > limit:
+        raise RefusedError(status.too_large(limit))
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            async for chunk in request.stream():
+                room.grow(len(chunk))
+                body += chunk
+                if len(body) > limit:
+                    raise RefusedError(status.too_large(limit))
+    except TimeoutError:
+        raise RefusedError(status.too_slow(_READ_SECONDS)) from None
+    return bytes(body)
+
+
+def _prepare(signal: Signal, encoding: str, body: bytes, *, gzipped: bool, limit: int) -> Decoded:
+    """Make protobuf of a body; in a worker thread."""
+    plain = _gunzip(body, limit) if gzipped else body
+    return otlp_json.decode(signal, plain) if encoding == JSON else Decoded(plain, 0, "")
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error:
+        raise MalformedTelemetry("the body is not gzip, as its content encoding says") from None
+    if len(plain) > limit or stream.unconsumed_tail:
+        raise RefusedError(status.too_large(limit))
+    if not stream.eof:
+        raise MalformedTelemetry("the gzip body is cut off")
+    if stream.unused_data:
+        raise MalformedTelemetry("there is more behind the end of the gzip body")
+    return plain
+
+
+def _success(signal: Signal, accepted: Accepted, encoding: str) -> Response:
+    message = response(signal, accepted)
+    body = MessageToJson(message, indent=None) if encoding == JSON else message.SerializeToString()
+    return Response(body, media_type=encoding)
+
+
+def _answer(refused: Refusal, encoding: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        refused.body(encoding), refused.http_status, headers=refused.headers() | (headers or {}), media_type=encoding
+    )
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    del request, error
+    return _answer(status.not_found(f"there is nothing here; endpoints: {_ENDPOINTS}"), JSON)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    del request
+    headers: Any = error.headers if isinstance(error, HTTPException) else None
+    return _answer(status.wrong_method(f"that method is not served here; endpoints: {_ENDPOINTS}"), JSON, headers)
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    del request, error
+    return _answer(status.refusal(TelemetryError()), JSON)

@@ -1,0 +1,78 @@
+"""Where the gateway may listen, and what to do when it cannot."""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from typing import Final
+
+import grpc.aio
+
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.gateway.config import GatewaySettings
+
+_BACKLOG: Final = 1024
+_HOST: Final = "gateway.host"
+_GRPC_PORT: Final = "gateway.grpc_port"
+_HTTP_PORT: Final = "gateway.http_port"
+_HOST_HINT: Final = "set gateway.host to an address of this machine, 127.0.0.1 for local use only"
+
+
+def refuse_open_house(config: GatewaySettings) -> None:
+    """Raise ConfigurationError where anybody on the network could send without a key."""
+    if config.api_keys or config.host == "localhost":
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(config.host).is_loopback:
+            return
+    raise ConfigurationError(
+        "gateway.api_keys",
+        f"none is set, and {config.host or 'every address'} can be reached from other machines",
+        "set gateway.api_keys to one or more long random keys, or gateway.host to 127.0.0.1",
+    )
+
+
+def listen_http(config: GatewaySettings) -> socket.socket:
+    """Return a listening socket for HTTP, or raise ConfigurationError."""
+    return _listen(config.host, config.http_port, _HTTP_PORT)
+
+
+def refuse_taken_grpc_port(config: GatewaySettings) -> None:
+    """Raise ConfigurationError where the gRPC port cannot be had: this says why better than gRPC does."""
+    _listen(config.host, config.grpc_port, _GRPC_PORT).close()
+
+
+def bind_grpc(server: grpc.aio.Server, config: GatewaySettings) -> int:
+    """Give the server its port and return it, or raise ConfigurationError."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    try:
+        return server.add_insecure_port(f"{host}:{config.grpc_port}")
+    except RuntimeError:
+        taken = OSError(errno.EADDRINUSE, "in use")
+        raise _not_bound(config.host, config.grpc_port, _GRPC_PORT, taken) from None
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(_HOST, f"{host} cannot be used: {error.strerror}", _HOST_HINT) from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise _not_bound(host, port, key, error) from None
+    return listening
+
+
+def _not_bound(host: str, port: int, key: str, error: OSError) -> ConfigurationError:
+    if error.errno == errno.EADDRINUSE:
+        who = f"`ss -ltnp 'sport = :{port}'` or `lsof -i :{port}` shows who has it"
+        return ConfigurationError(key, f"port {port} is in use", f"{who}; end that, or set {key} to another port")
+    if error.errno == errno.EACCES:
+        return ConfigurationError(key, f"port {port} needs more rights", f"set {key} to a port above 1023")
+    return ConfigurationError(_HOST, f"cannot listen on {host}: {error.strerror}", _HOST_HINT)

@@ -1,0 +1,178 @@
+"""The core of receiving, whatever the transport: bound the work, decode, redact, commit to the spool, then answer.
+
+Nothing is acknowledged before it is on disk, and nothing unredacted is ever stored: where redaction raises, the request
+is refused with a permanent error (INTERNAL, HTTP 500), because the same bytes would fail again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from google.protobuf.message import DecodeError
+
+from otel_telemetry import metrics
+from otel_telemetry.errors import MalformedTelemetry, Overloaded, TelemetryError
+from otel_telemetry.gateway.otlp_json import REQUESTS, Decoded
+from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.gateway.spool_reader import Signal
+from otel_telemetry.gateway.status import REDACTION_FAILED, Refusal, RefusedError, refusal
+
+_WORKERS: Final = 2
+_ITEM_FIELDS: Final = {"traces": "spans", "logs": "log_records", "metrics": "data_points"}
+
+_log = logging.getLogger("otel_telemetry.gateway.receive")
+
+
+class Clean(Protocol):
+    """What redaction returns: the clean request, its items, how many it left out and counted, the first reason."""
+
+    @property
+    def body(self) -> bytes:
+        """The request, safe to keep."""
+
+    @property
+    def items(self) -> int:
+        """Spans, records or points in it."""
+
+    @property
+    def rejected(self) -> int:
+        """Items left out."""
+
+    @property
+    def problem(self) -> str:
+        """Why the first of them was, with its path."""
+
+
+class Redactor(Protocol):
+    """Cleans one serialized Export*ServiceRequest; raises MalformedTelemetry; safe to call from several threads."""
+
+    def redact(self, signal: Signal, body: bytes) -> Clean:
+        """Return the request without personal data."""
+
+
+@dataclass(slots=True, frozen=True)
+class Accepted:
+    """What was acknowledged. `rejected` and `problem` go into the answer's partial success."""
+
+    items: int
+    rejected: int
+    problem: str
+
+
+#: Makes protobuf of what came in (decompress, decode JSON). Runs in a worker thread. Raises TelemetryError.
+Prepare = Callable[[bytes], Decoded]
+
+
+def as_is(body: bytes) -> Decoded:
+    """Pass protobuf on."""
+    return Decoded(body, 0, "")
+
+
+class Receiver:
+    """Takes requests of any transport.
+
+    `pending` are the bytes being worked on; `redaction_fails` is true while the last redaction failed, for /health.
+    """
+
+    def __init__(self, redactor: Redactor, spool: Spool, max_pending_bytes: int) -> None:
+        self._redactor = redactor
+        self._spool = spool
+        self.max_pending = max_pending_bytes
+        self.pending = 0
+        self._workers = ThreadPoolExecutor(_WORKERS, "otel-telemetry-redact")
+        self.redaction_fails = False
+
+    def room(self) -> "Room":
+        """Return the (still empty) share of one request in the bytes that may be worked on at once."""
+        return Room(self)
+
+    async def accept(self, signal: Signal, body: bytes, room: "Room", prepare: Prepare = as_is) -> Accepted:
+        """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted."""
+        loop = asyncio.get_running_loop()
+        decoded, clean = await loop.run_in_executor(self._workers, self._work, signal, body, prepare)
+        if clean.items:
+            room.grow(max(0, len(clean.body) - len(body)))
+            await asyncio.wrap_future(self._spool.append(signal, clean.body, clean.items))
+        self._count(signal, decoded, clean)
+        return Accepted(clean.items, decoded.rejected + clean.rejected, decoded.problem or clean.problem)
+
+    def _work(self, signal: Signal, body: bytes, prepare: Prepare) -> tuple[Decoded, Clean]:
+        decoded = prepare(body)
+        try:
+            clean = self._redactor.redact(signal, decoded.body)
+        except MalformedTelemetry:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is: fail closed
+            self._lose(signal, decoded.body, error)
+            raise RefusedError(REDACTION_FAILED) from None
+        self.redaction_fails = False
+        return decoded, clean
+
+    def _lose(self, signal: Signal, body: bytes, error: Exception) -> None:
+        metrics.dropped.add(_count_items(signal, body), {"signal": signal, "reason": REDACTION_FAILED.reason})
+        if not self.redaction_fails:  # the type only: a message may quote what it was working on
+            _log.error("redaction failed with %s; the request was refused and not kept", type(error).__name__)
+        self.redaction_fails = True
+
+    @staticmethod
+    def _count(signal: Signal, decoded: Decoded, clean: Clean) -> None:
+        metrics.accepted.add(clean.items, {"signal": signal})
+        if decoded.rejected:
+            metrics.dropped.add(decoded.rejected, {"signal": signal, "reason": "invalid"})
+
+    @staticmethod
+    def refuse(signal: Signal, error: TelemetryError) -> Refusal:
+        """Count a request that is not accepted and return what its sender is told."""
+        refused = refusal(error)
+        metrics.refused.add(1, {"signal": signal, "reason": refused.reason})
+        return refused
+
+    def close(self) -> None:
+        """End the worker threads; what they are at is finished."""
+        self._workers.shutdown()
+
+
+class Room:
+    """The bytes of one request among those that may be worked on at once; given back on leaving. Event loop only."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._held = 0
+
+    def grow(self, size: int) -> None:
+        """Take `size` bytes more, or raise Overloaded. One request alone always has room."""
+        others = self._receiver.pending - self._held
+        if others and others + self._held + size > self._receiver.max_pending:
+            raise Overloaded("too much is being worked on", random.uniform(1, 3))  # noqa: S311 - spreads retries
+        self._receiver.pending += size
+        self._held += size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._receiver.pending -= self._held
+        self._held = 0
+
+
+def _count_items(signal: Signal, body: bytes) -> int:
+    """Count spans, records or points of a request that cannot be redacted; 1 where it cannot be read either."""
+    try:
+        return _items_in(REQUESTS[signal].FromString(body), _ITEM_FIELDS[signal]) or 1
+    except DecodeError:
+        return 1
+
+
+def _items_in(message: object, name: str) -> int:
+    total = 0
+    for field, value in message.ListFields():  # type: ignore[attr-defined] # generated classes
+        if field.name == name:
+            total += len(value)
+        elif field.message_type is not None:
+            total += sum(_items_in(part, name) for part in (value if field.is_repeated else (value,)))
+    return total
