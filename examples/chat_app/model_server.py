@@ -12,6 +12,7 @@ which the app's tool looks things up in. It fails when told to, by the header `x
     drop        the connection breaks in the middle of the answer
     truncate    the answer ends early, without usage, as if all were well
     empty       an answer without text
+    search      /search fails; the models are well
 
 Every call is written to the file that MODEL_SERVER_JOURNAL names, as one JSON line of what really went over the wire.
 """
@@ -121,6 +122,8 @@ class ModelServer:
         """Answer a look-up of the app's tool."""
         query = request.query_params.get("q", "")
         await asyncio.sleep(FIRST_TOKEN / 2)
+        if "[[fault:search]]" in query:
+            return _error(503, "told to fail", "server_error")
         return JSONResponse({"results": [f"Three sources agree on what was asked in {len(query.split())} words."]})
 
     async def chat(self, request: Request) -> Response:

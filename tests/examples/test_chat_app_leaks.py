@@ -3,6 +3,7 @@
 import base64
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -12,7 +13,7 @@ import pytest
 from examples.chat_app.demo import leaks
 from examples.chat_app.demo.planted import Garden
 
-SPELLED = {
+SPELLED: dict[str, Callable[[str], bytes]] = {
     "plain": lambda v: f"mail {v} now".encode(),
     "upper case": lambda v: v.upper().encode(),
     "hex": lambda v: v.encode().hex().encode(),

@@ -1,0 +1,94 @@
+"""`python -m examples.chat_app.demo`: run the demo, print what came of it, and exit 0 only if every promise held."""
+
+import argparse
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from examples.chat_app.demo import checks, show, traffic
+from examples.chat_app.demo.checks import Check
+from examples.chat_app.demo.found import Found
+from examples.chat_app.demo.planted import Garden
+from examples.chat_app.demo.processes import ROOT, DemoError
+from examples.chat_app.demo.run import Run
+
+_BROKEN: Final = 1
+_COULD_NOT_RUN: Final = 2
+_INTERRUPTED: Final = 130
+
+
+def main() -> int:
+    """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.chat_app.demo", description="A real run, end to end.")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo-output", help="folder for all that is written")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeat a run's planted values")  # noqa: S311
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    out = show.console()
+    began = time.monotonic()
+    garden = Garden(given.seed)
+    run = Run(given.output.resolve(), garden, traffic.cases(garden))
+    try:
+        found = _go(run, out)
+    except DemoError as error:
+        out.print(f"[bold red]the demo could not run[/]: {escape(str(error))}", soft_wrap=True)
+        if error.hint:
+            out.print(f"[dim]next:[/] {escape(error.hint)}", soft_wrap=True)
+        return _COULD_NOT_RUN
+    except KeyboardInterrupt:
+        out.print("stopped; nothing is left running")
+        return _INTERRUPTED
+    return _report(run, found, out, time.monotonic() - began)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _go(run: Run, out: Console) -> Found:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True) as progress:
+        task = progress.add_task("", total=len(run.wanted))
+        return run.go(lambda text: progress.update(task, description=text), lambda: progress.advance(task))
+
+
+def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
+    for table in (show.request_table(found.requests), show.route_table(found), show.redaction_table(found)):
+        out.print(table)
+        out.print()
+    done = [
+        *checks.answers(run.sent),
+        *checks.rows(run.sent, found),
+        *checks.calls(run.sent, found),
+        *checks.times(found),
+        *checks.costs(found),
+        *checks.people(run.sent, found, run.secret),
+        *checks.others(found),
+        *checks.privacy(found, run.garden.planted, run.folder),
+        *checks.losses(found, run.health),
+    ]
+    show.print_checks(out, done)
+    show.print_next(out, run.folder)
+    return _verdict(done, run, out, seconds)
+
+
+def _verdict(done: list[Check], run: Run, out: Console, seconds: float) -> int:
+    broken = sum(not check.held for check in done)
+    if broken:
+        out.print(f"\n[bold red]{broken} of {len(done)} promises did not hold[/]")
+        return _BROKEN
+    out.print(f"\n[bold green]all {len(done)} promises held[/], {len(run.sent)} requests, {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""One run of the demo: start everything, send everything, stop everything, and gather what is left behind."""
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from examples.chat_app.demo import foreign, found, traffic
+from examples.chat_app.demo.found import Counters, Found
+from examples.chat_app.demo.planted import Garden
+from examples.chat_app.demo.processes import ROOT, Child, Children, DemoError, free_ports
+from examples.chat_app.demo.traffic import Case, Sent
+
+#: Seconds that the app waits for a model. Stalls last that long.
+MODEL_TIMEOUT: Final = 1.5
+DELIVERY_SECONDS: Final = 30.0
+_HOST: Final = "127.0.0.1"
+
+
+@dataclass(slots=True, frozen=True)
+class Ports:
+    """Where everything listens."""
+
+    grpc: int
+    http: int
+    model: int
+    app: int
+    app_metrics: int
+
+    def url(self, name: str) -> str:
+        """Return the base URL of one of them."""
+        return f"http://{_HOST}:{getattr(self, name)}"
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in a folder of its own. `secret` is the key of its pseudonyms, new each time."""
+
+    folder: Path
+    garden: Garden
+    wanted: list[Case]
+    secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    ports: Ports = field(default_factory=lambda: Ports(*free_ports(5)))
+    sent: list[Sent] = field(default_factory=list)
+    health: dict[str, Any] = field(default_factory=dict)
+    found: Found | None = None
+
+    @property
+    def database(self) -> Path:
+        """The database that the gateway writes."""
+        return self.folder / "telemetry.db"
+
+    def go(self, say: Callable[[str], None], on_each: Callable[[], None]) -> Found:
+        """Do all of it and return what there is to see. Raises DemoError; nothing is left running in any case."""
+        empty(self.folder)
+        with Children(self.folder / "logs") as children:
+            say("starting gateway, model server and app")
+            gateway, model, app = self._start(children)
+            say(f"sending {len(self.wanted)} requests")
+            self.sent = asyncio.run(traffic.send(self.ports.url("app"), self.wanted, on_each))
+            children.check()
+            say("sending telemetry of other services")
+            foreign.send(self.ports.url("grpc"), self.ports.url("http"), self.garden)
+            app_counters = found.scrape(f"{self.ports.url('app_metrics')}/metrics")
+            say("stopping the app, which sends what it still holds")
+            children.stop(app)
+            children.stop(model)
+            say("waiting until the gateway has delivered everything")
+            self._wait_delivered(children)
+            gateway_counters = found.scrape(f"{self.ports.url('http')}/metrics")
+            self._stop_gateway(children, gateway)
+        self.found = self._gather(app_counters, gateway_counters)
+        return self.found
+
+    def _start(self, children: Children) -> tuple[Child, Child, Child]:
+        gateway = children.start("gateway", self._serve(), self._gateway_environment())
+        model_command = ["uvicorn", "--factory", "examples.chat_app.model_server:create_app"]
+        model = children.start(
+            "model-server",
+            [*model_command, *_uvicorn(self.ports.model)],
+            {"MODEL_SERVER_JOURNAL": str(self.folder / "model-server.jsonl")},
+        )
+        children.wait_healthy(gateway, f"{self.ports.url('http')}/health")
+        children.wait_healthy(model, f"{self.ports.url('model')}/v1/models")
+        app_command = ["opentelemetry-instrument", "uvicorn", "examples.chat_app.app:app", "--no-proxy-headers"]
+        app = children.start("app", [*app_command, *_uvicorn(self.ports.app)], self._app_environment())
+        children.wait_healthy(app, f"{self.ports.url('app')}/health")
+        return gateway, model, app
+
+    def _serve(self) -> list[str]:
+        ports = ["--grpc-port", str(self.ports.grpc), "--http-port", str(self.ports.http)]
+        store = ["--db", f"sqlite:///{self.database}", "--spool-dir", str(self.folder / "spool")]
+        return ["otel-telemetry", "serve", *ports, *store]
+
+    def _gateway_environment(self) -> dict[str, str]:
+        """Texts are kept here, redacted: the hardest case, and the one that can be looked at."""
+        return {
+            "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": self.secret,
+            "OTEL_TELEMETRY_REQUEST_LOG__STORE_TEXT": "true",
+        }
+
+    def _app_environment(self) -> dict[str, str]:
+        """Everything is captured that can be: headers, prompts and answers."""
+        return {
+            "MODEL_BASE_URL": self.ports.url("model"),
+            "MODEL_TIMEOUT": str(MODEL_TIMEOUT),
+            "MODEL_API_KEY": self.garden.openai_key(),
+            "OTEL_SERVICE_NAME": "chat-app",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.ports.url("grpc"),
+            "OTEL_METRICS_EXPORTER": "prometheus,otlp",
+            "OTEL_EXPORTER_PROMETHEUS_HOST": _HOST,
+            "OTEL_EXPORTER_PROMETHEUS_PORT": str(self.ports.app_metrics),
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": ".*",
+            "OTEL_TELEMETRY_INSTRUMENT__CAPTURE_CONTENT": "true",
+            "OTEL_TELEMETRY_INSTRUMENT__LLM_HOSTS": f'["{_HOST}"]',
+            "OTEL_TELEMETRY_INSTRUMENT__TRUSTED_PROXIES": f'["{_HOST}/32"]',
+            "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": self.secret,
+        }
+
+    def _wait_delivered(self, children: Children) -> None:
+        until = time.monotonic() + DELIVERY_SECONDS
+        while time.monotonic() < until:
+            children.check()
+            self.health = httpx.get(f"{self.ports.url('http')}/health", timeout=5).json()
+            exporters = self.health["parts"]["exporters"]
+            if exporters and all(part.get("lag", {}).get("items") == 0 for part in exporters.values()):
+                return
+            time.sleep(0.1)
+        raise DemoError(f"the gateway has not delivered everything in {DELIVERY_SECONDS:g} s: {self.health}")
+
+    def _stop_gateway(self, children: Children, gateway: Child) -> None:
+        code = children.stop(gateway)
+        if code:
+            raise DemoError(f"the gateway stopped with exit code {code}:\n{gateway.tail()}")
+
+    def _gather(self, app: Counters, gateway: Counters) -> Found:
+        return Found(
+            requests=found.rows(self.database, "request_log"),
+            calls=found.rows(self.database, "llm_call"),
+            served=found.journal(self.folder / "model-server.jsonl"),
+            app=app,
+            gateway=gateway,
+        )
+
+
+def empty(folder: Path) -> None:
+    """Make the folder, or empty the one that an earlier run made; any other folder is left alone."""
+    mark = folder / ".made-by-demo"
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            raise DemoError(f"{folder} holds something that is not of the demo", "name another folder with --output")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _uvicorn(port: int) -> list[str]:
+    """Return uvicorn's options. Its access log would print query strings as they came."""
+    return [
+        "--host",
+        _HOST,
+        "--port",
+        str(port),
+        "--app-dir",
+        str(ROOT),
+        "--no-access-log",
+        "--timeout-graceful-shutdown",
+        "10",
+    ]
