@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from otel_telemetry.processors.redactor import Finding
-
 from otel_telemetry import conventions, metrics
+from otel_telemetry.processors.redactor import Finding
 
 #: Service name of the self-tests at start: their findings are not anybody's data, and are not counted.
 SELF_TEST = "otel_telemetry.self_test"

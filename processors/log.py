@@ -1,8 +1,8 @@
 """Redaction of SDK log records, for every exporter, whatever the order of registration.
 
 Log processors run in the order of their registration, and the batch processor keeps a shallow copy of what it was
-given: a redactor behind it comes too late. So `add_log_record_processor` is taught to put ours in front of all others, where a
-record whose redaction fails also stops.
+given: a redactor behind it comes too late. So `add_log_record_processor` is taught to put ours in front of all
+others, where a record whose redaction fails also stops.
 """
 
 import functools
@@ -19,7 +19,6 @@ from opentelemetry.sdk._logs import (
     SynchronousMultiLogRecordProcessor,
 )
 from opentelemetry.sdk.resources import Resource
-from otel_telemetry.processors.redactor import Finding, Redactor
 
 from otel_telemetry import conventions
 from otel_telemetry.errors import ConfigurationError
@@ -27,6 +26,7 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.origin import Origin, Origins
 from otel_telemetry.processors.parts import Parts
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 _EVENT_NAME, _SEVERITY, _BODY, _FIXED_PARTS = 0, 1, 2, 3
 """The parts of a record, in order; the attributes follow, one part each."""
@@ -146,7 +146,7 @@ def _teach_registration() -> None:
     for composite in (SynchronousMultiLogRecordProcessor, ConcurrentMultiLogRecordProcessor):
         add = composite.add_log_record_processor
         if not hasattr(add, "__wrapped__"):
-            composite.add_log_record_processor = _in_front(add)  # type: ignore[method-assign]  # that is the point
+            composite.add_log_record_processor = _in_front(add)  # type: ignore[method-assign,assignment]  # that is the point
 
 
 def _in_front(add: Callable[[Any, LogRecordProcessor], None]) -> Callable[[Any, LogRecordProcessor], None]:

@@ -6,11 +6,11 @@ from typing import Generic, NamedTuple, TypeVar
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from otel_telemetry.processors.redactor import Finding, Redactor
 
 from otel_telemetry import conventions
 from otel_telemetry.processors import evidence
 from otel_telemetry.processors.parts import clean_attributes
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 Shared = TypeVar("Shared")
 Made = TypeVar("Made")
@@ -73,7 +73,7 @@ class Origins:
         evidence.count(findings, service)
         if dict(resource.attributes) == attributes and url == resource.schema_url:
             return Origin(resource, service, redactor)
-        return Origin(Resource(attributes, url), service, redactor)  # type: ignore[arg-type]  # values stay AnyValue
+        return Origin(Resource(attributes, url), service, redactor)
 
 
 def _clean_scope(scope: InstrumentationScope, origin: Origin) -> InstrumentationScope:
@@ -83,6 +83,6 @@ def _clean_scope(scope: InstrumentationScope, origin: Origin) -> Instrumentation
         return origin.redactor.string(value, findings=findings) if value else value
 
     attributes = clean_attributes(origin.redactor, scope.attributes or {}, findings)
-    clean = InstrumentationScope(text(scope.name) or "", text(scope.version), text(scope.schema_url), attributes)  # type: ignore[arg-type]  # values stay AnyValue
+    clean = InstrumentationScope(text(scope.name) or "", text(scope.version), text(scope.schema_url), attributes)
     evidence.count(findings, origin.service)
     return clean if findings or attributes != dict(scope.attributes or {}) else scope

@@ -1,8 +1,8 @@
 """Redaction of OTLP requests, on their bytes.
 
 The whole request is scanned once. Only what a hit falls into is looked at: messages without one are passed over by
-their length, and a request without any goes on as the very bytes that came. Which fields are text is read from the protobuf
-descriptors, so a field added to OTLP is covered when the library knows it, and as an unknown field before that.
+their length, and a request without any goes on as the very bytes that came. Which fields are text is read from
+the protobuf descriptors, so a field added to OTLP is covered when the library knows it, and as an unknown field before that.
 """
 
 from collections import Counter
@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from otel_telemetry.processors.redactor import Finding, Redactor
 
 from otel_telemetry import conventions, metrics
 from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.processors import evidence, wire
 from otel_telemetry.processors.otlp_fields import Cleaner, Hits
 from otel_telemetry.processors.otlp_values import pair
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 Signal = Literal["traces", "logs", "metrics"]
 
@@ -55,12 +56,22 @@ class _Shape:
     groups: str
     scopes: str
     items: str
+    group_type: Descriptor
+    scope_type: Descriptor
+    item_type: Descriptor
+
+
+def _shape(request: type[Message], groups: str, scopes: str, items: str) -> _Shape:
+    group_type: Any = request.DESCRIPTOR.fields_by_name[groups].message_type
+    scope_type = group_type.fields_by_name[scopes].message_type
+    item_type = scope_type.fields_by_name[items].message_type
+    return _Shape(request, groups, scopes, items, group_type, scope_type, item_type)
 
 
 _SHAPES: dict[Signal, _Shape] = {
-    "traces": _Shape(ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
-    "logs": _Shape(ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
-    "metrics": _Shape(ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
+    "traces": _shape(ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+    "logs": _shape(ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    "metrics": _shape(ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
 }
 
 
@@ -80,9 +91,9 @@ class OtlpRedactor:
         shape = _SHAPES[signal]
         try:
             shape.request.FromString(body)
-        except DecodeError:
+            return _Request(self._redactor, signal, body, summary=self._summary).clean()
+        except (DecodeError, wire.NotWire):
             raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
-        return _Request(self._redactor, signal, body, summary=self._summary).clean()
 
 
 class _Request:
@@ -104,7 +115,7 @@ class _Request:
         unknown = Cleaner(self._redactor, self._body, self._hits, [])
         number = 0
         for field in wire.fields(self._body, 0, len(self._body)):
-            if field.number == _RESOURCE:
+            if field.holds(_RESOURCE):
                 self._clean_group(field, number, splice)
                 number += 1
             elif self._hits.within(field) and (payload := unknown.unknown(field)) is not None:
@@ -120,17 +131,16 @@ class _Request:
         service = self._service(parts)
         cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
         splice = wire.Splice(self._body, group.start, group.end)
-        descriptor = self._shape.request.DESCRIPTOR.fields_by_name[self._shape.groups].message_type
         scopes = 0
         before = self._items, self._rejected.copy()
         try:
             for field in parts:
-                if field.number == _SCOPE_GROUPS:
+                if field.holds(_SCOPE_GROUPS):
                     path = f"{self._shape.groups}[{number}].{self._shape.scopes}[{scopes}]"
                     self._clean_scope_group(field, path, cleaner, splice)
                     scopes += 1
                 elif self._hits.within(field):
-                    cleaner.replace(field, descriptor, splice)
+                    cleaner.replace(field, self._shape.group_type, splice)
             _pass_on(splice.result(), group, outer)
         except Exception:  # noqa: BLE001  # fail closed: the shared part of these items cannot be made safe
             self._items, self._rejected = before
@@ -140,20 +150,17 @@ class _Request:
 
     def _clean_scope_group(self, group: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
         """Clean one ScopeSpans, ScopeLogs or ScopeMetrics."""
-        groups = self._shape.request.DESCRIPTOR.fields_by_name[self._shape.groups].message_type
-        descriptor = groups.fields_by_name[self._shape.scopes].message_type
-        item_type = descriptor.fields_by_name[self._shape.items].message_type
         splice = wire.Splice(self._body, group.start, group.end)
         number = 0
         for field in wire.fields(self._body, group.start, group.end):
-            if field.number == _ITEMS:
-                self._clean_item(field, item_type, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
+            if field.holds(_ITEMS):
+                self._clean_item(field, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
                 number += 1
             elif self._hits.within(field):
-                cleaner.replace(field, descriptor, splice)
+                cleaner.replace(field, self._shape.scope_type, splice)
         _pass_on(splice.result(), group, outer)
 
-    def _clean_item(self, item: wire.Field, descriptor: Any, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+    def _clean_item(self, item: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
         size = self._size(item)
         problem = self._invalid_id(item, path) if self._signal == "traces" else ""
         if problem:
@@ -165,7 +172,7 @@ class _Request:
             return
         before = len(cleaner.findings)
         try:
-            payload = cleaner.message(item.start, item.end, descriptor)
+            payload = cleaner.message(item.start, item.end, self._shape.item_type)
         except Exception:  # noqa: BLE001  # fail closed: this item must not go on
             self._items -= size
             self._reject(size, f"{path}: dropped, because it could not be redacted", "redaction_failed")
@@ -181,9 +188,9 @@ class _Request:
         items = sum(
             self._size(item)
             for scope in parts
-            if scope.number == _SCOPE_GROUPS
+            if scope.holds(_SCOPE_GROUPS)
             for item in wire.fields(self._body, scope.start, scope.end)
-            if item.number == _ITEMS
+            if item.holds(_ITEMS)
         )
         problem = f"{self._shape.groups}[{number}]: dropped, because its resource or scope could not be redacted"
         self._reject(items, problem, "redaction_failed")
@@ -193,7 +200,7 @@ class _Request:
         self._problem = self._problem or problem
 
     def _service(self, parts: Sequence[wire.Field]) -> str:
-        payload = b"".join(self._body[field.start : field.end] for field in parts if field.number == _RESOURCE)
+        payload = b"".join(self._body[field.start : field.end] for field in parts if field.holds(_RESOURCE))
         for attribute in Resource.FromString(payload).attributes:
             if attribute.key == conventions.SERVICE_NAME:
                 return self._redactor.string(attribute.value.string_value)
@@ -203,9 +210,13 @@ class _Request:
         """Return how many items OTLP counts here: each span and log record is one, a metric has its data points."""
         if self._signal != "metrics":
             return 1
-        data = (f for f in wire.fields(self._body, item.start, item.end) if f.number in _DATA_OF_METRIC)
+        data = (
+            f
+            for f in wire.fields(self._body, item.start, item.end)
+            if f.number in _DATA_OF_METRIC and f.holds(f.number)
+        )
         return sum(
-            point.number == _DATA_POINTS for field in data for point in wire.fields(self._body, field.start, field.end)
+            point.holds(_DATA_POINTS) for field in data for point in wire.fields(self._body, field.start, field.end)
         )
 
     def _invalid_id(self, item: wire.Field, path: str) -> str:
@@ -216,7 +227,7 @@ class _Request:
         ):  # as all SDKs write it
             ids = {_TRACE_ID: body[start + 2 : start + 18], _SPAN_ID: body[start + 20 : start + 28]}
         else:
-            ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, item.end) if f.number <= _SPAN_ID}
+            ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, item.end)}
         for number, length, name in _IDS:
             value = ids.get(number, b"")
             if len(value) != length:

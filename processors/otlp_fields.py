@@ -7,10 +7,10 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue as AnyValueMessage
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from otel_telemetry.processors.redactor import Finding, Redactor
 
 from otel_telemetry.processors import wire
 from otel_telemetry.processors.otlp_values import to_message, to_python
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 _KEY_VALUE: Final = KeyValue.DESCRIPTOR.full_name
 _ANY_VALUE: Final = AnyValueMessage.DESCRIPTOR.full_name
@@ -66,7 +66,8 @@ class Cleaner:
         if known is None or field.wire_type != wire.LENGTH_DELIMITED:
             return self.unknown(field)
         if known.type == FieldDescriptor.TYPE_MESSAGE:
-            return self._inner_message(field, known.message_type, only_unknown=only_unknown)
+            inner: Any = known.message_type
+            return self._inner_message(field, inner, only_unknown=only_unknown)
         if known.type == FieldDescriptor.TYPE_STRING and not only_unknown:
             return self._string(field)
         return None  # ids

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_telemetry.processors.redactor import Finding, Redactor
-
 from otel_telemetry.records import AnyValue
 
 _PLAIN = frozenset({int, float, bool, type(None)})

@@ -22,7 +22,6 @@ from opentelemetry.sdk.trace import (
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, Status, TraceFlags
 from opentelemetry.trace.span import TraceState
-from otel_telemetry.processors.redactor import Finding, Redactor
 
 from otel_telemetry import conventions
 from otel_telemetry.errors import ConfigurationError
@@ -30,6 +29,7 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.origin import Origin, Origins
 from otel_telemetry.processors.parts import Parts, clean_attributes
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 _NAME, _STATUS, _TRACE_STATE, _FIXED_PARTS = 0, 1, 2, 3
 _WITHHELD = "[REDACTION FAILED]"
@@ -65,7 +65,7 @@ class RedactionSpanProcessor(SpanProcessor):
         if dirty:
             self._rewrite(span, origin, dirty)
 
-    def _rewrite(self, span: Span, origin: Origin, dirty: set[int]) -> None:
+    def _rewrite(self, span: Any, origin: Origin, dirty: set[int]) -> None:
         findings: list[Finding] = []
         redactor = origin.redactor
         if _NAME in dirty:
@@ -97,7 +97,7 @@ def protect(provider: TracerProvider, processor: RedactionSpanProcessor) -> None
         many._span_processors = (processor, *many._span_processors)
 
 
-def _parts(span: Span) -> Parts:
+def _parts(span: Any) -> Parts:
     """Return the strings of a span: name, status, trace state, then a part per attribute, per event, per link."""
     parts = Parts()
     parts.add_text(span._name)
@@ -154,13 +154,13 @@ def _bounded(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:
     return new
 
 
-def _bounded_list(old: Any, items: Sequence[Any]) -> BoundedList:
-    new = BoundedList.from_seq(None, items)
+def _bounded_list(old: Any, items: Sequence[Any]) -> Any:
+    new: Any = BoundedList.from_seq(None, items)
     new.dropped = old.dropped
     return new
 
 
-def _withhold(span: Span) -> None:
+def _withhold(span: Any) -> None:
     """Empty a span and mark it as not sampled: what is left is its place in the trace."""
     context = span._context
     span._context = SpanContext(context.trace_id, context.span_id, context.is_remote, TraceFlags(0))

@@ -18,6 +18,10 @@ class Field(NamedTuple):
     start: int
     end: int
 
+    def holds(self, number: int) -> bool:
+        """Tell whether this is field `number` with a string, bytes or message in it; parsers take others as unknown."""
+        return self.number == number and self.wire_type == LENGTH_DELIMITED
+
 
 class NotWire(ValueError):
     """The bytes are not a sequence of well-formed fields."""

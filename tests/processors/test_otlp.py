@@ -1,0 +1,271 @@
+"""Every string field of the OTLP schema is cleaned; everything else arrives as it was sent."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.processors import wire
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.otlp import OtlpRedactor, Signal
+from otel_telemetry.processors.redactor import Redactor
+
+PLANTED = "jane.roe@example.com"
+MARK = "[REDACTED_EMAIL]"
+REQUESTS: dict[Signal, type[Message]] = {
+    "traces": ExportTraceServiceRequest,
+    "logs": ExportLogsServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
+}
+EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "otlp"
+
+
+@pytest.fixture(scope="module")
+def otlp() -> OtlpRedactor:
+    return OtlpRedactor(Redactor(RedactionSettings()))
+
+
+def any_values(text: str) -> Iterator[AnyValue]:
+    """Yield the text in every shape that a value can have."""
+    yield AnyValue(string_value=f"mail {text}")
+    yield AnyValue(bytes_value=text.encode())
+    array = AnyValue()
+    array.array_value.values.add(string_value=text)
+    array.array_value.values.add(int_value=7)
+    yield array
+    nested = AnyValue()
+    nested.kvlist_value.values.add(key=f"k {text}", value=AnyValue(array_value=array.array_value))
+    nested.kvlist_value.values.add(key="json", value=AnyValue(string_value=json.dumps({"to": [text, 1]})))
+    yield nested
+
+
+def plant_everywhere(message: Message, text: str) -> int:
+    """Put the text into each string field below a message, found by descriptor; return how many fields took it."""
+    planted = 0
+    for field in message.DESCRIPTOR.fields:
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            planted += _plant_message(message, field, text)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            planted += 1
+            if field.is_repeated:
+                getattr(message, field.name).append(f"text {text}")
+            else:
+                setattr(message, field.name, f"text {text}")
+        elif field.name in {"trace_id", "span_id"}:
+            setattr(message, field.name, b"\x01" * (16 if field.name == "trace_id" else 8))
+    return planted
+
+
+def _plant_message(message: Message, field: Any, text: str) -> int:
+    holder = getattr(message, field.name)
+    kind: Descriptor | None = field.message_type
+    assert kind is not None
+    if kind.full_name == KeyValue.DESCRIPTOR.full_name:
+        values = list(any_values(text))
+        for number, value in enumerate(values):
+            holder.add(key=f"plain.{number}", value=value)
+        holder.add(key=f"key {text}", value=AnyValue(bool_value=True))
+        return len(values) + 1
+    if kind.full_name == AnyValue.DESCRIPTOR.full_name:
+        holder.CopyFrom(list(any_values(text))[-1])
+        return 1
+    if not field.is_repeated:
+        if field.containing_oneof is not None and message.WhichOneof(field.containing_oneof.name):
+            return 0
+        holder.SetInParent()
+        return plant_everywhere(holder, text)
+    if field.name == "metrics":  # one metric of every kind, since a metric holds only one
+        return sum(_plant_metric(holder.add(), oneof, text) for oneof in ("gauge", "sum", "histogram", "summary")) + (
+            _plant_metric(holder.add(), "exponential_histogram", text)
+        )
+    return plant_everywhere(holder.add(), text)
+
+
+def _plant_metric(metric: Any, kind: str, text: str) -> int:
+    getattr(metric, kind).SetInParent()
+    planted = plant_everywhere(metric, text)
+    return planted + plant_everywhere(getattr(metric, kind), text)
+
+
+def full_request(signal: Signal, text: str) -> tuple[Message, int]:
+    request = REQUESTS[signal]()
+    return request, plant_everywhere(request, text)
+
+
+def replaced(message: Message) -> Message:
+    """Return the message with the mark where the planted text was; bytes hold it as bytes."""
+    text = json_format.MessageToJson(message).replace(PLANTED, MARK)
+    text = text.replace(base64.b64encode(PLANTED.encode()).decode(), base64.b64encode(MARK.encode()).decode())
+    return json_format.Parse(text, type(message)())
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_every_string_field_of_the_schema_is_cleaned_and_all_else_is_kept(otlp: OtlpRedactor, signal: Signal) -> None:
+    request, planted = full_request(signal, PLANTED)
+    assert planted > 20
+    clean = otlp.redact(signal, request.SerializeToString())
+    assert PLANTED.encode() not in clean.body
+    assert REQUESTS[signal].FromString(clean.body) == replaced(request)
+    assert (clean.rejected, clean.problem) == (0, "")
+    assert clean.items > 0
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_a_clean_request_goes_on_as_the_very_bytes_that_came(otlp: OtlpRedactor, signal: Signal) -> None:
+    body = full_request(signal, "nothing personal")[0].SerializeToString()
+    assert otlp.redact(signal, body).body is body
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_a_second_pass_changes_nothing(otlp: OtlpRedactor, signal: Signal) -> None:
+    once = otlp.redact(signal, full_request(signal, PLANTED)[0].SerializeToString()).body
+    assert otlp.redact(signal, once).body == once
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_fields_that_the_schema_does_not_have_yet_are_kept_and_cleaned(otlp: OtlpRedactor, signal: Signal) -> None:
+    text = wire.length_delimited(900, PLANTED.encode())
+    message = wire.length_delimited(901, wire.length_delimited(3, b"kept") + wire.length_delimited(4, text))
+    number = wire.encode_varint(902 << 3) + b"\x05"
+    clean = otlp.redact(signal, full_request(signal, "x")[0].SerializeToString() + text + message + number).body
+    assert PLANTED.encode() not in clean
+    mark = wire.length_delimited(900, MARK.encode())
+    assert clean.endswith(
+        mark + wire.length_delimited(901, wire.length_delimited(3, b"kept") + wire.length_delimited(4, mark)) + number
+    )
+
+
+def test_an_unknown_field_inside_an_attribute_is_cleaned_too(otlp: OtlpRedactor) -> None:
+    attribute = KeyValue(key="k", value=AnyValue(string_value=PLANTED)).SerializeToString()
+    attribute += wire.length_delimited(77, PLANTED.encode())
+    resource = wire.length_delimited(1, wire.length_delimited(1, attribute))
+    clean = otlp.redact("traces", wire.length_delimited(1, resource)).body
+    assert PLANTED.encode() not in clean
+    assert clean.count(MARK.encode()) == 2
+
+
+def test_the_items_of_a_request_are_counted_as_otlp_counts_them(otlp: OtlpRedactor) -> None:
+    for name, signal, items in (("trace", "traces", 1), ("logs", "logs", 1), ("metrics", "metrics", 3)):
+        path = EXAMPLES / f"{name}.json"
+        if not path.exists():
+            pytest.skip("the OTLP examples are not here")
+        given_ids = json.loads(path.read_text())
+        request = REQUESTS[signal]()  # type: ignore[index]  # the three names above
+        json_format.ParseDict(_without_ids(given_ids), request, ignore_unknown_fields=True)
+        if signal == "traces":
+            span = request.resource_spans[0].scope_spans[0].spans[0]  # type: ignore[attr-defined]
+            span.trace_id, span.span_id = b"t" * 16, b"s" * 8
+        assert otlp.redact(signal, request.SerializeToString()).items >= items  # type: ignore[arg-type]
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_ids(inner) for key, inner in value.items() if not key.endswith(("Id", "_id"))}
+    return [_without_ids(inner) for inner in value] if isinstance(value, list) else value
+
+
+def two_spans(**bad: Any) -> bytes:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    spans.add(name="bad", **({"trace_id": b"t" * 16, "span_id": b"s" * 8} | bad))
+    spans.add(name="good", trace_id=b"t" * 16, span_id=b"u" * 8)
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"trace_id": b"short"}, "trace_id: 5 bytes, must be 16"),
+        ({"span_id": b""}, "span_id: 0 bytes, must be 8"),
+        ({"trace_id": bytes(16)}, "trace_id: all zeros, which is not a valid id"),
+    ],
+)
+def test_a_span_without_valid_ids_is_left_out_by_name_and_the_good_one_beside_it_is_kept(
+    otlp: OtlpRedactor, bad: dict[str, bytes], problem: str
+) -> None:
+    clean = otlp.redact("traces", two_spans(**bad))
+    kept = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
+    assert [span.name for span in kept] == ["good"]
+    assert (clean.items, clean.rejected) == (1, 1)
+    assert clean.problem == f"resource_spans[0].scope_spans[0].spans[0].{problem}"
+
+
+class _Broken(Redactor):
+    """Cannot redact one particular text."""
+
+    def string(self, text: str, *args: Any, **kwargs: Any) -> str:
+        if PLANTED in text:
+            raise RuntimeError(text)
+        return super().string(text, *args, **kwargs)
+
+
+def test_a_span_that_cannot_be_redacted_is_left_out_and_the_good_one_beside_it_is_kept() -> None:
+    broken = OtlpRedactor(_Broken(RedactionSettings()))
+    clean = broken.redact("traces", two_spans(trace_state=f"a={PLANTED}"))
+    assert PLANTED.encode() not in clean.body
+    kept = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
+    assert [span.name for span in kept] == ["good"]
+    assert (clean.items, clean.rejected) == (1, 1)
+    assert PLANTED not in clean.problem
+
+
+def test_a_resource_that_cannot_be_redacted_takes_its_spans_along_and_no_others() -> None:
+    request = ExportTraceServiceRequest.FromString(two_spans())
+    request.resource_spans[0].schema_url = PLANTED
+    request.resource_spans.append(ExportTraceServiceRequest.FromString(two_spans()).resource_spans[0])
+    clean = OtlpRedactor(_Broken(RedactionSettings())).redact("traces", request.SerializeToString())
+    assert len(ExportTraceServiceRequest.FromString(clean.body).resource_spans) == 1
+    assert (clean.items, clean.rejected) == (2, 2)
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff", b"not protobuf", b"\x0a\x05ab"])
+def test_what_is_not_protobuf_is_refused(otlp: OtlpRedactor, body: bytes) -> None:
+    with pytest.raises(MalformedTelemetry, match="not a valid protobuf ExportTraceServiceRequest"):
+        otlp.redact("traces", body)
+
+
+def test_an_empty_request_is_fine(otlp: OtlpRedactor) -> None:
+    assert otlp.redact("logs", b"").items == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=300), signal=st.sampled_from(sorted(REQUESTS)))
+def test_any_bytes_are_cleaned_or_refused_and_what_comes_out_is_a_request(
+    otlp: OtlpRedactor, body: bytes, signal: Signal
+) -> None:
+    try:
+        clean = otlp.redact(signal, body)
+    except MalformedTelemetry:
+        return
+    REQUESTS[signal].FromString(clean.body)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    signal=st.sampled_from(sorted(REQUESTS)),
+    changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_a_damaged_request_is_cleaned_or_refused_and_what_comes_out_is_a_request(
+    otlp: OtlpRedactor, signal: Signal, changes: list[tuple[int, int]]
+) -> None:
+    body = bytearray(full_request(signal, PLANTED)[0].SerializeToString())
+    for position, byte in changes:
+        body[position % len(body)] = byte
+    try:
+        clean = otlp.redact(signal, bytes(body))
+    except MalformedTelemetry:
+        return
+    REQUESTS[signal].FromString(clean.body)

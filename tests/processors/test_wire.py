@@ -1,0 +1,68 @@
+"""The wire reader agrees with protobuf, and a splice changes only what it is told to."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_telemetry.processors import wire
+
+SPAN = Span(
+    trace_id=b"t" * 16,
+    span_id=b"s" * 8,
+    name="n" * 300,
+    kind=Span.SPAN_KIND_CLIENT,
+    start_time_unix_nano=1,
+    end_time_unix_nano=2**63,
+    attributes=[KeyValue(key="a", value=AnyValue(double_value=1.5))],
+    dropped_attributes_count=3,
+    flags=0x301,
+)
+
+
+def test_fields_are_those_that_protobuf_wrote() -> None:
+    data = SPAN.SerializeToString()
+    numbers = [field.number for field in wire.fields(data, 0, len(data))]
+    assert sorted(numbers) == sorted(field.number for field, _ in SPAN.ListFields())
+
+
+def test_replacing_a_field_changes_that_field_only() -> None:
+    data = SPAN.SerializeToString()
+    splice = wire.Splice(data, 0, len(data))
+    splice.replace(next(f for f in wire.fields(data, 0, len(data)) if f.number == 5), b"short")
+    expected = Span()
+    expected.CopyFrom(SPAN)
+    expected.name = "short"
+    assert Span.FromString(splice.result() or b"") == expected
+
+
+def test_a_splice_without_replacements_has_no_result() -> None:
+    data = SPAN.SerializeToString()
+    assert wire.Splice(data, 0, len(data)).result() is None
+
+
+@given(st.integers(min_value=0, max_value=2**64 - 1))
+def test_a_number_is_read_as_it_was_written(number: int) -> None:
+    data = wire.encode_varint(number)
+    assert wire.varint(data, 0, len(data)) == (number, len(data))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_either_fields_to_their_very_end_or_refused(data: bytes) -> None:
+    try:
+        fields = list(wire.fields(data, 0, len(data)))
+    except wire.NotWire:
+        return
+    assert [field.tag for field in fields[1:]] + [len(data)] == ([field.end for field in fields] or [0])
+
+
+def test_a_group_is_passed_over_as_a_whole() -> None:
+    group = b"\x0b" + b"\x12\x03abc" + b"\x0c"  # field 1: start, field 2 "abc", field 1: end
+    data = group + b"\x12\x01z"
+    assert [(f.number, f.wire_type, f.end) for f in wire.fields(data, 0, len(data))] == [(1, 3, 7), (2, 2, 10)]
+
+
+def test_a_length_beyond_the_end_is_refused() -> None:
+    with pytest.raises(wire.NotWire):
+        list(wire.fields(b"\x0a\x05ab", 0, 4))
