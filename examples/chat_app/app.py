@@ -12,15 +12,16 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-from fastapi import FastAPI, Header, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 import otel_telemetry
 from examples.chat_app.model_client import Messages, Model, ModelError
+from otel_telemetry.request import Request
 
 log = logging.getLogger("chat_app")
 
@@ -46,9 +47,11 @@ SEARCH_TOOL = {
 class Ask(BaseModel):
     """One question."""
 
-    question: str
+    question: str = ""
     stream: bool = False
     model: str = DIRECT_MODEL
+    user: str | None = None
+    session: str | None = None
     conversation: str | None = None
     attachments: list[str] = []
 
@@ -66,9 +69,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="Chat", lifespan=lifespan)
 
-User = Annotated[str | None, Header(alias="x-user")]
-Session = Annotated[str | None, Header(alias="x-session")]
-
 
 @app.get("/health")
 async def health() -> dict[str, str]:
@@ -77,22 +77,20 @@ async def health() -> dict[str, str]:
 
 
 @app.post("/chat/direct")
-async def direct(ask: Ask, user: User = None, session: Session = None) -> Response:
+async def direct(ask: Ask) -> Response:
     """Answer from one model call."""
-    return await respond(ask, answer_directly(ask, user, session))
+    return await respond(ask, answer_directly(ask))
 
 
 @app.post("/chat/agent")
-async def agent(ask: Ask, user: User = None, session: Session = None) -> Response:
+async def agent(ask: Ask) -> Response:
     """Answer after a router model has decided whether to look something up."""
-    return await respond(ask, answer_as_agent(ask, user, session))
+    return await respond(ask, answer_as_agent(ask))
 
 
-async def answer_directly(ask: Ask, user: str | None, session: str | None) -> AsyncIterator[str]:
+async def answer_directly(ask: Ask) -> AsyncIterator[str]:
     """Yield the answer of one model call."""
-    with otel_telemetry.request(
-        route="direct", user_id=user, session_id=session, conversation_id=ask.conversation
-    ) as r:
+    with otel_telemetry.request(route="direct", **asked_by(ask)) as r:
         if declined(ask, r):
             yield "Please ask me something in words."
             return
@@ -101,11 +99,9 @@ async def answer_directly(ask: Ask, user: str | None, session: str | None) -> As
                 yield piece
 
 
-async def answer_as_agent(ask: Ask, user: str | None, session: str | None) -> AsyncIterator[str]:
+async def answer_as_agent(ask: Ask) -> AsyncIterator[str]:
     """Yield the final model's answer, after what the router model wanted to know."""
-    with otel_telemetry.request(
-        route="agent_direct", user_id=user, session_id=session, conversation_id=ask.conversation
-    ) as r:
+    with otel_telemetry.request(route="agent_direct", **asked_by(ask)) as r:
         if declined(ask, r):
             yield "Please ask me something in words."
             return
@@ -121,7 +117,12 @@ async def answer_as_agent(ask: Ask, user: str | None, session: str | None) -> As
                 yield piece
 
 
-def declined(ask: Ask, r: otel_telemetry.Request) -> bool:
+def asked_by(ask: Ask) -> dict[str, str | None]:
+    """Return who asks, and where."""
+    return {"user_id": ask.user, "session_id": ask.session, "conversation_id": ask.conversation}
+
+
+def declined(ask: Ask, r: Request) -> bool:
     """Return whether there is nothing here that a model could answer."""
     if ask.attachments:
         r.skip("media")
@@ -138,7 +139,7 @@ def conversation(ask: Ask) -> Messages:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": ask.question}]
 
 
-async def route(r: otel_telemetry.Request, messages: Messages) -> dict[str, Any] | None:
+async def route(r: Request, messages: Messages) -> dict[str, Any] | None:
     """Return the tool call that the router model asks for, if any; without a router, the final model answers."""
     try:
         message = await app.state.model.complete(ROUTER_MODEL, messages, tools=[SEARCH_TOOL])
@@ -152,7 +153,7 @@ async def route(r: otel_telemetry.Request, messages: Messages) -> dict[str, Any]
     return calls[0] if calls else None
 
 
-async def looked_up(r: otel_telemetry.Request, call: dict[str, Any]) -> Messages:
+async def looked_up(r: Request, call: dict[str, Any]) -> Messages:
     """Return the tool call and its result as messages."""
     query = json.loads(call["function"]["arguments"])["query"]
     try:
@@ -168,7 +169,7 @@ async def looked_up(r: otel_telemetry.Request, call: dict[str, Any]) -> Messages
     ]
 
 
-async def answer(r: otel_telemetry.Request, ask: Ask, model: str, messages: Messages) -> AsyncIterator[str]:
+async def answer(r: Request, ask: Ask, model: str, messages: Messages) -> AsyncIterator[str]:
     """Yield the model's answer, in pieces where the client wants a stream."""
     r.set(query_text=ask.question)
     said = ""

@@ -38,6 +38,8 @@ _STAGES: Final = {
     "agent_direct": {"router", "final"},
     "agent_web": {"router", "web", "final"},
 }
+#: The default of redaction.pseudonyms.key_id.
+_KEY_ID: Final = "k1"
 _FAULTY: Final = {"refused", "stalled", "dropped", "truncated"}
 
 
@@ -262,6 +264,17 @@ def people(sent: list[Sent], found: Found, secret: str) -> Iterator[Check]:
             f"{row.get('ip_hash')} for {client}"
             for client, row in forwarded
             if row.get("ip_hash") != _hmac(secret, client)
+        ),
+    )
+
+    users = [(s.case.user, by_conversation.get(s.conversation, {})) for s in sent if s.case.user]
+    yield _all(
+        "user_id is the HMAC of the user",
+        f"{len(users)} users",
+        (
+            f"{row.get('user_id')} for {user}"
+            for user, row in users
+            if row.get("user_id") != f"{_KEY_ID}_{_hmac(secret, user)}"
         ),
     )
 

@@ -12,6 +12,7 @@ from examples.chat_app.demo.planted import Garden
 
 DIRECT: Final = "/chat/direct"
 AGENT: Final = "/chat/agent"
+_ASKED: Final = ("question", "stream", "model", "attachments", "user", "session")
 #: Requests under way at once.
 AT_ONCE: Final = 6
 #: Longer than the app's own timeout against the model, several times over.
@@ -32,6 +33,8 @@ class Case:
     attachments: tuple[str, ...] = ()
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    user: str | None = None
+    session: str | None = None
     hangs_up: bool = False
     status: int = 200
     ok: bool | None = True
@@ -97,8 +100,8 @@ def _odd_places(garden: Garden) -> list[Case]:
         Case("Who are you?", headers={"authorization": f"Bearer {garden.secret()}"}),
         Case("Do you ship abroad?", headers={"cookie": f"session={garden.secret()}", "x-api-key": garden.openai_key()}),
         Case("Is this a bot?", headers={"user-agent": f"Crawler/1.0 (+mailto:{garden.email()})"}),
-        Case("Where is my account?", headers={"x-user": garden.user(), "x-session": garden.secret()}),
-        Case("And my invoices?", headers={"x-user": garden.email()}, stream=True),
+        Case("Where is my account?", user=garden.user(), session=garden.secret()),
+        Case("And my invoices?", user=garden.email(), stream=True),
     ]
 
 
@@ -192,11 +195,7 @@ async def send(base_url: str, wanted: list[Case], on_each: Callable[[], None]) -
 
 
 async def _send(client: httpx.AsyncClient, case: Case, conversation: str) -> Sent:
-    body: dict[str, Any] = {"question": case.question, "stream": case.stream, "conversation": conversation}
-    if case.model:
-        body["model"] = case.model
-    if case.attachments:
-        body["attachments"] = case.attachments
+    body = {name: getattr(case, name) for name in _ASKED if getattr(case, name)} | {"conversation": conversation}
     request = client.build_request("POST", case.path, json=body, params=case.query, headers=case.headers)
     response = await client.send(request, stream=True)
     try:
