@@ -1,0 +1,284 @@
+"""What an app says about a request it handles: its route, its stages, and why the answer is less than it should be.
+
+    with otel_telemetry.request(route="web_then_grok", session_id=sid) as r:
+        with r.stage("router"):
+            ...
+        r.degrade("web_failed")
+
+Everything becomes `request_log.*` attributes (docs/contract) on the request's root span: the server span that the
+FastAPI hooks remember, or the current span if it is a server's or consumer's, or else a span of our own. A `request()`
+within another one says more about the same request. Values go through the redactor like any attribute.
+
+Nothing here raises into the app: a fault of ours, or an argument that cannot be used, is counted and told once.
+"""
+
+import functools
+import inspect
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Token
+from typing import Any, ParamSpec, Self, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument import active
+from otel_telemetry.instrument.shield import shielded
+
+COMPONENT = "request"
+MAX_ERROR = 500  # characters of an error
+_ROOT_KINDS = (SpanKind.SERVER, SpanKind.CONSUMER)
+_WEBSOCKET = ("ws", "wss")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_tracer = trace.get_tracer(conventions.SCOPE_NAME)
+_enabled = True
+
+
+def set_enabled(enabled: bool) -> None:
+    """Switch `request()` on or off for the whole process; off, it does nothing at all."""
+    global _enabled  # noqa: PLW0603 - one switch a process
+    _enabled = enabled
+
+
+def request(
+    route: str | None = None,
+    *,
+    id: str | None = None,  # noqa: A002 - the column's name
+    session_id: str | None = None,
+    user_id: str | None = None,
+    conversation_id: str | None = None,
+    **columns: Any,
+) -> "Request":
+    """Return a request to be entered with `with` or `async with`, or to decorate a function or coroutine function.
+
+    `columns` are columns of request_log by name; a name that is none of them lands in `meta`. None is left out.
+    """
+    columns.update(route=route, id=id, session_id=session_id, user_id=user_id, conversation_id=conversation_id)
+    return (Request if _enabled else _Silent)(columns)
+
+
+def _guarded(method: Callable[P, R]) -> Callable[P, R | None]:
+    """Shield the app from what goes wrong in a method."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, error)
+            return None
+
+    return guarded
+
+
+class Request:
+    """One request under way. Made by `request()`, entered once."""
+
+    __slots__ = ("_before", "_columns", "_own", "_root", "_route", "_span", "_stages", "_token")
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self._columns = columns
+        self._route: str | None = None
+        self._span: Span = trace.INVALID_SPAN
+        self._own = False
+        self._root: active.Root | None = None
+        self._before: active.Root | None = None
+        self._token: Token[otel_context.Context] | None = None
+        self._stages: dict[str, float] = {}
+
+    @property
+    def route(self) -> str | None:
+        """The route as last said."""
+        return self._route
+
+    @_guarded
+    def set(self, **columns: Any) -> None:
+        """Say columns of the request; the last word on each counts."""
+        for name, value in columns.items():
+            if value is not None:
+                self._say(name, value)
+
+    @_guarded
+    def degrade(self, reason: str) -> None:
+        """Say why the answer is less than it should be, as a stable token that can be grouped by."""
+        self._say("degraded", reason)
+
+    @_guarded
+    def skip(self, reason: str) -> None:
+        """Say that the request was declined and why: no model is asked, the row is written all the same."""
+        self._say("degraded", reason)
+        if self._route is None:
+            self._say("route", "none")
+
+    @_guarded
+    def fail(self, error: BaseException | str) -> None:
+        """Say that the request failed, with the exception or a text."""
+        said = error if isinstance(error, str) else f"{type(error).__qualname__}: {error}".removesuffix(": ")
+        self._say("error", said[:MAX_ERROR])
+        self._say("ok", False)
+        if self._own:
+            self._span.set_status(Status(StatusCode.ERROR, said[:MAX_ERROR]))
+
+    @_guarded
+    def cache_hit(self) -> None:
+        """Say that the answer came from a cache."""
+        self._say("cache_hit", True)
+
+    def stage(self, name: str) -> "Stage":
+        """Return a stage to be entered with `with` or `async with`: its time is added to `stage_ms`."""
+        return Stage(self, name if isinstance(name, str) else type(name).__name__)
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._close(error)
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._close(error)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or coroutine function: each of its calls is a request with these columns."""
+        columns = self._columns
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with request(**columns):
+                    return await function(*args, **kwargs)
+
+            return awaited  # type: ignore[return-value]  # R is the coroutine that this one stands for
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            with request(**columns):
+                return function(*args, **kwargs)
+
+        return called
+
+    @_guarded
+    def _open(self) -> None:
+        self._before = active.root.get()
+        root = active.live_root() or _server_root()
+        if root is None:
+            root = self._start()
+        self._root, self._span = root, root.span
+        active.root.set(root)
+        root.is_request()
+        self.set(**self._columns)
+
+    def _start(self) -> active.Root:
+        route = self._columns.get("route")
+        span = _tracer.start_span(f"request {route}" if route else "request", kind=SpanKind.INTERNAL)
+        self._own = True
+        self._token = otel_context.attach(trace.set_span_in_context(span))
+        return active.Root(span)
+
+    @_guarded
+    def _close(self, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, GeneratorExit):
+            self.fail(error)
+            if self._own:
+                self._span.record_exception(error)
+        if active.root.get() is self._root:
+            active.root.set(self._before)
+        if self._token is not None:
+            # A generator may be closed in another context than it was opened in; that one never had our span.
+            with suppress(ValueError):
+                self._token.var.reset(self._token)
+        if self._own:
+            self._span.end()
+
+    def _say(self, name: str, value: Any) -> None:
+        if name == "route":
+            self._route = str(value)
+        if not self._span.is_recording():
+            return
+        if name in conventions.MAP_COLUMNS and isinstance(value, Mapping):
+            for key, item in value.items():
+                self._span.set_attribute(f"{conventions.REQUEST_LOG}{name}.{key}", _attribute(item))
+        else:
+            key = conventions.CONVERSATION_ID if name == "conversation_id" else conventions.REQUEST_LOG + name
+            self._span.set_attribute(key, _attribute(value))
+
+    @_guarded
+    def _spent(self, stage: str, seconds: float) -> None:
+        self._stages[stage] = self._stages.get(stage, 0.0) + seconds * 1000
+        self._say(f"stage_ms.{stage}", round(self._stages[stage], 3))
+
+
+class Stage:
+    """A part of a request that is timed; model calls within it carry its name (`request_log.stage`)."""
+
+    __slots__ = ("_before", "_name", "_request", "_started")
+
+    def __init__(self, request: Request, name: str) -> None:
+        self._request = request
+        self._name = name
+        self._before: str | None = None
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._before = active.stage.get()
+        active.stage.set(self._name)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if active.stage.get() == self._name:
+            active.stage.set(self._before)
+        self._request._spent(self._name, time.perf_counter() - self._started)  # noqa: SLF001 - its own request
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+class _Silent(Request):
+    """A request while everything is switched off."""
+
+    __slots__ = ()
+
+    def _open(self) -> None:
+        """Do nothing."""
+
+    def _close(self, error: BaseException | None) -> None:
+        """Do nothing."""
+
+    def _spent(self, stage: str, seconds: float) -> None:
+        """Do nothing."""
+
+
+def _server_root() -> active.Root | None:
+    """Return the current span as a root where it is a server's: of a framework whose hooks are not ours."""
+    span = trace.get_current_span()
+    if not span.is_recording() or getattr(span, "kind", None) not in _ROOT_KINDS:
+        return None
+    attributes = getattr(span, "attributes", None) or {}
+    scheme = attributes.get("url.scheme", attributes.get("http.scheme"))
+    return None if scheme in _WEBSOCKET else active.Root(span)  # a websocket's span lasts for many requests
+
+
+def _attribute(value: Any) -> str | bool | int | float:
+    """Return a value that an attribute can hold: numbers and texts as they are, lists and maps as JSON text."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+__all__ = ["Request", "Stage", "request", "set_enabled"]
