@@ -2,7 +2,7 @@
 
 The whole request is scanned once. Only what a hit falls into is looked at: messages without one are passed over by
 their length, and a request without any goes on as the very bytes that came. Which fields are text is read from
-the protobuf descriptors, so a field added to OTLP is covered when the library knows it, and as an unknown field before that.
+the protobuf descriptors: a field added to OTLP is covered when the library knows it, and as an unknown one before.
 """
 
 from collections import Counter

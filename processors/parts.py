@@ -1,7 +1,8 @@
 """The strings of a record, gathered so that one scan judges them all.
 
-A record is a list of parts (its name, one attribute, one event ...); a part is a run of strings. `Parts.dirty` names
-the parts in which the redactor may change something, so that only those are looked at closely.
+`strings_of` gathers without keeping count, which is all that a clean record needs. For the others, `Parts` knows which
+run of strings belongs to which part of the record (its name, one attribute, one event ...), so that only the parts in
+which the redactor may change something are looked at closely.
 """
 
 from bisect import bisect_right
@@ -12,6 +13,16 @@ from otel_telemetry.processors.redactor import Finding, Redactor
 from otel_telemetry.records import AnyValue
 
 _PLAIN = frozenset({int, float, bool, type(None)})
+_SIMPLE = _PLAIN | {str}
+
+
+def strings_of(attributes: Mapping[str, AnyValue], into: list[str]) -> None:
+    """Append every string of attributes: keys, values, and what is inside nested values."""
+    values = attributes.values()
+    into.extend(attributes)
+    into += [value for value in values if type(value) is str]
+    for nested in [value for value in values if type(value) not in _SIMPLE]:
+        gather(nested, into)
 
 
 class Parts:

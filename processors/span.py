@@ -28,7 +28,7 @@ from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import Parts, clean_attributes
+from otel_telemetry.processors.parts import Parts, clean_attributes, gather, strings_of
 from otel_telemetry.processors.redactor import Finding, Redactor
 
 _NAME, _STATUS, _TRACE_STATE, _FIXED_PARTS = 0, 1, 2, 3
@@ -60,10 +60,8 @@ class RedactionSpanProcessor(SpanProcessor):
         span._resource = origin.resource
         span._instrumentation_scope = self._origins.scope(span._instrumentation_scope, origin)
         span._instrumentation_info = None  # the deprecated twin of the scope
-        parts = _parts(span)
-        dirty = parts.dirty(origin.redactor)
-        if dirty:
-            self._rewrite(span, origin, dirty)
+        if origin.redactor.dirty(_strings(span)):
+            self._rewrite(span, origin, _parts(span).dirty(origin.redactor))
 
     def _rewrite(self, span: Any, origin: Origin, dirty: set[int]) -> None:
         findings: list[Finding] = []
@@ -95,6 +93,23 @@ def protect(provider: TracerProvider, processor: RedactionSpanProcessor) -> None
     many = provider._active_span_processor
     with many._lock:
         many._span_processors = (processor, *many._span_processors)
+
+
+def _strings(span: Any) -> list[str]:
+    """Return all strings of a span, fast."""
+    texts = [span._name]
+    strings_of(span._attributes._dict, texts)  # the mapping around it is many times slower to read
+    if span._status.description:
+        texts.append(span._status.description)
+    if span._context.trace_state:
+        gather(span._context.trace_state, texts)
+    if span._events:
+        for event in span._events:
+            gather((event.name, event.attributes), texts)
+    if span._links:
+        for link in span._links:
+            gather((link.attributes, link.context.trace_state), texts)
+    return texts
 
 
 def _parts(span: Any) -> Parts:
