@@ -1,1 +1,28 @@
-"""otel-telemetry."""
+"""Safe, complete, useful telemetry for apps that call LLMs, on OpenTelemetry.
+
+    import otel_telemetry
+
+    otel_telemetry.configure(service_name="chat", exporter="request_log")
+
+    with otel_telemetry.request(route="direct") as r:
+        ...
+
+Processors and exporters are imported by their own names, `otel_telemetry.processors.span` and so on; importing this
+package alone loads neither.
+"""
+
+from importlib import metadata
+from typing import Any
+
+from otel_telemetry.request import request
+
+__version__ = metadata.version("otel-telemetry")
+
+__all__ = ["__version__", "configure", "request"]
+
+
+def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
+    """Make this process emit safe telemetry; see `otel_telemetry.assemble.configure`."""
+    from otel_telemetry import assemble  # noqa: PLC0415  # the light face must not load the machinery
+
+    assemble.configure(service_name=service_name, exporter=exporter, **arguments)

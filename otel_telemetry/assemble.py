@@ -1,0 +1,143 @@
+"""The one place where settings become live objects."""
+
+import logging
+import os
+from importlib import metadata, util
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry._logs import get_logger_provider
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_telemetry import conventions
+from otel_telemetry import settings as settings_module
+from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
+from otel_telemetry.processors import log, span
+from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.request import set_enabled
+from otel_telemetry.settings import Settings
+
+if TYPE_CHECKING:
+    from otel_telemetry.gateway.server import Gateway
+
+_logger = logging.getLogger(__name__)
+
+REQUEST_LOG = "request_log"
+"""Name of our exporter in OTEL_TRACES_EXPORTER."""
+
+LLM_HTTP = "otel_telemetry_llm_http"
+"""Name of our instrumentation of model calls among the `opentelemetry_instrumentor` entry points."""
+
+_INSTRUMENTED = {
+    "fastapi": "fastapi",
+    "httpx": "httpx",
+    "httpx2": "httpx2",
+    "logging": "logging",
+    LLM_HTTP: "httpx",
+}
+"""What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    """Compile the rules and the policy; says so where a missing secret changes what is recorded."""
+    if settings.redaction.pseudonyms.secret is None:
+        _logger.warning(
+            "redaction.pseudonyms.secret is not set: IP addresses, user and session ids are redacted in full, so rows "
+            "cannot tell people apart. Set %s to a random text of 16 characters or more.",
+            settings_module.variable("redaction.pseudonyms.secret"),
+        )
+    redactor = Redactor(settings.redaction)
+    _logger.info("redaction engine: %s", redactor.engine)
+    return redactor
+
+
+def default_environment(settings: Settings, exporter: str | None = None) -> None:
+    """Set the OTEL_* variables that nobody has set yet; those that are set are left alone."""
+    set_enabled(settings.enabled)
+    if not settings.enabled:
+        os.environ["OTEL_SDK_DISABLED"] = "true"
+        return
+    traces = os.environ.setdefault("OTEL_TRACES_EXPORTER", exporter or "otlp")
+    others = "none" if traces == REQUEST_LOG else "otlp"
+    defaults = {
+        "OTEL_LOGS_EXPORTER": others,
+        "OTEL_METRICS_EXPORTER": others,
+        "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
+        "OTEL_PYTHON_CONFIGURATOR": "otel_telemetry",
+        "OTEL_BSP_SCHEDULE_DELAY": str(int(settings.request_log.debounce * 1000)),
+        "OTEL_BSP_MAX_QUEUE_SIZE": str(settings.request_log.queue_size),
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(min(settings.request_log.batch_size, settings.request_log.queue_size)),
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def start_sdk(settings: Settings, **arguments: Any) -> None:
+    """Start the OpenTelemetry SDK as OTEL_* (or OTEL_CONFIG_FILE) say, with redaction in front of every exporter.
+
+    The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
+    """
+    redactor = redactor_of(settings)
+    spans = span.RedactionSpanProcessor(redactor, summary=settings.redaction.summary)
+    logs = log.RedactionLogProcessor(redactor)
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        if os.environ.get("OTEL_CONFIG_FILE"):
+            arguments = {}  # the SDK takes none beside a file, and warns about them
+        _Configurator().configure(**arguments)
+    tracer_provider, logger_provider = trace.get_tracer_provider(), get_logger_provider()
+    if isinstance(tracer_provider, TracerProvider):
+        span.protect(tracer_provider, spans)
+    if isinstance(logger_provider, LoggerProvider):
+        log.protect(logger_provider, logs)
+
+
+class _Configurator(_OTelSDKConfigurator):
+    """The SDK's own configurator, under a name of ours: it is a singleton per class."""
+
+
+def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
+    """Return the arguments with which the instrumentation of that entry point name is to be started, now."""
+    if name == "fastapi":
+        time_first_byte()
+        return fastapi_hooks(settings.instrument)
+    if name == LLM_HTTP:
+        return {"config": settings.instrument}
+    return {}
+
+
+def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
+    """Make this process emit safe telemetry: redaction, pseudonyms, FastAPI, httpx and model calls, and an exporter.
+
+    `exporter` is `otlp` (to a gateway or collector, the default) or `request_log` (straight into the database of
+    `request_log.url`); OTEL_TRACES_EXPORTER, where set, wins. Further arguments are settings, as nested mappings:
+    `configure(request_log={"url": "sqlite:///app.db"})`. A TracerProvider that the app has already set is kept, and
+    redaction is put in front of its exporters. Raises ConfigurationError naming the setting that cannot be used.
+    Applications are instrumented when they are made: call this before `FastAPI()`.
+    """
+    settings = settings_module.load(**arguments)
+    default_environment(settings, exporter)
+    if not settings.enabled:
+        return
+    resource = {conventions.SERVICE_NAME: service_name} if service_name else {}
+    start_sdk(settings, resource_attributes=resource)
+    for entry_point in metadata.entry_points(group="opentelemetry_instrumentor"):
+        needs = _INSTRUMENTED.get(entry_point.name)
+        if needs and util.find_spec(needs) and instrumented(settings, entry_point.name):
+            entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+
+
+def instrumented(settings: Settings, name: str) -> bool:
+    """Tell whether the settings want the instrumentation of that entry point name."""
+    return settings.enabled and (name != LLM_HTTP or settings.instrument.llm_http)
+
+
+def gateway_of(settings: Settings) -> "Gateway":
+    """Put the gateway together: receivers, redaction, spool, and the request_log sink."""
+    from otel_telemetry.exporters.request_log.sink import RequestLogSink  # noqa: PLC0415  # apps need none of these
+    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
+    from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
+
+    redactor = OtlpRedactor(redactor_of(settings), summary=settings.redaction.summary)
+    return Gateway(settings.gateway, redactor, [RequestLogSink(settings.request_log)])

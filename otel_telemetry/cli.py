@@ -1,0 +1,171 @@
+"""The `otel-telemetry` command: parse, call assemble, print."""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from otel_telemetry import assemble
+from otel_telemetry import settings as settings_module
+from otel_telemetry.errors import ConfigurationError, TelemetryError
+from otel_telemetry.gateway.spool_reader import SpoolReader
+
+app = typer.Typer(
+    help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
+    epilog="Every setting can also come from OTEL_TELEMETRY_* variables or otel-telemetry.toml: see `settings`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+spool_app = typer.Typer(help="Look into the spool: what the gateway has acknowledged.", no_args_is_help=True)
+app.add_typer(spool_app, name="spool")
+
+_out = Console()
+_err = Console(stderr=True)
+
+Database = Annotated[
+    str | None,
+    typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
+]
+SpoolDir = Annotated[
+    Path | None, typer.Option("--spool-dir", help="Folder of the spool.", metavar="DIR", show_default=False)
+]
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one readable line and exit code 2."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _err.print(f"[bold red]error[/] [bold]{escape(error.key)}[/]: {escape(error.problem)}")
+        if error.hint:
+            _err.print(f"[dim]next:[/] {escape(error.hint)}")
+        sys.exit(2)
+    except TelemetryError as error:
+        _err.print(f"[bold red]error[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP/gRPC.", show_default="4317")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of OTLP/HTTP, /health and /metrics.", show_default="4318")
+    ] = None,
+    db: Database = None,
+    spool_dir: SpoolDir = None,
+) -> None:
+    """Receive OTLP over gRPC and HTTP, redact it, keep it on disk, write the request_log.
+
+    [bold]Try it:[/] otel-telemetry serve --db sqlite:///telemetry.db, then point any OpenTelemetry SDK at it with
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317. Ctrl-C stops it; nothing acknowledged is lost.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    given = {"host": host, "grpc_port": grpc_port, "http_port": http_port, "spool_dir": spool_dir}
+    settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
+    assemble.gateway_of(settings).run()
+
+
+@spool_app.command("status")
+def spool_status(
+    spool_dir: SpoolDir = None, output: Annotated[Format, typer.Option("--format")] = Format.TABLE
+) -> None:
+    """Show what is in the spool, and how far each exporter has come."""
+    with _open_spool(spool_dir) as spool:
+        status = dataclasses.asdict(spool.status())
+    if output is Format.JSON:
+        _out.print_json(json.dumps(status, default=str))
+        return
+    table = Table("what", "value", title="spool")
+    for name, value in _flat(status):
+        table.add_row(name, str(value))
+    _out.print(table)
+
+
+@spool_app.command("cat")
+def spool_cat(spool_dir: SpoolDir = None) -> None:
+    """Print everything that is in the spool, redacted as it was stored: one OTLP/JSON request a line."""
+    with _open_spool(spool_dir) as spool:
+        for line in spool.cat():
+            sys.stdout.write(line + "\n")
+
+
+@app.command("settings")
+def show_settings(
+    *, markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False
+) -> None:
+    """List every setting with its default, its variable and what it does."""
+    if markdown:
+        sys.stdout.write(settings_markdown())
+        return
+    table = Table("setting", "default", "what it does", title="settings", row_styles=["", "dim"])
+    for name, info in settings_module.describe():
+        table.add_row(
+            f"[bold]{name}[/]\n{settings_module.variable(name)}", escape(_default(info)), escape(info.description)
+        )
+    _out.print(table)
+
+
+def settings_markdown() -> str:
+    """Return docs/settings.md; a test holds the file against this."""
+    lines = [
+        "# Settings",
+        "",
+        "Argument over environment over file (`otel-telemetry.toml`, or the one that `OTEL_TELEMETRY_FILE` names) over "
+        "default. Unknown keys stop start-up. Made by `otel-telemetry settings --markdown`.",
+        "",
+        "| setting | variable | default | what it does |",
+        "|---|---|---|---|",
+    ]
+    for name, info in settings_module.describe():
+        lines.append(f"| `{name}` | `{settings_module.variable(name)}` | `{_default(info)}` | {info.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _open_spool(spool_dir: Path | None) -> SpoolReader:
+    return SpoolReader(settings_module.load(**_sections(gateway={"spool_dir": spool_dir})).gateway.spool_dir)
+
+
+def _sections(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings that were given on the command line; what was not given is left to the environment."""
+    given = {name: {key: v for key, v in section.items() if v is not None} for name, section in sections.items()}
+    return {name: section for name, section in given.items() if section}
+
+
+def _default(info: Any) -> str:
+    if info.default is None or info.default is PydanticUndefined:
+        return "none"
+    return "none" if info.default == () else str(info.default)
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}{key}.")
+    else:
+        yield prefix.removesuffix("."), value
+
+
+if __name__ == "__main__":
+    main()

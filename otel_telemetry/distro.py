@@ -1,0 +1,41 @@
+"""Zero code: what `opentelemetry-instrument` loads from the entry points of this package."""
+
+from typing import Any
+
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk._configuration import _BaseConfigurator
+from opentelemetry.util._importlib_metadata import EntryPoint
+
+from otel_telemetry import assemble, settings
+from otel_telemetry.exporters import request_log
+
+
+class TelemetryDistro(BaseDistro):
+    """Sets the OTEL_* defaults, and hands our hooks to the instrumentations of FastAPI and model calls."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        del kwargs
+        assemble.default_environment(settings.load())
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Start one instrumentation, with our options where it has some."""
+        resolved = settings.load()
+        if assemble.instrumented(resolved, entry_point.name):
+            options = assemble.instrumentation_options(resolved, entry_point.name)
+            super().load_instrumentor(entry_point, **kwargs, **options)
+
+
+class TelemetryConfigurator(_BaseConfigurator):
+    """Starts the SDK with redaction in front of every exporter."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        resolved = settings.load()
+        if resolved.enabled:
+            assemble.start_sdk(resolved, **kwargs)
+
+
+class RequestLogSpanExporter(request_log.RequestLogSpanExporter):
+    """The request_log exporter as `OTEL_TRACES_EXPORTER=request_log` makes it: from the settings."""
+
+    def __init__(self) -> None:
+        super().__init__(config=settings.load().request_log)
