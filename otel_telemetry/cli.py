@@ -132,8 +132,8 @@ def settings_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Argument over environment over file (`otel-telemetry.toml`, or the one that `OTEL_TELEMETRY_FILE` names) over "
-        "default. Unknown keys stop start-up. Made by `otel-telemetry settings --markdown`.",
+        "Argument over environment over file (`otel-telemetry.toml`, or the one that `OTEL_TELEMETRY_FILE` names)",
+        "over default. Unknown keys stop start-up. Made by `otel-telemetry settings --markdown`.",
         "",
         "| setting | variable | default | what it does |",
         "|---|---|---|---|",

@@ -9,7 +9,7 @@ TelemetryError
     ├── SchemaTooNew        the database was written by a newer version; nothing was changed
     └── StoreUnavailable    a passing fault: the same call may succeed later
 
-None of these ever reaches an instrumented application: they are raised at start-up, or caught at the border of a thread.
+None of these reaches an instrumented application: they are raised at start-up, or caught at the border of a thread.
 """
 
 
