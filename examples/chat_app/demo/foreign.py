@@ -143,7 +143,7 @@ def _json(url: str, garden: Garden) -> None:
     span = {
         "traceId": token_hex(16),
         "spanId": token_hex(8),
-        "traceState": f"user={garden.user()},key={garden.aws_key()}",
+        "traceState": f"user={garden.email()},key={garden.aws_key()}",
         "name": f"click on {garden.email()}",
         "kind": 3,
         "startTimeUnixNano": str(now - 10_000_000),
