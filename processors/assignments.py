@@ -5,7 +5,8 @@ its quotes, and judged: placeholders, variables and expressions are not secrets.
 """
 
 import re
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.validators import Span, entropy
@@ -74,29 +75,58 @@ _REFERENCE: Final = re.compile(
     r"\$\{?[\w.]|\$\(|\{\{|<[\w -]{1,40}>$|%[sdvq(]|@\w|\*{3,}|x{4,}$|\.{3}|:[A-Za-z_]\w*$|\?$|#\{|\{[\w.!:]*\}$",
     re.IGNORECASE,
 )
-_CODE: Final = re.compile(r"[A-Za-z_][\w.]*[\[(]|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$|self\.|os\.|process\.env|lambda")
+_NAME: Final = r"(?:[a-z_]+\d?|[A-Z_]+\d?|[a-z]+(?:[A-Z][a-z]+){1,6}|(?:[A-Z][a-z]+){1,6})"
+_CODE: Final = re.compile(
+    rf"[A-Za-z_][\w.]{{0,80}}+[\[(]|{_NAME}(?:\.{_NAME}){{1,8}}$|self\.|os\.|process\.env|lambda\b"
+)
 _WORD: Final = re.compile(r"[A-Za-z_]+")
+_DIGIT: Final = re.compile(r"\d")
+_SYMBOL: Final = re.compile(r"[!@#$%^&*+=?~]")
+#: Words joined as people write them: test_api_key, my-secret-name, someVariableName.
+_NATURAL: Final = re.compile(r"[A-Za-z]{1,40}+(?:[_.\-:/][A-Za-z]{1,40}+){0,20}")
+_SAMPLE: Final = re.compile(
+    r"(?:<|\[|\{)?(?:your|my|insert|example|enter|replace|put|some|fake|dummy|sample|placeholder|redacted|change|not[_-])"
+    r"[ _-]?[a-z _-]{0,40}[>\]}]?$|filtered|secret[_-]?(?:key|name)$",
+    re.IGNORECASE,
+)
+_PAIR: Final = re.compile(r"[(\[{]\s{0,3}\\{0,3}[\"']$")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 def assignment(text: str, match: re.Match[str]) -> Span | None:
     """Return the value's span and the type that its name tells, or None where it is no secret."""
-    kind = keys.classify(match["key"])
-    if not kind or match["key"].startswith("REDACTED_"):
+    key = match["key"]
+    kind = keys.classify(key)
+    if not kind or key.startswith("REDACTED_"):
         return None
-    start = match.end()
-    quote = _QUOTE.match(text, start)
-    if quote:
-        value_start = quote.end()
-        end = _closing(text, quote, value_start)
-    else:
-        value_start = start
-        end = _bare_end(text, start, kind, match)
-    value = text[value_start:end]
-    if not value or _MARKER.match(text, value_start):
+    separator = match["sep"].strip(" \t\r\n")
+    quote = _QUOTE.match(text, match.end())
+    if separator == "," and not (quote and _opens_pair(text, match.start())):
         return None
-    if not judge(kind, value, quoted=quote is not None, spaced=match["sep"] != "="):
+    start = quote.end() if quote else match.end()
+    if kind in (keys.AUTHORIZATION, keys.COOKIE) or (quote and kind == keys.SECRET):
+        scheme = _SCHEME.match(text, start)
+        start = scheme.end() if scheme else start
+    end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator)
+    value = text[start:end]
+    if not value or _MARKER.match(text, start):
         return None
-    return Span(value_start, end, keys.SECRET if kind == keys.WEAK else kind)
+    form = Form(quoted=quote is not None, spaced=match["sep"] != "=", separator=separator)
+    return Span(start, end, keys.SECRET if kind == keys.WEAK else kind) if judge(kind, value, form) else None
+
+
+class Form(NamedTuple):
+    """How an assignment is written."""
+
+    quoted: bool
+    spaced: bool
+    separator: str
+
+
+def _opens_pair(text: str, key_start: int) -> bool:
+    """Tell whether a name opens a pair, `("password", "x")`: it is quoted, and a bracket stands before it."""
+    before = text[max(0, key_start - 8) : key_start]
+    return _PAIR.search(before) is not None
 
 
 def _closing(text: str, quote: re.Match[str], start: int) -> int:
@@ -108,44 +138,70 @@ def _closing(text: str, quote: re.Match[str], start: int) -> int:
     return found.end() if found else start
 
 
-def _bare_end(text: str, start: int, kind: str, match: re.Match[str]) -> int:
-    if kind in (keys.AUTHORIZATION, keys.COOKIE) and ":" in match["sep"]:
-        found = _HEADER_VALUE.match(text, start)
-        return found.end() if found else start
-    scheme = _SCHEME.match(text, start)
-    found = _UNQUOTED.match(text, scheme.end() if scheme else start)
+def _bare_end(text: str, start: int, kind: str, separator: str) -> int:
+    pattern = _HEADER_VALUE if kind in (keys.AUTHORIZATION, keys.COOKIE) and separator == ":" else _UNQUOTED
+    found = pattern.match(text, start)
     return found.end() if found else start
 
 
-def judge(kind: str, value: str, *, quoted: bool, spaced: bool) -> bool:
+def judge(kind: str, value: str, form: Form) -> bool:
     """Tell whether a value is a secret of its kind rather than a placeholder, a variable or an expression."""
-    if value.lower().strip("<>[](){}") in _PLACEHOLDERS or _REFERENCE.match(value):
+    if value.lower().strip("<>[](){}*.-_ ") in _PLACEHOLDERS or _REFERENCE.match(value) or _SAMPLE.match(value):
         return False
-    if kind == keys.WEAK:
-        return _generic_secret(value)
-    if kind in (keys.AUTHORIZATION, keys.COOKIE):
-        return len(value) >= 4
-    if kind in (keys.USER_ID, keys.SESSION_ID):
-        return (quoted or not spaced) and len(value) >= 2 and " " not in value
-    if kind == keys.SSN:
-        return sum(c.isdigit() for c in value) >= 4
-    if quoted:
-        return _quoted_secret(kind, value)
-    if _CODE.match(value):
+    if form.separator in (",", "==", "!=") and not (len(value) >= 8 and _DIGIT.search(value)):
         return False
-    if kind == keys.PASSWORD:
-        return len(value) >= 3 and not (spaced and _WORD.fullmatch(value))
-    return len(value) >= 6 and not (_WORD.fullmatch(value) and len(value) < 20) and not value.isdigit()
+    if not form.quoted and (_CODE.match(value) or (form.spaced and form.separator != ":" and _WORD.fullmatch(value))):
+        return False
+    return _JUDGES.get(kind, _secret)(value, form)
 
 
-def _quoted_secret(kind: str, value: str) -> bool:
-    if kind == keys.PASSWORD:
+def _password(value: str, form: Form) -> bool:
+    if form.quoted:
         return len(value) >= 3 and value.count(" ") < 4
-    return len(value) >= 6 and " " not in value and not value.isdigit()
+    return len(value) >= 3 and not (form.spaced and _WORD.fullmatch(value))
 
 
-def _generic_secret(value: str) -> bool:
-    if not 16 <= len(value) <= 512 or " " in value or "/" in value[:1]:
+def _secret(value: str, form: Form) -> bool:
+    if len(value) < 6 or " " in value or value.isdigit():
         return False
-    kinds = any(c.isdigit() for c in value) + any(c.isupper() for c in value) + any(c.islower() for c in value)
-    return kinds >= 2 and any(c.isdigit() for c in value) and entropy(value) >= 3.5
+    if _DIGIT.search(value):
+        return True
+    if _SYMBOL.search(value) and form.quoted:
+        return len(value) >= 8
+    return len(value) >= 16 and entropy(value) >= 3.4 and not _NATURAL.fullmatch(value)
+
+
+def _header(value: str, form: Form) -> bool:
+    del form
+    return len(value) >= 4 and not _WORD.fullmatch(value)
+
+
+def _person(value: str, form: Form) -> bool:
+    """Accept the id of a user or session; a bare UUID tells nothing about anybody and stays."""
+    if not (form.quoted or not form.spaced) or len(value) < 2 or " " in value or _UUID.fullmatch(value):
+        return False
+    return form.quoted or _DIGIT.search(value) is not None
+
+
+def _social_security(value: str, form: Form) -> bool:
+    del form
+    return sum(c.isdigit() for c in value) >= 4
+
+
+def _generic_secret(value: str, form: Form) -> bool:
+    """Accept what a vague name such as `cache_key` holds only where it looks drawn at random."""
+    if not 16 <= len(value) <= 512 or " " in value or value[:1] == "/" or _UUID.fullmatch(value):
+        return False
+    kinds = sum(map(bool, (_DIGIT.search(value), re.search("[A-Z]", value), re.search("[a-z]", value))))
+    return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.5 if form.quoted else 3.7)
+
+
+_JUDGES: Final[Mapping[str, Callable[[str, Form], bool]]] = {
+    keys.PASSWORD: _password,
+    keys.AUTHORIZATION: _header,
+    keys.COOKIE: _header,
+    keys.USER_ID: _person,
+    keys.SESSION_ID: _person,
+    keys.SSN: _social_security,
+    keys.WEAK: _generic_secret,
+}

@@ -21,11 +21,17 @@ from re import _parser as sre_parser
 from typing import Any, Final
 
 from otel_telemetry.errors import RuleError
+from otel_telemetry.processors import phones
 from otel_telemetry.processors.assignments import assignment
 from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
 from otel_telemetry.processors.validators import Validator
 
-VALIDATORS: Final[Mapping[str, Validator]] = {**_PLAIN, "assignment": assignment}
+VALIDATORS: Final[Mapping[str, Validator]] = {
+    **_PLAIN,
+    "assignment": assignment,
+    "phone_international": phones.international,
+    "phone_national": phones.national,
+}
 TYPE_PATTERN: Final = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
 _ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
 _REQUIRED: Final = {"id", "type", "trigger", "regex", "docs", "match"}

@@ -25,12 +25,20 @@ Validator = Callable[[str, "re.Match[str]"], Span | None]
 
 _DIGITS: Final = re.compile(r"\D+")
 _V4: Final = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
-_CIDR: Final = re.compile(r"/\d{1,3}(?![\w.])")
+_CIDR: Final = re.compile(r"/\d{1,3}(?!\w|\.\d)")
+_USERINFO: Final = re.compile(r"([^\s/\"'<>`?#]{1,300})@")
+_TEMPLATE: Final = re.compile(r"\$\{?\w|\{\{?|<[\w-]{1,30}>?$|%[sd(]|\*{3,}|\[REDACTED|x{3,}$|\.{3}$", re.IGNORECASE)
+_MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNORECASE)
 _ZONE: Final = re.compile(r"%[\w.-]{1,32}")
 _VERSION_BEFORE: Final = re.compile(r"(?:\bv|version|release|build|ver)[\s\"'=:\\]{0,6}$|[A-Za-z]/$", re.IGNORECASE)
+_ENCODED_AT: Final = re.compile(r"%40|\\u0040|&#64;|&#x40;")
+_URL_BREAK: Final = re.compile(r"[\s/?#\"'<>,;]")
 _IMAGE_TLDS: Final = frozenset(
     {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "ts", "html", "json", "so"}
 )
+#: Lengths that card numbers nearly always have; the rarer ones (Maestro, 13-digit Visa, 19) are also those of plain ids.
+_CARD_LENGTHS: Final = (14, 15, 16)
+_CARD_WORD: Final = re.compile(r"card|visa|maestro|(?<![a-z])(?:pan|cc|debit|credit)(?![a-z])", re.IGNORECASE)
 #: IBAN length by country (registry of ISO 13616, release 100).
 _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     code: int(length)
@@ -160,8 +168,10 @@ def issuer(digits: str) -> bool:
         return n == 15
     if 300 <= three <= 305 or two in (36, 38, 39) or four == 3095:
         return 14 <= n <= 19
-    if 3528 <= four <= 3589:
+    if two == 35:
         return 16 <= n <= 19
+    if four in (1800, 2131) or (digits[0] == "1" and n == 15):
+        return n == 15
     if four == 6011 or 622126 <= six <= 622925 or 644 <= three <= 649 or two in (62, 65, 81):
         return 16 <= n <= 19
     if two in (50, 56, 57, 58, 60, 63, 67, 68, 69):
@@ -178,12 +188,13 @@ def entropy(text: str) -> float:
 
 
 def card(text: str, match: re.Match[str]) -> Span | None:
-    """Accept a payment card number: issuer's range and length, Luhn, not one digit repeated."""
-    del text
+    """Accept a payment card number: issuer's range and length, Luhn, and a word before rare lengths."""
     digits = _DIGITS.sub("", match[0])
-    if not 12 <= len(digits) <= 19 or len(set(digits)) == 1:
+    if len(set(digits)) == 1 or not issuer(digits) or not luhn(digits):
         return None
-    return span_of(match) if issuer(digits) and luhn(digits) else None
+    if len(digits) in _CARD_LENGTHS or _CARD_WORD.search(text, max(0, match.start() - 40), match.start()):
+        return span_of(match)
+    return None
 
 
 def iban(text: str, match: re.Match[str]) -> Span | None:
@@ -214,15 +225,15 @@ def ssn(text: str, match: re.Match[str]) -> Span | None:
 
 
 def ip(text: str, match: re.Match[str]) -> Span | None:
-    """Accept an IPv4 or IPv6 address with zone and prefix length, unless it names no machine or is a version number."""
+    """Accept an IPv4 or IPv6 address with its zone and prefix length, unless it is part of a version or of code."""
     raw, start = match[0], match.start()
     if raw.count(":") >= 2:
         trimmed = raw.rstrip(".")
         trimmed = trimmed if trimmed.endswith("::") else trimmed.rstrip(":")
-        if _is_v6(trimmed):
+        if trimmed[:1] == ":" and not trimmed.startswith("::"):
+            start, trimmed = start + 1, trimmed[1:]
+        if _is_v6(trimmed) and not (len(trimmed) <= 4 and _in_code(text, start, start + len(trimmed))):
             return _address(text, start, start + len(trimmed))
-        if trimmed[:1] == ":" and not trimmed.startswith("::") and _is_v6(trimmed[1:]):
-            return _address(text, start + 1, start + len(trimmed))
     found = _V4.search(text, start, min(len(text), match.end() + 4))
     if found is None or found.start() >= match.end() or any(int(part) > 255 for part in found[0].split(".")):
         return None
@@ -240,10 +251,18 @@ def _is_v6(text: str) -> bool:
     return True
 
 
+def _in_code(text: str, start: int, end: int) -> bool:
+    """Tell a slice, `items[::2]`, or a scope, `Foo::1`, from `::1` and `::`."""
+    before, after = text[max(0, start - 2) : start], text[end : end + 1]
+    if text[start:end] not in ("::", "::1"):
+        return not (before[-1:] in ("", " ", "=") and after in ("", " ", "/", ",", "\n"))
+    return before[-1:].isalnum() or (before[-1:] == "[" and (before[0].isalnum() or before[0] in ")]_"))
+
+
 def _address(text: str, start: int, end: int) -> Span | None:
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         return None
-    if not personal_ip(text[start:end]):
+    if start and (text[start - 1].isalnum() or text[start - 1] == "_") and text[start] == ":":
         return None
     zone = _ZONE.match(text, end)
     end = zone.end() if zone else end
@@ -251,33 +270,56 @@ def _address(text: str, start: int, end: int) -> Span | None:
     return Span(start, cidr.end() if cidr else end)
 
 
-def personal_ip(text: str) -> bool:
-    """Tell whether an address may point at somebody: loopback, unspecified and broadcast addresses never do."""
-    try:
-        address = ipaddress.ip_address(".".join(str(int(p)) for p in text.split(".")) if ":" not in text else text)
-    except ValueError:
-        return False
-    return not (address.is_loopback or address.is_unspecified or str(address) == "255.255.255.255")
+def url_credentials(text: str, match: re.Match[str]) -> Span | None:
+    """Accept what stands between `scheme://` and the last `@` before the host: the password, or a lone token."""
+    at = match.end() - 1
+    slashes = text.rfind("://", max(0, at - 320), at)
+    if slashes < 1 or not text[slashes - 1].isalnum():
+        return None
+    inner = _USERINFO.match(text, slashes + 3)
+    if inner is None or inner.end() <= at:
+        return None
+    user, colon, password = inner[1].partition(":")
+    start = slashes + 3
+    if colon:
+        if not password or _TEMPLATE.match(password):
+            return None
+        return Span(start + len(user) + 1, start + len(inner[1]))
+    return Span(start, start + len(user)) if len(user) >= 16 and looks_random(user) else None
 
 
 def email(text: str, match: re.Match[str]) -> Span | None:
-    """Accept an address whose domain ends in letters, which is no file name such as icon@2x.png."""
-    span = span_of(match)
-    end = span.end
-    while end > span.start and text[end - 1] in "-_.":
+    """Accept an address whose domain ends in letters, which is neither a file name (icon@2x.png) nor a login in a URL."""
+    start, end = match.span("v")
+    while end > start and text[end - 1] in "-_.":
         end -= 1
-    domain = text[span.start : end].rsplit("@", 1)[-1]
+    domain = text[start:end].rsplit("@", 1)[-1] if "@" in text[start:end] else _ENCODED_AT.split(text[start:end])[-1]
     top = domain.rsplit(".", 1)[-1]
-    if not top.isalpha() or len(top) < 2 or top.lower() in _IMAGE_TLDS or "." not in domain or domain[0] in "-_.":
+    if "." not in domain or domain[0] in "-_." or not (top.isalpha() and len(top) > 1 or top.startswith("xn--")):
         return None
-    return Span(span.start, end)
+    if (
+        top.lower() in _IMAGE_TLDS
+        or _in_url(text, start)
+        or (text[start : start + 4] == "git@" and text[end : end + 1] == ":")
+    ):
+        return None
+    return Span(start, end)
+
+
+def _in_url(text: str, start: int) -> bool:
+    """Tell whether an address stands where a URL has its login: `ssh://deploy@host`."""
+    slashes = text.rfind("://", max(0, start - 130), start)
+    return slashes >= 0 and not _URL_BREAK.search(text, slashes + 3, start)
 
 
 def mac(text: str, match: re.Match[str]) -> Span | None:
-    """Accept a hardware address that is neither all zero nor broadcast."""
-    del text
+    """Accept a hardware address that is neither all zero nor broadcast; all digits in dots need a word before."""
     digits = set(re.sub(r"[^0-9a-f]", "", match[0].lower()))
-    return None if digits in ({"0"}, {"f"}) else span_of(match)
+    if digits in ({"0"}, {"f"}):
+        return None
+    if "." in match[0] and match[0].replace(".", "").isdigit():
+        return span_of(match) if _MAC_WORD.search(text, max(0, match.start() - 24), match.start()) else None
+    return span_of(match)
 
 
 def jwt(text: str, match: re.Match[str]) -> Span | None:
@@ -314,4 +356,5 @@ VALIDATORS: Final[dict[str, Validator]] = {
     "mac": mac,
     "random": random_token,
     "ssn": ssn,
+    "url_credentials": url_credentials,
 }

@@ -1,0 +1,94 @@
+"""Telephone numbers: international ones by the numbering plans of `phonenumbers`, national ones by shape and context.
+
+A number without its country is told from an order number only by what stands around it, so national shapes other than
+the North American ones need a word such as phone, call or fax near them.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from otel_telemetry.processors.validators import Span
+
+_CONTEXT: Final = re.compile(
+    r"phone|(?<![a-z])(?:tel|cell|mob|mobile|fax|call|calls|calling|dial|ring|sms|whatsapp|msisdn|text|reach|contact|telefon\w*"
+    r"|handy|portable|hotline|desk|office|answering|messages|voicemail|landline|home|work)(?![a-z])"
+    r"|(?<![a-z])(?:my|your|his|her|our|their)(?: \w{2,12})? number",
+    re.IGNORECASE,
+)
+_AFTER: Final = re.compile(r"[\s,(-]{0,3}(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
+_OTHER_NUMBER: Final = re.compile(
+    r"(?:account|order|invoice|ticket|tracking|serial|version|port|page|line|row|issue|case|reference|model|build|part"
+    r"|license|policy|flight|room|card|id|code|pid|block|size|bytes|error|status|count|timeout|count|duration)"
+    r"(?:[ _](?:number|no|nr|id|num))?[\s.:#=\"'\\]{0,5}$",
+    re.IGNORECASE,
+)
+_NANP: Final = re.compile(r"(?:\+?1[-. ]?)?\(?([2-9]\d{2})\)?[-. ]{0,2}([2-9]\d{2})[-. ]?(\d{4})")
+_DATE: Final = re.compile(r"(?:19|20)\d\d[-./ ](?:0?\d|1[0-2])[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d")
+_WINDOW: Final = 48
+
+
+def international(text: str, match: re.Match[str]) -> Span | None:
+    """Accept +CC numbers that are possible in their country's plan; trailing text is left off."""
+    end = _trim(text, match.start(), match.end())
+    raw = text[match.start() : end]
+    digits = "".join(c for c in raw if c.isdigit())
+    if not 8 <= len(digits) <= 15:
+        return None
+    if raw[0] != "+":
+        if not _has_context(text, match.start(), end):
+            return None
+        digits = digits.removeprefix("00")
+    while not _possible(digits):
+        # A following number may have been taken in: give up its last group and look again.
+        cut = max(raw.rfind(sep) for sep in " -.(")
+        if cut < 8:
+            return None
+        end = _trim(text, match.start(), match.start() + cut)
+        raw = text[match.start() : end]
+        digits = "".join(c for c in raw if c.isdigit()).removeprefix("00")
+    return Span(match.start(), end)
+
+
+@lru_cache(maxsize=4096)
+def _possible(digits: str) -> bool:
+    import phonenumbers  # noqa: PLC0415  # its metadata costs start-up time, and most processes never meet a number
+
+    try:
+        number = phonenumbers.parse("+" + digits, None)
+    except phonenumbers.NumberParseException:
+        return False
+    return phonenumbers.is_possible_number(number)
+
+
+def north_american(text: str, match: re.Match[str]) -> Span | None:
+    """Accept NANP shapes: area code and exchange start with 2 to 9 (nanpa.com); no further digits beside them."""
+    del text
+    start, end = match.span()
+    return Span(start, end) if _NANP.match(match[0]) else None
+
+
+def national(text: str, match: re.Match[str]) -> Span | None:
+    """Accept 7 to 15 digits in groups where a word beside them says that they are a telephone number."""
+    start = match.start("v")
+    end = _trim(text, start, match.end("v"))
+    raw = text[start:end]
+    digits = sum(c.isdigit() for c in raw)
+    if not 7 <= digits <= 15 or _DATE.match(raw) or (raw.count(".") == 3 and digits > 10):
+        return None
+    if not _has_context(text, start, end):
+        return None
+    return Span(start, end)
+
+
+def _has_context(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - _WINDOW) : start]
+    if _OTHER_NUMBER.search(before):
+        return False
+    return _CONTEXT.search(before) is not None or _AFTER.match(text, end) is not None
+
+
+def _trim(text: str, start: int, end: int) -> int:
+    while end > start and not text[end - 1].isdigit():
+        end -= 1
+    return end
