@@ -122,7 +122,9 @@ def _first_problem(error: ValidationError) -> ConfigurationError:
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return ConfigurationError(key, "no such setting", _did_you_mean(key, {name for name, _ in describe()}))
+        return ConfigurationError(
+            key, "no such setting", _did_you_mean(key, {*_sections(Settings), *(n for n, _ in describe())})
+        )
     return ConfigurationError(key, first["msg"], f"set it in {DEFAULT_FILE} or as {variable(key)}")
 
 

@@ -23,4 +23,3 @@ class RequestLogSettings(BaseModel):
     queue_size: int = Field(
         20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."
     )
-    retention_days: float | None = Field(None, gt=0, description="Age at which rows are trimmed; none: kept for ever.")
