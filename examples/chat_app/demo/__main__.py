@@ -62,7 +62,7 @@ def _go(run: Run, out: Console) -> Found:
 
 
 def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
-    for table in (show.request_table(found.requests), show.route_table(found), show.redaction_table(found)):
+    for table in (show.request_table(found.requests, out.width), show.route_table(found), show.redaction_table(found)):
         out.print(table)
         out.print()
     done = [

@@ -1,9 +1,12 @@
 """What the demo prints: the rows, what they cost, what was redacted, and which promises held."""
 
 import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,52 +14,80 @@ from rich.table import Table
 from examples.chat_app.demo.checks import Check
 from examples.chat_app.demo.found import Found, Row, by
 
-#: Narrower than this, tables of rows break; where the output goes to a file there is no width.
-_NARROWEST: Final = 150
-_NUMBERS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_ms", "ttfb_ms")
+#: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
+_WIDE: Final = 150
 _UNKNOWN: Final = "[dim]-[/]"
 
 
+def _text(value: str | None) -> str:
+    return escape(value.replace("\n", " ")) if value else _UNKNOWN
+
+
+def _why(row: Row) -> str:
+    if not row["ok"]:
+        return f"[red]{escape(row['error'] or 'failed')}[/]"
+    return f"[yellow]{escape(row['degraded'])}[/]" if row["degraded"] else ""
+
+
+def _number(value: Any) -> str:
+    return _UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def _money(value: Any) -> str:
+    return _UNKNOWN if value is None else f"{value:.6f}"
+
+
+@dataclass(slots=True, frozen=True)
+class _Column:
+    """One column of the table of requests: how a row's cell is written, and whether it is there in a narrow window."""
+
+    title: str
+    cell: Callable[[Row], str]
+    number: bool = False
+    narrow: bool = False
+    width: int | None = None
+
+
+_COLUMNS: Final = (
+    _Column("time", lambda row: str(row["ts"])[11:23]),
+    _Column("service", lambda row: row["service"] or _UNKNOWN, width=14),
+    _Column("route", lambda row: row["route"] or _UNKNOWN, narrow=True, width=15),
+    _Column("model", lambda row: row["model"] or _UNKNOWN, width=14),
+    _Column("ip_hash", lambda row: row["ip_hash"] or _UNKNOWN),
+    _Column("question, as stored", lambda row: _text(row["query_text"]), narrow=True, width=40),
+    _Column("degraded or error", _why, narrow=True, width=24),
+    _Column("calls", lambda row: str(row["llm_calls"]), number=True),
+    _Column("prompt", lambda row: _number(row["prompt_tokens"]), number=True),
+    _Column("cached", lambda row: _number(row["cached_tokens"]), number=True),
+    _Column("out", lambda row: _number(row["completion_tokens"]), number=True),
+    _Column("ms", lambda row: _number(row["latency_ms"]), number=True, narrow=True),
+    _Column("ttfb", lambda row: _number(row["ttfb_ms"]), number=True),
+    _Column("USD", lambda row: _money(row["cost_usd"]), number=True, narrow=True),
+)
+
+
 def console() -> Console:
-    """Return a console that is wide enough."""
+    """Return a console as wide as the terminal; what is no terminal gets room for everything."""
     found = Console()
-    return found if found.width >= _NARROWEST or found.is_terminal else Console(width=_NARROWEST)
+    return found if found.is_terminal else Console(width=_WIDE)
 
 
-def request_table(rows: tuple[Row, ...]) -> Table:
+def request_table(rows: tuple[Row, ...], width: int) -> Table:
     """Return the request_log, its most telling columns."""
-    table = Table(title=f"request_log: {len(rows)} rows", title_justify="left", row_styles=["", "dim"])
-    for name in ("time", "service", "route", "model", "ip_hash", "question, as stored", "degraded or error"):
-        table.add_column(name, no_wrap=True, max_width=44 if "," in name else 30)
-    for name in ("calls", "prompt", "cached", "out", "ms", "ttfb", "USD"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = [column for column in _COLUMNS if column.narrow or width >= _WIDE]
+    table = Table(title=f"request_log: {len(rows)} rows", title_justify="left", row_styles=["", "dim"], box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(
+            column.title, no_wrap=True, max_width=column.width, justify="right" if column.number else "left"
+        )
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*(column.cell(row) for column in columns))
     return table
-
-
-def _cells(row: Row) -> list[str]:
-    why = f"[red]{escape(row['error'] or 'failed')}[/]" if not row["ok"] else f"[yellow]{row['degraded'] or ''}[/]"
-    return [
-        str(row["ts"])[11:23],
-        row["service"] or "",
-        row["route"] or _UNKNOWN,
-        row["model"] or _UNKNOWN,
-        row["ip_hash"] or _UNKNOWN,
-        escape((row["query_text"] or "").replace("\n", " ")) or _UNKNOWN,
-        why,
-        str(row["llm_calls"]),
-        *(
-            _number(row[name])
-            for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_ms", "ttfb_ms")
-        ),
-        _money(row["cost_usd"]),
-    ]
 
 
 def route_table(found: Found) -> Table:
     """Return cost and latency by route."""
-    table = Table(title="by route", title_justify="left")
+    table = Table(title="by route", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("route")
     for name in ("requests", "failed", "p50 ms", "max ms", "p50 ttfb", "prompt", "cached", "out", "USD", "unpriced"):
         table.add_column(name, justify="right")
@@ -78,7 +109,7 @@ def route_table(found: Found) -> Table:
 
 def redaction_table(found: Found) -> Table:
     """Return what was redacted, by type, and who did it."""
-    table = Table(title="redacted", title_justify="left")
+    table = Table(title="redacted", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("type")
     for name in ("in the app", "in the gateway"):
         table.add_column(name, justify="right")
@@ -109,11 +140,3 @@ def print_next(out: Console, folder: Path) -> None:
 def _median(rows: list[Row], column: str) -> float | None:
     known = [row[column] for row in rows if row[column] is not None]
     return statistics.median(known) if known else None
-
-
-def _number(value: Any) -> str:
-    return _UNKNOWN if value is None else f"{value:,.0f}"
-
-
-def _money(value: Any) -> str:
-    return _UNKNOWN if value is None else f"{value:.6f}"
