@@ -1,0 +1,1 @@
+"""Alembic's environment; `versions` has one file per step of the schema."""

@@ -1,0 +1,278 @@
+"""A model call's row, and what it adds to its request, from its span.
+
+    tokens_per_second = (completion_tokens - 1) / (total_latency - time to first chunk)
+
+for a streamed call with at least two tokens and a known time to the first chunk: the first token came with that chunk,
+the others after it. NULL for calls that are not streamed, and where the model reasoned: nobody can tell how many of
+those tokens were made before the first chunk.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from otel_telemetry import conventions, metrics, records
+from otel_telemetry.exporters.request_log import coerce, cost, dialects
+from otel_telemetry.exporters.request_log.coerce import Notes
+from otel_telemetry.exporters.request_log.rollup import Rollup
+
+#: Columns that an app or its framework says on the call's own span, as `request_log.<column>`.
+_SAID_TEXT: Final = (
+    *("organization_id", "project_id", "user_id", "request_organization_id", "request_project_id", "request_user_id"),
+    *("workflow_id", "workflow_name", "run_id", "step_id", "prompt_id", "prompt_version"),
+)
+_TOO_MANY_REQUESTS: Final = 429
+#: Longest text of an attribute that we do not know, where texts are not stored: longer ones may be messages.
+_UNKNOWN_TEXT: Final = 256
+_FINAL: Final = "final"
+
+
+def row_id(trace_id: str, span_id: str) -> str:
+    """Return the key of a row that comes from a span."""
+    return f"{trace_id}-{span_id}"
+
+
+def environment(resource: records.Attributes, notes: Notes) -> str | None:
+    """Return the deployment environment, by its current or its older name."""
+    found = resource.get(conventions.DEPLOYMENT_ENVIRONMENT) or resource.get(conventions.DEPLOYMENT_ENVIRONMENT_OLD)
+    return coerce.text(found, conventions.DEPLOYMENT_ENVIRONMENT, notes)
+
+
+def error_text(span: records.Span, notes: Notes) -> str | None:
+    """Return what went wrong: the status message, else the exception, else the kind of error."""
+    for event in span.events:
+        message = event.attributes.get(conventions.EXCEPTION_MESSAGE)
+        if message and span.status == "ERROR" and not span.status_message:
+            kind = event.attributes.get(conventions.EXCEPTION_TYPE)
+            return coerce.text(f"{kind}: {message}" if kind else message, "error", notes)
+    kind = span.attributes.get(conventions.ERROR_TYPE)
+    if span.status == "ERROR":
+        return coerce.text(span.status_message or kind or "error", "error", notes)
+    return coerce.text(kind, "error", notes)
+
+
+def status_code(span: records.Span) -> Any:
+    """Return the HTTP status that the span reports, by its current or its older name."""
+    code = span.attributes.get(conventions.HTTP_RESPONSE_STATUS_CODE)
+    return code if code is not None else span.attributes.get(conventions.HTTP_STATUS_CODE_OLD)
+
+
+def build(span: records.Span, reading: dialects.Reading, *, store_text: bool) -> records.LlmCall:
+    """Build the row of a model call. Never raises for what attributes hold."""
+    notes = Notes()
+    call = records.LlmCall(
+        id=row_id(span.trace_id, span.span_id),
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent_span_id,
+        ts=coerce.moment(span.start_ns),
+        application=coerce.text(span.resource.get(conventions.SERVICE_NAME), conventions.SERVICE_NAME, notes),
+        environment=environment(span.resource, notes),
+        dialect=reading.dialect,
+    )
+    _say(call, span.attributes, notes)
+    _name(call, reading.values, notes)
+    _outcome(call, span, notes)
+    _count(call, reading, notes)
+    _time(call, span, reading.values, notes)
+    _charge(call, span.attributes, notes)
+    _remember(call, span, notes, store_text=store_text)
+    return call
+
+
+def _say(call: records.LlmCall, attributes: records.Attributes, notes: Notes) -> None:
+    for name in _SAID_TEXT:
+        value = attributes.get(conventions.REQUEST_LOG + name)
+        if value is not None:
+            setattr(call, name, coerce.text(value, name, notes))
+    index = attributes.get(conventions.REQUEST_LOG + "step_index")
+    call.step_index = coerce.integer(index, "step_index", notes)
+    if call.user_id is None:
+        user = attributes.get(conventions.USER_ID) or attributes.get(conventions.ENDUSER_ID)
+        call.user_id = coerce.text(user, conventions.USER_ID, notes)
+
+
+def _name(call: records.LlmCall, values: dict[str, Any], notes: Notes) -> None:
+    def said(key: str) -> str | None:
+        return coerce.text(values.get(key), key, notes)
+
+    call.operation = said(conventions.OPERATION_NAME)
+    call.provider = said(conventions.PROVIDER_NAME)
+    call.model_requested = said(conventions.REQUEST_MODEL)
+    call.model = said(conventions.RESPONSE_MODEL) or call.model_requested
+    call.provider_request_id = said(conventions.RESPONSE_ID)
+    reasons = values.get(conventions.RESPONSE_FINISH_REASONS)
+    if isinstance(reasons, Sequence) and not isinstance(reasons, (str, bytes)):
+        reasons = ",".join(dict.fromkeys(str(reason) for reason in reasons[:16]))
+    call.finish_reason = coerce.text(reasons, conventions.RESPONSE_FINISH_REASONS, notes)
+    call.streamed = coerce.flag(values.get(conventions.REQUEST_STREAM), conventions.REQUEST_STREAM, notes)
+
+
+def _outcome(call: records.LlmCall, span: records.Span, notes: Notes) -> None:
+    code = status_code(span)
+    kind = str(span.attributes.get(conventions.ERROR_TYPE) or "")
+    call.rate_limited = code == _TOO_MANY_REQUESTS or kind == str(_TOO_MANY_REQUESTS) or "RateLimit" in kind
+    resent = span.attributes.get(conventions.HTTP_RESEND_COUNT)
+    call.retries = coerce.integer(resent, conventions.HTTP_RESEND_COUNT, notes) or 0
+    call.error = error_text(span, notes)
+    call.ok = span.status != "ERROR" and call.error is None
+
+
+def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> None:
+    def counted(key: str) -> int | None:
+        return coerce.count(reading.values.get(key), key, notes)
+
+    prompt = counted(conventions.USAGE_INPUT_TOKENS)
+    call.cached_tokens = counted(conventions.USAGE_CACHE_READ_TOKENS)
+    call.cache_write_tokens = counted(conventions.USAGE_CACHE_CREATION_TOKENS)
+    call.completion_tokens = counted(conventions.USAGE_OUTPUT_TOKENS)
+    call.reasoning_tokens = counted(conventions.USAGE_REASONING_TOKENS)
+    call.token_basis = dialects.token_basis(
+        reading.dialect, call.provider, prompt, call.cached_tokens, call.cache_write_tokens
+    )
+    if prompt is not None and call.token_basis == "exclusive":
+        prompt += (call.cached_tokens or 0) + (call.cache_write_tokens or 0)
+    call.prompt_tokens = prompt
+    if (call.reasoning_tokens or 0) > (call.completion_tokens or 0):
+        notes.refuse(conventions.USAGE_REASONING_TOKENS, "more than all output tokens")
+        call.reasoning_tokens = None
+
+
+def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
+    total = coerce.milliseconds(span.start_ns, span.end_ns)
+    if total is None:
+        notes.refuse("latency", "ends before it starts")
+    call.total_latency_ms = total
+    last_try = span.attributes.get(conventions.REQUEST_LOG + "request_latency_ms")
+    said = coerce.real(last_try, "request_latency_ms", notes)
+    call.request_latency_ms = said if said is not None else total if call.retries == 0 else None
+    key = conventions.RESPONSE_TIME_TO_FIRST_CHUNK
+    first = coerce.real(values.get(key), key, notes)
+    if first is None:
+        return
+    call.ttfb_ms = first * 1_000
+    call.streamed = True if call.streamed is None else call.streamed
+    generating = (total or 0) - call.ttfb_ms
+    tokens = call.completion_tokens or 0
+    if call.streamed and tokens > 1 and generating > 0 and not call.reasoning_tokens:
+        call.tokens_per_second = (tokens - 1) / (generating / 1_000)
+
+
+def _charge(call: records.LlmCall, attributes: records.Attributes, notes: Notes) -> None:
+    """Fill in the cost: what the producer was billed, else what the price table says, else nothing.
+
+    A call that failed before any token was counted is not billed by anybody: it has no cost and lacks none.
+    """
+    given = _given(attributes, notes)
+    counted = call.prompt_tokens is not None or call.completion_tokens is not None
+    computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if counted else None
+    if computed is None and counted and call.model != call.model_requested:
+        computed = cost.price(call.provider, call.model_requested, _tokens(call), call.ts)
+    if computed is not None:
+        call.price_version = cost.price_version()
+    if given is not None:
+        call.cost_usd, call.cost_source = given, "given"
+        call.meta = {"computed_cost_usd": str(computed.total)} if computed is not None else None
+    elif computed is not None:
+        call.cost_usd, call.cost_source = computed.total, "computed"
+        call.cost_input_usd, call.cost_cached_usd = computed.input, computed.cached
+        call.cost_output_usd = computed.output
+    elif counted or call.ok:
+        call.cost_source = "unpriced"
+
+
+def _given(attributes: records.Attributes, notes: Notes) -> Decimal | None:
+    for key in dialects.GIVEN_COST:
+        if attributes.get(key) is not None:
+            amount = coerce.money(attributes[key], key, notes)
+            # Some proxies say 0 for a model whose price they do not know; only the app itself means it.
+            if amount is not None and (amount > 0 or key.startswith(conventions.REQUEST_LOG)):
+                return amount
+    return None
+
+
+def _tokens(call: records.LlmCall) -> cost.Tokens:
+    return cost.Tokens(
+        prompt=call.prompt_tokens or 0,
+        cached=call.cached_tokens or 0,
+        cache_write=call.cache_write_tokens or 0,
+        completion=call.completion_tokens or 0,
+        reasoning=call.reasoning_tokens or 0,
+    )
+
+
+def _remember(call: records.LlmCall, span: records.Span, notes: Notes, *, store_text: bool) -> None:
+    """Keep the other gen_ai attributes: those of the answer in `response_meta`, the rest in `meta`."""
+    meta: dict[str, Any] = dict(call.meta or {})
+    response: dict[str, Any] = {}
+    for key, value in span.attributes.items():
+        if not key.startswith(conventions.GEN_AI) or dialects.is_known(key) or dialects.is_content(key):
+            continue
+        if not store_text and _is_long(value):
+            notes.refuse(key, "long text left out")
+            continue
+        place = response if key.startswith(("gen_ai.response.", "gen_ai.usage.")) else meta
+        place[coerce.clean(key)[: coerce.ID_LIMIT]] = coerce.structure(value, key, notes)
+    stage = span.attributes.get(conventions.STAGE)
+    if stage is not None:
+        meta["stage"] = coerce.text(stage, "stage", notes, coerce.ID_LIMIT)
+    if store_text:
+        call.chat_request, call.chat_response = _texts(span, notes)
+    if notes:
+        meta["problems"] = dict(notes)
+    call.meta = meta or None
+    call.response_meta = response or None
+
+
+def _is_long(value: Any) -> bool:
+    """Text of a length that messages have, wherever it hides."""
+    if isinstance(value, str):
+        return len(value) > _UNKNOWN_TEXT
+    return isinstance(value, (Sequence, dict)) and len(str(value)) > _UNKNOWN_TEXT
+
+
+def _texts(span: records.Span, notes: Notes) -> tuple[Any, Any]:
+    attributes = span.attributes
+    asked = {
+        key: coerce.parsed(attributes[key], key, notes, coerce.CONTENT_LIMIT)
+        for key in (conventions.SYSTEM_INSTRUCTIONS, conventions.INPUT_MESSAGES)
+        if attributes.get(key) is not None
+    }
+    answered = attributes.get(conventions.OUTPUT_MESSAGES)
+    chat_request = {key.removeprefix(conventions.GEN_AI): value for key, value in asked.items()} or None
+    return chat_request, coerce.parsed(answered, conventions.OUTPUT_MESSAGES, notes, coerce.CONTENT_LIMIT)
+
+
+def contribution(call: records.LlmCall, span: records.Span) -> Rollup:
+    """Return what the call adds to its request."""
+    part = Rollup()
+    part.add("llm_calls", 1)
+    part.add("retries", call.retries)
+    part.add("rate_limited", int(call.rate_limited))
+    for name in ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens"):
+        part.measure(name, getattr(call, name))
+    for name in ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd"):
+        amount: Decimal | None = getattr(call, name)
+        part.measure(name, None if amount is None else int(amount / coerce.SMALLEST_AMOUNT))
+    if call.cost_source is not None:
+        version = f" {call.price_version}" if call.cost_source == "computed" else ""
+        part.add(f"source:{call.cost_source}{version}", 1)
+    stage = (call.meta or {}).get("stage")
+    if stage:
+        part.add(f"call_ns:{stage}", max(0, span.end_ns - span.start_ns))
+    answer = [call.model, call.provider, call.tokens_per_second, call.provider_request_id]
+    part.saw("", span.end_ns, span.span_id, answer)
+    if stage:
+        part.saw(stage, span.end_ns, span.span_id, answer)
+    return part
+
+
+def answering(rollup: Rollup) -> list[Any] | None:
+    """Return [model, provider, tokens per second, provider's id] of the call that answered the request."""
+    return rollup.latest(_FINAL) or rollup.latest("")
+
+
+def count_unpriced(call: records.LlmCall) -> None:
+    """Count a call that should have had a price. Called once for each row that was really written."""
+    if call.cost_source == "unpriced":
+        metrics.unpriced_calls.add(1, {"provider": call.provider or "", "model": call.model or ""})

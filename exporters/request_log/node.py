@@ -1,0 +1,90 @@
+"""One span's place in its trace: facts from the span, and what follows from the facts of the spans around it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from otel_telemetry import records
+from otel_telemetry.exporters.request_log.calls import row_id
+from otel_telemetry.exporters.request_log.rollup import Rollup
+
+#: A span's identity: trace id, span id.
+Key = tuple[str, str]
+#: The spans of one service in one trace.
+Group = tuple[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A row of `span_node`. Ids of other spans are of the same trace; "above" and "below" mean within the service.
+
+    Facts: `local_root`, the span entered the service or began there. `carrier`, it says something of a request.
+    `call`, it reports a model call. `claimed_id`, the request id that the app gave. `facts`, what it says of the request.
+
+    Derived: `part`, what the span adds to a request (facts at first; a call that wraps another keeps only its stage's
+    time). `call_below`, another model call hangs below. `top`, the outermost carrier at or above. `root`, the nearest
+    local root at or above. `carrier_below`, on a local root: a carrier has it for root. `owner`, the request that the
+    part belongs to by ancestry. `request_span_id`, the same, or the group's only request where ancestry says nothing.
+    `direct_calls`, on an owner: model calls that it owns. `is_request`, it has a row in request_log, whose key is
+    `log_id`. `rollup`, the sum of all parts with this `request_span_id`.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    service: str
+    ts: datetime
+    local_root: bool
+    carrier: bool
+    call: bool
+    claimed_id: str | None = None
+    facts: dict[str, Any] | None = None
+    part: Rollup | None = None
+    call_below: bool = False
+    carrier_below: bool = False
+    top: str | None = None
+    root: str | None = None
+    owner: str | None = None
+    request_span_id: str | None = None
+    direct_calls: int = 0
+    is_request: bool = False
+    log_id: str | None = None
+    rollup: Rollup | None = None
+
+    # While a batch is absorbed: the row of a new call, what has to be written, and what sums contain already.
+    row: records.LlmCall | None = None
+    new: bool = False
+    dirty: bool = False
+    counted_in: str | None = None
+    counted_part: Rollup | None = None
+    counted_owner: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """The span's identity."""
+        return self.trace_id, self.span_id
+
+    @property
+    def group(self) -> Group:
+        """Trace and service."""
+        return self.trace_id, self.service
+
+    @property
+    def own_id(self) -> str:
+        """Key of a row that is this span's, where the app gave none."""
+        return row_id(self.trace_id, self.span_id)
+
+    @property
+    def is_counted(self) -> bool:
+        """Tell whether the span is a model call that wraps no other: one that is counted and priced."""
+        return self.call and not self.call_below
+
+    def settle(self) -> None:
+        """Say whether the span is a request, from what is derived of it."""
+        if self.carrier:
+            request = self.top == self.span_id
+        else:
+            request = self.root == self.span_id and not self.carrier_below and self.direct_calls > 0
+        if request != self.is_request:
+            self.is_request = request
+            self.dirty = True

@@ -1,0 +1,161 @@
+"""Spans in, facts out: SDK spans and OTLP bytes become `records.Span`, and those become nodes for derive.py.
+
+`node` decides which role a span can play: a model call, a stage of a request, a request, or only a branch between them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from otel_telemetry import conventions, records
+from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.exporters.request_log import calls, coerce, dialects, requests
+from otel_telemetry.exporters.request_log.node import Node
+from otel_telemetry.exporters.request_log.rollup import Rollup
+
+_ENTRY_KINDS: Final = frozenset({"SERVER", "CONSUMER"})
+_KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_STATUSES: Final = ("UNSET", "OK", "ERROR")
+_PARENT_IS_REMOTE: Final = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+_TRACE_ID_BYTES: Final = 16
+_SPAN_ID_BYTES: Final = 8
+#: Attributes that can give a span a role; without one, an inner span is only a branch.
+_TELLING: Final = (conventions.GEN_AI, conventions.REQUEST_LOG, "llm.")
+_CALL_SAYS: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
+
+
+def from_sdk(span: ReadableSpan) -> records.Span:
+    """Return an SDK span as ours."""
+    context = span.get_span_context()
+    if context is None:
+        raise MalformedTelemetry("a span without a context", "span.context")
+    parent = span.parent
+    kind = span.kind.name
+    return records.Span(
+        trace_id=format_trace_id(context.trace_id),
+        span_id=format_span_id(context.span_id),
+        parent_span_id=format_span_id(parent.span_id) if parent is not None else None,
+        local_root=parent is None or parent.is_remote or kind in _ENTRY_KINDS,
+        name=span.name,
+        kind=kind,
+        start_ns=span.start_time or 0,
+        end_ns=span.end_time or span.start_time or 0,
+        status=span.status.status_code.name,
+        status_message=span.status.description or "",
+        attributes=span.attributes or {},
+        events=[records.Event(event.name, event.timestamp, event.attributes or {}) for event in span.events],
+        resource=span.resource.attributes,
+        scope=span.instrumentation_scope.name if span.instrumentation_scope else "",
+    )
+
+
+def from_otlp(body: bytes, *, lean: bool = False) -> Iterator[records.Span]:
+    """Yield the spans of an ExportTraceServiceRequest; raises MalformedTelemetry where the body is none.
+
+    `lean` leaves out attributes and events of spans that can only be branches: inner spans that say nothing of models
+    or requests. A span without valid ids is left out: nothing could refer to it.
+    """
+    try:
+        message = ExportTraceServiceRequest.FromString(body)
+    except DecodeError as error:
+        raise MalformedTelemetry(f"not an ExportTraceServiceRequest: {error}") from None
+    for of_resource in message.resource_spans:
+        resource = _attributes(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_spans:
+            for span in of_scope.spans:
+                if len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES:
+                    yield _span(span, resource, of_scope.scope.name, lean=lean)
+
+
+def _span(span: trace_pb2.Span, resource: records.Attributes, scope: str, *, lean: bool) -> records.Span:
+    parent = span.parent_span_id.hex() if len(span.parent_span_id) == _SPAN_ID_BYTES else None
+    kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0]
+    local_root = parent is None or kind in _ENTRY_KINDS or bool(span.flags & _PARENT_IS_REMOTE)
+    telling = local_root or not lean or any(pair.key.startswith(_TELLING) for pair in span.attributes)
+    return records.Span(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_span_id=parent,
+        local_root=local_root,
+        name=span.name,
+        kind=kind,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
+        status_message=span.status.message,
+        attributes=_attributes(span.attributes) if telling else {},
+        events=[records.Event(each.name, each.time_unix_nano, _attributes(each.attributes)) for each in span.events]
+        if telling
+        else (),
+        resource=resource,
+        scope=scope,
+    )
+
+
+def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    return getattr(value, kind)
+
+
+def node(span: records.Span, *, store_text: bool) -> Node:
+    """Return the span as the derivation sees it, with the row of its model call if it is one."""
+    reading = dialects.read(span.attributes)
+    is_call = reading.is_model_call
+    carrier = _is_carrier(span.attributes, is_call=is_call)
+    call = calls.build(span, reading, store_text=store_text) if is_call else None
+    said = requests.facts(span, store_text=store_text) if carrier or span.local_root else None
+    parent = span.parent_span_id if span.parent_span_id != span.span_id else None
+    return Node(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=parent,
+        service=_service(span.resource),
+        ts=coerce.moment(span.start_ns),
+        local_root=span.local_root,
+        carrier=carrier,
+        call=is_call,
+        claimed_id=said.get("id") if said else None,
+        facts=said,
+        part=calls.contribution(call, span) if call is not None else _stage(span),
+        row=call,
+        new=True,
+    )
+
+
+def _is_carrier(attributes: Mapping[str, Any], *, is_call: bool) -> bool:
+    """Tell whether a span says something of a request. What a call says of itself, and a stage, are no such thing."""
+    return any(
+        key.startswith(conventions.REQUEST_LOG) and key != conventions.STAGE and not (is_call and key in _CALL_SAYS)
+        for key in attributes
+    )
+
+
+def _stage(span: records.Span) -> Rollup | None:
+    """Return what the span of a stage adds to its request: its time."""
+    name = coerce.text(span.attributes.get(conventions.STAGE), "stage", coerce.Notes(), coerce.ID_LIMIT)
+    if name is None or span.end_ns <= span.start_ns:
+        return None
+    part = Rollup()
+    part.add(f"span_ns:{name}", span.end_ns - span.start_ns)
+    return part
+
+
+def _service(resource: records.Attributes) -> str:
+    name = resource.get(conventions.SERVICE_NAME)
+    return coerce.text(name, conventions.SERVICE_NAME, coerce.Notes()) or conventions.UNKNOWN_SERVICE

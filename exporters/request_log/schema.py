@@ -1,0 +1,232 @@
+"""The tables, defined once for SQLite and PostgreSQL.
+
+`request_log` and `llm_call` are the contract (section 1), column for column. Two tables are ours alone:
+
+- `span_node`, one row per span seen: where it hangs in its trace, what it contributes to a request, and, on a span that
+  can be a request, what the app said about it. Everything in `request_log` is derived from these rows (derive.py).
+- `dead_letter`, spans that no table would take, each with its reason.
+
+Types. Timestamps are UTC with microseconds: `timestamptz` on PostgreSQL; on SQLite text such as
+`2026-11-20 10:11:12.123456`, whose order is the order of time. Money is NUMERIC(20, 12). SQLite keeps a NUMERIC as an
+8-byte float, which holds every decimal of up to 15 significant digits exactly: amounts below 1,000 USD come back digit
+for digit, and `SUM(cost_usd)` works in plain SQL. JSON is `jsonb` on PostgreSQL and text on SQLite.
+"""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+#: The newest migration: a database at this revision is used as it is, without loading Alembic.
+HEAD: Final = "0001"
+#: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
+VERSION_TABLE: Final = "otel_telemetry_version"
+#: Smallest part of a dollar that is kept.
+PICO: Final = 12
+
+metadata = sa.MetaData()
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC, to the microsecond."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """SQLite has no zones: what it gets is UTC and says nothing of it."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Always an aware time."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Money(sa.types.TypeDecorator[Decimal]):
+    """US dollars as NUMERIC(20, 12)."""
+
+    impl = sa.Numeric(20, PICO)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """SQLite's driver takes floats for NUMERIC."""
+        return dialect.type_descriptor(sa.Numeric(20, PICO, asdecimal=dialect.name != "sqlite"))
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> Any:
+        """Exact up to 15 significant digits on SQLite, always on PostgreSQL."""
+        return float(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:
+        """`repr` of a float is the shortest decimal that means it: the one that was written."""
+        del dialect
+        return None if value is None else Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """JSON; None is SQL NULL. Keys are sorted, so that equal values are equal text on SQLite."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """`jsonb` where there is one."""
+        postgres = dialect.name == "postgresql"
+        return dialect.type_descriptor(postgresql.JSONB(none_as_null=True) if postgres else sa.Text())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        """Text for SQLite; the PostgreSQL driver encodes by itself."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        """The value as it was."""
+        return json.loads(value) if value is not None and dialect.name != "postgresql" else value
+
+
+def _text(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Text) for name in names]
+
+
+def _integers(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.BigInteger) for name in names]
+
+
+def _reals(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Double) for name in names]
+
+
+def _flags(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Boolean, nullable=False) for name in names]
+
+
+def _where(sqlite: str, postgresql: str | None = None) -> dict[str, Any]:
+    """Return the condition of a partial index, as each database writes it."""
+    return {"sqlite_where": sa.text(sqlite), "postgresql_where": sa.text(postgresql or sqlite)}
+
+
+def _tokens() -> list[sa.Column[Any]]:
+    return _integers("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+
+
+def _costs() -> list[sa.Column[Any]]:
+    names = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
+    return [*(sa.Column(name, Money) for name in names), sa.Column("cost_source", sa.Text)]
+
+
+request_log = sa.Table(
+    "request_log",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("span_id", sa.Text, nullable=False),
+    *_text("service", "environment", "session_id", "conversation_id", "user_id", "ip_hash", "route", "router_source"),
+    *_reals("router_confidence"),
+    sa.Column("models", Json),
+    *_text("model", "provider"),
+    *_tokens(),
+    *_costs(),
+    *_reals("latency_ms", "ttfb_ms", "tokens_per_second"),
+    sa.Column("stage_ms", Json),
+    sa.Column("llm_calls", sa.BigInteger, nullable=False),
+    sa.Column("retries", sa.BigInteger, nullable=False),
+    *_flags("escalated", "fallback_fired", "cache_hit", "ceiling_hit", "per_user_cap_hit", "rate_limited"),
+    *_text("prompt_version", "provider_request_id", "scope"),
+    *_integers("allow_tps"),
+    *_text("normalized"),
+    sa.Column("topk", Json),
+    *_text("degraded", "error"),
+    *_flags("ok"),
+    *_text("query_text", "answer_text"),
+    sa.Column("meta", Json),
+    sa.Index("ix_request_log_ts", "ts"),
+    sa.Index("ix_request_log_route_ts", "route", "ts"),
+    sa.Index("ix_request_log_trace_id", "trace_id"),
+    sa.Index("ix_request_log_session_id", "session_id", **_where("session_id IS NOT NULL")),
+    sa.Index("ix_request_log_user_id", "user_id", **_where("user_id IS NOT NULL")),
+)
+
+llm_call = sa.Table(
+    "llm_call",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    *_text("request_id"),
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("span_id", sa.Text, nullable=False),
+    *_text("parent_span_id", "event_type"),
+    sa.Column("ts", UtcTime, nullable=False),
+    *_text("organization_id", "project_id", "user_id"),
+    *_text("request_organization_id", "request_project_id", "request_user_id", "application", "environment"),
+    *_text("workflow_id", "workflow_name", "run_id", "step_id"),
+    *_integers("step_index"),
+    *_text("prompt_id", "prompt_version", "operation", "provider", "model_requested", "model"),
+    sa.Column("chat_request", Json),
+    sa.Column("chat_response", Json),
+    *_text("finish_reason", "provider_request_id"),
+    *_tokens(),
+    *_text("token_basis"),
+    *_costs(),
+    *_text("price_version"),
+    sa.Column("retries", sa.BigInteger, nullable=False),
+    *_flags("rate_limited"),
+    *_reals("request_latency_ms", "total_latency_ms", "ttfb_ms", "tokens_per_second"),
+    sa.Column("streamed", sa.Boolean),
+    *_text("error"),
+    *_flags("ok"),
+    *_text("dialect"),
+    sa.Column("meta", Json),
+    sa.Column("response_meta", Json),
+    sa.Index("ix_llm_call_ts", "ts"),
+    sa.Index("ix_llm_call_request_id", "request_id"),
+    sa.Index("ix_llm_call_model_ts", "model", "ts"),
+)
+
+_has_part = _where("part IS NOT NULL")
+_is_loose = _where("part IS NOT NULL AND owner IS NULL")
+_is_request = _where("is_request = 1", "is_request")
+_is_claim = _where("claimed_id IS NOT NULL AND is_request = 1", "claimed_id IS NOT NULL AND is_request")
+
+span_node = sa.Table(
+    "span_node",
+    metadata,
+    # Facts: written once, from the span.
+    sa.Column("trace_id", sa.Text, primary_key=True),
+    sa.Column("span_id", sa.Text, primary_key=True),
+    *_text("parent_span_id"),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("ts", UtcTime, nullable=False),
+    *_flags("local_root", "carrier", "call"),
+    *_text("claimed_id"),
+    sa.Column("facts", Json),
+    # Derived: follows from the facts of all spans of the trace (derive.py says what each means).
+    sa.Column("part", Json),
+    *_flags("call_below", "carrier_below"),
+    *_text("top", "root", "owner", "request_span_id"),
+    sa.Column("direct_calls", sa.BigInteger, nullable=False),
+    *_flags("is_request"),
+    *_text("log_id"),
+    sa.Column("rollup", Json),
+    sa.Index("ix_span_node_parent", "trace_id", "parent_span_id"),
+    sa.Index("ix_span_node_part", "trace_id", "request_span_id", **_has_part),
+    sa.Index("ix_span_node_loose", "trace_id", "service", **_is_loose),
+    sa.Index("ix_span_node_request", "trace_id", "service", "span_id", **_is_request),
+    sa.Index("ix_span_node_claim", "claimed_id", "trace_id", "span_id", **_is_claim),
+)
+
+dead_letter = sa.Table(
+    "dead_letter",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    *_text("signal", "reason", "trace_id", "span_id", "service", "name"),
+    sa.Column("item", Json),
+)

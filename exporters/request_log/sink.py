@@ -1,0 +1,37 @@
+"""The request log as one of the gateway's sinks: OTLP bodies from the spool, already redacted, become rows."""
+
+from collections.abc import Iterable, Sequence
+
+from otel_telemetry import records
+from otel_telemetry.exporters.request_log import rows
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.store import open_store
+
+
+class RequestLogSink:
+    """Writes the spans of trace requests; logs and metrics have no rows here.
+
+    The database is opened at once, so that a wrong setting stops the gateway before it accepts anything.
+    """
+
+    name = "request_log"
+
+    def __init__(self, config: RequestLogSettings) -> None:
+        self._store = open_store(config)
+
+    def deliver(self, signal: str, bodies: Sequence[bytes]) -> None:
+        """Write all spans of these bodies in one transaction.
+
+        Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
+        """
+        if signal == "traces":
+            self._store.write(_spans(bodies))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+
+def _spans(bodies: Iterable[bytes]) -> Iterable[records.Span]:
+    for body in bodies:
+        yield from rows.from_otlp(body, lean=True)

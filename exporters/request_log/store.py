@@ -1,0 +1,273 @@
+"""The store: spans go in, rows of `request_log` and `llm_call` come out, a batch a transaction.
+
+A batch is all or nothing. Where one of its spans cannot be stored, the batch is halved until that span is alone; it goes
+to `dead_letter` with the reason, the others are stored (the order of spans does not matter, so neither does halving).
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from otel_telemetry import metrics, records
+from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.exporters.request_log import calls, coerce, database, derive, dialects, requests, rows, schema
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.graph import Graph
+from otel_telemetry.exporters.request_log.node import Node
+from otel_telemetry.exporters.request_log.rollup import Rollup
+
+_log = logging.getLogger("otel_telemetry.request_log")
+
+_CALL_COLUMNS: Final = tuple(schema.llm_call.c.keys())
+_REQUEST_COLUMNS: Final = tuple(schema.request_log.c.keys())
+_REASON_LIMIT: Final = 500
+
+_insert_calls = sa.insert(schema.llm_call)
+_move_calls = (
+    sa.update(schema.llm_call).where(schema.llm_call.c.id == sa.bindparam("_id")).values(request_id=sa.bindparam("_to"))
+)
+_rename_calls = (
+    sa.update(schema.llm_call)
+    .where(schema.llm_call.c.request_id == sa.bindparam("_from"), schema.llm_call.c.trace_id == sa.bindparam("_trace"))
+    .values(request_id=sa.bindparam("_to"))
+)
+_delete_calls = sa.delete(schema.llm_call).where(schema.llm_call.c.id == sa.bindparam("_id"))
+_insert_requests = sa.insert(schema.request_log)
+_delete_requests = sa.delete(schema.request_log).where(schema.request_log.c.id == sa.bindparam("_id"))
+_bury = sa.insert(schema.dead_letter).prefix_with("OR IGNORE", dialect="sqlite")
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write did: spans that were new, rows of model calls and of requests written, spans that went aside."""
+
+    spans: int = 0
+    llm_calls: int = 0
+    requests: int = 0
+    dead_letters: int = 0
+
+    def add(self, other: Self) -> None:
+        """Add up what parts of a batch did."""
+        self.spans += other.spans
+        self.llm_calls += other.llm_calls
+        self.requests += other.requests
+        self.dead_letters += other.dead_letters
+
+
+class Store:
+    """One database, written by one thread at a time. After a fork, the child opens a connection of its own."""
+
+    def __init__(self, config: RequestLogSettings) -> None:
+        self._config = config
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._engine: sa.Engine | None = None
+
+    def open(self) -> None:
+        """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
+        with self._mine():
+            self._engine = self._engine or database.connect(self._config.url)
+
+    def _mine(self) -> threading.Lock:
+        """Return the lock of this process. A forked child must not even close the connection that it inherited."""
+        if self._pid != os.getpid():
+            _inherited.append(self._engine)
+            self._forget()
+        return self._lock
+
+    def write(self, spans: Iterable[records.Span]) -> Written:
+        """Store spans and everything that follows from them; spans that were stored before change nothing.
+
+        Raises StoreUnavailable where the same call may succeed later: then nothing of it is stored.
+        """
+        nodes: list[tuple[Node, records.Span]] = []
+        dead: list[tuple[records.Span, str]] = []
+        for span in spans:
+            try:
+                nodes.append((rows.node(span, store_text=self._config.store_text), span))
+            except Exception as error:  # noqa: BLE001  # whatever one span holds, the others go on
+                dead.append((span, f"{type(error).__name__}: {error}"))
+        self.open()
+        with self._mine():
+            written = self._write(nodes) if nodes else Written()
+            written.dead_letters += self._bury(dead)
+        return written
+
+    def _write(self, nodes: Sequence[tuple[Node, records.Span]]) -> Written:
+        """Store nodes in one transaction, or in several where one of them cannot be stored."""
+        try:
+            return self._transact([node for node, _ in nodes])
+        except exc.DBAPIError as error:
+            passing = database.unavailable(error)
+            if passing is not None:
+                raise passing from error
+            reason = f"{type(error.orig).__name__}: {error.orig}"
+        except (ValueError, TypeError, ArithmeticError, LookupError, exc.StatementError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        fresh = [(rows.node(span, store_text=self._config.store_text), span) for _, span in nodes]
+        if len(fresh) == 1:
+            return Written(dead_letters=self._bury([(fresh[0][1], reason)]))
+        middle = len(fresh) // 2
+        written = self._write(fresh[:middle])
+        written.add(self._write(fresh[middle:]))
+        return written
+
+    def _transact(self, nodes: Sequence[Node]) -> Written:
+        if self._engine is None:
+            raise StoreUnavailable("the store was closed")
+        with self._engine.begin() as connection:
+            graph = Graph(connection)
+            changes = derive.absorb(graph, nodes)
+            written = _Tables(connection, graph).follow(changes)
+            graph.flush()
+        metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
+        metrics.rows_written.add(written.requests, {"table": "request_log"})
+        for node in changes.new:
+            if node.row is not None and node.is_counted:
+                calls.count_unpriced(node.row)
+        return written
+
+    def _bury(self, dead: Sequence[tuple[records.Span, str]]) -> int:
+        """Put spans aside with the reason. What they said is kept without messages, as far as it can be kept at all."""
+        if not dead or self._engine is None:
+            return 0
+        now = datetime.now(UTC)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_bury, [self._letter(span, reason, now) for span, reason in dead])
+        except exc.DBAPIError as error:
+            raise (database.unavailable(error) or StoreUnavailable(str(error.orig))) from error
+        metrics.dead_lettered.add(len(dead), {"exporter": "request_log", "reason": "refused"})
+        _log.warning("%d spans went to dead_letter: %s", len(dead), dead[0][1])
+        return len(dead)
+
+    def _letter(self, span: records.Span, reason: str, now: datetime) -> dict[str, Any]:
+        notes = coerce.Notes()
+        hidden = () if self._config.store_text else requests.TEXT_ATTRIBUTES
+        item = {
+            coerce.clean(str(key)): coerce.structure(value, "attributes", notes)
+            for key, value in span.attributes.items()
+            if self._config.store_text or not (dialects.is_content(str(key)) or key in hidden)
+        }
+        return {
+            "id": coerce.clean(calls.row_id(span.trace_id, span.span_id))[: coerce.ID_LIMIT],
+            "ts": now,
+            "signal": "traces",
+            "reason": coerce.clean(reason)[:_REASON_LIMIT],
+            "trace_id": coerce.clean(span.trace_id)[: coerce.ID_LIMIT],
+            "span_id": coerce.clean(span.span_id)[: coerce.ID_LIMIT],
+            "service": coerce.text(span.resource.get("service.name"), "service", notes),
+            "name": coerce.text(span.name, "name", notes),
+            "item": item,
+        }
+
+    def close(self) -> None:
+        """Close the database; a later write opens it again."""
+        with self._mine():
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+
+_inherited: list[sa.Engine | None] = []  # connections of a parent process: kept, so that nothing closes them
+
+
+def open_store(config: RequestLogSettings) -> Store:
+    """Return a store whose database is open and current; raises ConfigurationError, SchemaTooNew, StoreUnavailable."""
+    store = Store(config)
+    store.open()
+    return store
+
+
+class _Tables:
+    """Brings request_log and llm_call in line with what was derived."""
+
+    def __init__(self, connection: sa.Connection, graph: Graph) -> None:
+        self._connection = connection
+        self._graph = graph
+
+    def follow(self, changes: derive.Changes) -> Written:
+        """Write, move and delete rows."""
+        written = Written(spans=len(changes.new))
+        written.requests = self._requests(list(changes.requests.values()))
+        written.llm_calls = self._calls(changes)
+        return written
+
+    def _requests(self, nodes: list[Node]) -> int:
+        renamed = self._name(nodes)
+        changed = list({node.key: node for node in (*nodes, *renamed)}.values())
+        shown = [node for node in changed if node.is_request]
+        self._graph.load_facts(shown)
+        old = [{"_id": node.log_id} for node in changed if node.log_id is not None]
+        if old:
+            self._connection.execute(_delete_requests, old)
+        for node in changed:
+            self._rename(node, self._names[node.key] if node.is_request else None)
+        if shown:
+            self._connection.execute(_insert_requests, [_request_row(node) for node in shown])
+        return len(shown)
+
+    def _name(self, nodes: list[Node]) -> list[Node]:
+        """Find the id of each request. An id that the app gave twice goes to the first request in order of span ids;
+        the others keep their own. Returns requests beyond `nodes` that lose or gain such an id."""
+        self._names = {node.key: node.own_id for node in nodes}
+        others: dict[Any, Node] = {}
+        for claim in {node.claimed_id for node in nodes if node.claimed_id is not None}:
+            first, holder = self._graph.first_claimant(claim), self._graph.holder(claim)
+            self._graph.load(key for key in (first, holder) if key is not None)
+            for key in (first, holder):
+                if key is not None and key not in self._names:
+                    others[key] = self._graph.nodes[key]
+                    self._names[key] = others[key].own_id
+            if first is not None:
+                self._names[first] = claim
+        return list(others.values())
+
+    def _rename(self, node: Node, name: str | None) -> None:
+        if node.log_id is not None and node.log_id != name and name is not None:
+            values = {"_from": node.log_id, "_trace": node.trace_id, "_to": name}
+            self._connection.execute(_rename_calls, values)
+        if node.log_id != name:
+            node.log_id = name
+            node.dirty = True
+
+    def _calls(self, changes: derive.Changes) -> int:
+        new = [node for node in changes.new if node.row is not None and node.is_counted]
+        stored = [node for node in changes.calls.values() if node.row is None]
+        moved = [node for node in stored if node.is_counted]
+        wrapping = [node for node in stored if not node.is_counted]
+        owners = {(n.trace_id, n.request_span_id) for n in (*new, *moved) if n.request_span_id}
+        self._graph.load(owners)
+        if new:
+            self._connection.execute(_insert_calls, [self._call_row(node) for node in new])
+        if moved:
+            self._connection.execute(_move_calls, [{"_id": n.own_id, "_to": self._request_id(n)} for n in moved])
+        if wrapping:
+            self._connection.execute(_delete_calls, [{"_id": node.own_id} for node in wrapping])
+        return len(new)
+
+    def _request_id(self, node: Node) -> str | None:
+        owner = self._graph.nodes.get((node.trace_id, node.request_span_id or ""))
+        return owner.log_id if owner is not None else None
+
+    def _call_row(self, node: Node) -> dict[str, Any]:
+        values = {name: getattr(node.row, name) for name in _CALL_COLUMNS}
+        values["request_id"] = self._request_id(node)
+        return values
+
+
+def _request_row(node: Node) -> dict[str, Any]:
+    request = requests.render(
+        node.log_id or node.own_id, node.trace_id, node.span_id, node.ts, node.facts or {}, node.rollup or Rollup()
+    )
+    return {name: getattr(request, name) for name in _REQUEST_COLUMNS}
