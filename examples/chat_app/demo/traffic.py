@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -97,6 +98,8 @@ def _odd_places(garden: Garden) -> list[Case]:
     return [
         Case("Where is my order?", query={"email": garden.email(), "ref": "mail"}),
         Case("Is it in stock?", query={"q": f"card {garden.card()}", "token": garden.jwt()}),
+        Case("Will you call me?", query={"phone": garden.phone(), "iban": garden.iban(), "ssn": garden.ssn()}),
+        Case("Is it refunded?", path=f"{DIRECT}?note={quote(f'{garden.card()}, {garden.iban()}, {garden.phone()}')}"),
         Case("Who are you?", headers={"authorization": f"Bearer {garden.secret()}"}),
         Case("Do you ship abroad?", headers={"cookie": f"session={garden.secret()}", "x-api-key": garden.openai_key()}),
         Case("Is this a bot?", headers={"user-agent": f"Crawler/1.0 (+mailto:{garden.email()})"}),
@@ -196,7 +199,7 @@ async def send(base_url: str, wanted: list[Case], on_each: Callable[[], None]) -
 
 async def _send(client: httpx.AsyncClient, case: Case, conversation: str) -> Sent:
     body = {name: getattr(case, name) for name in _ASKED if getattr(case, name)} | {"conversation": conversation}
-    request = client.build_request("POST", case.path, json=body, params=case.query, headers=case.headers)
+    request = client.build_request("POST", case.path, json=body, params=case.query or None, headers=case.headers)
     response = await client.send(request, stream=True)
     try:
         if case.stream:
