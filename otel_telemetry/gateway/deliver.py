@@ -16,8 +16,9 @@ from typing import Final, Protocol
 
 from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_reader import Batch, Signal
+from otel_telemetry.gateway.spool_reader import Batch
 
 _CHUNK_BYTES: Final = 8 << 20
 _CHUNK_BATCHES: Final = 256

@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_telemetry.errors import TelemetryError
 from otel_telemetry.gateway.auth import Keys
+from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.receive import Accepted, Receiver
-from otel_telemetry.gateway.spool_reader import Signal
 from otel_telemetry.gateway.status import UNAUTHENTICATED, Refusal, RefusedError
 
 _SERVICES: Final[dict[Signal, str]] = {

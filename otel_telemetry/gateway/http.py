@@ -24,9 +24,8 @@ from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.exposition import CONTENT_TYPE, Exposition
 from otel_telemetry.gateway.grpc import response
 from otel_telemetry.gateway.health import Health
-from otel_telemetry.gateway.otlp_json import Decoded
+from otel_telemetry.gateway.otlp_json import Decoded, Signal
 from otel_telemetry.gateway.receive import Accepted, Receiver, Room
-from otel_telemetry.gateway.spool_reader import Signal
 from otel_telemetry.gateway.status import JSON, PROTOBUF, Refusal, RefusedError
 
 _PATHS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}

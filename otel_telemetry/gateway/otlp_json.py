@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict
@@ -25,7 +25,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.gateway.spool_reader import Signal
+
+Signal = Literal["traces", "logs", "metrics"]
 
 REQUESTS: Final[Mapping[Signal, type[Message]]] = {
     "traces": ExportTraceServiceRequest,
@@ -91,7 +92,7 @@ def decode(signal: Signal, body: bytes) -> Decoded:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(body)
+        parsed = json.loads(body.decode("utf-8-sig"))  # strictly: json guesses UTF-16 and lets surrogates pass
     except json.JSONDecodeError as error:
         raise MalformedTelemetry(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except UnicodeDecodeError:

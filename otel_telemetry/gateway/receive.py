@@ -17,9 +17,8 @@ from google.protobuf.message import DecodeError
 
 from otel_telemetry import metrics
 from otel_telemetry.errors import MalformedTelemetry, Overloaded, TelemetryError
-from otel_telemetry.gateway.otlp_json import REQUESTS, Decoded
+from otel_telemetry.gateway.otlp_json import REQUESTS, Decoded, Signal
 from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_reader import Signal
 from otel_telemetry.gateway.status import REDACTION_FAILED, Refusal, RefusedError, refusal
 
 _WORKERS: Final = 2

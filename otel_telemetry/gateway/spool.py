@@ -7,12 +7,13 @@ needed; what is not delivered is never dropped: at `max_bytes` new batches are r
 """
 
 import logging
+import math
 import queue
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,14 @@ from typing import Final
 
 from otel_telemetry.errors import Overloaded, StoreUnavailable
 from otel_telemetry.gateway import spool_file
-from otel_telemetry.gateway.spool_reader import Batch, Signal, SpoolReader
+from otel_telemetry.gateway.otlp_json import Signal
+from otel_telemetry.gateway.spool_reader import Batch, SpoolReader
 
 _GROUP_BYTES: Final = 16 << 20
 _TRIM_SECONDS: Final = 1.0
+_CROWDED_SECONDS: Final = 0.02
 _TRIM_ROWS: Final = 64
-_HIGH_WATER: Final = 0.9  # of max_bytes: delivered batches make room from here on, whatever their age
+_FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
 _VACUUM_PAGES: Final = 512
 _KEEP_FREE_PAGES: Final = 1024  # free pages (16 MiB) that stay in the file for the next batches
 
@@ -66,6 +69,7 @@ class Spool:
         self._retention_ns = int(retention_hours * 3600e9)
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
+        self._largest_refused = 0
         self._counting = threading.Lock()
         self._committed = threading.Condition()
         self._closed = False
@@ -83,6 +87,7 @@ class Spool:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
             if self._live_bytes + self._waiting_bytes + len(body) > self.max_bytes:
+                self._largest_refused = max(self._largest_refused, len(body))
                 raise Overloaded("the spool is full", random.uniform(1, 3))  # noqa: S311 - spreads retries, no secret
             self._waiting_bytes += len(body)
             future: Future[int] = Future()
@@ -152,25 +157,22 @@ class Spool:
 
     # --- the writer's thread ------------------------------------------------------------------------------------
     def _write_loop(self) -> None:
-        next_trim = time.monotonic()
+        looked = time.monotonic()
         more = True
         while more:
-            group, more = self._take_group(max(0.0, next_trim - time.monotonic()))
+            due = looked + (_CROWDED_SECONDS if self._crowded() else _TRIM_SECONDS)
+            group, more = self._take_group(due - time.monotonic())
             if group:
                 self._commit(group)
-            elif more:
-                again = self._guarded_trim()
-                next_trim = time.monotonic() + (0.0 if again else _TRIM_SECONDS)
-                continue
-            if self._crowded() and time.monotonic() > next_trim:
-                next_trim = time.monotonic() + (0.0 if self._guarded_trim() else _TRIM_SECONDS)
+            if time.monotonic() >= due and (self._crowded() or not group):  # else: the senders come first
+                looked = -math.inf if self._guarded_trim() else time.monotonic()
 
     def _take_group(self, timeout: float) -> tuple[list[_Append | _Change], bool]:
         """Return what waits, up to a transaction's worth, and whether the loop goes on."""
         group: list[_Append | _Change] = []
         size = 0
         try:
-            task = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+            task = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
             while task is not None:
                 group.append(task)
                 size += len(task.row[3]) if isinstance(task, _Append) else 0
@@ -216,7 +218,11 @@ class Spool:
             task.future.set_exception(StoreUnavailable(f"the spool cannot be written: {error}"))
 
     def _crowded(self) -> bool:
-        return self._live_bytes > _HIGH_WATER * self.max_bytes
+        return self._live_bytes > self._high_water()
+
+    def _high_water(self) -> float:
+        """Return the size from which delivered batches go whatever their age, so that what comes finds room."""
+        return self.max_bytes - max(_FREE_SHARE * self.max_bytes, self._largest_refused)
 
     def _guarded_trim(self) -> bool:
         try:
@@ -235,12 +241,12 @@ class Spool:
 
     def _trim(self) -> bool:
         """Drop some delivered batches that are past the retention, or in the way; true if there may be more."""
-        horizon = time.time_ns() if self._crowded() else time.time_ns() - self._retention_ns
         heads = self._writer.execute(
-            "SELECT seq, received_ns FROM batch WHERE seq <= (SELECT min(seq) FROM cursor) ORDER BY seq LIMIT ?",
+            "SELECT seq, received_ns, length(body) FROM batch WHERE seq <= (SELECT min(seq) FROM cursor)"
+            " ORDER BY seq LIMIT ?",
             (_TRIM_ROWS,),
         ).fetchall()
-        gone = [(seq,) for seq, received_ns in heads if received_ns <= horizon]
+        gone = [(seq,) for seq in self._to_drop(heads)]
         if gone:
             with spool_file.transaction(self._writer):
                 self._writer.executemany("DELETE FROM batch WHERE seq = ?", gone)
@@ -248,10 +254,27 @@ class Spool:
             self._live_bytes = spool_file.measure(self._writer)
         return len(gone) == _TRIM_ROWS
 
+    def _to_drop(self, heads: Sequence[tuple[int, int, int]]) -> Iterator[int]:
+        """Yield those of the (seq, received_ns, size) that are past the retention, or in the way of new ones."""
+        horizon = time.time_ns() - self._retention_ns
+        too_much = self._live_bytes - self._high_water()
+        for seq, received_ns, size in heads:
+            if received_ns <= horizon or too_much > 0:
+                yield seq
+                too_much -= size
+
     def _shrink(self) -> bool:
         """Give some free pages back to the disk when they are many; true if there may be more."""
-        pages, free = (spool_file.pragma(self._writer, name) for name in ("page_count", "freelist_count"))
-        if free <= max(_KEEP_FREE_PAGES, pages // 4):
+        before = self._excess()
+        if not before:
             return False
         self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-        return spool_file.pragma(self._writer, "freelist_count") < free
+        after = self._excess()
+        if not after:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only now does the file get shorter
+        return 0 < after < before
+
+    def _excess(self) -> int:
+        """Return how many pages are free beyond what the next batches may well need."""
+        pages, free = (spool_file.pragma(self._writer, name) for name in ("page_count", "freelist_count"))
+        return max(0, free - max(_KEEP_FREE_PAGES, pages // 4))

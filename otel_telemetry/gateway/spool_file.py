@@ -123,8 +123,8 @@ def _salvage(aside: Path, target: sqlite3.Connection) -> int:
     """Copy every batch that can still be read, one by one, and return their number. Sinks start over with them."""
     saved = 0
     with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(aside)) as source:
-        first, last = source.execute("SELECT min(seq), max(seq) FROM batch").fetchone()
-        for seq in range(first or 1, (last or 0) + 1):
+        last, kept = source.execute("SELECT seq, batches - trimmed FROM total").fetchone()
+        for seq in range(last - kept + 1, last + 1):  # there are no gaps: a roll-back takes its numbers back
             saved += _copy(source, target, seq)
     return saved
 

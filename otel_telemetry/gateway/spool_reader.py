@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.gateway import spool_file
-
-Signal = Literal["traces", "logs", "metrics"]
+from otel_telemetry.gateway import otlp_json, spool_file
+from otel_telemetry.gateway.otlp_json import Signal
 
 _CAT_BYTES: Final = 4 << 20
 _MAX_BATCHES: Final = 256
@@ -90,7 +89,12 @@ class SpoolReader:
                     break
         return found
 
-    def cat(self) -> Iterator[Batch]:
+    def cat(self) -> Iterator[str]:
+        """Yield every batch that is in the spool, oldest first, as one line of OTLP/JSON each."""
+        for batch in self.batches():
+            yield otlp_json.encode(batch.signal, batch.body)
+
+    def batches(self) -> Iterator[Batch]:
         """Yield every batch that is in the spool, oldest first."""
         after = 0
         while batches := self.read(after, _CAT_BYTES):

@@ -1,0 +1,115 @@
+"""A running gateway for tests: real engine, real sockets on free loopback ports, a sink that keeps what it gets."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from otel_telemetry.processors.otlp import OtlpRedactor
+from otel_telemetry.processors.redactor import Redactor
+
+from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.processors.config import RedactionSettings
+
+
+class KeepingSink:
+    """Keeps what is delivered. `away` makes it unavailable; a body that contains `poison` makes it raise."""
+
+    def __init__(self, name="kept", poison=b""):
+        self.name = name
+        self.poison = poison
+        self.away = False
+        self.calls = []
+        self.arrived = threading.Condition()
+
+    def deliver(self, signal, bodies):
+        if self.away:
+            raise StoreUnavailable("the sink is away")
+        if self.poison and any(self.poison in body for body in bodies):
+            raise ValueError("this one never")
+        with self.arrived:
+            self.calls.append((signal, list(bodies)))
+            self.arrived.notify_all()
+
+    @property
+    def bodies(self):
+        return [body for _, bodies in self.calls for body in bodies]
+
+    def wait_for(self, count, timeout=10):
+        with self.arrived:
+            return self.arrived.wait_for(lambda: len(self.bodies) >= count, timeout)
+
+
+def trace_request(*names, ids=(), **attributes):
+    """Return an ExportTraceServiceRequest with one span per name."""
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for number, name in enumerate(names):
+        span_id = ids[number] if ids else (number + 1).to_bytes(8, "big")
+        span = spans.add(trace_id=b"\x01" * 16, span_id=span_id, name=name, kind=Span.SPAN_KIND_SERVER)
+        for key, value in attributes.items():
+            span.attributes.add(key=key).value.string_value = value
+    return request.SerializeToString()
+
+
+class Running:
+    """A gateway that runs, with what is around it."""
+
+    def __init__(self, gateway, sink, spool_dir):
+        self.gateway = gateway
+        self.sink = sink
+        self.spool_dir = spool_dir
+        self.http = f"http://127.0.0.1:{gateway.http_port}"
+        self.grpc = f"127.0.0.1:{gateway.grpc_port}"
+
+    def spooled(self):
+        with SpoolReader(self.spool_dir) as reader:
+            return list(reader.batches())
+
+
+@pytest.fixture(scope="session")
+def redactor():
+    return OtlpRedactor(Redactor(RedactionSettings()))
+
+
+@pytest.fixture
+def sink():
+    return KeepingSink()
+
+
+@pytest.fixture
+def serving(tmp_path, redactor, sink):
+    """Return `serving(**settings)`, a context manager around a running gateway."""
+
+    @asynccontextmanager
+    async def run(engine=None, sinks=None, **settings):
+        folder = settings.pop("spool_dir", tmp_path / "spool")
+        config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder, **settings)
+        gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks)
+        async with AsyncExitStack() as stack:
+            await gateway.start()
+            stack.push_async_callback(gateway.stop, 5)
+            yield Running(gateway, sink, folder)
+
+    return run
+
+
+@pytest.fixture
+async def running(serving) -> AsyncIterator[Running]:
+    async with serving() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def make_request() -> Callable[..., bytes]:
+    return trace_request
+
+
+@pytest.fixture
+def make_sink() -> type[KeepingSink]:
+    return KeepingSink

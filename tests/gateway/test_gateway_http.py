@@ -1,0 +1,348 @@
+import asyncio
+import gzip
+import json
+import socket
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import httpx
+import pytest
+from google.rpc.status_pb2 import Status
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from otel_telemetry.gateway import http as gateway_http
+
+PROTOBUF = {"content-type": "application/x-protobuf"}
+JSON = {"content-type": "application/json"}
+GZIP = {"content-encoding": "gzip"}
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "otlp"
+
+
+@pytest.fixture
+async def client(running):
+    async with httpx.AsyncClient(base_url=running.http) as made:
+        yield made
+
+
+def span_json(**fields):
+    good = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "mail bob@example.com"}
+    return good | fields
+
+
+def trace_json(*spans):
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}).encode()
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+async def test_the_stock_http_exporter_is_served_and_what_it_sent_is_stored_redacted(running, compression):
+    provider = TracerProvider()
+    exporter = OTLPSpanExporter(endpoint=f"{running.http}/v1/traces", compression=compression)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def emit():
+        with provider.get_tracer("app").start_as_current_span("call", attributes={"to": "bob@example.com"}):
+            pass
+        provider.shutdown()
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    while thread.is_alive():
+        await asyncio.sleep(0.01)
+    (batch,) = running.spooled()
+    assert b"call" in batch.body
+    assert b"bob@example.com" not in batch.body
+    assert running.sink.wait_for(1)
+    assert running.sink.bodies == [batch.body]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [("trace", "traces"), ("logs", "logs"), ("events", "logs"), ("metrics", "metrics")]
+)
+async def test_the_examples_of_the_specification_are_stored(running, client, name, path):
+    example = SHARED / f"{name}.json"
+    if not example.exists():
+        pytest.skip("the shared examples are not here")
+    answer = await client.post(f"/v1/{path}", content=example.read_bytes(), headers=JSON)
+    assert (answer.status_code, answer.json()) == (200, {})
+    assert [batch.signal for batch in running.spooled()] == [path]
+
+
+async def test_success_in_protobuf_is_the_empty_response(running, client, make_request):
+    answer = await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == "application/x-protobuf"
+    assert running.spooled()[0].body == make_request("one")
+
+
+async def test_an_empty_request_succeeds_and_stores_nothing(running, client):
+    assert (await client.post("/v1/logs", content=b"", headers=PROTOBUF)).status_code == 200
+    assert (await client.post("/v1/logs", content=b"{}", headers=JSON)).status_code == 200
+    assert running.spooled() == []
+
+
+async def test_a_malformed_span_is_told_as_partial_success_and_the_good_ones_are_stored(running, client):
+    body = trace_json(span_json(name="good"), span_json(startTimeUnixNano="x"), span_json(name="also good"))
+    answer = await client.post("/v1/traces", content=body, headers=JSON)
+    partial = answer.json()["partialSuccess"]
+    assert (answer.status_code, partial["rejectedSpans"]) == (200, "1")
+    assert "resourceSpans[0].scopeSpans[0].spans[1].startTimeUnixNano" in partial["errorMessage"]
+    stored = ExportTraceServiceRequest.FromString(running.spooled()[0].body)
+    assert [s.name for s in stored.resource_spans[0].scope_spans[0].spans] == ["good", "also good"]
+
+
+async def test_partial_success_in_protobuf_has_the_signals_own_message(running, client, make_request):
+    body = make_request("good", "bad", ids=(b"12345678", b"short"))
+    answer = await client.post("/v1/traces", content=body, headers=PROTOBUF)
+    partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
+    assert (answer.status_code, partial.rejected_spans) == (200, 1)
+    assert "span_id" in partial.error_message
+    assert running.spooled()[0].items == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "code", "message"),
+    [
+        (b"\x0a\xff\xff", PROTOBUF, 400, 3, "not a valid protobuf"),
+        (b"{", JSON, 400, 3, "not JSON"),
+        (b"[" * 100_000, JSON, 400, 3, "nested too deeply"),
+        (trace_json(span_json(traceId="zz")), JSON, 400, 3, "spans[0].traceId"),
+        (gzip.compress(b"{}" * 1000)[:-9], JSON | GZIP, 400, 3, "cut off"),
+        (b"{}", JSON | GZIP, 400, 3, "not gzip"),
+        (gzip.compress(b"{}") + b"{}", JSON | GZIP, 400, 3, "more behind the end"),
+        (b"{}", JSON | {"content-encoding": "zstd"}, 415, 3, "content encoding must be gzip"),
+    ],
+)
+async def test_bad_input_is_refused_for_good_with_a_status_in_the_requests_encoding(
+    running, client, content, headers, status, code, message
+):
+    answer = await client.post("/v1/traces", content=content, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, headers["content-type"])
+    if headers["content-type"] == "application/json":
+        told = answer.json()
+        assert told["code"] == code
+        assert message in told["message"]
+    else:
+        told = Status.FromString(answer.content)
+        assert told.code == code
+        assert message in told.message
+    assert "retry-after" not in answer.headers
+    assert running.spooled() == []
+
+
+async def test_the_field_at_fault_is_in_the_details(client):
+    answer = await client.post("/v1/traces", content=trace_json(span_json(traceId="zz")), headers=JSON)
+    (detail,) = answer.json()["details"]
+    assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
+    assert detail["fieldViolations"][0]["field"] == "resourceSpans[0].scopeSpans[0].spans[0].traceId"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml", "multipart/form-data"])
+async def test_another_content_type_is_refused(client, content_type):
+    answer = await client.post("/v1/traces", content=b"x", headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["code"]) == (415, 3)
+
+
+async def test_a_content_type_with_parameters_and_capitals_is_understood(client):
+    answer = await client.post("/v1/traces", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    assert answer.status_code == 200
+
+
+async def test_no_error_repeats_any_of_the_payload(client):
+    secret = "alice@example.com"
+    bodies = [trace_json(span_json(traceId=secret)), secret.encode(), trace_json(span_json(kind=secret))]
+    for body in bodies:
+        for headers in (JSON, PROTOBUF):
+            answer = await client.post("/v1/traces", content=body, headers=headers)
+            assert secret not in answer.text
+
+
+async def test_a_body_above_the_limit_is_refused_plain_chunked_or_as_a_bomb(serving):
+    async def chunks():
+        for _ in range(40):
+            yield b"x" * 1024
+
+    async with serving(max_body_bytes=20_000) as running, httpx.AsyncClient(base_url=running.http) as client:
+        for content, extra in (
+            (b"x" * 20_001, {}),
+            (chunks(), {}),
+            (gzip.compress(b"\0" * 5_000_000), GZIP),
+            (gzip.compress(b"\0" * 20_001), GZIP),
+        ):
+            answer = await client.post("/v1/traces", content=content, headers=PROTOBUF | extra)
+            assert answer.status_code == 413
+            assert Status.FromString(answer.content).code == 8
+        assert (await client.post("/v1/logs", content=b"", headers=PROTOBUF)).status_code == 200
+
+
+async def test_a_bomb_is_not_unpacked_beyond_the_limit(serving):
+    bomb = gzip.compress(b"\0" * (200 << 20), compresslevel=9)
+    async with serving(max_body_bytes=1 << 20) as running, httpx.AsyncClient(base_url=running.http) as client:
+        tracemalloc.start()
+        answer = await client.post("/v1/traces", content=bomb, headers=PROTOBUF | GZIP)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert answer.status_code == 413
+    assert peak < 16 << 20
+
+
+async def test_json_has_a_limit_of_its_own(serving):
+    async with serving(max_json_bytes=2000) as running, httpx.AsyncClient(base_url=running.http) as client:
+        big = trace_json(*[span_json()] * 50)
+        assert (await client.post("/v1/traces", content=big, headers=JSON)).status_code == 413
+        assert (await client.post("/v1/traces", content=gzip.compress(big), headers=JSON | GZIP)).status_code == 413
+
+
+async def test_good_requests_beside_bad_ones_go_on(running, client, make_request):
+    async def send(number):
+        if number % 2:
+            return await client.post("/v1/traces", content=b"\x0a\xff", headers=PROTOBUF)
+        return await client.post("/v1/traces", content=make_request(f"span {number}"), headers=PROTOBUF)
+
+    answers = await asyncio.gather(*[send(number) for number in range(40)])
+    assert [answer.status_code for answer in answers] == [200, 400] * 20
+    assert len(running.spooled()) == 20
+
+
+async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(serving, make_request, make_sink):
+    away = make_sink()
+    away.away = True
+    limits = {"spool_max_bytes": 1 << 20, "max_body_bytes": 1 << 20}
+    async with serving(sinks=[away], **limits) as running, httpx.AsyncClient(base_url=running.http) as client:
+        body = make_request("big", note="n" * 300_000)
+        answers = [await client.post("/v1/traces", content=body, headers=PROTOBUF) for _ in range(6)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert answers[0].status_code == 200
+        assert refused
+        assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
+        assert all(Status.FromString(answer.content).code == 14 for answer in refused)
+        assert len(running.spooled()) == len(answers) - len(refused)
+        health = await client.get("/health")
+        assert health.json()["parts"]["exporters"]["kept"]["status"] == "waiting"
+
+
+async def test_too_much_at_once_is_told_to_come_back(serving, redactor, make_request):
+    release = threading.Event()
+
+    class Slow:
+        def redact(self, signal, body):
+            release.wait(10)
+            return redactor.redact(signal, body)
+
+    limits = {"max_pending_bytes": 1 << 20, "max_body_bytes": 1 << 20}
+    async with serving(engine=Slow(), **limits) as running, httpx.AsyncClient(base_url=running.http) as client:
+        body = make_request("big", note="n" * 400_000)
+        sending = [asyncio.create_task(client.post("/v1/traces", content=body, headers=PROTOBUF)) for _ in range(4)]
+        done, _ = await asyncio.wait(sending, return_when="FIRST_COMPLETED", timeout=10)
+        assert {task.result().status_code for task in done} == {429}
+        release.set()
+        codes = sorted(answer.status_code for answer in await asyncio.gather(*sending))
+        assert codes == [200, 200, 429, 429]
+        assert (await client.post("/v1/traces", content=body, headers=PROTOBUF)).status_code == 200
+
+
+async def test_where_redaction_fails_nothing_is_stored_and_the_sender_is_told_not_to_retry(
+    serving, make_request, redactor, caplog
+):
+    class Broken:
+        broken = True
+
+        def redact(self, signal, body):
+            if self.broken:
+                raise ValueError("bob@example.com broke it")
+            return redactor.redact(signal, body)
+
+    engine = Broken()
+    async with serving(engine=engine) as running, httpx.AsyncClient(base_url=running.http) as client:
+        answer = await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
+        assert answer.status_code == 500
+        assert Status.FromString(answer.content).code == 13
+        assert running.spooled() == []
+        assert "bob" not in answer.text + caplog.text
+        health = await client.get("/health")
+        assert (health.status_code, health.json()["parts"]["redaction"]["status"]) == (503, "failing")
+        engine.broken = False
+        assert (await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)).status_code == 200
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_other_methods_and_paths_say_what_there_is(client):
+    wrong = await client.get("/v1/traces")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    for answer in (wrong, await client.post("/v1/spans", content=b"")):
+        assert "POST /v1/traces, /v1/logs, /v1/metrics" in answer.json()["message"]
+    assert (await client.get("/")).status_code == 404
+
+
+async def test_health_names_every_part(running, client, make_request):
+    await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
+    assert running.sink.wait_for(1)
+    answer = await client.get("/health")
+    told = answer.json()
+    assert (answer.status_code, told["status"]) == (200, "ok")
+    assert told["version"]
+    assert told["parts"]["redaction"] == {"status": "ok"}
+    assert told["parts"]["spool"]["batches"] == 1
+    assert set(told["parts"]["exporters"]) == {"kept"}
+
+
+async def test_metrics_are_prometheus_text_with_the_state_of_the_spool(running, client, make_request):
+    await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
+    assert running.sink.wait_for(1)
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    assert "otel_telemetry_spool_batches 1.0" in lines
+    assert any(line.startswith('otel_telemetry_spool_lag_items{exporter="kept"} ') for line in lines)
+
+
+async def test_with_keys_only_their_holders_come_in_and_health_tells_others_only_up_or_down(serving, make_request):
+    async with (
+        serving(api_keys=("first key", "second key")) as running,
+        httpx.AsyncClient(base_url=running.http) as client,
+    ):
+        body = make_request("one")
+        for header in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": "Basic first key"}):
+            answer = await client.post("/v1/traces", content=body, headers=PROTOBUF | header)
+            assert (answer.status_code, Status.FromString(answer.content).code) == (401, 16)
+        for header in ({"authorization": "bearer first key"}, {"x-api-key": "second key"}):
+            assert (await client.post("/v1/traces", content=body, headers=PROTOBUF | header)).status_code == 200
+            assert "parts" in (await client.get("/health", headers=header)).json()
+            assert (await client.get("/metrics", headers=header)).status_code == 200
+        assert (await client.get("/health")).json() == {"status": "ok"}
+        assert (await client.get("/metrics")).status_code == 401
+        assert len(running.spooled()) == 2
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_a_body_harms_nobody(running, client, make_request, caplog):
+    with socket.create_connection(("127.0.0.1", running.gateway.http_port)) as connection:
+        connection.sendall(
+            b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 999\r\n\r\nab"
+        )
+        await asyncio.sleep(0.05)
+    answer = await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
+    assert answer.status_code == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_body_that_trickles_in_too_slowly_is_refused(running, monkeypatch):
+    monkeypatch.setattr(gateway_http, "_READ_SECONDS", 0.2)
+
+    async def trickle():
+        yield b"a"
+        await asyncio.sleep(5)
+        yield b"b"
+
+    async with httpx.AsyncClient(base_url=running.http) as client:
+        started = time.monotonic()
+        answer = await client.post("/v1/traces", content=trickle(), headers=PROTOBUF)
+    assert answer.status_code == 408
+    assert time.monotonic() - started < 20
