@@ -97,7 +97,6 @@ class Request:
         """The route as last said."""
         return self._route
 
-    @_guarded
     def set(self, **columns: Any) -> None:
         """Say columns of the request; the last word on each counts."""
         for name, value in columns.items():
@@ -119,9 +118,12 @@ class Request:
     @_guarded
     def fail(self, error: BaseException | str) -> None:
         """Say that the request failed, with the exception or a text."""
-        said = error if isinstance(error, str) else f"{type(error).__qualname__}: {error}".removesuffix(": ")
-        self._say("error", said[:MAX_ERROR])
+        said = error if isinstance(error, str) else type(error).__name__
         self._say("ok", False)
+        self._say("error", said[:MAX_ERROR])
+        if isinstance(error, BaseException) and (message := str(error)):
+            said = f"{said}: {message}"
+            self._say("error", said[:MAX_ERROR])
         if self._own:
             self._span.set_status(Status(StatusCode.ERROR, said[:MAX_ERROR]))
 
@@ -185,12 +187,19 @@ class Request:
         self._token = otel_context.attach(trace.set_span_in_context(span))
         return active.Root(span)
 
-    @_guarded
     def _close(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             self.fail(error)
-            if self._own:
-                self._span.record_exception(error)
+            self._record(error)
+        self._leave()
+
+    @_guarded
+    def _record(self, error: BaseException) -> None:
+        if self._own:
+            self._span.record_exception(error)
+
+    @_guarded
+    def _leave(self) -> None:
         if active.root.get() is self._root:
             active.root.set(self._before)
         if self._token is not None:
@@ -200,6 +209,7 @@ class Request:
         if self._own:
             self._span.end()
 
+    @_guarded
     def _say(self, name: str, value: Any) -> None:
         if name == "route":
             self._route = str(value)

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
@@ -41,7 +41,7 @@ class Telemetry:
             config=InstrumentSettings(**settings), tracer_provider=self.tracers, meter_provider=self.meters
         )
 
-    def spans(self, count: int = 1, name: str = "") -> list[ReadableSpan]:
+    def spans(self, count: int = 1, name: str = "") -> list[Any]:
         """Return the finished spans once there are so many; a span may end on another thread."""
         until = time.monotonic() + 5
         while True:
@@ -51,7 +51,7 @@ class Telemetry:
                 return found
             time.sleep(0.005)
 
-    def span(self, name: str = "") -> ReadableSpan:
+    def span(self, name: str = "") -> Any:
         return self.spans(1, name)[0]
 
     def attributes(self, name: str = "") -> dict[str, Any]:
@@ -147,8 +147,12 @@ def served(app: Any) -> Iterator[str]:
         listener.close()
 
 
+Serve = Callable[[Any], str]
+RawServer = Callable[[Callable[[socket.socket], None]], str]
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[[Any], str]]:
+def serve() -> Iterator[Serve]:
     with contextlib.ExitStack() as stack:
         yield lambda app: stack.enter_context(served(app))
 
@@ -169,7 +173,7 @@ def server(running_server: ModelServer) -> ModelServer:
 
 
 @pytest.fixture
-def raw_server() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+def raw_server() -> Iterator[RawServer]:
     """Give a function that serves each connection with a script, after reading the request; returns the URL."""
     listeners: list[tuple[socket.socket, threading.Thread]] = []
 
@@ -194,8 +198,17 @@ def _accept(listener: socket.socket, script: Callable[[socket.socket], None]) ->
         except OSError:
             return
         with connection:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += connection.recv(65536)
+            _read_request(connection)
             with contextlib.suppress(OSError):
                 script(connection)
+
+
+def _read_request(connection: socket.socket) -> None:
+    """Read all of a request: closing a socket with unread bytes would reset the connection."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)

@@ -12,6 +12,8 @@ import openai
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
+from tests.instrument.conftest import ModelServer, Telemetry
+
 USAGE = {
     "prompt_tokens": 20,
     "completion_tokens": 9,
@@ -47,7 +49,7 @@ STREAM = (chunk(""), chunk("Hel"), chunk("lo"), chunk("!"), chunk(finish="stop")
 
 
 @pytest.fixture
-def client(server):
+def client(server: ModelServer) -> Any:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0) as made:
         yield made
 
@@ -61,7 +63,9 @@ def expect_usage(attributes: dict[str, Any]) -> None:
     assert attributes["gen_ai.response.model"] == "gpt-4o-2024-08-06"
 
 
-def test_a_chat_call_is_one_client_span_with_model_tokens_and_finish_reason(telemetry, server, client):
+def test_a_chat_call_is_one_client_span_with_model_tokens_and_finish_reason(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.answer(ANSWER)
     answer = client.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, temperature=0.5, top_p=1, seed=7, max_tokens=50, stop=["END"], n=2
@@ -90,7 +94,9 @@ def test_a_chat_call_is_one_client_span_with_model_tokens_and_finish_reason(tele
     assert "error.type" not in attributes
 
 
-def test_a_streamed_chat_call_shows_the_same_and_when_the_first_text_came(telemetry, server, client):
+def test_a_streamed_chat_call_shows_the_same_and_when_the_first_text_came(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.stream(*STREAM, pause=0.03)
     pieces = [
         part.choices[0].delta.content
@@ -108,7 +114,7 @@ def test_a_streamed_chat_call_shows_the_same_and_when_the_first_text_came(teleme
     assert 0.06 <= attributes["gen_ai.response.time_to_first_chunk"] <= (span.end_time - span.start_time) / 1e9 - 0.09
 
 
-async def test_the_asynchronous_sdk_shows_the_same_streamed_or_not(telemetry, server):
+async def test_the_asynchronous_sdk_shows_the_same_streamed_or_not(telemetry: Telemetry, server: ModelServer) -> None:
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0) as client:
         server.answer(ANSWER)
         await client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
@@ -123,7 +129,9 @@ async def test_the_asynchronous_sdk_shows_the_same_streamed_or_not(telemetry, se
     assert "gen_ai.response.time_to_first_chunk" in streamed.attributes
 
 
-def test_embeddings_are_a_model_call_without_output(telemetry, server, client):
+def test_embeddings_are_a_model_call_without_output(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.answer(
         {
             "object": "list",
@@ -140,7 +148,9 @@ def test_embeddings_are_a_model_call_without_output(telemetry, server, client):
     assert "gen_ai.usage.output_tokens" not in attributes
 
 
-def test_an_embeddings_answer_of_any_size_still_tells_model_and_usage(telemetry, server):
+def test_an_embeddings_answer_of_any_size_still_tells_model_and_usage(
+    telemetry: Telemetry, server: ModelServer
+) -> None:
     body = {
         "object": "list",
         "data": [{"index": i, "embedding": [0.125] * 1536} for i in range(100)],
@@ -156,7 +166,9 @@ def test_an_embeddings_answer_of_any_size_still_tells_model_and_usage(telemetry,
     assert attributes["gen_ai.usage.input_tokens"] == 500
 
 
-def test_plain_completions_are_text_completions(telemetry, server, client):
+def test_plain_completions_are_text_completions(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.answer(
         {
             "id": "cmpl-1",
@@ -211,13 +223,17 @@ def expect_response(attributes: dict[str, Any]) -> None:
     assert attributes["gen_ai.response.finish_reasons"] == ("completed",)
 
 
-def test_the_responses_api_tells_model_tokens_and_status(telemetry, server, client):
+def test_the_responses_api_tells_model_tokens_and_status(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.answer(RESPONSE)
     assert client.responses.create(model="gpt-5-nano", input="Capital of France?").output_text == "Paris"
     expect_response(telemetry.attributes("chat gpt-5-nano"))
 
 
-def test_a_streamed_response_is_read_from_its_events(telemetry, server, client):
+def test_a_streamed_response_is_read_from_its_events(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     events = (
         {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "usage": None}},
         {
@@ -248,7 +264,7 @@ def test_a_streamed_response_is_read_from_its_events(telemetry, server, client):
     assert "gen_ai.response.time_to_first_chunk" in attributes
 
 
-def test_an_sdks_retries_are_calls_of_their_own_with_their_number(telemetry, server):
+def test_an_sdks_retries_are_calls_of_their_own_with_their_number(telemetry: Telemetry, server: ModelServer) -> None:
     server.answer(ANSWER)
     limited = {"error": {"message": "slow down alice@example.com", "type": "requests", "code": "rate_limit_exceeded"}}
     server.answer(limited, 429, retry_after="0", x_should_retry="true")
@@ -268,7 +284,9 @@ def test_an_sdks_retries_are_calls_of_their_own_with_their_number(telemetry, ser
     assert answered.status.status_code is StatusCode.UNSET
 
 
-def test_an_error_without_a_code_is_named_by_its_status(telemetry, server, client):
+def test_an_error_without_a_code_is_named_by_its_status(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.raw(b"<html><body>Bad gateway</body></html>", status=502, content_type="text/html")
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
@@ -277,7 +295,9 @@ def test_an_error_without_a_code_is_named_by_its_status(telemetry, server, clien
     assert span.status.description == "HTTP 502"
 
 
-def test_an_error_in_the_middle_of_a_stream_makes_the_span_one(telemetry, server, client):
+def test_an_error_in_the_middle_of_a_stream_makes_the_span_one(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.stream(chunk("Hel"), {"error": {"message": "overloaded", "type": "server_error", "code": None}})
     with pytest.raises(openai.APIError):
         list(client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
@@ -287,7 +307,9 @@ def test_an_error_in_the_middle_of_a_stream_makes_the_span_one(telemetry, server
     assert span.attributes["gen_ai.response.model"] == "gpt-4o-2024-08-06"
 
 
-def test_tool_calls_count_as_content_and_end_with_their_reason(telemetry, server, client):
+def test_tool_calls_count_as_content_and_end_with_their_reason(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "search", "arguments": ""}}
     first = chunk()
     first["choices"][0]["delta"] = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -321,7 +343,9 @@ def test_tool_calls_count_as_content_and_end_with_their_reason(telemetry, server
         ([], (None, None, None, None)),
     ],
 )
-def test_usage_is_taken_as_the_provider_means_it_and_nothing_is_made_of_nonsense(telemetry, server, usage, expected):
+def test_usage_is_taken_as_the_provider_means_it_and_nothing_is_made_of_nonsense(
+    telemetry: Telemetry, server: ModelServer, usage: Any, expected: Any
+) -> None:
     server.answer({**ANSWER, "usage": usage})
     with httpx2.Client() as client:
         client.post(f"{server.url}/v1/chat/completions", json={"model": "m"})
@@ -330,7 +354,7 @@ def test_usage_is_taken_as_the_provider_means_it_and_nothing_is_made_of_nonsense
     assert tuple(attributes.get(f"gen_ai.usage.{name}") for name in names) == expected
 
 
-def test_groq_puts_a_streams_usage_elsewhere(telemetry, server):
+def test_groq_puts_a_streams_usage_elsewhere(telemetry: Telemetry, server: ModelServer) -> None:
     server.stream(chunk("a"), chunk(finish="stop", x_groq={"usage": {"prompt_tokens": 18, "completion_tokens": 73}}))
     with httpx.Client() as client:
         client.post(f"{server.url}/openai/v1/chat/completions", json={"model": "llama", "stream": True})
@@ -340,7 +364,9 @@ def test_groq_puts_a_streams_usage_elsewhere(telemetry, server):
 @pytest.mark.parametrize("module", [httpx, httpx2])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_events_may_be_cut_anywhere_and_end_their_lines_either_way(telemetry, server, module, ending, size):
+def test_events_may_be_cut_anywhere_and_end_their_lines_either_way(
+    telemetry: Telemetry, server: ModelServer, module: Any, ending: str, size: int
+) -> None:
     server.stream(*STREAM, ending=ending)
     whole = b": comment" + 2 * ending.encode() + b"".join(server.replies[0].chunks)
     server.raw(*(whole[at : at + size] for at in range(0, len(whole), size)), content_type="text/event-stream")
@@ -359,7 +385,9 @@ def deflated(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", deflated)]
 )
-def test_encoded_answers_are_seen_and_left_as_they_are(telemetry, server, module, encoding, encode):
+def test_encoded_answers_are_seen_and_left_as_they_are(
+    telemetry: Telemetry, server: ModelServer, module: Any, encoding: str, encode: Any
+) -> None:
     data = encode(json.dumps(ANSWER).encode())
     server.raw(*(data[at : at + 5] for at in range(0, len(data), 5)), content_encoding=encoding)
     with (
@@ -370,7 +398,7 @@ def test_encoded_answers_are_seen_and_left_as_they_are(telemetry, server, module
     expect_usage(telemetry.attributes())
 
 
-def test_an_encoded_stream_shows_when_its_text_came(telemetry, server):
+def test_an_encoded_stream_shows_when_its_text_came(telemetry: Telemetry, server: ModelServer) -> None:
     server.stream(*STREAM)
     packer = zlib.compressobj(wbits=31)
     chunks = [packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in server.replies[0].chunks]
@@ -382,7 +410,9 @@ def test_an_encoded_stream_shows_when_its_text_came(telemetry, server):
     assert attributes["gen_ai.response.time_to_first_chunk"] >= 0.04
 
 
-def test_metrics_have_the_conventions_names_units_buckets_and_attributes(telemetry, server, client):
+def test_metrics_have_the_conventions_names_units_buckets_and_attributes(
+    telemetry: Telemetry, server: ModelServer, client: openai.OpenAI
+) -> None:
     server.stream(*STREAM, pause=0.001)
     list(client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
     telemetry.span()
@@ -406,7 +436,7 @@ def test_metrics_have_the_conventions_names_units_buckets_and_attributes(telemet
     assert points["gen_ai.client.operation.time_per_output_chunk"][0].count >= 1
 
 
-def test_calls_side_by_side_do_not_mix(telemetry, server):
+def test_calls_side_by_side_do_not_mix(telemetry: Telemetry, server: ModelServer) -> None:
     async def ask(client: httpx2.AsyncClient, number: int) -> None:
         body = {"model": f"m{number}", "stream": True}
         await client.post(f"{server.url}/v1/chat/completions", json=body)

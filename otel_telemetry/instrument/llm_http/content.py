@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from otel_telemetry.instrument.llm_http.dialects.base import Json, Message, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Json, Message, Seen, clean
 
 MAX_CHARACTERS = 64 << 10  # of one attribute
 
@@ -13,7 +13,7 @@ def dump(messages: Iterable[Json]) -> str | None:
     kept: list[str] = []
     room = MAX_CHARACTERS - 2
     for message in reversed(list(messages)):
-        said = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        said = clean(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
         if len(said) + 1 > room:
             break
         kept.append(said)

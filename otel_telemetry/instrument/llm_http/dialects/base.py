@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 Attribute = str | bool | int | float | list[str]
 MAX_TEXT = 256  # characters of an id, a model's name or a finish reason
 MAX_CHOICES = 32  # answers of one call whose finish reason is kept
-MAX_CAPTURED = 64 << 10  # characters of one message that are kept where content is captured
+MAX_CAPTURED = 24 << 10  # characters of one message that are kept where content is captured: they fit when escaped
 _EMPTY: Json = {}
 
 
@@ -27,7 +27,12 @@ def count(value: Any) -> int | None:
 
 def text(value: Any) -> str | None:
     """Return a short, non-empty text, or None."""
-    return value[:MAX_TEXT] if isinstance(value, str) and value else None
+    return clean(value[:MAX_TEXT]) if isinstance(value, str) and value else None
+
+
+def clean(value: str) -> str:
+    """Return a text without lone surrogates: JSON can escape them, and no exporter can encode them."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def part(value: Any, *path: str) -> Json:
