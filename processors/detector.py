@@ -69,7 +69,7 @@ class Detector:
             if folded is not None:
                 plain = folded.text.encode("utf-8", "surrogatepass")
                 more, _ = self._judge(folded.text, plain, self._texts.scan(plain, MAX_HITS))
-                found += [m._replace(start=folded.origin[m.start], end=folded.origin[m.end - 1] + 1) for m in more]
+                found += [m._replace(start=folded.starts[m.start], end=folded.ends[m.end - 1]) for m in more]
         return found
 
     def _judge(self, text: str, data: bytes, hits: Sequence[tuple[int, int]]) -> tuple[list[Match], bool]:

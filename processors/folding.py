@@ -1,8 +1,9 @@
-"""Characters that hide a value from plain patterns: zero-width ones inside a number, digits of other scripts, look-alikes.
+"""Characters that hide a value from plain patterns: invisible ones, digits of other scripts, look-alikes, URL encoding.
 
-`fold` returns a second view of a text, in which they are gone or plain ASCII, with the origin of each character.
+`fold` returns a second view of a text, in which they are gone or decoded, with the origin of each character.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -20,28 +21,46 @@ _TABLE: Final[dict[int, str]] = {
     **dict.fromkeys(map(ord, _SPACES), " "),
     **dict.fromkeys(map(ord, _INVISIBLE), ""),
 }
+#: A percent-encoded byte (RFC 3986, section 2.1), or a plus that stands for a space in a form (WHATWG URL, 5.1).
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})|(?<=[0-9A-Za-z])\+(?=[0-9A-Za-z%])")
+#: A plus matters only between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space.
+_ENCODED_TRIGGERS: Final = ("%[0-9A-Fa-f]{2}", "[0-9]{2}\\+[0-9A-Z]{2}")
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
 
 
 class Folded(NamedTuple):
-    """The second view: `origin[i]` is the index in the original text of the view's character i."""
+    """The second view: its character i stands for characters `starts[i]` to `ends[i]` (exclusive) of the text."""
 
     text: str
-    origin: list[int]
+    starts: list[int]
+    ends: list[int]
 
 
 def fold(text: str) -> Folded | None:
     """Return the view, or None where nothing had to be folded."""
+    view = Folded("", [], [])
     out: list[str] = []
-    origin: list[int] = []
-    changed = False
-    for index, char in enumerate(text):
+    at = 0
+    for encoded in _ENCODED.finditer(text):
+        _plain(text, at, encoded.start(), out, view)
+        at = encoded.end()
+        out.append(chr(int(encoded[1], 16)) if encoded[1] else " ")
+        view.starts.append(encoded.start())
+        view.ends.append(at)
+    _plain(text, at, len(text), out, view)
+    folded = "".join(out)
+    return None if folded == text else view._replace(text=folded)
+
+
+def _plain(text: str, start: int, end: int, out: list[str], view: Folded) -> None:
+    """Add characters of a stretch without anything encoded in it."""
+    for index in range(start, end):
+        char = text[index]
         plain = _TABLE.get(ord(char), char) if char > "\x7f" else char
-        changed = changed or plain != char
         if plain:
             out.append(plain[0])
-            origin.append(index)
-    return Folded("".join(out), origin) if changed else None
+            view.starts.append(index)
+            view.ends.append(index + 1)
 
 
 def _escape(data: bytes) -> str:
@@ -62,4 +81,4 @@ def _classes(characters: Iterable[str]) -> list[str]:
     return [f"{_escape(head)}[{_escape(bytes(sorted(tails)))}]" for head, tails in groups.items()]
 
 
-FOLD_TRIGGERS: Final = _triggers()
+FOLD_TRIGGERS: Final = [*_triggers(), *_ENCODED_TRIGGERS]
