@@ -19,6 +19,7 @@ import grpc.aio
 import uvicorn
 from starlette.applications import Starlette
 
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.gateway import listen
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
@@ -55,6 +56,12 @@ class Gateway:
         exposition: Exposition | None = None,
     ) -> None:
         listen.refuse_open_house(config)
+        if config.spool_max_bytes < config.max_body_bytes:
+            raise ConfigurationError(
+                "gateway.spool_max_bytes",
+                "a request as large as gateway.max_body_bytes would never find room",
+                f"set it to {config.max_body_bytes} or more, or lower gateway.max_body_bytes",
+            )
         self._config = config
         self._redactor = redactor
         self._sinks = tuple(sinks)

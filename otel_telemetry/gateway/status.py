@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import code_pb2  # type: ignore[import-untyped] # it has no stubs
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped] # it has no stubs
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # it has no stubs
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from otel_telemetry.errors import MalformedTelemetry, Overloaded, StoreUnavailable, TelemetryError
 

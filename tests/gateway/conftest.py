@@ -1,33 +1,44 @@
 """A running gateway for tests: real engine, real sockets on free loopback ports, a sink that keeps what it gets."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
 
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.spool_reader import Batch, SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.otlp import OtlpRedactor
+from otel_telemetry.processors.redactor import Redactor
 
 
 class KeepingSink:
-    """Keeps what is delivered. `away` makes it unavailable; a body that contains `poison` makes it raise."""
+    """Keeps what is delivered.
 
-    def __init__(self, name="kept", poison=b""):
+    `away` makes it unavailable; a body that contains `poison` makes it raise; `first` is called before anything else.
+    """
+
+    def __init__(
+        self, name: str = "kept", poison: bytes = b"", first: Callable[["KeepingSink", Signal], object] | None = None
+    ) -> None:
         self.name = name
         self.poison = poison
         self.away = False
-        self.calls = []
+        self.calls: list[tuple[Signal, list[bytes]]] = []
         self.arrived = threading.Condition()
+        self._first = first
 
-    def deliver(self, signal, bodies):
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Any:
+        if self._first:
+            self._first(self, signal)
         if self.away:
             raise StoreUnavailable("the sink is away")
         if self.poison and any(self.poison in body for body in bodies):
@@ -37,15 +48,15 @@ class KeepingSink:
             self.arrived.notify_all()
 
     @property
-    def bodies(self):
+    def bodies(self) -> list[bytes]:
         return [body for _, bodies in self.calls for body in bodies]
 
-    def wait_for(self, count, timeout=10):
+    def wait_for(self, count: int, timeout: float = 10) -> Any:
         with self.arrived:
             return self.arrived.wait_for(lambda: len(self.bodies) >= count, timeout)
 
 
-def trace_request(*names, ids=(), **attributes):
+def trace_request(*names: str, ids: Sequence[bytes] = (), **attributes: str) -> Any:
     """Return an ExportTraceServiceRequest with one span per name."""
     request = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans
@@ -60,34 +71,34 @@ def trace_request(*names, ids=(), **attributes):
 class Running:
     """A gateway that runs, with what is around it."""
 
-    def __init__(self, gateway, sink, spool_dir):
+    def __init__(self, gateway: Gateway, sink: Any, spool_dir: Path) -> None:
         self.gateway = gateway
         self.sink = sink
         self.spool_dir = spool_dir
         self.http = f"http://127.0.0.1:{gateway.http_port}"
         self.grpc = f"127.0.0.1:{gateway.grpc_port}"
 
-    def spooled(self):
+    def spooled(self) -> list[Batch]:
         with SpoolReader(self.spool_dir) as reader:
             return list(reader.batches())
 
 
 @pytest.fixture(scope="session")
-def redactor():
+def redactor() -> Any:
     return OtlpRedactor(Redactor(RedactionSettings()))
 
 
 @pytest.fixture
-def sink():
+def sink() -> Any:
     return KeepingSink()
 
 
 @pytest.fixture
-def serving(tmp_path, redactor, sink):
+def serving(tmp_path: Path, redactor: OtlpRedactor, sink: Any) -> Any:
     """Return `serving(**settings)`, a context manager around a running gateway."""
 
     @asynccontextmanager
-    async def run(engine=None, sinks=None, **settings):
+    async def run(engine: Any = None, sinks: Any = None, **settings: Any) -> AsyncIterator[Running]:
         folder = settings.pop("spool_dir", tmp_path / "spool")
         config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder, **settings)
         gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks)
@@ -100,7 +111,7 @@ def serving(tmp_path, redactor, sink):
 
 
 @pytest.fixture
-async def running(serving) -> AsyncIterator[Running]:
+async def running(serving: Any) -> AsyncIterator[Running]:
     async with serving() as gateway:
         yield gateway
 

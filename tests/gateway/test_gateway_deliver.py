@@ -1,26 +1,30 @@
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_telemetry.gateway import deliver
 from otel_telemetry.gateway.deliver import Delivery
+from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
 
 
 @pytest.fixture
-def spool(tmp_path):
+def spool(tmp_path: Path) -> Iterator[Spool]:
     made = Spool(tmp_path / "spool", 64 << 20, 24)
     yield made
     made.close()
 
 
 @pytest.fixture
-def delivering(spool):
+def delivering(spool: Spool) -> Iterator[Any]:
     """Return `delivering(sink, ...)`, which starts delivery to each sink and returns the deliveries."""
-    started = []
+    started: list[Delivery] = []
 
-    def start(*sinks):
+    def start(*sinks: Any) -> Any:
         spool.attach([sink.name for sink in sinks])
         for sink in sinks:
             delivery = Delivery(spool, sink)
@@ -34,29 +38,29 @@ def delivering(spool):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(deliver, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(deliver, "_LONGEST_PAUSE", 0.05)
 
 
-def append(spool, *bodies, signal="traces"):
+def append(spool: Spool, *bodies: bytes, signal: Signal = "traces") -> Any:
     for future in [spool.append(signal, body, 1) for body in bodies]:
         future.result(10)
 
 
-def eventually(check, seconds=10.0):
+def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "it never became true"
         time.sleep(0.005)
 
 
-def dead_letters(spool):
+def dead_letters(spool: Spool) -> Any:
     with spool.reader._reading() as connection:
         return connection.execute("SELECT sink, body, reason FROM dead_letter ORDER BY id").fetchall()
 
 
-def test_every_sink_gets_every_batch_in_order(spool, delivering, make_sink):
+def test_every_sink_gets_every_batch_in_order(spool: Spool, delivering: Any, make_sink: Any) -> None:
     one, two = make_sink("one"), make_sink("two")
     delivering(one, two)
     bodies = [f"{n}".encode() for n in range(600)]
@@ -66,7 +70,7 @@ def test_every_sink_gets_every_batch_in_order(spool, delivering, make_sink):
     assert one.bodies == two.bodies == bodies
 
 
-def test_a_chunk_goes_out_by_signal(spool, delivering, make_sink):
+def test_a_chunk_goes_out_by_signal(spool: Spool, delivering: Any, make_sink: Any) -> None:
     for signal in ("traces", "logs", "traces", "logs"):
         append(spool, signal.encode(), signal=signal)
     sink = make_sink()
@@ -75,16 +79,14 @@ def test_a_chunk_goes_out_by_signal(spool, delivering, make_sink):
     assert sink.calls == [("traces", [b"traces"] * 2), ("logs", [b"logs"] * 2)]
 
 
-def test_the_cursor_moves_only_after_the_sink_returned(spool, delivering, make_sink):
+def test_the_cursor_moves_only_after_the_sink_returned(spool: Spool, delivering: Any, make_sink: Any) -> None:
     release, entered = threading.Event(), threading.Event()
 
-    class Slow(make_sink):
-        def deliver(self, signal, bodies):
-            entered.set()
-            release.wait(10)
-            super().deliver(signal, bodies)
+    def hold(sink: Any, signal: Signal) -> Any:
+        entered.set()
+        release.wait(10)
 
-    sink = Slow()
+    sink = make_sink(first=hold)
     delivering(sink)
     append(spool, b"one")
     assert entered.wait(10)
@@ -94,7 +96,7 @@ def test_the_cursor_moves_only_after_the_sink_returned(spool, delivering, make_s
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_sink_that_is_away_gets_everything_once_it_is_back(spool, delivering, make_sink):
+def test_a_sink_that_is_away_gets_everything_once_it_is_back(spool: Spool, delivering: Any, make_sink: Any) -> None:
     sink = make_sink()
     sink.away = True
     (delivery,) = delivering(sink)
@@ -109,7 +111,7 @@ def test_a_sink_that_is_away_gets_everything_once_it_is_back(spool, delivering, 
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_sink_that_is_away_does_not_hold_up_another(spool, delivering, make_sink):
+def test_a_sink_that_is_away_does_not_hold_up_another(spool: Spool, delivering: Any, make_sink: Any) -> None:
     away, there = make_sink("away"), make_sink("there")
     away.away = True
     delivering(away, there)
@@ -118,7 +120,9 @@ def test_a_sink_that_is_away_does_not_hold_up_another(spool, delivering, make_si
     assert away.bodies == []
 
 
-def test_a_poisonous_batch_is_set_aside_and_its_neighbours_are_delivered(spool, delivering, make_sink):
+def test_a_poisonous_batch_is_set_aside_and_its_neighbours_are_delivered(
+    spool: Spool, delivering: Any, make_sink: Any
+) -> None:
     bodies = [f"b{n:02}".encode() for n in range(40)]
     append(spool, *bodies)
     sink = make_sink(poison=b"b17")
@@ -130,25 +134,24 @@ def test_a_poisonous_batch_is_set_aside_and_its_neighbours_are_delivered(spool, 
 
 
 @pytest.mark.usefixtures("impatient")
-def test_what_was_delivered_of_a_chunk_is_not_sent_again_when_the_rest_has_to_wait(spool, delivering, make_sink):
-    class LogsAwayAtFirst(make_sink):
-        tries = 0
+def test_what_was_delivered_of_a_chunk_is_not_sent_again_when_the_rest_has_to_wait(
+    spool: Spool, delivering: Any, make_sink: Any
+) -> None:
+    tries: list[str] = []
 
-        def deliver(self, signal, bodies):
-            if signal == "logs":
-                self.tries += 1
-            self.away = signal == "logs" and self.tries < 3
-            super().deliver(signal, bodies)
+    def logs_away_at_first(sink: Any, signal: Signal) -> Any:
+        tries.append(signal)
+        sink.away = signal == "logs" and tries.count("logs") < 3
 
     append(spool, b"trace")
     append(spool, b"log", signal="logs")
-    sink = LogsAwayAtFirst()
+    sink = make_sink(first=logs_away_at_first)
     delivering(sink)
     assert sink.wait_for(2)
     assert sink.calls == [("traces", [b"trace"]), ("logs", [b"log"])]
 
 
-def test_stopping_delivers_what_is_left_first(spool, delivering, make_sink):
+def test_stopping_delivers_what_is_left_first(spool: Spool, delivering: Any, make_sink: Any) -> None:
     sink = make_sink()
     (delivery,) = delivering(sink)
     append(spool, *[f"{n}".encode() for n in range(1000)])
@@ -157,7 +160,9 @@ def test_stopping_delivers_what_is_left_first(spool, delivering, make_sink):
     assert len(sink.bodies) == 1000
 
 
-def test_stopping_leaves_to_the_spool_what_a_sink_cannot_take_now(spool, delivering, make_sink):
+def test_stopping_leaves_to_the_spool_what_a_sink_cannot_take_now(
+    spool: Spool, delivering: Any, make_sink: Any
+) -> None:
     sink = make_sink()
     sink.away = True
     (delivery,) = delivering(sink)
@@ -167,7 +172,7 @@ def test_stopping_leaves_to_the_spool_what_a_sink_cannot_take_now(spool, deliver
     assert spool.reader.status().lag["kept"].batches == 1
 
 
-def test_a_crash_between_storing_and_moving_on_repeats_the_chunk(spool, delivering, make_sink):
+def test_a_crash_between_storing_and_moving_on_repeats_the_chunk(spool: Spool, delivering: Any, make_sink: Any) -> None:
     append(spool, b"one")
     sink = make_sink()
     spool.attach([sink.name])
@@ -178,12 +183,13 @@ def test_a_crash_between_storing_and_moving_on_repeats_the_chunk(spool, deliveri
 
 
 def test_delivery_goes_on_when_something_unforeseen_happens_on_the_way(
-    spool, delivering, make_sink, monkeypatch, caplog
-):
+    spool: Spool, delivering: Any, make_sink: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(deliver, "_FIRST_PAUSE", 0.01)
-    position, calls = spool.reader.position, []
+    position = spool.reader.position
+    calls: list[str] = []
 
-    def stumbling(sink):
+    def stumbling(sink: str) -> int:
         calls.append(sink)
         if len(calls) == 1:
             raise RuntimeError("a fault of ours")

@@ -5,7 +5,9 @@ import socket
 import threading
 import time
 import tracemalloc
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +22,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_telemetry.gateway import http as gateway_http
+from otel_telemetry.gateway.otlp_json import Signal
+from otel_telemetry.processors.otlp import OtlpRedactor
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
@@ -28,35 +32,34 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "otlp"
 
 
 @pytest.fixture
-async def client(running):
+async def client(running: Any) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=running.http) as made:
         yield made
 
 
-def span_json(**fields):
+def span_json(**fields: Any) -> dict[str, Any]:
     good = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "mail bob@example.com"}
     return good | fields
 
 
-def trace_json(*spans):
+def trace_json(*spans: Any) -> bytes:
     return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}).encode()
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-async def test_the_stock_http_exporter_is_served_and_what_it_sent_is_stored_redacted(running, compression):
+async def test_the_stock_http_exporter_is_served_and_what_it_sent_is_stored_redacted(
+    running: Any, compression: Any
+) -> None:
     provider = TracerProvider()
     exporter = OTLPSpanExporter(endpoint=f"{running.http}/v1/traces", compression=compression)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
 
-    def emit():
+    def emit() -> None:
         with provider.get_tracer("app").start_as_current_span("call", attributes={"to": "bob@example.com"}):
             pass
         provider.shutdown()
 
-    thread = threading.Thread(target=emit)
-    thread.start()
-    while thread.is_alive():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(emit)
     (batch,) = running.spooled()
     assert b"call" in batch.body
     assert b"bob@example.com" not in batch.body
@@ -67,7 +70,9 @@ async def test_the_stock_http_exporter_is_served_and_what_it_sent_is_stored_reda
 @pytest.mark.parametrize(
     ("name", "path"), [("trace", "traces"), ("logs", "logs"), ("events", "logs"), ("metrics", "metrics")]
 )
-async def test_the_examples_of_the_specification_are_stored(running, client, name, path):
+async def test_the_examples_of_the_specification_are_stored(
+    running: Any, client: httpx.AsyncClient, name: str, path: str
+) -> None:
     example = SHARED / f"{name}.json"
     if not example.exists():
         pytest.skip("the shared examples are not here")
@@ -76,20 +81,24 @@ async def test_the_examples_of_the_specification_are_stored(running, client, nam
     assert [batch.signal for batch in running.spooled()] == [path]
 
 
-async def test_success_in_protobuf_is_the_empty_response(running, client, make_request):
+async def test_success_in_protobuf_is_the_empty_response(
+    running: Any, client: httpx.AsyncClient, make_request: Any
+) -> None:
     answer = await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "application/x-protobuf"
     assert running.spooled()[0].body == make_request("one")
 
 
-async def test_an_empty_request_succeeds_and_stores_nothing(running, client):
+async def test_an_empty_request_succeeds_and_stores_nothing(running: Any, client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/logs", content=b"", headers=PROTOBUF)).status_code == 200
     assert (await client.post("/v1/logs", content=b"{}", headers=JSON)).status_code == 200
     assert running.spooled() == []
 
 
-async def test_a_malformed_span_is_told_as_partial_success_and_the_good_ones_are_stored(running, client):
+async def test_a_malformed_span_is_told_as_partial_success_and_the_good_ones_are_stored(
+    running: Any, client: httpx.AsyncClient
+) -> None:
     body = trace_json(span_json(name="good"), span_json(startTimeUnixNano="x"), span_json(name="also good"))
     answer = await client.post("/v1/traces", content=body, headers=JSON)
     partial = answer.json()["partialSuccess"]
@@ -99,7 +108,9 @@ async def test_a_malformed_span_is_told_as_partial_success_and_the_good_ones_are
     assert [s.name for s in stored.resource_spans[0].scope_spans[0].spans] == ["good", "also good"]
 
 
-async def test_partial_success_in_protobuf_has_the_signals_own_message(running, client, make_request):
+async def test_partial_success_in_protobuf_has_the_signals_own_message(
+    running: Any, client: httpx.AsyncClient, make_request: Any
+) -> None:
     body = make_request("good", "bad", ids=(b"12345678", b"short"))
     answer = await client.post("/v1/traces", content=body, headers=PROTOBUF)
     partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
@@ -109,36 +120,34 @@ async def test_partial_success_in_protobuf_has_the_signals_own_message(running, 
 
 
 @pytest.mark.parametrize(
-    ("content", "headers", "status", "code", "message"),
+    ("content", "headers", "status", "message"),
     [
-        (b"\x0a\xff\xff", PROTOBUF, 400, 3, "not a valid protobuf"),
-        (b"{", JSON, 400, 3, "not JSON"),
-        (b"[" * 100_000, JSON, 400, 3, "nested too deeply"),
-        (trace_json(span_json(traceId="zz")), JSON, 400, 3, "spans[0].traceId"),
-        (gzip.compress(b"{}" * 1000)[:-9], JSON | GZIP, 400, 3, "cut off"),
-        (b"{}", JSON | GZIP, 400, 3, "not gzip"),
-        (gzip.compress(b"{}") + b"{}", JSON | GZIP, 400, 3, "more behind the end"),
-        (b"{}", JSON | {"content-encoding": "zstd"}, 415, 3, "content encoding must be gzip"),
+        (b"\x0a\xff\xff", PROTOBUF, 400, "not a valid protobuf"),
+        (b"{", JSON, 400, "not JSON"),
+        (b"[" * 100_000, JSON, 400, "nested too deeply"),
+        (trace_json(span_json(traceId="zz")), JSON, 400, "spans[0].traceId"),
+        (gzip.compress(b"{}" * 1000)[:-9], JSON | GZIP, 400, "cut off"),
+        (b"{}", JSON | GZIP, 400, "not gzip"),
+        (gzip.compress(b"{}") + b"{}", JSON | GZIP, 400, "more behind the end"),
+        (b"{}", JSON | {"content-encoding": "zstd"}, 415, "content encoding must be gzip"),
     ],
 )
 async def test_bad_input_is_refused_for_good_with_a_status_in_the_requests_encoding(
-    running, client, content, headers, status, code, message
-):
+    *, running: Any, client: httpx.AsyncClient, content: bytes, headers: dict[str, str], status: int, message: str
+) -> None:
     answer = await client.post("/v1/traces", content=content, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (status, headers["content-type"])
     if headers["content-type"] == "application/json":
-        told = answer.json()
-        assert told["code"] == code
-        assert message in told["message"]
+        code, text = answer.json()["code"], answer.json()["message"]
     else:
-        told = Status.FromString(answer.content)
-        assert told.code == code
-        assert message in told.message
+        code, text = Status.FromString(answer.content).code, Status.FromString(answer.content).message
+    assert code == 3
+    assert message in text
     assert "retry-after" not in answer.headers
     assert running.spooled() == []
 
 
-async def test_the_field_at_fault_is_in_the_details(client):
+async def test_the_field_at_fault_is_in_the_details(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/traces", content=trace_json(span_json(traceId="zz")), headers=JSON)
     (detail,) = answer.json()["details"]
     assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
@@ -146,17 +155,17 @@ async def test_the_field_at_fault_is_in_the_details(client):
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml", "multipart/form-data"])
-async def test_another_content_type_is_refused(client, content_type):
+async def test_another_content_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
     answer = await client.post("/v1/traces", content=b"x", headers={"content-type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (415, 3)
 
 
-async def test_a_content_type_with_parameters_and_capitals_is_understood(client):
+async def test_a_content_type_with_parameters_and_capitals_is_understood(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/traces", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
     assert answer.status_code == 200
 
 
-async def test_no_error_repeats_any_of_the_payload(client):
+async def test_no_error_repeats_any_of_the_payload(client: httpx.AsyncClient) -> None:
     secret = "alice@example.com"
     bodies = [trace_json(span_json(traceId=secret)), secret.encode(), trace_json(span_json(kind=secret))]
     for body in bodies:
@@ -165,8 +174,8 @@ async def test_no_error_repeats_any_of_the_payload(client):
             assert secret not in answer.text
 
 
-async def test_a_body_above_the_limit_is_refused_plain_chunked_or_as_a_bomb(serving):
-    async def chunks():
+async def test_a_body_above_the_limit_is_refused_plain_chunked_or_as_a_bomb(serving: Any) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b"x" * 1024
 
@@ -183,7 +192,7 @@ async def test_a_body_above_the_limit_is_refused_plain_chunked_or_as_a_bomb(serv
         assert (await client.post("/v1/logs", content=b"", headers=PROTOBUF)).status_code == 200
 
 
-async def test_a_bomb_is_not_unpacked_beyond_the_limit(serving):
+async def test_a_bomb_is_not_unpacked_beyond_the_limit(serving: Any) -> None:
     bomb = gzip.compress(b"\0" * (200 << 20), compresslevel=9)
     async with serving(max_body_bytes=1 << 20) as running, httpx.AsyncClient(base_url=running.http) as client:
         tracemalloc.start()
@@ -194,15 +203,15 @@ async def test_a_bomb_is_not_unpacked_beyond_the_limit(serving):
     assert peak < 16 << 20
 
 
-async def test_json_has_a_limit_of_its_own(serving):
+async def test_json_has_a_limit_of_its_own(serving: Any) -> None:
     async with serving(max_json_bytes=2000) as running, httpx.AsyncClient(base_url=running.http) as client:
         big = trace_json(*[span_json()] * 50)
         assert (await client.post("/v1/traces", content=big, headers=JSON)).status_code == 413
         assert (await client.post("/v1/traces", content=gzip.compress(big), headers=JSON | GZIP)).status_code == 413
 
 
-async def test_good_requests_beside_bad_ones_go_on(running, client, make_request):
-    async def send(number):
+async def test_good_requests_beside_bad_ones_go_on(running: Any, client: httpx.AsyncClient, make_request: Any) -> None:
+    async def send(number: int) -> httpx.Response:
         if number % 2:
             return await client.post("/v1/traces", content=b"\x0a\xff", headers=PROTOBUF)
         return await client.post("/v1/traces", content=make_request(f"span {number}"), headers=PROTOBUF)
@@ -212,7 +221,9 @@ async def test_good_requests_beside_bad_ones_go_on(running, client, make_request
     assert len(running.spooled()) == 20
 
 
-async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(serving, make_request, make_sink):
+async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(
+    serving: Any, make_request: Any, make_sink: Any
+) -> None:
     away = make_sink()
     away.away = True
     limits = {"spool_max_bytes": 1 << 20, "max_body_bytes": 1 << 20}
@@ -229,11 +240,11 @@ async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(serv
         assert health.json()["parts"]["exporters"]["kept"]["status"] == "waiting"
 
 
-async def test_too_much_at_once_is_told_to_come_back(serving, redactor, make_request):
+async def test_too_much_at_once_is_told_to_come_back(serving: Any, redactor: OtlpRedactor, make_request: Any) -> None:
     release = threading.Event()
 
     class Slow:
-        def redact(self, signal, body):
+        def redact(self, signal: Signal, body: bytes) -> Any:
             release.wait(10)
             return redactor.redact(signal, body)
 
@@ -250,12 +261,12 @@ async def test_too_much_at_once_is_told_to_come_back(serving, redactor, make_req
 
 
 async def test_where_redaction_fails_nothing_is_stored_and_the_sender_is_told_not_to_retry(
-    serving, make_request, redactor, caplog
-):
+    serving: Any, make_request: Any, redactor: OtlpRedactor, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         broken = True
 
-        def redact(self, signal, body):
+        def redact(self, signal: Signal, body: bytes) -> Any:
             if self.broken:
                 raise ValueError("bob@example.com broke it")
             return redactor.redact(signal, body)
@@ -274,7 +285,7 @@ async def test_where_redaction_fails_nothing_is_stored_and_the_sender_is_told_no
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_other_methods_and_paths_say_what_there_is(client):
+async def test_other_methods_and_paths_say_what_there_is(client: httpx.AsyncClient) -> None:
     wrong = await client.get("/v1/traces")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     for answer in (wrong, await client.post("/v1/spans", content=b"")):
@@ -282,7 +293,7 @@ async def test_other_methods_and_paths_say_what_there_is(client):
     assert (await client.get("/")).status_code == 404
 
 
-async def test_health_names_every_part(running, client, make_request):
+async def test_health_names_every_part(running: Any, client: httpx.AsyncClient, make_request: Any) -> None:
     await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
     assert running.sink.wait_for(1)
     answer = await client.get("/health")
@@ -294,7 +305,9 @@ async def test_health_names_every_part(running, client, make_request):
     assert set(told["parts"]["exporters"]) == {"kept"}
 
 
-async def test_metrics_are_prometheus_text_with_the_state_of_the_spool(running, client, make_request):
+async def test_metrics_are_prometheus_text_with_the_state_of_the_spool(
+    running: Any, client: httpx.AsyncClient, make_request: Any
+) -> None:
     await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
     assert running.sink.wait_for(1)
     answer = await client.get("/metrics")
@@ -304,7 +317,9 @@ async def test_metrics_are_prometheus_text_with_the_state_of_the_spool(running, 
     assert any(line.startswith('otel_telemetry_spool_lag_items{exporter="kept"} ') for line in lines)
 
 
-async def test_with_keys_only_their_holders_come_in_and_health_tells_others_only_up_or_down(serving, make_request):
+async def test_with_keys_only_their_holders_come_in_and_health_tells_others_only_up_or_down(
+    serving: Any, make_request: Any
+) -> None:
     async with (
         serving(api_keys=("first key", "second key")) as running,
         httpx.AsyncClient(base_url=running.http) as client,
@@ -322,10 +337,13 @@ async def test_with_keys_only_their_holders_come_in_and_health_tells_others_only
         assert len(running.spooled()) == 2
 
 
-async def test_a_client_that_hangs_up_in_the_middle_of_a_body_harms_nobody(running, client, make_request, caplog):
+async def test_a_client_that_hangs_up_in_the_middle_of_a_body_harms_nobody(
+    running: Any, client: httpx.AsyncClient, make_request: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_connection(("127.0.0.1", running.gateway.http_port)) as connection:
         connection.sendall(
-            b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 999\r\n\r\nab"
+            b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-length: 999\r\n"
+            b"content-type: application/x-protobuf\r\n\r\nab"
         )
         await asyncio.sleep(0.05)
     answer = await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
@@ -333,10 +351,10 @@ async def test_a_client_that_hangs_up_in_the_middle_of_a_body_harms_nobody(runni
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_a_body_that_trickles_in_too_slowly_is_refused(running, monkeypatch):
+async def test_a_body_that_trickles_in_too_slowly_is_refused(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_http, "_READ_SECONDS", 0.2)
 
-    async def trickle():
+    async def trickle() -> AsyncIterator[bytes]:
         yield b"a"
         await asyncio.sleep(5)
         yield b"b"
