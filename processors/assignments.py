@@ -84,6 +84,8 @@ _DIGIT: Final = re.compile(r"\d")
 _SYMBOL: Final = re.compile(r"[!@#$%^&*+=?~]")
 #: Words joined as people write them: test_api_key, my-secret-name, someVariableName.
 _NATURAL: Final = re.compile(r"[A-Za-z]{1,40}+(?:[_.\-:/][A-Za-z]{1,40}+){0,20}")
+#: Readable joins of words and numbers: us-east-1-backup-2024, v2/users/list.
+_WORDS_AND_NUMBERS: Final = re.compile(r"[A-Za-z]{0,20}+\d{0,4}(?:[_.\-/+](?:[A-Za-z]{1,20}+\d{0,3}|\d{1,4})){0,20}")
 _SAMPLE: Final = re.compile(
     r"(?:<|\[|\{)?(?:your|my|insert|example|enter|replace|put|some|fake|dummy|sample|placeholder|redacted|change|not[_-])"
     r"[ _-]?[a-z _-]{0,40}[>\]}]?$|filtered|secret[_-]?(?:key|name)$",
@@ -155,6 +157,34 @@ def judge(kind: str, value: str, form: Form) -> bool:
     return _JUDGES.get(kind, _secret)(value, form)
 
 
+def keyword_token(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a random-looking value right behind a word such as secret or token, with next to nothing between them."""
+    start, end = match.span("v")
+    while text[end - 1] in ".-_":
+        end -= 1
+    value, last = text[start:end], match["key"].lower()
+    owner = keys.classify(match["key"].replace(" ", "_"))
+    if not 16 <= len(value) or (not owner and last.endswith(("key", "token", "access", "private"))) or _is_ordinary(value):
+        return None
+    if _NATURAL.fullmatch(value) or not _DIGIT.search(value) or entropy(value) < 2.8 or _SAMPLE.match(value):
+        return None
+    letters = sum(c.isalpha() for c in value)
+    return Span(start, end) if letters >= 4 and _WORDS_AND_NUMBERS.fullmatch(value) is None else None
+
+
+def _is_ordinary(value: str) -> bool:
+    return value.startswith(("http", "arn:", "sha256")) or "//" in value
+
+
+def password_text(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a password that stands in plain text, if it is no variable, placeholder or number."""
+    del text
+    value = match["v"]
+    if _REFERENCE.match(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
+        return None
+    return Span(match.start("v"), match.end("v"))
+
+
 def _password(value: str, form: Form) -> bool:
     if form.quoted:
         return len(value) >= 3 and value.count(" ") < 4
@@ -162,7 +192,7 @@ def _password(value: str, form: Form) -> bool:
 
 
 def _secret(value: str, form: Form) -> bool:
-    if len(value) < 6 or " " in value or value.isdigit():
+    if len(value) < 6 or " " in value or (value.isdigit() and len(value) < 15):
         return False
     if _DIGIT.search(value):
         return True

@@ -21,14 +21,15 @@ from re import _parser as sre_parser
 from typing import Any, Final
 
 from otel_telemetry.errors import RuleError
-from otel_telemetry.processors import phones
-from otel_telemetry.processors.assignments import assignment
+from otel_telemetry.processors import assignments, phones
 from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
 from otel_telemetry.processors.validators import Validator
 
 VALIDATORS: Final[Mapping[str, Validator]] = {
     **_PLAIN,
-    "assignment": assignment,
+    "assignment": assignments.assignment,
+    "keyword_token": assignments.keyword_token,
+    "password_text": assignments.password_text,
     "phone_international": phones.international,
     "phone_national": phones.national,
 }

@@ -226,16 +226,22 @@ def ssn(text: str, match: re.Match[str]) -> Span | None:
 
 def ip(text: str, match: re.Match[str]) -> Span | None:
     """Accept an IPv4 or IPv6 address with its zone and prefix length, unless it is part of a version or of code."""
-    raw, start = match[0], match.start()
+    raw, start = match["v"], match.start("v")
     if raw.count(":") >= 2:
         trimmed = raw.rstrip(".")
         trimmed = trimmed if trimmed.endswith("::") else trimmed.rstrip(":")
         if trimmed[:1] == ":" and not trimmed.startswith("::"):
             start, trimmed = start + 1, trimmed[1:]
         if _is_v6(trimmed) and not (len(trimmed) <= 4 and _in_code(text, start, start + len(trimmed))):
-            return _address(text, start, start + len(trimmed))
-    found = _V4.search(text, start, min(len(text), match.end() + 4))
-    if found is None or found.start() >= match.end() or any(int(part) > 255 for part in found[0].split(".")):
+            found = _address(text, start, start + len(trimmed))
+            if found is not None:
+                return found
+    return _v4(text, match.start("v"), match.end("v"))
+
+
+def _v4(text: str, start: int, end: int) -> Span | None:
+    found = _V4.search(text, start, min(len(text), end + 4))
+    if found is None or found.start() >= end or any(int(part) > 255 for part in found[0].split(".")):
         return None
     before = text[max(0, found.start() - 16) : found.start()]
     if _VERSION_BEFORE.search(before) and not before.endswith("//"):
