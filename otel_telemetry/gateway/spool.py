@@ -268,7 +268,8 @@ class Spool:
         before = self._excess()
         if not before:
             return False
-        self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        # execute() would take one step of it, and each step frees one page
+        self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         after = self._excess()
         if not after:
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only now does the file get shorter

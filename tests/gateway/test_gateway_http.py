@@ -356,7 +356,7 @@ async def test_a_body_that_trickles_in_too_slowly_is_refused(running: Any, monke
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(5)
+        await asyncio.sleep(1.5)
         yield b"b"
 
     async with httpx.AsyncClient(base_url=running.http) as client:
