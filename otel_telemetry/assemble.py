@@ -11,7 +11,7 @@ from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_telemetry import conventions
+from otel_telemetry import conventions, lifecycle
 from otel_telemetry import settings as settings_module
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.processors import log, span
@@ -55,6 +55,7 @@ def redactor_of(settings: Settings) -> Redactor:
 
 def default_environment(settings: Settings, exporter: str | None = None) -> None:
     """Set the OTEL_* variables that nobody has set yet; those that are set are left alone."""
+    lifecycle.show_warnings()
     set_enabled(settings.enabled)
     if not settings.enabled:
         os.environ["OTEL_SDK_DISABLED"] = "true"
@@ -72,6 +73,8 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if os.environ["OTEL_LOGS_EXPORTER"] == "none":
+        os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
 
 
 def start_sdk(settings: Settings, **arguments: Any) -> None:
@@ -85,12 +88,13 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
         if os.environ.get("OTEL_CONFIG_FILE"):
             arguments = {}  # the SDK takes none beside a file, and warns about them
-        _Configurator().configure(**arguments)
+        _Configurator().configure(**arguments)  # type: ignore[no-untyped-call]  # the SDK's own has no annotations
     tracer_provider, logger_provider = trace.get_tracer_provider(), get_logger_provider()
     if isinstance(tracer_provider, TracerProvider):
         span.protect(tracer_provider, spans)
     if isinstance(logger_provider, LoggerProvider):
         log.protect(logger_provider, logs)
+    lifecycle.flush_on_sigterm()
 
 
 class _Configurator(_OTelSDKConfigurator):

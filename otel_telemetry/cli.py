@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import make_url
 
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
@@ -81,10 +82,16 @@ def serve(
     [bold]Try it:[/] otel-telemetry serve --db sqlite:///telemetry.db, then point any OpenTelemetry SDK at it with
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317. Ctrl-C stops it; nothing acknowledged is lost.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    _log_to_terminal()
     given = {"host": host, "grpc_port": grpc_port, "http_port": http_port, "spool_dir": spool_dir}
     settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
-    assemble.gateway_of(settings).run()
+    gateway = assemble.gateway_of(settings)
+    logging.getLogger(__package__).info(
+        "rows go to %s, what is acknowledged is kept in %s",
+        make_url(settings.request_log.url),
+        settings.gateway.spool_dir,
+    )
+    gateway.run()
 
 
 @spool_app.command("status")
@@ -141,6 +148,12 @@ def settings_markdown() -> str:
     for name, info in settings_module.describe():
         lines.append(f"| `{name}` | `{settings_module.variable(name)}` | `{_default(info)}` | {info.description} |")
     return "\n".join(lines) + "\n"
+
+
+def _log_to_terminal() -> None:
+    """Show what we have to say, and of the libraries beneath only what needs attention."""
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    logging.getLogger("otel_telemetry").setLevel(logging.INFO)
 
 
 def _open_spool(spool_dir: Path | None) -> SpoolReader:

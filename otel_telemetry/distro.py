@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # it has no annotations
 from opentelemetry.sdk._configuration import _BaseConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
@@ -10,7 +10,7 @@ from otel_telemetry import assemble, settings
 from otel_telemetry.exporters import request_log
 
 
-class TelemetryDistro(BaseDistro):
+class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
     """Sets the OTEL_* defaults, and hands our hooks to the instrumentations of FastAPI and model calls."""
 
     def _configure(self, **kwargs: Any) -> None:

@@ -1,0 +1,243 @@
+"""`otel-telemetry serve` as a user runs it: what stock exporters and curl send is kept redacted, and survives stops."""
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+
+EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "otlp"
+COMMAND = [sys.executable, "-m", "otel_telemetry.cli"]
+PLANTED = "jane.roe@example.com"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Served:
+    """A gateway in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.grpc_port, self.http_port = free_port(), free_port()
+        self.http = f"http://127.0.0.1:{self.http_port}"
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
+        database = f"sqlite:///{self.folder / 'rows.db'}"
+        command = [*COMMAND, "serve", *ports, "--db", database, "--spool-dir", str(self.folder / "spool")]
+        with (self.folder / "said").open("ab") as said:
+            process = subprocess.Popen(command, cwd=self.folder, stderr=said)
+        for _ in range(200):
+            try:
+                self.health()
+            except OSError:
+                assert process.poll() is None, self.said()
+                time.sleep(0.05)
+            else:
+                return process
+        raise AssertionError("the gateway did not become healthy")
+
+    def restart(self) -> None:
+        self.process = self._start()
+
+    def health(self) -> Any:
+        with urllib.request.urlopen(f"{self.http}/health", timeout=5) as answer:
+            return json.load(answer)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def delivered(self) -> None:
+        for _ in range(200):
+            if self.health()["parts"]["exporters"]["request_log"]["lag"]["batches"] == 0:
+                return
+            time.sleep(0.05)
+        raise AssertionError("the rows were not written")
+
+    def spooled(self) -> str:
+        command = [*COMMAND, "spool", "cat", "--spool-dir", str(self.folder / "spool")]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.folder / "rows.db") as connection:
+            rows = connection.execute(query).fetchall()
+        connection.close()
+        return rows
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    gateway = Served(tmp_path)
+    yield gateway
+    if gateway.process.poll() is None:
+        gateway.stop(signal.SIGKILL)
+
+
+def send_model_call(exporter: SpanExporter, text: str = PLANTED) -> None:
+    """Send one model call with a plain SDK: no part of ours is in it."""
+    provider = TracerProvider(resource=Resource({"service.name": "stock"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 10,
+        "note": f"for {text}",
+    }
+    with provider.get_tracer("stock").start_as_current_span(f"chat with {text}", attributes=attributes):
+        pass
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+def test_a_span_of_the_stock_exporter_is_stored_redacted_and_becomes_a_row(served: Served, transport: str) -> None:
+    exporter: SpanExporter
+    if transport == "grpc":
+        exporter = GrpcExporter(endpoint=f"http://127.0.0.1:{served.grpc_port}", insecure=True)
+    else:
+        exporter = HttpExporter(endpoint=f"{served.http}/v1/traces")
+    send_model_call(exporter)
+    served.delivered()
+    assert served.rows("SELECT model, prompt_tokens, completion_tokens FROM request_log") == [("gpt-4o-mini", 100, 10)]
+    assert "chat with [REDACTED_EMAIL]" in served.spooled()
+    assert served.stop() == 0
+    stored = [path.read_bytes() for path in served.folder.rglob("*") if path.is_file()]
+    assert len(stored) >= 2
+    assert not any(PLANTED.encode() in data for data in stored)
+
+
+def test_the_otlp_json_examples_posted_with_curl_are_stored(served: Served) -> None:
+    if not EXAMPLES.exists():
+        pytest.skip("the OTLP examples are not here")
+    for name, path in (("trace", "traces"), ("logs", "logs"), ("metrics", "metrics"), ("events", "logs")):
+        curl = ["curl", "-sS", "-w", " %{http_code}", "-H", "content-type: application/json"]
+        body = (EXAMPLES / f"{name}.json").read_text().replace("some value", PLANTED).replace("Example log", PLANTED)
+        answer = subprocess.run(
+            [*curl, "--data-binary", "@-", f"{served.http}/v1/{path}"],
+            input=body,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        assert answer.stdout == "{} 200"
+    stored = served.spooled()
+    assert PLANTED not in stored
+    assert stored.count("[REDACTED_EMAIL]") >= 3
+    assert [next(iter(json.loads(line))) for line in stored.splitlines()] == [
+        "resourceSpans",
+        "resourceLogs",
+        "resourceMetrics",
+        "resourceLogs",
+    ]
+
+
+def test_a_malformed_request_is_refused_and_the_good_one_after_it_goes_on(served: Served) -> None:
+    request = urllib.request.Request(
+        f"{served.http}/v1/traces", b"not protobuf", {"content-type": "application/x-protobuf"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=5)
+    assert caught.value.code == 400
+    caught.value.close()
+    send_model_call(HttpExporter(endpoint=f"{served.http}/v1/traces"))
+    served.delivered()
+    assert served.rows("SELECT count(*) FROM request_log") == [(1,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_was_acknowledged_is_there_after_a_stop_of_any_kind(served: Served, number: int) -> None:
+    for _ in range(5):
+        send_model_call(GrpcExporter(endpoint=f"http://127.0.0.1:{served.grpc_port}", insecure=True))
+    code = served.stop(number)
+    assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    served.restart()
+    served.delivered()
+    assert served.rows("SELECT count(*), count(DISTINCT trace_id) FROM request_log") == [(5, 5)]
+
+
+def refused(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run `serve` with something wrong; return what it says."""
+    import os
+
+    result = subprocess.run(
+        [*COMMAND, "serve", "--grpc-port", "0", "--http-port", "0", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "COLUMNS": "400", **environment},
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_a_port_in_use_is_named_with_the_next_step(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refused(tmp_path, "--http-port", str(port))
+    assert f"port {port} is in use" in said
+    assert "gateway.http_port" in said
+    assert "next:" in said
+
+
+def test_a_database_that_cannot_be_is_named_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = refused(tmp_path, "--db", f"sqlite:///{tmp_path}/file/rows.db")
+    assert "request_log.url" in said
+    assert "next:" in said
+
+
+def test_a_spool_folder_that_cannot_be_is_named_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = refused(tmp_path, "--spool-dir", str(tmp_path / "file" / "spool"))
+    assert "gateway.spool_dir" in said
+    assert "next:" in said
+
+
+def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
+    assert "gateway.host" in refused(tmp_path, "--host", "0.0.0.0")
+
+
+def test_a_mistyped_setting_stops_the_start_and_is_named(tmp_path: Path) -> None:
+    said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__HOTS="127.0.0.1")
+    assert "OTEL_TELEMETRY_GATEWAY__HOTS" in said
+    assert "did you mean OTEL_TELEMETRY_GATEWAY__HOST?" in said
+
+
+def test_a_secret_that_is_too_short_is_named_and_not_shown(tmp_path: Path) -> None:
+    said = refused(tmp_path, OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET="hunter2")
+    assert "secret" in said
+    assert "hunter2" not in said
+
+
+def test_a_missing_secret_is_said_at_the_start(served: Served) -> None:
+    assert "redaction.pseudonyms.secret is not set" in served.said()

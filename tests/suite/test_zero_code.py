@@ -1,0 +1,220 @@
+"""Zero code: an app under `opentelemetry-instrument`, or after `configure()`, writes honest, redacted rows."""
+
+import hashlib
+import hmac
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from examples.chat_app.model_server import create_app
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a secret of the tests"
+PLANTED = "jane.roe@example.com"
+BIN = Path(sys.executable).parent
+
+APP = """
+import os
+import fastapi, httpx
+
+app = fastapi.FastAPI()
+
+@app.get("/ask")
+async def ask(q: str):
+    async with httpx.AsyncClient() as client:
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": q}]}
+        answer = await client.post(os.environ["MODEL"] + "/v1/chat/completions", json=body)
+    return answer.json()["choices"][0]["message"]["content"]
+"""
+
+SCRIPT = """
+import os, sys
+import httpx
+if "--configure" in sys.argv:
+    import otel_telemetry
+    otel_telemetry.configure(service_name="script", exporter="request_log")
+from opentelemetry import trace
+with trace.get_tracer("script").start_as_current_span("work for jane.roe@example.com"):
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
+    with httpx.Client() as client:
+        print(client.post(os.environ["MODEL"] + "/v1/chat/completions", json=body).status_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[str]:
+    """Run the example's model server on a free port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listening.close()
+
+
+def environment(folder: Path, model: str, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return {
+        **kept,
+        "MODEL": model,
+        "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{folder / 'rows.db'}",
+        "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET,
+        "OTEL_TELEMETRY_INSTRUMENT__TRUSTED_PROXIES": '["127.0.0.1/32"]',
+        **more,
+    }
+
+
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(folder / "rows.db")
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def run_script(folder: Path, model: str, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder, model, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def nothing_planted(folder: Path) -> bool:
+    return not any(PLANTED.encode() in path.read_bytes() for path in folder.glob("rows.db*"))
+
+
+def test_a_fastapi_app_under_opentelemetry_instrument_writes_a_row_a_request(tmp_path: Path, model: str) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [str(BIN / "opentelemetry-instrument"), str(BIN / "uvicorn"), "app:app", "--port", str(port)]
+    env = environment(tmp_path, model, OTEL_TRACES_EXPORTER="request_log", OTEL_SERVICE_NAME="asker")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "--log-level", "warning"], cwd=tmp_path, env=env, stdout=log, stderr=log)
+    try:
+        answer = ask(port, process)
+    finally:
+        process.terminate()
+        assert process.wait(20) in (0, -15), (tmp_path / "log").read_text()
+    assert answer.status_code == 200
+    ip_hash = hmac.new(SECRET.encode(), b"203.0.113.9", hashlib.sha256).hexdigest()[:12]
+    assert rows(
+        tmp_path, "SELECT service, model, llm_calls, ok, ip_hash, prompt_tokens > 0, cost_usd > 0 FROM request_log"
+    ) == [("asker", "gpt-4o-mini", 1, 1, ip_hash, 1, 1)]
+    assert rows(tmp_path, "SELECT operation, provider, finish_reason FROM llm_call") == [("chat", "openai", "stop")]
+    assert nothing_planted(tmp_path)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def ask(port: int, process: subprocess.Popen[bytes]) -> httpx.Response:
+    """Ask the app once it is up."""
+    for _ in range(200):
+        try:
+            return httpx.get(
+                f"http://127.0.0.1:{port}/ask",
+                params={"q": f"who is {PLANTED}?"},
+                headers={"x-forwarded-for": "203.0.113.9"},
+                timeout=20,
+            )
+        except httpx.ConnectError:
+            assert process.poll() is None
+            time.sleep(0.1)
+    raise AssertionError("the app did not come up")
+
+
+def test_a_script_under_opentelemetry_instrument_flushes_its_row_at_exit(tmp_path: Path, model: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(tmp_path, model, *command, OTEL_TRACES_EXPORTER="request_log", OTEL_SERVICE_NAME="script")
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert rows(tmp_path, "SELECT service, llm_calls FROM request_log") == [("script", 1)]
+    assert nothing_planted(tmp_path)
+
+
+def test_a_script_that_calls_configure_writes_the_same_row(tmp_path: Path, model: str) -> None:
+    done = run_script(tmp_path, model, sys.executable, "script.py", "--configure")
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert rows(tmp_path, "SELECT service, llm_calls FROM request_log") == [("script", 1)]
+    assert nothing_planted(tmp_path)
+
+
+def test_configure_with_a_wrong_setting_stops_and_names_it(tmp_path: Path, model: str) -> None:
+    done = run_script(
+        tmp_path, model, sys.executable, "script.py", "--configure", OTEL_TELEMETRY_REQUEST_LOG__URI="sqlite://"
+    )
+    assert done.returncode == 1
+    assert "did you mean OTEL_TELEMETRY_REQUEST_LOG__URL?" in done.stderr
+
+
+def test_with_a_wrong_setting_an_instrumented_app_runs_on_and_nothing_leaves(tmp_path: Path, model: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(
+        tmp_path, model, *command, OTEL_TRACES_EXPORTER="console", OTEL_TELEMETRY_REDACTION__ENGINE="pcre"
+    )
+    assert (done.returncode, done.stdout) == (0, "200\n")
+    assert "redaction.engine" in done.stderr
+
+
+def test_switched_off_nothing_is_recorded(tmp_path: Path, model: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(tmp_path, model, *command, OTEL_TRACES_EXPORTER="request_log", OTEL_TELEMETRY_ENABLED="false")
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert not (tmp_path / "rows.db").exists()
+
+
+def test_a_database_that_cannot_be_written_costs_the_app_nothing(tmp_path: Path, model: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(
+        tmp_path,
+        model,
+        *command,
+        OTEL_TRACES_EXPORTER="request_log",
+        OTEL_TELEMETRY_REQUEST_LOG__URL=f"sqlite:///{tmp_path}/file/rows.db",
+    )
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert "request_log.url" in done.stderr
+
+
+def test_a_provider_that_the_app_has_made_is_kept_and_protected(tmp_path: Path) -> None:
+    script = f"""
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, ConsoleSpanExporter
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+trace.set_tracer_provider(provider)
+import otel_telemetry
+otel_telemetry.configure()
+with trace.get_tracer("t").start_as_current_span("mail {PLANTED}"):
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(tmp_path, ""),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "mail [REDACTED_EMAIL]" in done.stdout
+    assert PLANTED not in done.stdout
