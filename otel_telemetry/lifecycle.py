@@ -45,7 +45,7 @@ def _shut_down_providers() -> None:
 
 
 class _LastWord(logging.StreamHandler[TextIO]):
-    """Prints our warnings where nobody else does: with OpenTelemetry's handler alone, the root logger prints nothing."""
+    """Prints our warnings where nobody else does: a root logger with OpenTelemetry's handler alone prints nothing."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
