@@ -83,6 +83,7 @@ _WORD: Final = re.compile(r"[A-Za-z_]+")
 _DIGIT: Final = re.compile(r"\d")
 _SYMBOL: Final = re.compile(r"[!@#$%^&*+=?~]")
 #: Words joined as people write them: test_api_key, my-secret-name, someVariableName.
+_HUMPS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _NATURAL: Final = re.compile(r"[A-Za-z]{1,40}+(?:[_.\-:/][A-Za-z]{1,40}+){0,20}")
 #: Readable joins of words and numbers: us-east-1-backup-2024, v2/users/list.
 _WORDS_AND_NUMBERS: Final = re.compile(r"[A-Za-z]{0,20}+\d{0,4}(?:[_.\-/+](?:[A-Za-z]{1,20}+\d{0,3}|\d{1,4})){0,20}")
@@ -176,10 +177,10 @@ def _is_ordinary(value: str) -> bool:
     return value.startswith(("http", "arn:", "sha256")) or "//" in value
 
 
-def password_text(text: str, match: re.Match[str]) -> Span | None:
-    """Accept a password that stands in plain text, if it is no variable, placeholder or number."""
+def login_and_password(text: str, match: re.Match[str]) -> Span | None:
+    """Accept `login:password` as a command takes it, if the password is no variable, placeholder or number."""
     del text
-    value = match["v"]
+    value = match["v"].partition(":")[2]
     if _REFERENCE.match(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
         return None
     return Span(match.start("v"), match.end("v"))
@@ -198,6 +199,8 @@ def _secret(value: str, form: Form) -> bool:
         return True
     if _SYMBOL.search(value) and form.quoted:
         return len(value) >= 8
+    if len(value) >= 12 and form.quoted and len(value) < 3 * len(_HUMPS.findall(value)):
+        return True
     return len(value) >= 16 and entropy(value) >= 3.4 and not _NATURAL.fullmatch(value)
 
 
@@ -223,7 +226,7 @@ def _generic_secret(value: str, form: Form) -> bool:
     if not 16 <= len(value) <= 512 or " " in value or value[:1] == "/" or _UUID.fullmatch(value):
         return False
     kinds = sum(map(bool, (_DIGIT.search(value), re.search("[A-Z]", value), re.search("[a-z]", value))))
-    return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.5 if form.quoted else 3.7)
+    return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.0 if len(value) >= 32 else 3.5)
 
 
 _JUDGES: Final[Mapping[str, Callable[[str, Form], bool]]] = {

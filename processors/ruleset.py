@@ -29,7 +29,7 @@ VALIDATORS: Final[Mapping[str, Validator]] = {
     **_PLAIN,
     "assignment": assignments.assignment,
     "keyword_token": assignments.keyword_token,
-    "password_text": assignments.password_text,
+    "login_and_password": assignments.login_and_password,
     "phone_international": phones.international,
     "phone_national": phones.national,
 }
