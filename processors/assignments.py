@@ -104,6 +104,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         return None
     separator = match["sep"].strip(" \t\r\n")
     quote = _QUOTE.match(text, match.end())
+    if not quote and separator != ">" and "\n" in match["sep"]:
+        return None
     if separator == "," and not (quote and _opens_pair(text, match.start())):
         return None
     start = quote.end() if quote else match.end()
@@ -112,10 +114,14 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         start = scheme.end() if scheme else start
     end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator)
     value = text[start:end]
-    if not value or _MARKER.match(text, start):
+    if not value or _MARKER.match(text, start) or (not quote and key.lower().endswith(value.lower())):
         return None
     form = Form(quoted=quote is not None, spaced=match["sep"] != "=", separator=separator)
-    return Span(start, end, keys.SECRET if kind == keys.WEAK else kind) if judge(kind, value, form) else None
+    return (
+        Span(start, end, keys.SECRET if kind in (keys.WEAK, keys.VENDOR) else kind)
+        if judge(kind, value, form)
+        else None
+    )
 
 
 class Form(NamedTuple):
@@ -165,7 +171,9 @@ def keyword_token(text: str, match: re.Match[str]) -> Span | None:
         end -= 1
     value, last = text[start:end], match["key"].lower()
     owner = keys.classify(match["key"].replace(" ", "_"))
-    if not 16 <= len(value) or (not owner and last.endswith(("key", "token", "access", "private"))) or _is_ordinary(value):
+    if not owner and last in ("access", "private") and not match["key"].isupper():
+        return None
+    if len(value) < 16 or (not owner and last.endswith(("key", "token"))) or _is_ordinary(value):
         return None
     if _NATURAL.fullmatch(value) or not _DIGIT.search(value) or entropy(value) < 2.8 or _SAMPLE.match(value):
         return None
@@ -229,6 +237,13 @@ def _generic_secret(value: str, form: Form) -> bool:
     return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.0 if len(value) >= 32 else 3.5)
 
 
+def _vendor_key(value: str, form: Form) -> bool:
+    del form
+    if not 16 <= len(value) <= 512 or not _DIGIT.search(value) or not re.fullmatch(r"[\w+/=.~-]+", value):
+        return False
+    return entropy(value) >= 2.8 and not _WORDS_AND_NUMBERS.fullmatch(value) and not value.replace(".", "").isdigit()
+
+
 _JUDGES: Final[Mapping[str, Callable[[str, Form], bool]]] = {
     keys.PASSWORD: _password,
     keys.AUTHORIZATION: _header,
@@ -237,4 +252,5 @@ _JUDGES: Final[Mapping[str, Callable[[str, Form], bool]]] = {
     keys.SESSION_ID: _person,
     keys.SSN: _social_security,
     keys.WEAK: _generic_secret,
+    keys.VENDOR: _vendor_key,
 }

@@ -20,6 +20,9 @@ CREDIT_CARD: Final = "CREDIT_CARD"
 #: A name such as `cache_key` that may hold a secret: only a random-looking value counts.
 WEAK: Final = "weak"
 
+#: A name such as `acme_key`, which is most likely the vendor's: a value drawn at random counts, a UUID too.
+VENDOR: Final = "vendor"
+
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BREAKS: Final = re.compile(r"[^A-Za-z0-9]")
 _PASSWORDS: Final = frozenset({"password", "passwd", "pwd", "passphrase", "passcode", "pass", "passwort", "pw", "pswd"})
@@ -56,6 +59,16 @@ _KEY_OWNERS: Final = frozenset(
         "rest",
         "webhook",
     ]
+)
+#: What has keys that are no secrets.
+_PLAIN_OWNERS: Final = frozenset(
+    "cache idempotency primary foreign partition sort routing dedup deduplication message object row record request response"
+    " correlation group hash range index map registry public lookup redis s3 bucket blob file feature flag i18n translation"
+    " text label field column config setting env metric tag topic queue shard item entity resource unique composite business"
+    " natural surrogate json dict attribute attr property prop header param query form event trace span log session user"
+    " tenant project account job task run step node edge table schema db database entry lock rate limit bucket order"
+    " parent child root path url uri image media upload document doc issue ticket commit build pipeline release test case"
+    " meta pub first last next prev start end min max new old any every the a this that my".split()
 )
 _NOT_TOKENS: Final = frozenset(
     [
@@ -158,10 +171,14 @@ def _secret(last: str, before: str) -> str:
     if last == "key":
         if before == "private":
             return PRIVATE_KEY
-        return (API_KEY if before in ("api", "access") else SECRET) if before in _KEY_OWNERS else WEAK
+        return (API_KEY if before in ("api", "access") else SECRET) if before in _KEY_OWNERS else _vague(before)
     if last == "auth":
         return WEAK if not before else SECRET if before in ("basic", "proxy", "http") else WEAK
     return WEAK if last.endswith("key") or last in ("signature", "sig") else ""
+
+
+def _vague(owner: str) -> str:
+    return VENDOR if len(owner) > 2 and owner.isalnum() and owner not in _PLAIN_OWNERS else WEAK
 
 
 #: Triggers for keys in raw bytes: each key with a strong type above holds one of these.

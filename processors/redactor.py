@@ -127,7 +127,7 @@ class Redactor:
             return value
         if key:
             kind = keys.classify(key)
-            if kind and kind != keys.WEAK and not is_safe(key):
+            if kind and kind not in (keys.WEAK, keys.VENDOR) and not is_safe(key):
                 return self._whole(value, kind, found)
         if isinstance(value, str):
             return self.string(value, "", found)
