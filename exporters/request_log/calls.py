@@ -44,8 +44,9 @@ def error_text(span: records.Span, notes: Notes) -> str | None:
         message = event.attributes.get(conventions.EXCEPTION_MESSAGE)
         if message and span.status == "ERROR" and not span.status_message:
             kind = event.attributes.get(conventions.EXCEPTION_TYPE)
-            return coerce.text(f"{kind}: {message}" if kind else message, "error", notes)
+            return coerce.text(f"{kind}: {message!s}" if isinstance(kind, str) else message, "error", notes)
     kind = span.attributes.get(conventions.ERROR_TYPE)
+    kind = kind if isinstance(kind, str) else None
     if span.status == "ERROR":
         return coerce.text(span.status_message or kind or "error", "error", notes)
     return coerce.text(kind, "error", notes)
@@ -130,7 +131,7 @@ def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> No
     call.token_basis = dialects.token_basis(
         reading.dialect, call.provider, prompt, call.cached_tokens, call.cache_write_tokens
     )
-    if prompt is not None and call.token_basis == "exclusive":
+    if prompt is not None and call.token_basis == dialects.EXCLUSIVE:
         prompt += (call.cached_tokens or 0) + (call.cache_write_tokens or 0)
     call.prompt_tokens = prompt
     if (call.reasoning_tokens or 0) > (call.completion_tokens or 0):

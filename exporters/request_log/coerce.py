@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, Final
 
 #: Longest text of a column or a meta value, and of a stored question or answer, in characters.
@@ -143,19 +144,24 @@ def structure(value: Any, key: str, notes: Notes, limit: int = TEXT_LIMIT, depth
     if isinstance(value, float):
         if math.isfinite(value):
             return value
-        return notes.refuse(key, "not a finite number")
+        notes.refuse(key, "not a finite number")
+        return None
     if depth == 0 or isinstance(value, (bytes, bytearray)):
-        return notes.refuse(key, "nested too deep" if depth == 0 else "bytes left out")
+        notes.refuse(key, "nested too deep" if depth == 0 else "bytes left out")
+        return None
+    if isinstance(value, (Mapping, Sequence)):
+        if len(value) > _ITEMS:
+            notes.refuse(key, f"cut from {len(value)} items")
+        return _inside(value, key, notes, limit, depth - 1)
+    notes.refuse(key, f"a {type(value).__name__}")
+    return None
+
+
+def _inside(value: Mapping[Any, Any] | Sequence[Any], key: str, notes: Notes, limit: int, depth: int) -> Any:
     if isinstance(value, Mapping):
-        if len(value) > _ITEMS:
-            notes.refuse(key, f"cut from {len(value)} items")
-        pairs = list(value.items())[:_ITEMS]
-        return {clean(str(name))[:ID_LIMIT]: structure(item, key, notes, limit, depth - 1) for name, item in pairs}
-    if isinstance(value, Sequence):
-        if len(value) > _ITEMS:
-            notes.refuse(key, f"cut from {len(value)} items")
-        return [structure(item, key, notes, limit, depth - 1) for item in value[:_ITEMS]]
-    return notes.refuse(key, f"a {type(value).__name__}")
+        pairs = islice(value.items(), _ITEMS)
+        return {clean(str(name))[:ID_LIMIT]: structure(item, key, notes, limit, depth) for name, item in pairs}
+    return [structure(item, key, notes, limit, depth) for item in islice(value, _ITEMS)]
 
 
 def parsed(value: Any, key: str, notes: Notes, limit: int = TEXT_LIMIT) -> Any:

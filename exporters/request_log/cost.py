@@ -125,7 +125,8 @@ def _amount(count: int, per_million: Any, prompt: int) -> Decimal:
     if not isinstance(per_million, Decimal):  # tiers: a large input makes every token dearer
         tiers = [tier.price for tier in per_million.tiers if prompt > tier.start]
         per_million = tiers[-1] if tiers else per_million.base
-    return Decimal(count) * per_million / _MILLION
+    rate: Decimal = per_million
+    return Decimal(count) * rate / _MILLION
 
 
 @functools.lru_cache(maxsize=_CACHED_MODELS)

@@ -24,7 +24,10 @@ _PASSING: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR"
 
 
 def connect(url: str) -> sa.Engine:
-    """Return an engine for writing, the schema being current. Raises ConfigurationError, SchemaTooNew or StoreUnavailable."""
+    """Return an engine for writing, the schema being current.
+
+    Raises ConfigurationError where the URL cannot be used, SchemaTooNew, or StoreUnavailable where waiting may help.
+    """
     parsed = parse(url)
     path = file_of(parsed)
     _make_private(path)

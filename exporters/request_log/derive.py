@@ -44,7 +44,7 @@ def absorb(graph: Graph, incoming: Iterable[Node]) -> Changes:
     touched.place(changes.new)
     touched.mark_wrapping_calls(changes.new)
     touched.own()
-    groups = graph.changed_groups()
+    groups = graph.changed_groups() | touched.groups()
     before = graph.only_requests(groups)  # nothing is written yet
     graph.flush()
     after = graph.only_requests(groups)
@@ -129,6 +129,10 @@ class _Touched:
         for part in self._graph.parts_of(stored):
             self._parts[part.key] = part
         self._owners.update((root.key, root) for root in overruled)
+
+    def groups(self) -> set[Group]:
+        """Return the groups of the parts that are looked at."""
+        return {node.group for node in self._parts.values()}
 
     def mark_wrapping_calls(self, new: list[Node]) -> None:
         """Mark every span above a model call, so that a call among them is not counted too."""

@@ -41,6 +41,8 @@ _MEANING: Final = {
     for attribute, canonical in names.items()
 }
 
+INCLUSIVE: Final = "inclusive"
+EXCLUSIVE: Final = "exclusive"
 #: The providers whose own APIs count cached tokens beside the input, not inside it.
 _EXCLUSIVE_PROVIDERS: Final = frozenset({"anthropic", "aws.bedrock"})
 
@@ -96,7 +98,7 @@ def is_content(attribute: str) -> bool:
 def token_basis(
     dialect: str, provider: str | None, prompt: int | None, cached: int | None, cache_write: int | None
 ) -> str | None:
-    """Say whether `prompt` counts cached tokens too (inclusive) or stands beside them (exclusive); None without a count.
+    """Say whether `prompt` counts cached tokens too (inclusive) or not (exclusive); None without a count.
 
     The current convention demands inclusive counts. Whatever a span claims, more cached than all tokens can only be
     exclusive. Spans of older conventions pass on what the provider counts, which for Anthropic is exclusive.
@@ -104,7 +106,7 @@ def token_basis(
     if prompt is None:
         return None
     if (cached or 0) + (cache_write or 0) > prompt:
-        return "exclusive"
+        return EXCLUSIVE
     if dialect != DIALECTS[0][0] and provider in _EXCLUSIVE_PROVIDERS and (cached or cache_write):
-        return "exclusive"
-    return "inclusive"
+        return EXCLUSIVE
+    return INCLUSIVE

@@ -1,7 +1,7 @@
 """`RequestLogSpanExporter`: request rows straight from an app's OpenTelemetry SDK, without a gateway.
 
-It runs on the batch processor's thread. The SDK ignores a failed export, so retries happen here, and what is lost in the
-end is counted. Nothing raises: not even a wrong setting, once the app is running; it is logged once.
+It runs on the batch processor's thread. The SDK ignores a failed export, so retries happen here, and what is lost in
+the end is counted. Nothing raises: not even a wrong setting, once the app is running; it is logged once.
 """
 
 import logging
@@ -45,7 +45,7 @@ class RequestLogSpanExporter(SpanExporter):
         """Write a batch; on failure its spans are counted as dropped."""
         if self._stopped.is_set():
             return self._drop(len(spans), "shutdown")
-        token = context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # noqa: FBT003
+        token = context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             return self._export(spans)
         except Exception as error:  # noqa: BLE001  # telemetry fails open: the app never learns of it

@@ -54,7 +54,7 @@ _REQUESTS: Final = sa.select(_given.c.a, _given.c.b, _request_of_group(sa.func.m
 _FACTS_OF: Final = sa.select(table.c.trace_id, table.c.span_id, table.c.facts).select_from(
     _given.join(table, sa.and_(table.c.trace_id == _given.c.a, table.c.span_id == _given.c.b))
 )
-_claim = sa.bindparam("claim")
+_claim: Final[sa.BindParameter[str]] = sa.bindparam("claim")
 _FIRST_CLAIMANT: Final = (
     sa.select(table.c.trace_id, table.c.span_id)
     .where(table.c.claimed_id == _claim, table.c.claimed_id.is_not(None), table.c.is_request)
@@ -189,5 +189,5 @@ def _facts(node: Node) -> dict[str, Any]:
 def _derived(node: Node) -> dict[str, Any]:
     values = {name: getattr(node, name) for name in _DERIVED}
     values["part"] = node.part.dump() if node.part is not None else None
-    values["rollup"] = node.rollup.dump() if node.rollup is not None else None
+    values["rollup"] = node.rollup.dump() if node.rollup else None
     return values

@@ -19,7 +19,7 @@ class Node:
     """A row of `span_node`. Ids of other spans are of the same trace; "above" and "below" mean within the service.
 
     Facts: `local_root`, the span entered the service or began there. `carrier`, it says something of a request.
-    `call`, it reports a model call. `claimed_id`, the request id that the app gave. `facts`, what it says of the request.
+    `call`, it reports a model call. `claimed_id`, the request id that the app gave. `facts`, what it says of a request.
 
     Derived: `part`, what the span adds to a request (facts at first; a call that wraps another keeps only its stage's
     time). `call_below`, another model call hangs below. `top`, the outermost carrier at or above. `root`, the nearest

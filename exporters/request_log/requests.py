@@ -1,8 +1,8 @@
 """A request's row: what its span says (facts), and the row itself from those facts and the sum of its model calls.
 
 Facts are `{column: value}` in JSON's types, money as text. What the app says of a column goes before what the calls
-add up to. `request_log.<column>` attributes may come with the column's type or as text; a map may come as JSON or as one
-attribute per key (`request_log.stage_ms.web`). A key that is no column lands in `meta`.
+add up to. `request_log.<column>` attributes may come with the column's type or as text; a map may come as JSON or as
+one attribute per key (`request_log.stage_ms.web`). A key that is no column lands in `meta`.
 """
 
 import re
@@ -16,25 +16,32 @@ from otel_telemetry.exporters.request_log import calls, coerce
 from otel_telemetry.exporters.request_log.coerce import Notes
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
-type_of = Callable[[Any, str, Notes], Any]
+Reader = Callable[[Any, str, Notes], Any]
 
 
 def _id(value: Any, key: str, notes: Notes) -> str | None:
     """Return an id that can be a key: bounded, and not what redaction left of one."""
     found = coerce.text(value, key, notes, coerce.ID_LIMIT)
     if found is not None and (_REDACTED in found or _OUR_ID.fullmatch(found)):
-        return notes.refuse(key, "redacted" if _REDACTED in found else "looks like a span's own id")
+        notes.refuse(key, "redacted" if _REDACTED in found else "looks like a span's own id")
+        return None
     return found
 
 
 def _share(value: Any, key: str, notes: Notes) -> float | None:
     share = coerce.real(value, key, notes)
-    return notes.refuse(key, "not between 0 and 1") if share is not None and share > 1 else share
+    if share is not None and share > 1:
+        notes.refuse(key, "not between 0 and 1")
+        return None
+    return share
 
 
 def _map(value: Any, key: str, notes: Notes) -> dict[str, Any] | None:
     found = coerce.parsed(value, key, notes)
-    return found if isinstance(found, dict) else notes.refuse(key, "not a map")
+    if isinstance(found, dict):
+        return found
+    notes.refuse(key, "not a map")
+    return None
 
 
 def _content(value: Any, key: str, notes: Notes) -> str | None:
@@ -52,7 +59,8 @@ def _pseudonym(value: Any, key: str, notes: Notes) -> str | None:
         value = value[0]
     if isinstance(value, str) and _PSEUDONYM.fullmatch(value):
         return value
-    return notes.refuse(key, "not a pseudonym")
+    notes.refuse(key, "not a pseudonym")
+    return None
 
 
 _REDACTED: Final = "[REDACTED"
@@ -76,7 +84,7 @@ TEXT_COLUMNS: Final = ("query_text", "answer_text", "normalized")
 TEXT_ATTRIBUTES: Final = frozenset(conventions.REQUEST_LOG + name for name in TEXT_COLUMNS)
 
 #: How each column that an app may say is read.
-COLUMNS: Final[Mapping[str, type_of]] = {
+COLUMNS: Final[Mapping[str, Reader]] = {
     "id": _id,
     **dict.fromkeys(_TEXTS, coerce.text),
     "ip_hash": _pseudonym,
@@ -177,10 +185,9 @@ def _from_span(span: records.Span, found: dict[str, Any], notes: Notes) -> None:
     found["ok"] = span.status != "ERROR" and not faulty and not said_error and found.get("ok") is not False
 
 
-def render(
-    row_id: str, trace_id: str, span_id: str, ts: datetime, said: Mapping[str, Any], rollup: Rollup
-) -> records.Request:
-    """Return the row of a request."""
+def render(row_id: str, key: tuple[str, str], ts: datetime, said: Mapping[str, Any], rollup: Rollup) -> records.Request:
+    """Return the row of a request; `key` is its trace and span id."""
+    trace_id, span_id = key
     summed = _summed(rollup)
     summed.update(_cost(said, rollup))
     values = {**summed, **{name: value for name, value in said.items() if name not in ("id", *_COSTS)}}

@@ -58,7 +58,8 @@ class Money(sa.types.TypeDecorator[Decimal]):
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         """SQLite's driver takes floats for NUMERIC."""
-        return dialect.type_descriptor(sa.Numeric(20, PICO, asdecimal=dialect.name != "sqlite"))
+        numeric: sa.types.TypeEngine[Any] = sa.Numeric(20, PICO)
+        return dialect.type_descriptor(sa.Numeric(20, PICO, asdecimal=False) if dialect.name == "sqlite" else numeric)
 
     def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> Any:
         """Exact up to 15 significant digits on SQLite, always on PostgreSQL."""

@@ -1,7 +1,7 @@
 """The store: spans go in, rows of `request_log` and `llm_call` come out, a batch a transaction.
 
-A batch is all or nothing. Where one of its spans cannot be stored, the batch is halved until that span is alone; it goes
-to `dead_letter` with the reason, the others are stored (the order of spans does not matter, so neither does halving).
+A batch is all or nothing. Where one of its spans cannot be stored, the batch is halved until that span is alone; it
+goes to `dead_letter` with the reason, the others are stored (the order of spans does not matter, nor does halving).
 """
 
 import logging
@@ -218,8 +218,10 @@ class _Tables:
         return len(shown)
 
     def _name(self, nodes: list[Node]) -> list[Node]:
-        """Find the id of each request. An id that the app gave twice goes to the first request in order of span ids;
-        the others keep their own. Returns requests beyond `nodes` that lose or gain such an id."""
+        """Find the id of each request; return requests beyond `nodes` that lose or gain an id with that.
+
+        An id that the app gave to several requests goes to the first of them in order of trace and span id.
+        """
         self._names = {node.key: node.own_id for node in nodes}
         others: dict[Any, Node] = {}
         for claim in {node.claimed_id for node in nodes if node.claimed_id is not None}:
@@ -267,7 +269,5 @@ class _Tables:
 
 
 def _request_row(node: Node) -> dict[str, Any]:
-    request = requests.render(
-        node.log_id or node.own_id, node.trace_id, node.span_id, node.ts, node.facts or {}, node.rollup or Rollup()
-    )
+    request = requests.render(node.log_id or node.own_id, node.key, node.ts, node.facts or {}, node.rollup or Rollup())
     return {name: getattr(request, name) for name in _REQUEST_COLUMNS}
