@@ -23,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from otel_telemetry.instrument.config import InstrumentSettings
-from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor
+from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor, afterwards
 
 
 class Telemetry:
@@ -58,6 +58,7 @@ class Telemetry:
         return dict(self.span(name).attributes or {})
 
     def points(self) -> dict[str, list[Any]]:
+        assert afterwards.flush()
         data = self.reader.get_metrics_data()
         resource = data.resource_metrics if data else []
         return {

@@ -15,11 +15,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from otel_telemetry import conventions
 from otel_telemetry.instrument import active
-from otel_telemetry.instrument.llm_http import content, framing
+from otel_telemetry.instrument.llm_http import afterwards, content, framing
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
 from otel_telemetry.instrument.llm_http.encodings import Decode, decoder
 from otel_telemetry.instrument.llm_http.endpoints import Endpoint
-from otel_telemetry.instrument.llm_http.measures import Gaps, Measures
+from otel_telemetry.instrument.llm_http.measures import Gaps, Measures, Taken
 from otel_telemetry.instrument.shield import shielded
 
 COMPONENT = "llm_http"
@@ -82,11 +82,10 @@ class ModelCall:
         self._status = status
         encoding = headers.get("content-encoding", "").strip().lower()
         self._decode = None if encoding in _IDENTITY else decoder(encoding)
-        if not self.span.is_recording():
+        if status < 400:  # noqa: PLR2004 - the class of HTTP errors
             return
-        self.span.set_attribute(conventions.HTTP_RESPONSE_STATUS_CODE, status)
         retry_after = headers.get("retry-after", "")
-        if status >= 400 and _RETRY_AFTER.fullmatch(retry_after):  # noqa: PLR2004 - the class of HTTP errors
+        if _RETRY_AFTER.fullmatch(retry_after):
             self.span.set_attribute("http.response.header.retry-after", [retry_after])
 
     def resent(self, attempt: str | None) -> None:
@@ -127,7 +126,7 @@ class ModelCall:
 
     def event(self, value: Any) -> None:
         """Learn from one streamed value."""
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             self._dialect.event(self._seen, value)
 
     def document(self, value: Json) -> None:
@@ -141,13 +140,24 @@ class ModelCall:
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def finish(self, error: BaseException | None = None, *, at: tuple[float, int] | None = None) -> None:
-        """End the call; only the first time counts. `at` is a (perf_counter, time_ns) in the past."""
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has ended the call yet."""
+        return bool(self._open)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the call now; only the first time that a call is ended counts."""
+        self._end(error, time.perf_counter(), None)
+
+    def end_as_of(self, ended: float, ended_ns: int) -> None:
+        """End the call as of a moment in the past, as perf_counter and time_ns tell it."""
+        self._end(None, ended, ended_ns)
+
+    def _end(self, error: BaseException | None, ended: float, ended_ns: int | None) -> None:
         try:
             self._open.pop()
         except IndexError:
             return
-        ended, ended_ns = at or (time.perf_counter(), None)
         try:
             self._reader.end()
         except Exception as fault:  # noqa: BLE001 - the border to the app
@@ -168,7 +178,7 @@ class ModelCall:
             if error_type:
                 self.span.set_attribute(conventions.ERROR_TYPE, error_type)
                 self.span.set_status(Status(StatusCode.ERROR, self._description(error, error_type)))
-        self._measure(seconds, error_type)
+        afterwards.do(self._measure, seconds, error_type)
 
     def _error_type(self, error: BaseException | None) -> str | None:
         """Return the provider's code, else the HTTP status, else the exception's name."""
@@ -189,6 +199,7 @@ class ModelCall:
     def _attributes(self) -> dict[str, Attribute]:
         seen = self._seen
         found: dict[str, Attribute | None] = {
+            conventions.HTTP_RESPONSE_STATUS_CODE: self._status,
             conventions.RESPONSE_ID: seen.id,
             conventions.RESPONSE_MODEL: seen.model,
             conventions.USAGE_INPUT_TOKENS: seen.input_tokens,
@@ -206,25 +217,17 @@ class ModelCall:
         return {key: value for key, value in found.items() if value is not None}
 
     def _measure(self, seconds: float, error_type: str | None) -> None:
+        first = None if self._first is None else self._first - self._started
         seen = self._seen
         attributes: dict[str, str | int] = {
             conventions.OPERATION_NAME: self._dialect.operation,
             conventions.PROVIDER_NAME: self._endpoint.provider,
             **self._address,
         }
-        optional = (
-            (conventions.REQUEST_MODEL, self._model),
-            (conventions.RESPONSE_MODEL, seen.model),
-            (conventions.ERROR_TYPE, error_type),
-        )
+        optional = ((conventions.REQUEST_MODEL, self._model), (conventions.RESPONSE_MODEL, seen.model))
         attributes.update({key: value for key, value in optional if value})
-        where = trace.set_span_in_context(self.span, otel_context.Context())
-        self._measures.call(seconds, attributes, where)
-        attributes.pop(conventions.ERROR_TYPE, None)
-        self._measures.tokens(seen.input_tokens, "input", attributes, where)
-        self._measures.tokens(seen.output_tokens, "output", attributes, where)
-        if self._first is not None:
-            self._measures.stream(self._first - self._started, self._gaps.values, attributes, where)
+        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, first, self._gaps.values, error_type)
+        self._measures.record(taken, attributes, trace.set_span_in_context(self.span, otel_context.Context()))
 
 
 def request_body(raw: bytes) -> Json:
@@ -232,7 +235,7 @@ def request_body(raw: bytes) -> Json:
     if len(raw) > framing.MAX_VALUE:
         return framing.salvage(raw[: framing.HEAD], raw[-framing.TAIL :])
     value = framing.parse(raw)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 __all__ = ["COMPONENT", "ModelCall", "request_body"]

@@ -10,9 +10,11 @@ conventions list are used where there is one, else the id that genai-prices has 
 found for exactly what is known.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from otel_telemetry.instrument.llm_http.dialects import openai, openai_responses
@@ -53,8 +55,7 @@ PROVIDERS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a request goes. `path` is without query, as sent; `header` looks a header up by its lower-case name."""
 
     host: str
@@ -112,21 +113,38 @@ def recognise(target: Target, hosts: frozenset[str]) -> Endpoint | None:
     """Return the model endpoint that a POST goes to, or None. `hosts` are those that the settings name; "*" is any."""
     path = target.path.rstrip("/")
     word = path[path.rfind("/") + 1 :]
-    for rule in RULES.get(word[word.rfind(":") + 1 :], ()):
+    word = word[word.rfind(":") + 1 :]
+    if word not in RULES:
+        return None
+    found = _known(word, target.host, path, hosts)
+    return found or next((made for rule in RULES[word] if (made := _by_evidence(rule, target, path))), None)
+
+
+@functools.lru_cache(maxsize=256)
+def _known(word: str, host: str, path: str, hosts: frozenset[str]) -> Endpoint | None:
+    """Return the endpoint that host and path alone make one."""
+    owner = owner_of(host)
+    named = host in hosts or "*" in hosts
+    for rule in RULES[word]:
         found = rule.path.search(path)
-        if found and (name := _provider(rule, target, path, hosts)):
-            model = (_AZURE_MODEL.search(path) or found).groupdict().get("model")
-            return Endpoint(rule.dialect, name, unquote(model) if model else None)
+        ours = owner is not None and (owner in rule.hosts or not rule.hosts)
+        if found and (ours or named or (rule.anywhere and rule.anywhere.search(path))):
+            return _endpoint(rule, owner, path, found)
     return None
 
 
-def _provider(rule: Rule, target: Target, path: str, hosts: frozenset[str]) -> str | None:
-    owner = owner_of(target.host)
-    if owner and (owner in rule.hosts or not rule.hosts):
-        return owner
-    named = target.host in hosts or "*" in hosts
-    sure = named or (rule.anywhere and rule.anywhere.search(path)) or (rule.evidence and rule.evidence(target))
-    return (owner or rule.fallback) if sure else None
+def _by_evidence(rule: Rule, target: Target, path: str) -> Endpoint | None:
+    if rule.evidence is None or not rule.evidence(target):
+        return None
+    found = rule.path.search(path)
+    return _endpoint(rule, owner_of(target.host), path, found) if found else None
+
+
+def _endpoint(rule: Rule, owner: str | None, path: str, found: re.Match[str]) -> Endpoint:
+    named = (_AZURE_MODEL.search(path) or found).groupdict()
+    model, verb = named.get("model"), found.groupdict().get("verb")
+    streamed = None if verb is None else verb.startswith("stream")
+    return Endpoint(rule.dialect, owner or rule.fallback, unquote(model) if model else None, streamed)
 
 
 def owner_of(host: str) -> str | None:

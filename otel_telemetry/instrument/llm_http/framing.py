@@ -126,6 +126,9 @@ class Reader:
 
     def _sniff(self, data: bytes) -> None:
         self._held.add(data)
+        if data[:1] == b"{" and self._held.size == len(data) and not self._lines:
+            self.feed = self._collect
+            return
         start = self._held.whole() or b""
         found = _SNIFF.match(start)
         if found is None:
@@ -198,7 +201,7 @@ class Reader:
     def _document(self) -> None:
         whole = self._held.whole()
         value = parse(whole) if whole is not None else None
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             self._sink.document(value)
         elif isinstance(value, list):
             for item in value:

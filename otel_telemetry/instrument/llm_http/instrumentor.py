@@ -21,7 +21,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 from otel_telemetry import conventions
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.config import InstrumentSettings
-from otel_telemetry.instrument.llm_http import abandoned, endpoints
+from otel_telemetry.instrument.llm_http import afterwards, endpoints
 from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall, request_body
 from otel_telemetry.instrument.llm_http.measures import Measures
 from otel_telemetry.instrument.llm_http.streams import Tees
@@ -59,6 +59,7 @@ class LlmHttpInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped, s
             trace.get_tracer(conventions.SCOPE_NAME, tracer_provider=tracer_provider),
             Measures(metrics.get_meter(conventions.SCOPE_NAME, meter_provider=meter_provider)),
         )
+        afterwards.at_exit()
         self._undo = tuple(_wrap(module, observer) for name in MODULES if (module := _imported(name)))
 
     def _uninstrument(self, **kwargs: Any) -> None:
@@ -66,7 +67,7 @@ class LlmHttpInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped, s
         undo, self._undo = self._undo, ()
         for step in undo:
             step()
-        abandoned.drain()
+        afterwards.flush()
 
 
 def _imported(name: str) -> ModuleType | None:
@@ -104,7 +105,7 @@ class Observer:
             root.is_request()
         if seen_by_another(trace.get_current_span()):
             return None
-        abandoned.watch()
+        afterwards.watch()
         call = ModelCall(endpoint, self._measures, capture=self._capture)
         port = url.port or {"https": 443, "http": 80}.get(url.scheme)
         call.start(self._tracer, _body(request), url.host, port)
@@ -114,10 +115,8 @@ class Observer:
 
 def _body(request: Any) -> Mapping[str, Any]:
     """Return a JSON body that is in memory already; one that is streamed or multipart is left alone."""
-    if "json" not in request.headers.get("content-type", ""):
-        return {}
     content = getattr(request, "_content", None)  # `.content` raises where the body was not loaded
-    return request_body(content) if isinstance(content, bytes) else {}
+    return request_body(content) if isinstance(content, bytes) and content[:1] == b"{" else {}
 
 
 def seen_by_another(span: trace.Span) -> bool:

@@ -1,6 +1,7 @@
 """The client metrics of the GenAI conventions, with their units and advised buckets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, Meter
@@ -8,6 +9,17 @@ from opentelemetry.metrics import Histogram, Meter
 from otel_telemetry import conventions
 
 Attributes = Mapping[str, str | int]
+
+
+class Taken(NamedTuple):
+    """What was measured of one call; times in seconds, None is unknown."""
+
+    seconds: float
+    input_tokens: int | None
+    output_tokens: int | None
+    first_chunk: float | None
+    gaps: Sequence[float]
+    error_type: str | None
 
 
 class Measures:
@@ -23,20 +35,17 @@ class Measures:
             meter, conventions.TIME_PER_OUTPUT_CHUNK_METRIC, "s", "Time between chunks after the first, if streamed."
         )
 
-    def call(self, seconds: float, attributes: Attributes, context: Context) -> None:
-        """Record how long a call took."""
-        self._duration.record(seconds, attributes, context)
-
-    def tokens(self, count: int | None, kind: str, attributes: Attributes, context: Context) -> None:
-        """Record tokens of a kind, `input` or `output`, where they are known."""
-        if count is not None:
-            self._tokens.record(count, {**attributes, conventions.TOKEN_TYPE: kind}, context)
-
-    def stream(self, first: float, gaps: Iterable[float], attributes: Attributes, context: Context) -> None:
-        """Record the time to the first chunk and the times between chunks."""
-        self._first.record(first, attributes, context)
-        for gap in gaps:
-            self._chunk.record(gap, attributes, context)
+    def record(self, taken: Taken, attributes: Attributes, context: Context) -> None:
+        """Record one call; `context` is its span's, for exemplars."""
+        failed = {conventions.ERROR_TYPE: taken.error_type} if taken.error_type else {}
+        self._duration.record(taken.seconds, {**attributes, **failed}, context)
+        for kind, count in (("input", taken.input_tokens), ("output", taken.output_tokens)):
+            if count is not None:
+                self._tokens.record(count, {**attributes, conventions.TOKEN_TYPE: kind}, context)
+        if taken.first_chunk is not None:
+            self._first.record(taken.first_chunk, attributes, context)
+            for gap in taken.gaps:
+                self._chunk.record(gap, attributes, context)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:

@@ -1,14 +1,15 @@
 """Response streams that pass every chunk on as it comes and let a model call look at it.
 
 A close from outside ends the call at once. A stream that nobody closes is ended when it is collected, which may happen
-anywhere; see abandoned.py.
+anywhere; see afterwards.py.
 """
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
 
-from otel_telemetry.instrument.llm_http import abandoned
+from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.instrument.llm_http.call import ModelCall
 
 
@@ -26,8 +27,9 @@ class _Tee:
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        if call := self.__dict__.get("_call"):
-            abandoned.leave(call)
+        call = self.__dict__.get("_call")
+        if call is not None and call.is_open:
+            afterwards.do(call.end_as_of, time.perf_counter(), time.time_ns())
 
 
 class _SyncTee(_Tee):

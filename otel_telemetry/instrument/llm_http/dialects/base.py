@@ -38,14 +38,14 @@ def clean(value: str) -> str:
 def part(value: Any, *path: str) -> Json:
     """Return the object at a path of keys, or an empty one."""
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else _EMPTY
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else _EMPTY
 
 
 def items(value: Any) -> Iterator[Json]:
     """Yield the objects of a list; nothing for anything else."""
     if isinstance(value, list):
-        yield from (item for item in value if isinstance(item, Mapping))
+        yield from (item for item in value if isinstance(item, dict))
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ Moonshot in `cached_tokens`, Groq puts a stream's usage into `x_groq`, xAI count
 not in it (then `total_tokens` is the sum of all three).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from otel_telemetry import conventions
@@ -18,7 +17,7 @@ _REASONING_KEYS = ("reasoning_content", "reasoning")
 
 def usage(seen: Seen, value: Any) -> None:
     """Learn token counts from a `usage` object; a later one replaces an earlier one."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return
     read = base.part(value, "prompt_tokens_details")
     written = base.part(value, "completion_tokens_details")

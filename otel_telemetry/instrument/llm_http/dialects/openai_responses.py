@@ -1,6 +1,5 @@
 """OpenAI's Responses API: POST …/responses, one document or typed events that end in `response.completed`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from otel_telemetry import conventions
@@ -13,7 +12,7 @@ _DELTA = b'.delta"'
 
 
 def _usage(seen: Seen, value: Any) -> None:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return
     given = {
         "input_tokens": value.get("input_tokens"),
