@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from examples.chat_app.demo.processes import ROOT, Child, Children, DemoError, free_ports
-from examples.chat_app.demo.run import empty
+from examples.chat_app.demo.run import own_folder
 
 MODEL = ["uvicorn", "--factory", "examples.chat_app.model_server:create_app", "--app-dir", str(ROOT)]
 
@@ -66,14 +66,20 @@ def test_settings_of_the_shell_do_not_reach_a_child(tmp_path: Path, monkeypatch:
 
 def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DemoError, match="not of the demo"):
-        empty(tmp_path)
+    with pytest.raises(DemoError, match="not of the demo"), own_folder(tmp_path):
+        pass
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_the_folder_of_an_earlier_run_is_emptied(tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    empty(folder)
-    (folder / "old.db").write_text("old")
-    empty(folder)
-    assert not (folder / "old.db").exists()
+    with own_folder(folder):
+        (folder / "old.db").write_text("old")
+        (folder / "logs").mkdir()
+    with own_folder(folder):
+        assert [path.name for path in folder.iterdir()] == [".made-by-demo"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with own_folder(tmp_path), pytest.raises(DemoError, match="another demo"), own_folder(tmp_path):
+        pass

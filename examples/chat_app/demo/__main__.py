@@ -18,7 +18,7 @@ from examples.chat_app.demo.checks import Check
 from examples.chat_app.demo.found import Found
 from examples.chat_app.demo.planted import Garden
 from examples.chat_app.demo.processes import ROOT, DemoError
-from examples.chat_app.demo.run import Run
+from examples.chat_app.demo.run import Run, own_folder
 
 _BROKEN: Final = 1
 _COULD_NOT_RUN: Final = 2
@@ -37,7 +37,9 @@ def main() -> int:
     garden = Garden(given.seed)
     run = Run(given.output.resolve(), garden, traffic.cases(garden))
     try:
-        found = _go(run, out)
+        with own_folder(run.folder):
+            found = _go(run, out)
+            return _report(run, found, out, time.monotonic() - began)
     except DemoError as error:
         out.print(f"[bold red]the demo could not run[/]: {escape(str(error))}", soft_wrap=True)
         if error.hint:
@@ -46,7 +48,6 @@ def main() -> int:
     except KeyboardInterrupt:
         out.print("stopped; nothing is left running")
         return _INTERRUPTED
-    return _report(run, found, out, time.monotonic() - began)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +41,8 @@ _STAGES: Final = {
 }
 #: The default of redaction.pseudonyms.key_id.
 _KEY_ID: Final = "k1"
-_FAULTY: Final = {"refused", "stalled", "dropped", "truncated"}
+_FAULTY: Final = {"refused", "stalled", "dropped"}
+_TOLD: Final = ("prompt_tokens", "completion_tokens", "cost_usd", "finish_reason")
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,12 +145,31 @@ def calls(sent: list[Sent], found: Found) -> Iterator[Check]:
         _wrong_tokens(ours, usage),
     )
     yield _all("requests hold the sums of their calls", "prompt, cached and completion tokens", _wrong_sums(found))
-    faulty = sum(served["outcome"] in _FAULTY for served in found.served)
-    failed = [call for call in ours if not call["ok"]]
+    yield from _failures(ours, found.served)
+
+
+def _failures(ours: list[Row], served: tuple[Row, ...]) -> Iterator[Check]:
+    """Yield what the rows say of calls that went wrong. Whose client left may have failed or not."""
+    left = {row["trace_id"] for row in served if row["outcome"] == "left"}
+    failed = [call for call in ours if not call["ok"] and call["trace_id"] not in left]
+    faulty = [row for row in served if row["outcome"] in _FAULTY]
     yield Check(
-        "calls that failed at the model server are not ok, and say why",
-        len([c for c in failed if c["error"]]) == len(failed) >= faulty,
-        f"{len(failed)} failed, {faulty} refused, stalled, dropped or truncated by the server",
+        "calls that were refused, stalled or dropped are not ok and say why, and no others",
+        _trace_counts(failed) == _trace_counts(faulty) and all(call["error"] for call in failed),
+        _counts(Counter(call["error"] for call in failed)),
+    )
+    refused = [row for row in served if row["status"] == HTTPStatus.TOO_MANY_REQUESTS]
+    limited = [call for call in ours if call["rate_limited"]]
+    yield Check(
+        "calls that met a rate limit are marked",
+        _trace_counts(limited) == _trace_counts(refused),
+        f"{len(limited)} calls",
+    )
+    cut = {row["trace_id"] for row in served if row["outcome"] == "truncated"}
+    yield _all(
+        "answers that were cut off have no tokens, no cost and no finish reason: nobody told",
+        f"{len(cut)} answers",
+        (str(call["id"]) for call in ours if call["trace_id"] in cut and any(call[name] for name in _TOLD)),
     )
 
 

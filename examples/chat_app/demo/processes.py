@@ -66,6 +66,7 @@ class Children:
         """Start a program of this environment's bin folder; nothing of the shell's own OTEL_* settings reaches it."""
         log = self._logs / f"{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OTEL_")}
+        inherited["PATH"] = f"{_BIN}{os.pathsep}{inherited.get('PATH', '')}"  # where they look for one another
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own programs
                 [str(_BIN / command[0]), *command[1:]],

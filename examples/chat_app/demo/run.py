@@ -1,10 +1,12 @@
 """One run of the demo: start everything, send everything, stop everything, and gather what is left behind."""
 
 import asyncio
+import fcntl
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +23,7 @@ from examples.chat_app.demo.traffic import Case, Sent
 MODEL_TIMEOUT: Final = 1.5
 DELIVERY_SECONDS: Final = 30.0
 _HOST: Final = "127.0.0.1"
+_MARK: Final = ".made-by-demo"
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,7 +61,6 @@ class Run:
 
     def go(self, say: Callable[[str], None], on_each: Callable[[], None]) -> Found:
         """Do all of it and return what there is to see. Raises DemoError; nothing is left running in any case."""
-        empty(self.folder)
         with Children(self.folder / "logs") as children:
             say("starting gateway, model server and app")
             gateway, model, app = self._start(children)
@@ -150,15 +152,24 @@ class Run:
         )
 
 
-def empty(folder: Path) -> None:
-    """Make the folder, or empty the one that an earlier run made; any other folder is left alone."""
-    mark = folder / ".made-by-demo"
-    if folder.exists() and any(folder.iterdir()):
-        if not mark.exists():
-            raise DemoError(f"{folder} holds something that is not of the demo", "name another folder with --output")
-        shutil.rmtree(folder)
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Make the folder, or empty the one that an earlier run made, and keep it from other runs. Raises DemoError."""
+    mark = folder / _MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise DemoError(f"{folder} holds something that is not of the demo", "name another folder with --output")
     folder.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    with mark.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError(f"another demo is at work in {folder}", "wait for it or use --output") from None
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != mark:
+                path.unlink()
+        yield
 
 
 def _uvicorn(port: int) -> list[str]:

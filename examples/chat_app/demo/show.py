@@ -15,7 +15,7 @@ from examples.chat_app.demo.checks import Check
 from examples.chat_app.demo.found import Found, Row, by
 
 #: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
-_WIDE: Final = 150
+_WIDE: Final = 160
 _UNKNOWN: Final = "[dim]-[/]"
 
 
@@ -49,13 +49,11 @@ class _Column:
 
 
 _COLUMNS: Final = (
-    _Column("time", lambda row: str(row["ts"])[11:23]),
-    _Column("service", lambda row: row["service"] or _UNKNOWN, width=14),
     _Column("route", lambda row: row["route"] or _UNKNOWN, narrow=True, width=15),
+    _Column("question, as stored", lambda row: _text(row["query_text"]), narrow=True, width=38),
+    _Column("degraded or error", _why, narrow=True, width=24),
     _Column("model", lambda row: row["model"] or _UNKNOWN, width=14),
     _Column("ip_hash", lambda row: row["ip_hash"] or _UNKNOWN),
-    _Column("question, as stored", lambda row: _text(row["query_text"]), narrow=True, width=40),
-    _Column("degraded or error", _why, narrow=True, width=24),
     _Column("calls", lambda row: str(row["llm_calls"]), number=True),
     _Column("prompt", lambda row: _number(row["prompt_tokens"]), number=True),
     _Column("cached", lambda row: _number(row["cached_tokens"]), number=True),
@@ -75,7 +73,7 @@ def console() -> Console:
 def request_table(rows: tuple[Row, ...], width: int) -> Table:
     """Return the request_log, its most telling columns."""
     columns = [column for column in _COLUMNS if column.narrow or width >= _WIDE]
-    table = Table(title=f"request_log: {len(rows)} rows", title_justify="left", row_styles=["", "dim"], box=SIMPLE_HEAD)
+    table = Table(title=f"request_log: {len(rows)} rows", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     for column in columns:
         table.add_column(
             column.title, no_wrap=True, max_width=column.width, justify="right" if column.number else "left"

@@ -1,0 +1,64 @@
+"""SIGTERM ends an instrumented process as ever, but not before its telemetry is out."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+APP = """
+import signal, sys, time
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from otel_telemetry import lifecycle
+
+class ToFile(SpanExporter):
+    def export(self, spans):
+        with open(sys.argv[1], "a") as file:
+            file.writelines(span.name + chr(10) for span in spans)
+        return SpanExportResult.SUCCESS
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(ToFile(), schedule_delay_millis=60_000))
+trace.set_tracer_provider(provider)
+{install}
+provider.get_tracer("app").start_span("last words").end()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def end(folder: Path, install: str) -> tuple[int, str]:
+    """Run the app, end it with SIGTERM, and return its exit code and what it exported."""
+    exported = folder / "exported"
+    exported.touch()
+    command = [sys.executable, "-c", APP.format(install=install), str(exported)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+    return process.returncode, exported.read_text()
+
+
+def test_without_it_the_last_spans_are_lost(tmp_path: Path) -> None:
+    assert end(tmp_path, "") == (-signal.SIGTERM, "")
+
+
+def test_the_last_spans_go_out_and_the_process_still_ends_by_the_signal(tmp_path: Path) -> None:
+    assert end(tmp_path, "lifecycle.flush_on_sigterm()") == (-signal.SIGTERM, "last words\n")
+
+
+def test_a_flush_that_hangs_or_raises_does_not_keep_the_process(tmp_path: Path) -> None:
+    hangs = "provider.shutdown = lambda: time.sleep(60); lifecycle._FLUSH_SECONDS = 0.2; lifecycle.flush_on_sigterm()"
+    assert end(tmp_path, hangs)[0] == -signal.SIGTERM
+    raises = "provider.shutdown = lambda: 1 / 0; lifecycle.flush_on_sigterm()"
+    assert end(tmp_path, raises)[0] == -signal.SIGTERM
+
+
+def test_a_handler_of_the_app_is_left_alone(tmp_path: Path) -> None:
+    install = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); lifecycle.flush_on_sigterm()"
+    assert end(tmp_path, install) == (7, "last words\n")  # by the SDK's own exit function
