@@ -1,7 +1,7 @@
 """The spool against a plain append-only file with fdatasync: MB/s of acknowledged bodies, as a ratio in one run.
 
-Four threads append bodies and wait for the commit of each, as the gateway's requests do. The plain file has the same group
-commit and no index, no cursors, no recovery: it is what the disk gives at best. Run: python benchmarks/spool.py
+Four threads append bodies and wait for the commit of each, as the gateway's requests do. The plain file has the same
+group commit and no index, no cursors, no recovery: it is what the disk gives at best. Run: python benchmarks/spool.py
 """
 
 import os
@@ -31,6 +31,7 @@ class PlainFile:
         self._thread.start()
 
     def append(self, body: bytes) -> Future[int]:
+        """Queue a body; the future resolves once it is on disk."""
         future: Future[int] = Future()
         self._queue.put((body, future))
         return future
@@ -47,6 +48,7 @@ class PlainFile:
                 future.set_result(0)
 
     def close(self) -> None:
+        """Write what waits, then close."""
         self._queue.put(None)
         self._thread.join()
         os.close(self._file)

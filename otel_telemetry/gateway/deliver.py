@@ -6,6 +6,7 @@ batches is poisonous: the chunk is halved until it is found. The cursor moves on
 repeats a chunk at most (sinks are idempotent).
 """
 
+import contextlib
 import logging
 import random
 import threading
@@ -39,6 +40,9 @@ class Sink(Protocol):
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
         """Store the requests; return once they are safe."""
+
+    def close(self) -> None:
+        """Let go of what it holds. Called once, in the thread that delivers, after the last delivery."""
 
 
 class _Stopped(Exception):
@@ -97,11 +101,13 @@ class Delivery:
 
     # --- the thread -------------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        try:
+        with contextlib.suppress(_Stopped):
             while not self._abandoned:
                 self._step()
-        except _Stopped:
-            pass
+        try:
+            self._sink.close()
+        except Exception:  # noqa: BLE001 - it is over for this sink either way
+            _log.exception("%s did not close well", self._sink.name)
 
     def _step(self) -> None:
         try:
@@ -152,6 +158,8 @@ class Delivery:
         )  # fmt: skip
 
     def _pause(self, error: StoreUnavailable) -> None:
+        if self._stop.is_set():
+            raise _Stopped
         if not self._failures:
             _log.warning("%s is away, what is spooled waits for it: %s", self._sink.name, error)
         self.problem = str(error)

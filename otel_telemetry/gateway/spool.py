@@ -64,6 +64,7 @@ class Spool:
     def __init__(self, folder: Path, max_bytes: int, retention_hours: float) -> None:
         self._writer = spool_file.open_spool(folder)
         self.reader = SpoolReader(folder)
+        self._last_seq = self.reader.last_seq()
         self.problem = ""
         self.max_bytes = max_bytes
         self._retention_ns = int(retention_hours * 3600e9)
@@ -136,7 +137,7 @@ class Spool:
     def wait(self, after_seq: int, timeout: float) -> None:
         """Wait until there is a batch behind `after_seq`, or `wake` is called, or the time is over."""
         with self._committed:
-            if self.reader.last_seq() <= after_seq:
+            if self._last_seq <= after_seq:  # what other processes commit is seen after the timeout
                 self._committed.wait(timeout)
 
     def wake(self) -> None:
@@ -203,6 +204,7 @@ class Spool:
 
     def _succeed(self, appends: Sequence[_Append], changes: Sequence[_Change], last: int) -> None:
         self.problem = ""
+        self._last_seq = last or self._last_seq
         for seq, task in enumerate(appends, last - len(appends) + 1):
             task.future.set_result(seq)
         for change in changes:

@@ -34,6 +34,7 @@ class KeepingSink:
         self.away = False
         self.calls: list[tuple[Signal, list[bytes]]] = []
         self.arrived = threading.Condition()
+        self.closed = False
         self._first = first
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Any:
@@ -46,6 +47,9 @@ class KeepingSink:
         with self.arrived:
             self.calls.append((signal, list(bodies)))
             self.arrived.notify_all()
+
+    def close(self) -> None:
+        self.closed = True
 
     @property
     def bodies(self) -> list[bytes]:

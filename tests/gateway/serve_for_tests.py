@@ -37,6 +37,9 @@ class FileSink:
         for body in bodies:
             (Path(self._out) / f"{signal}-{hashlib.sha256(body).hexdigest()}").write_bytes(body)
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
 
 def announce(gateway: Gateway) -> None:
     while not gateway.http_port:

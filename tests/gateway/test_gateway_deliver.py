@@ -158,6 +158,7 @@ def test_stopping_delivers_what_is_left_first(spool: Spool, delivering: Any, mak
     delivery.stop()
     eventually(delivery.finished)
     assert len(sink.bodies) == 1000
+    assert sink.closed
 
 
 def test_stopping_leaves_to_the_spool_what_a_sink_cannot_take_now(

@@ -150,6 +150,19 @@ def test_sigterm_with_a_sink_that_is_away_keeps_everything_in_the_spool(tmp_path
         assert reader.status().lag["files"].items >= len(load.acknowledged)
 
 
+def test_metrics_of_a_gateway_process_count_what_it_took_and_refused(tmp_path: Path, make_request: Any) -> None:
+    spool_dir = tmp_path / "spool"
+    with process(spool_dir, "away") as (_, ports):
+        url = f"http://127.0.0.1:{ports['http']}"
+        headers = {"content-type": "application/x-protobuf"}
+        assert httpx.post(f"{url}/v1/traces", content=make_request("a", "b"), headers=headers).status_code == 200
+        assert httpx.post(f"{url}/v1/logs", content=b"\x0a\xff", headers=headers).status_code == 400
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+    assert 'otel_telemetry_accepted_total{signal="traces"} 2.0' in lines
+    assert 'otel_telemetry_refused_total{reason="malformed",signal="logs"} 1.0' in lines
+    assert 'otel_telemetry_spool_lag_items{exporter="files"} 2.0' in lines
+
+
 def test_a_second_signal_does_not_wait_for_a_sink_that_hangs(tmp_path: Path, make_request: Any) -> None:
     spool_dir = tmp_path / "spool"
     with process(spool_dir, "hang") as (running, ports), Load(ports, make_request) as load:

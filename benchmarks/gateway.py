@@ -1,0 +1,225 @@
+"""The gateway over OTLP/gRPC: spans/s and acknowledgement latency, against named baselines in the same run.
+
+512 spans of about 1 kB a request, a quarter of them model calls with prompts, some with personal data; the load comes
+from another process. `echo` is a bare grpc.aio server that answers without doing anything: the ceiling. `spool` is the
+gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows to SQLite.
+Run: python benchmarks/gateway.py [seconds for each]
+"""
+
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.sink import RequestLogSink
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.otlp_json import Signal
+from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.otlp import Clean, OtlpRedactor
+from otel_telemetry.processors.redactor import Redactor
+
+SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+SPANS = 512
+IN_FLIGHT = 6
+MODES = ("echo", "spool", "redact", "rows")
+PROMPT = (
+    "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
+    "which figures are estimates. The audience knows the business but not the accounting. "
+)
+
+
+class NoRedaction:
+    """What the gateway costs without redaction."""
+
+    def redact(self, signal: Signal, body: bytes) -> Clean:
+        """Pass everything on."""
+        del signal
+        return Clean(body, SPANS)
+
+
+class Discard:
+    """A sink that takes everything."""
+
+    name = "discard"
+
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
+        """Forget them."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def serve_echo() -> None:
+    async def export(body: bytes, context: Any) -> bytes:
+        del body, context
+        return b""
+
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
+    handler = grpc.unary_unary_rpc_method_handler(export)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await server.wait_for_termination()
+
+
+def serve(mode: str, folder: Path) -> None:
+    if mode == "echo":
+        asyncio.run(serve_echo())
+        return
+    redactor = NoRedaction() if mode == "spool" else OtlpRedactor(Redactor(RedactionSettings()))
+    rows = RequestLogSettings(url=f"sqlite:///{folder / 'rows.db'}")
+    sink = RequestLogSink(rows) if mode == "rows" else Discard()
+    config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder / "spool", shutdown_seconds=1)
+    gateway = Gateway(config, redactor, [sink])
+
+    def announce() -> None:
+        while not gateway.http_port:
+            time.sleep(0.01)
+        print(gateway.grpc_port, flush=True)
+
+    threading.Thread(target=announce, daemon=True).start()
+    gateway.run()
+
+
+def make_request(seed: int) -> bytes:
+    """Return one request. Ids differ by seed; the content is the same mix in each."""
+    chance = random.Random(seed)  # noqa: S311 - a load, no secret
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    group.resource.attributes.add(key="service.name").value.string_value = "benchmark"
+    spans = group.scope_spans.add().spans
+    for number in range(SPANS):
+        span = spans.add(trace_id=chance.randbytes(16), span_id=chance.randbytes(8), name=f"GET /items/{number}")
+        span.start_time_unix_nano = 1_790_000_000_000_000_000 + number
+        span.end_time_unix_nano = span.start_time_unix_nano + 2_000_000
+        attributes = model_call(chance, number) if number % 4 == 0 else web_call(chance, number)
+        for key, value in attributes.items():
+            span.attributes.add(key=key).value.string_value = value
+    return request.SerializeToString()
+
+
+def model_call(chance: random.Random, number: int) -> dict[str, str]:
+    text = PROMPT * 3 + (f" Write to anna.{number}@example.com when done." if number % 16 == 0 else "")
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.response.id": f"chatcmpl-{chance.randbytes(8).hex()}",
+        "gen_ai.input.messages": json.dumps([{"role": "user", "parts": [{"type": "text", "content": text}]}]),
+    }
+
+
+def web_call(chance: random.Random, number: int) -> dict[str, str]:
+    plain = {f"app.attribute.{n}": f"value {chance.randrange(10**9)} of item {number}" for n in range(18)}
+    return plain | {"http.route": "/items/{id}", "url.path": f"/items/{number}", "server.address": "shop.internal"}
+
+
+def load(port: int, seconds: float, pause: float) -> None:
+    """Send for some seconds and print spans/s, MB/s and the latencies in ms as JSON."""
+    bodies = [make_request(seed) for seed in range(8)]
+    latencies: list[float] = []
+    failures: list[str] = []
+    end = time.perf_counter() + seconds
+
+    def send(number: int) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            export = channel.unary_unary(f"/{SERVICE}/Export", bytes, bytes)
+            while (start := time.perf_counter()) < end:
+                try:
+                    export(bodies[number % len(bodies)], timeout=30)
+                except grpc.RpcError as error:
+                    failures.append(str(error.code()))
+                    continue
+                number += 1
+                latencies.append(time.perf_counter() - start)
+                time.sleep(max(0.0, pause - latencies[-1]))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(IN_FLIGHT)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rate = len(latencies) * SPANS / (time.perf_counter() - start)
+    cuts = statistics.quantiles(latencies, n=100)
+    result = {"spans": rate, "mb": rate / SPANS * len(bodies[0]) / 1e6, "p50": cuts[49] * 1e3, "p99": cuts[98] * 1e3}
+    print(json.dumps(result | {"refused": len(failures)}))
+
+
+def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
+    """Run a server and a load, each in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        command = [sys.executable, __file__, "serve", mode, folder]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
+        try:
+            port = server.stdout.readline().strip() if server.stdout else ""
+            arguments = [sys.executable, __file__, "load", port, str(seconds), str(pause)]
+            done = subprocess.run(arguments, capture_output=True, check=True)  # noqa: S603 - this very file
+            result: dict[str, float] = json.loads(done.stdout)
+            result |= {"delivered": delivered(Path(folder)) / seconds, "memory": peak_memory(server.pid)}
+        finally:
+            server.terminate()
+            server.wait()
+            if server.stdout:
+                server.stdout.close()
+    return result
+
+
+def delivered(folder: Path) -> int:
+    """Return how many spans the sink had when the load was over."""
+    if not (folder / "spool").exists():
+        return 0
+    with SpoolReader(folder / "spool") as spool:
+        items = sum(batch.items for batch in spool.batches())
+        return items - sum(lag.items for lag in spool.status().lag.values())
+
+
+def peak_memory(pid: int) -> float:
+    """Return the most memory that the process ever had, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def show(name: str, result: dict[str, float], ceiling: float) -> None:
+    print(
+        f"{name:>14} {result['spans']:>10.0f} {result['mb']:>7.0f} {result['spans'] / ceiling:>8.2f}"
+        f" {result['p50']:>8.1f} {result['p99']:>8.1f} {result['refused']:>8}"
+        f" {result['delivered']:>11.0f} {result['memory']:>10.0f}"
+    )
+
+
+def main(seconds: float) -> None:
+    columns = f"{'what':>14} {'spans/s':>10} {'MB/s':>7} {'of echo':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}"
+    print(columns + f" {'delivered/s':>11} {'memory MB':>10}")
+    results: dict[str, dict[str, float]] = {}
+    for mode in MODES:
+        results[mode] = measure(mode, seconds)
+        show(mode, results[mode], results["echo"]["spans"])
+    half = IN_FLIGHT * SPANS / (results["rows"]["spans"] / 2)
+    show("rows, half load", measure("rows", seconds, half), results["echo"]["spans"])
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", mode, folder]:
+            serve(mode, Path(folder))
+        case ["load", port, seconds, pause]:
+            load(int(port), float(seconds), float(pause))
+        case rest:
+            main(float(rest[0]) if rest else 10.0)
