@@ -44,12 +44,14 @@ def absorb(graph: Graph, incoming: Iterable[Node]) -> Changes:
     touched.place(changes.new)
     touched.mark_wrapping_calls(changes.new)
     touched.own()
+    touched.sum_up()
     groups = graph.changed_groups() | touched.groups()
     before = graph.only_requests(groups)  # nothing is written yet
     graph.flush()
     after = graph.only_requests(groups)
     touched.adopt(before, after)
     touched.sum_up()
+    touched.sum_anew()
     changes.calls, changes.requests = touched.calls, touched.requests
     return changes
 
@@ -63,6 +65,7 @@ class _Touched:
         self._expanded: set[Key] = set()
         self._parts: dict[Key, Node] = {}  # parts whose owner has to be looked at
         self._owners: dict[Key, Node] = {}  # spans that may have become, or ceased to be, a request
+        self._stale: set[Key] = set()  # owners whose sum has to be formed anew
         self.calls: dict[Key, Node] = {}
         self.requests: dict[Key, Node] = {}
 
@@ -165,6 +168,8 @@ class _Touched:
             owner = self._owner(node) if node.part is not None else None
             if owner != node.owner:
                 node.owner, node.dirty = owner, True
+            if owner is not None or node.part is None:
+                self._assign(node, owner)
             counted = owner if node.is_counted else None
             if counted != node.counted_owner:
                 self._count_call(node, node.counted_owner, -1)
@@ -186,7 +191,8 @@ class _Touched:
         if owner is None:
             return
         key = (node.trace_id, owner)
-        self._graph.load([key])
+        if key not in self._graph.nodes:
+            self._graph.load([key])
         counted = self._graph.nodes[key]
         counted.direct_calls += step
         counted.dirty = True
@@ -198,35 +204,35 @@ class _Touched:
         for part in self._graph.loose(changed):
             self._parts[part.key] = part
         for node in self._parts.values():
-            request = (node.owner or after.get(node.group)) if node.part is not None else None
-            if request != node.request_span_id:
-                node.request_span_id, node.dirty = request, True
-                if node.is_counted:
-                    self.calls[node.key] = node
+            if node.owner is None and node.part is not None:
+                self._assign(node, after.get(node.group))
+
+    def _assign(self, node: Node, request: str | None) -> None:
+        if request != node.request_span_id:
+            node.request_span_id, node.dirty = request, True
+            if node.is_counted:
+                self.calls[node.key] = node
 
     def sum_up(self) -> None:
         """Move parts between the sums of the requests that they left and joined."""
         moved = [n for n in self._parts.values() if n.counted_in != n.request_span_id or n.counted_part is not n.part]
         keys = {(n.trace_id, span_id) for n in moved for span_id in (n.counted_in, n.request_span_id) if span_id}
         self._graph.load(keys)
-        stale: set[Key] = set()
         for node in moved:
-            self._leave(node, stale)
+            self._leave(node)
         for node in moved:
             self._join(node)
-        self._graph.flush()
-        self._sum_anew(stale)
         for key in keys:
             owner = self._graph.nodes[key]
             if owner.is_request:
                 self.requests[key] = owner
 
-    def _leave(self, node: Node, stale: set[Key]) -> None:
+    def _leave(self, node: Node) -> None:
         if node.counted_in is None or node.counted_part is None:
             return
         owner = self._graph.nodes[node.trace_id, node.counted_in]
         if owner.rollup is not None and not owner.rollup.take_back(node.counted_part):
-            stale.add(owner.key)
+            self._stale.add(owner.key)
         owner.dirty = True
 
     def _join(self, node: Node) -> None:
@@ -239,15 +245,16 @@ class _Touched:
         owner.rollup.merge(node.part)
         owner.dirty = True
 
-    def _sum_anew(self, stale: set[Key]) -> None:
-        for key in stale:
+    def sum_anew(self) -> None:
+        """Form the sums from which the call that ended last was taken."""
+        if not self._stale:
+            return
+        self._graph.flush()
+        for key in self._stale:
             self._graph.nodes[key].rollup = None
             self._graph.nodes[key].dirty = True
-        for part in self._graph.parts_of(stale):
+        for part in self._graph.parts_of(self._stale):
             owner = self._graph.nodes[part.trace_id, part.request_span_id or ""]
             owner.rollup = owner.rollup or Rollup()
             if part.part is not None:
                 owner.rollup.merge(part.part)
-        for key in stale:
-            if self._graph.nodes[key].rollup is None:
-                self._graph.nodes[key].rollup = Rollup()

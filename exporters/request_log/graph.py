@@ -178,6 +178,7 @@ def _node(row: Any) -> Node:
     node = Node(**values)
     node.counted_in = node.request_span_id if node.part is not None else None
     node.counted_part = node.part
+    node.stored_as = node.log_id
     node.counted_owner = node.owner if node.is_counted else None
     return node
 

@@ -51,13 +51,15 @@ class Node:
     log_id: str | None = None
     rollup: Rollup | None = None
 
-    # While a batch is absorbed: the row of a new call, what has to be written, and what sums contain already.
+    # While a batch is absorbed: the row of a new call, what has to be written, what sums contain already,
+    # and under which id the request stands in its table.
     row: records.LlmCall | None = None
     new: bool = False
     dirty: bool = False
     counted_in: str | None = None
     counted_part: Rollup | None = None
     counted_owner: str | None = None
+    stored_as: str | None = None
 
     @property
     def key(self) -> Key:
@@ -87,4 +89,5 @@ class Node:
             request = self.root == self.span_id and not self.carrier_below and self.direct_calls > 0
         if request != self.is_request:
             self.is_request = request
+            self.log_id = self.own_id if request else None  # an id that the app gave may follow (store.py)
             self.dirty = True

@@ -86,11 +86,14 @@ class Json(sa.types.TypeDecorator[Any]):
         """Text for SQLite; the PostgreSQL driver encodes by itself."""
         if value is None or dialect.name == "postgresql":
             return value
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _encode(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         """The value as it was."""
         return json.loads(value) if value is not None and dialect.name != "postgresql" else value
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _text(*names: str) -> list[sa.Column[Any]]:

@@ -208,7 +208,7 @@ class _Tables:
         changed = list({node.key: node for node in (*nodes, *renamed)}.values())
         shown = [node for node in changed if node.is_request]
         self._graph.load_facts(shown)
-        old = [{"_id": node.log_id} for node in changed if node.log_id is not None]
+        old = [{"_id": node.stored_as} for node in changed if node.stored_as is not None]
         if old:
             self._connection.execute(_delete_requests, old)
         for node in changed:
@@ -236,8 +236,8 @@ class _Tables:
         return list(others.values())
 
     def _rename(self, node: Node, name: str | None) -> None:
-        if node.log_id is not None and node.log_id != name and name is not None:
-            values = {"_from": node.log_id, "_trace": node.trace_id, "_to": name}
+        if node.stored_as not in (None, name) and name is not None:
+            values = {"_from": node.stored_as, "_trace": node.trace_id, "_to": name}
             self._connection.execute(_rename_calls, values)
         if node.log_id != name:
             node.log_id = name
