@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "settings": {"errors", "processors", "exporters", "gateway", "instrument"},
     "assemble": BOTTOM | {"lifecycle", "processors", "exporters", "gateway", "instrument", "request", "settings"},
     "distro": {"assemble", "settings", "exporters", "instrument"},
-    "cli": BOTTOM | {"assemble", "settings", "processors", "exporters", "gateway"},
+    "cli_report": BOTTOM | {"settings", "exporters"},
+    "cli": BOTTOM | {"cli_report", "assemble", "settings", "processors", "exporters", "gateway"},
     "__init__": {"request", "assemble"},
 }
 

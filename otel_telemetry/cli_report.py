@@ -1,0 +1,140 @@
+"""`otel-telemetry report`: what the rows say, as tables or JSON."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from otel_telemetry import settings
+from otel_telemetry.exporters.request_log.report import Report
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+#: Columns of the latest requests: heading, field, digits behind the point where it is a number.
+_LATEST = (
+    ("time", "ts", None),
+    ("service", "service", None),
+    ("route", "route", None),
+    ("model", "model", None),
+    ("calls", "llm_calls", 0),
+    ("prompt", "prompt_tokens", 0),
+    ("cached", "cached_tokens", 0),
+    ("out", "completion_tokens", 0),
+    ("ms", "latency_ms", 0),
+    ("ttfb ms", "ttfb_ms", 0),
+    ("USD", "cost_usd", 6),
+    ("degraded", "degraded", None),
+    ("error", "error", None),
+)
+_ROUTES = (
+    ("route", "route", None),
+    ("requests", "requests", 0),
+    ("ok", "ok", 0),
+    ("calls", "llm_calls", 0),
+    ("prompt", "prompt_tokens", 0),
+    ("cached", "cached_tokens", 0),
+    ("out", "completion_tokens", 0),
+    ("p50 ms", "latency_p50_ms", 0),
+    ("p95 ms", "latency_p95_ms", 0),
+    ("p50 ttfb", "ttfb_p50_ms", 0),
+    ("USD", "cost_usd", 6),
+    ("unpriced", "unpriced", 0),
+)
+_DAYS = (
+    ("day", "day", None),
+    ("requests", "requests", 0),
+    ("calls", "llm_calls", 0),
+    ("prompt", "prompt_tokens", 0),
+    ("out", "completion_tokens", 0),
+    ("USD", "cost_usd", 6),
+    ("unpriced", "unpriced", 0),
+)
+
+Columns = Sequence[tuple[str, str, int | None]]
+
+
+class By(StrEnum):
+    """What the rows are put together by; `request` shows the latest ones as they are."""
+
+    ROUTE = "route"
+    DAY = "day"
+    REQUEST = "request"
+
+
+def report(
+    *,
+    by: Annotated[By, typer.Option(help="Sum up by route or by day, or show the latest requests.")] = By.ROUTE,
+    since: Annotated[
+        str | None, typer.Option(help="From when on: 90m, 24h, 7d, 4w, or a date like 2026-11-21.", show_default="all")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many of the latest requests to show.", min=1)] = 20,
+    db: Annotated[
+        str | None,
+        typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of objects.")] = False,
+) -> None:
+    """Show cost, tokens and latency by route or by day, or the latest requests.
+
+    [bold]Try it:[/] otel-telemetry report --since 24h, then --by request. Costs sum up what is known; `unpriced`
+    counts the requests whose cost is not.
+    """
+    begin = _time(since)
+    given = {"request_log": {"url": db}} if db else {}
+    with Report(settings.load(**given).request_log) as answers:
+        queries: dict[By, tuple[Columns, Callable[[], Sequence[Any]]]] = {
+            By.ROUTE: (_ROUTES, lambda: answers.by_route(begin)),
+            By.DAY: (_DAYS, lambda: answers.by_day(begin)),
+            By.REQUEST: (_LATEST, lambda: answers.latest(limit)),
+        }
+        columns, query = queries[by]
+        rows = query()
+    if as_json:
+        json.dump([dataclasses.asdict(row) for row in rows], sys.stdout, default=str, indent=2)
+        sys.stdout.write("\n")
+        return
+    title = f"latest {len(rows)} requests" if by is By.REQUEST else f"by {by}"
+    Console().print(table(title, columns, rows) if rows else "no requests yet")
+
+
+def table(title: str, columns: Columns, rows: Sequence[Any]) -> Table:
+    """Return rows as a table: numbers to the right, with the digits given; what is not known is a dash."""
+    made = Table(title=title, title_justify="left")
+    for heading, _, digits in columns:
+        made.add_column(heading, justify="left" if digits is None else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*(_cell(getattr(row, name), digits) for _, name, digits in columns))
+    return made
+
+
+def _cell(value: Any, digits: int | None) -> str:
+    if value is None:
+        return "[dim]-[/]"
+    if isinstance(value, datetime):
+        return f"{value:%m-%d %H:%M:%S}"
+    if digits is not None and isinstance(value, int | float | Decimal):
+        return f"{value:,.{digits}f}"
+    return escape(str(value))
+
+
+def _time(since: str | None) -> datetime | None:
+    """Return the moment that `--since` names, in UTC."""
+    if since is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)([mhdw])", since):
+        return datetime.now(UTC) - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise typer.BadParameter(f"{since!r} is neither an age like 24h nor a date", param_hint="--since") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

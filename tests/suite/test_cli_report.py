@@ -1,0 +1,73 @@
+"""`otel-telemetry report` says what the rows say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from typer.testing import CliRunner
+
+from otel_telemetry.cli import app
+from otel_telemetry.exporters.request_log import RequestLogSpanExporter
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """Return the URL of a database with three requests: two on one route, and one that failed on another."""
+    url = f"sqlite:///{tmp_path / 'rows.db'}"
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(RequestLogSpanExporter(url=url)))
+    tracer = provider.get_tracer("t")
+    call: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 100,
+    }
+    for route in ("direct", "direct", "web"):
+        attributes: dict[str, Any] = {"request_log.route": route, "request_log.ok": route == "direct"}
+        with (
+            tracer.start_as_current_span("request", attributes=attributes),
+            tracer.start_as_current_span("chat", attributes=call),
+        ):
+            pass
+    provider.shutdown()
+    return url
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["report", *arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_table_sums_up_by_route(database: str) -> None:
+    lines = [line.split() for line in run("--db", database).splitlines()]
+    assert next(line for line in lines if "direct" in line)[1:12:2][:3] == ["direct", "2", "2"]
+    assert next(line for line in lines if "web" in line)[1:12:2][:3] == ["web", "1", "0"]
+
+
+def test_json_holds_the_same_and_more(database: str) -> None:
+    routes = {row["route"]: row for row in json.loads(run("--db", database, "--json"))}
+    assert (routes["direct"]["prompt_tokens"], routes["direct"]["completion_tokens"]) == (2000, 200)
+    assert float(routes["direct"]["cost_usd"]) == pytest.approx(2 * (1000 * 0.15 + 100 * 0.60) / 1e6)
+
+
+def test_the_latest_requests_come_newest_first_and_no_more_than_asked(database: str) -> None:
+    latest = json.loads(run("--db", database, "--by", "request", "--limit", "2", "--json"))
+    assert [row["route"] for row in latest] == ["web", "direct"]
+
+
+def test_since_leaves_older_requests_out(database: str) -> None:
+    assert len(json.loads(run("--db", database, "--by", "request", "--json"))) == 3
+    assert "no requests yet" in run("--db", database, "--since", "2999-01-01")
+
+
+def test_a_since_that_is_no_time_is_refused_with_examples(database: str) -> None:
+    result = CliRunner().invoke(app, ["report", "--db", database, "--since", "yesterday"])
+    assert result.exit_code == 2
+    assert "neither an age like 24h nor a date" in result.output
