@@ -1,6 +1,7 @@
 """`python -m examples.chat_app.demo`: run the demo, print what came of it, and exit 0 only if every promise held."""
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeat a run's planted values")  # noqa: S311
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")  # everything is on loopback, whatever the shell says
     out = show.console()
     began = time.monotonic()
     garden = Garden(given.seed)

@@ -109,7 +109,7 @@ def rows(sent: list[Sent], found: Found) -> Iterator[Check]:
         f"{sum(not s.case.calls for s in sent)} declined",
         (s.conversation for s, row in pairs if not s.case.calls and (row["llm_calls"] or row["prompt_tokens"])),
     )
-    yield _all("each stage of the agent was timed", "router, web, final", _untimed(pairs))
+    yield _all("each stage was timed", "router, web, final", _untimed(pairs))
 
 
 def _differ(pairs: list[tuple[Sent, Row]], column: str) -> Iterator[str]:
@@ -122,10 +122,7 @@ def _differ(pairs: list[tuple[Sent, Row]], column: str) -> Iterator[str]:
 def _untimed(pairs: list[tuple[Sent, Row]]) -> Iterator[str]:
     for sent, row in pairs:
         stages = set(json.loads(row["stage_ms"] or "{}"))
-        wanted = {"agent_web": {"router", "web", "final"}, "agent_direct": {"router", "final"}}.get(
-            sent.case.route, set()
-        )
-        if sent.case.calls and not wanted <= stages:
+        if sent.case.calls and not _STAGES[sent.case.route] <= stages:
             yield f"{sent.conversation} has {sorted(stages)}"
 
 

@@ -93,16 +93,25 @@ class Children:
                 time.sleep(0.05)
         raise DemoError(f"{child.name} did not become healthy:\n{child.tail()}", f"its whole output is in {child.log}")
 
-    def check(self) -> None:
-        """Raise DemoError where a child has died."""
-        for child in self._children:
-            code = child.process.poll()
-            if code is not None:
-                raise DemoError(
-                    f"{child.name} ended early with exit code {code}:\n{child.tail()}",
-                    f"its whole output is in {child.log}; run the demo again once that is mended "
-                    "(a port that was taken in the meantime is gone the next time)",
-                )
+    def check(self, patience: float = 0.0) -> None:
+        """Raise DemoError where a child has died; wait `patience` seconds for one that is about to."""
+        until = time.monotonic() + patience
+        while True:
+            for child in self._children:
+                self._alive(child)
+            if time.monotonic() >= until:
+                return
+            time.sleep(0.02)
+
+    @staticmethod
+    def _alive(child: Child) -> None:
+        code = child.process.poll()
+        if code is not None:
+            raise DemoError(
+                f"{child.name} ended early with exit code {code}:\n{child.tail()}",
+                f"its whole output is in {child.log}; run the demo again once that is mended "
+                "(a port that was taken in the meantime is gone the next time)",
+            )
 
     def stop(self, child: Child) -> int:
         """Ask a child to stop, wait, and return its exit code."""

@@ -62,23 +62,33 @@ class Run:
     def go(self, say: Callable[[str], None], on_each: Callable[[], None]) -> Found:
         """Do all of it and return what there is to see. Raises DemoError; nothing is left running in any case."""
         with Children(self.folder / "logs") as children:
-            say("starting gateway, model server and app")
-            gateway, model, app = self._start(children)
-            say(f"sending {len(self.wanted)} requests")
-            self.sent = asyncio.run(traffic.send(self.ports.url("app"), self.wanted, on_each))
-            children.check()
-            say("sending telemetry of other services")
-            foreign.send(self.ports.url("grpc"), self.ports.url("http"), self.garden)
-            app_counters = found.scrape(f"{self.ports.url('app_metrics')}/metrics")
-            say("stopping the app, which sends what it still holds")
-            children.stop(app)
-            children.stop(model)
-            say("waiting until the gateway has delivered everything")
-            self._wait_delivered(children)
-            gateway_counters = found.scrape(f"{self.ports.url('http')}/metrics")
-            self._stop_gateway(children, gateway)
-        self.found = self._gather(app_counters, gateway_counters)
+            try:
+                app, gateway = self._work(children, say, on_each)
+            except httpx.HTTPError as error:
+                children.check(patience=1.0)  # whose end explains it better
+                raise DemoError(f"no answer from {error.request.url}: {type(error).__name__} {error}") from error
+        self.found = self._gather(app, gateway)
         return self.found
+
+    def _work(
+        self, children: Children, say: Callable[[str], None], on_each: Callable[[], None]
+    ) -> tuple[Counters, Counters]:
+        say("starting gateway, model server and app")
+        gateway, model, app = self._start(children)
+        say(f"sending {len(self.wanted)} requests")
+        self.sent = asyncio.run(traffic.send(self.ports.url("app"), self.wanted, on_each))
+        children.check()
+        say("sending telemetry of other services")
+        foreign.send(self.ports.url("grpc"), self.ports.url("http"), self.garden)
+        app_counters = found.scrape(f"{self.ports.url('app_metrics')}/metrics")
+        say("stopping the app, which sends what it still holds")
+        children.stop(app)
+        children.stop(model)
+        say("waiting until the gateway has delivered everything")
+        self._wait_delivered(children)
+        gateway_counters = found.scrape(f"{self.ports.url('http')}/metrics")
+        self._stop_gateway(children, gateway)
+        return app_counters, gateway_counters
 
     def _start(self, children: Children) -> tuple[Child, Child, Child]:
         gateway = children.start("gateway", self._serve(), self._gateway_environment())
