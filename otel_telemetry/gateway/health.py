@@ -52,7 +52,7 @@ class Health:
             spool = _spool_part(self._spool, now)
         except StoreUnavailable as error:
             spool = {"status": "failing", "problem": str(error)}
-        redaction = {"status": "failing" if self._receiver.redaction_fails else _OK}
+        redaction = {"status": _OK if self._receiver.works() else "failing"}
         exporters = {delivery.name: _exporter_part(delivery, now) for delivery in self._deliveries}
         healthy = not self._stopping and spool["status"] == redaction["status"] == _OK
         waiting = any(part["status"] != _OK for part in exporters.values())
@@ -62,7 +62,7 @@ class Health:
 
 
 def _spool_part(spool: Spool, now: SpoolStatus) -> dict[str, Any]:
-    state = "failing" if spool.problem else "full" if now.bytes >= spool.max_bytes else _OK
+    state = "failing" if spool.problem else "full" if spool.full else _OK
     numbers = {
         "bytes": now.bytes,
         "max_bytes": spool.max_bytes,

@@ -6,7 +6,6 @@ known it is JSON. /health says only up or down to callers without a key.
 """
 
 import asyncio
-import functools
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -25,7 +24,7 @@ from otel_telemetry.gateway.exposition import CONTENT_TYPE, Exposition
 from otel_telemetry.gateway.grpc import response
 from otel_telemetry.gateway.health import Health
 from otel_telemetry.gateway.otlp_json import Decoded, Signal
-from otel_telemetry.gateway.receive import Accepted, Receiver, Room
+from otel_telemetry.gateway.receive import Accepted, Prepare, Receiver, Room
 from otel_telemetry.gateway.status import JSON, PROTOBUF, Refusal, RefusedError
 
 _PATHS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
@@ -76,12 +75,10 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _
             encoding = _content_type(request)
             if not keys.admit(request.headers.get):
                 raise RefusedError(status.UNAUTHENTICATED)
-            prepare = functools.partial(
-                _prepare, signal, encoding, gzipped=_is_gzipped(request), limit=limits.of(encoding)
-            )
+            prepare = _preparation(signal, encoding, gzipped=_is_gzipped(request), limit=limits.of(encoding))
             with receiver.room() as room:
                 body = await _read(request, limits.of(encoding), room)
-                accepted = await receiver.accept(signal, body, room, prepare)
+                accepted = await receiver.accept(signal, body, room, prepare, slow=encoding == JSON)
         except TelemetryError as error:
             return _answer(receiver.refuse(signal, error), encoding)
         except ClientDisconnect:
@@ -121,10 +118,11 @@ async def _read(request: Request, limit: int, room: Room) -> bytes:
     return bytes(body)
 
 
-def _prepare(signal: Signal, encoding: str, body: bytes, *, gzipped: bool, limit: int) -> Decoded:
-    """Make protobuf of a body; in a worker thread."""
-    plain = _gunzip(body, limit) if gzipped else body
-    return otlp_json.decode(signal, plain) if encoding == JSON else Decoded(plain, 0, "")
+def _preparation(signal: Signal, encoding: str, *, gzipped: bool, limit: int) -> Prepare | None:
+    """Return what makes protobuf of a body, None where it is protobuf already."""
+    if encoding == PROTOBUF:
+        return (lambda body: Decoded(_gunzip(body, limit), 0, "")) if gzipped else None
+    return lambda body: otlp_json.decode(signal, _gunzip(body, limit) if gzipped else body)
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import json
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -50,7 +49,6 @@ _RANGES: Final = {
     FieldDescriptor.CPPTYPE_UINT64: (0, (1 << 64) - 1),
     FieldDescriptor.CPPTYPE_ENUM: (-(1 << 31), (1 << 31) - 1),
 }
-_one_at_a_time = threading.Lock()  # parsed JSON takes many times its size, and the interpreter lock is held anyway
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,12 +75,11 @@ class _Report:
 
 def decode(signal: Signal, body: bytes) -> Decoded:
     """Return the request as protobuf, or raise MalformedTelemetry where nothing of it can be used."""
-    with _one_at_a_time:
-        parsed = _parse(body)
-        request = REQUESTS[signal]()
-        report = _Report()
-        known = _fill(request, parsed, "", 0, report)
-        encoded = request.SerializeToString()
+    parsed = _parse(body)
+    request = REQUESTS[signal]()
+    report = _Report()
+    known = _fill(request, parsed, "", 0, report)
+    encoded = request.SerializeToString()
     if report.rejected and not _holds_items(request):
         raise MalformedTelemetry(report.problem, report.field)
     if report.rejected:

@@ -11,18 +11,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_telemetry import metrics
-from otel_telemetry.errors import MalformedTelemetry, Overloaded, TelemetryError
+from otel_telemetry.errors import Overloaded, TelemetryError
 from otel_telemetry.gateway.otlp_json import REQUESTS, Decoded, Signal
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.status import REDACTION_FAILED, Refusal, RefusedError, refusal
 
 _WORKERS: Final = 2
 _ITEM_FIELDS: Final = {"traces": "spans", "logs": "log_records", "metrics": "data_points"}
+
+#: One span without anything in it.
+_PROBE: Final = ExportTraceServiceRequest(
+    resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[Span(trace_id=b"p" * 16, span_id=b"p" * 8)])])]
+).SerializeToString()
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger("otel_telemetry.gateway.receive")
 
@@ -63,19 +71,15 @@ class Accepted:
     problem: str
 
 
-#: Makes protobuf of what came in (decompress, decode JSON). Runs in a worker thread. Raises TelemetryError.
+#: Makes protobuf of what came in (decompress, decode JSON). Raises TelemetryError.
 Prepare = Callable[[bytes], Decoded]
 
 
-def as_is(body: bytes) -> Decoded:
-    """Pass protobuf on."""
-    return Decoded(body, 0, "")
-
-
 class Receiver:
-    """Takes requests of any transport.
+    """Takes requests of any transport. `pending` are the bytes being worked on.
 
-    `pending` are the bytes being worked on; `redaction_fails` is true while the last redaction failed, for /health.
+    Redaction has two threads. JSON is parsed in one of its own: it holds the interpreter lock and takes many times the
+    body's size, and must not keep protobuf requests waiting.
     """
 
     def __init__(self, redactor: Redactor, spool: Spool, max_pending_bytes: int) -> None:
@@ -84,39 +88,59 @@ class Receiver:
         self.max_pending = max_pending_bytes
         self.pending = 0
         self._workers = ThreadPoolExecutor(_WORKERS, "otel-telemetry-redact")
-        self.redaction_fails = False
+        self._parser = ThreadPoolExecutor(1, "otel-telemetry-json")
+        self._failing = False
 
     def room(self) -> "Room":
         """Return the (still empty) share of one request in the bytes that may be worked on at once."""
         return Room(self)
 
-    async def accept(self, signal: Signal, body: bytes, room: "Room", prepare: Prepare = as_is) -> Accepted:
-        """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted."""
-        loop = asyncio.get_running_loop()
-        decoded, clean = await loop.run_in_executor(self._workers, self._work, signal, body, prepare)
+    async def accept(
+        self, signal: Signal, body: bytes, room: "Room", prepare: Prepare | None = None, *, slow: bool = False
+    ) -> Accepted:
+        """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted.
+
+        `prepare` runs in a worker thread; where it is `slow`, in the one for that.
+        """
+        run = asyncio.get_running_loop().run_in_executor
+        decoded = Decoded(body, 0, "")
+        if prepare:
+            decoded = await run(self._parser if slow else self._workers, self._closed, signal, body, prepare)
+            room.grow(max(0, len(decoded.body) - len(body)))
+        clean = await run(self._workers, self._redact, signal, decoded.body)
         if clean.items:
-            room.grow(max(0, len(clean.body) - len(body)))
+            room.grow(max(0, len(clean.body) - len(decoded.body)))
             await asyncio.wrap_future(self._spool.append(signal, clean.body, clean.items))
         self._count(signal, decoded, clean)
         return Accepted(clean.items, decoded.rejected + clean.rejected, decoded.problem or clean.problem)
 
-    def _work(self, signal: Signal, body: bytes, prepare: Prepare) -> tuple[Decoded, Clean]:
-        decoded = prepare(body)
+    def works(self) -> bool:
+        """Say whether redaction works, by trying it on a request of our own."""
         try:
-            clean = self._redactor.redact(signal, decoded.body)
-        except MalformedTelemetry:
+            return self._redactor.redact("traces", _PROBE).items == 1
+        except Exception:  # noqa: BLE001 - whatever it is: it does not work
+            return False
+
+    def _redact(self, signal: Signal, body: bytes) -> Clean:
+        clean = self._closed(signal, body, lambda given: self._redactor.redact(signal, given))
+        self._failing = False
+        return clean
+
+    def _closed(self, signal: Signal, body: bytes, work: Callable[[bytes], _Result]) -> _Result:
+        """Run one step of the work; if that fails in a way that nobody foresaw, refuse and keep nothing."""
+        try:
+            return work(body)
+        except TelemetryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is: fail closed
-            self._lose(signal, decoded.body, error)
+            self._lose(signal, body, error)
             raise RefusedError(REDACTION_FAILED) from None
-        self.redaction_fails = False
-        return decoded, clean
 
     def _lose(self, signal: Signal, body: bytes, error: Exception) -> None:
         metrics.dropped.add(_count_items(signal, body), {"signal": signal, "reason": REDACTION_FAILED.reason})
-        if not self.redaction_fails:  # the type only: a message may quote what it was working on
+        if not self._failing:  # the type only: a message may quote what it was working on
             _log.error("redaction failed with %s; the request was refused and not kept", type(error).__name__)
-        self.redaction_fails = True
+        self._failing = True
 
     @staticmethod
     def _count(signal: Signal, decoded: Decoded, clean: Clean) -> None:
@@ -133,6 +157,7 @@ class Receiver:
 
     def close(self) -> None:
         """End the worker threads; what they are at is finished."""
+        self._parser.shutdown()
         self._workers.shutdown()
 
 

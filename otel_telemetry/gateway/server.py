@@ -98,9 +98,10 @@ class Gateway:
         keys = Keys(config.api_keys)
         health = Health(spool, receiver, deliveries, {"version": _version()})
         limits = Limits(config.max_body_bytes, config.max_json_bytes)
-        await self._start_grpc(parts, receiver, keys)
-        await self._start_http(parts, make_app(receiver, keys, health, self._exposition, limits), listening)
-        parts.callback(health.stop)
+        rpc = await self._start_grpc(parts, receiver, keys)
+        app = make_app(receiver, keys, health, self._exposition, limits)
+        http = await self._start_http(parts, app, listening)
+        parts.push_async_callback(self._close_doors, health, rpc, http)
 
     async def stop(self, seconds: float | None = None) -> None:
         """Stop within about `seconds` (gateway.shutdown_seconds): finish requests, flush, deliver what can be."""
@@ -151,11 +152,12 @@ class Gateway:
         for delivery in deliveries:
             delivery.abandon()  # where a sink hangs, its thread is left behind; what it did not confirm is kept
 
-    async def _start_grpc(self, parts: contextlib.AsyncExitStack, receiver: Receiver, keys: Keys) -> None:
+    async def _start_grpc(self, parts: contextlib.AsyncExitStack, receiver: Receiver, keys: Keys) -> grpc.aio.Server:
         server = make_server(receiver, keys, self._config.max_body_bytes)
         self.grpc_port = listen.bind_grpc(server, self._config)
         await server.start()
         parts.push_async_callback(self._stop_grpc, server)
+        return server
 
     async def _stop_grpc(self, server: grpc.aio.Server) -> None:
         stopping = asyncio.create_task(server.stop(self._config.shutdown_seconds))
@@ -163,7 +165,9 @@ class Gateway:
         await server.stop(0)
         await stopping
 
-    async def _start_http(self, parts: contextlib.AsyncExitStack, app: Starlette, listening: socket.socket) -> None:
+    async def _start_http(
+        self, parts: contextlib.AsyncExitStack, app: Starlette, listening: socket.socket
+    ) -> _HttpServer:
         server = _HttpServer(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
         )
@@ -172,6 +176,13 @@ class Gateway:
         parts.push_async_callback(self._stop_http, server, serving)
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(_LOOK_SECONDS)
+        return server
+
+    async def _close_doors(self, health: Health, rpc: grpc.aio.Server, http: _HttpServer) -> None:
+        """Take no more requests on either port, then wait for those under way; HTTP winds down in its own task."""
+        health.stop()
+        http.should_exit = True
+        await self._stop_grpc(rpc)
 
     async def _stop_http(self, server: _HttpServer, serving: asyncio.Task[None]) -> None:
         server.should_exit = True

@@ -71,6 +71,7 @@ class Spool:
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._largest_refused = 0
+        self._refusing = False
         self._counting = threading.Lock()
         self._committed = threading.Condition()
         self._closed = False
@@ -88,12 +89,19 @@ class Spool:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
             if self._live_bytes + self._waiting_bytes + len(body) > self.max_bytes:
+                self._refusing = True
                 self._largest_refused = max(self._largest_refused, len(body))
                 raise Overloaded("the spool is full", random.uniform(1, 3))  # noqa: S311 - spreads retries, no secret
+            self._refusing = False
             self._waiting_bytes += len(body)
             future: Future[int] = Future()
             self._queue.put(_Append((signal, time.time_ns(), items, body), future))
         return future
+
+    @property
+    def full(self) -> bool:
+        """Say whether it refused the last batch for lack of room, and has not got much more room since."""
+        return self._refusing and self._crowded()
 
     def attach(self, sinks: Sequence[str]) -> None:
         """Give each named sink a cursor (a new one starts at the oldest batch) and forget the cursors of all others."""
@@ -194,7 +202,7 @@ class Spool:
                 for change in changes:
                     change.run(self._writer)
             self._live_bytes = spool_file.measure(self._writer)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - of any fault the senders are told; the writer must live on
             self._fail([*wanted, *changes], error)
         else:
             self._succeed(wanted, changes, last)
@@ -212,7 +220,7 @@ class Spool:
         if appends:
             self.wake()
 
-    def _fail(self, tasks: Sequence[_Append | _Change], error: sqlite3.Error) -> None:
+    def _fail(self, tasks: Sequence[_Append | _Change], error: Exception) -> None:
         if not self.problem:
             _log.error("the spool cannot be written, senders are told to retry: %s", error)
         self.problem = str(error)
@@ -230,7 +238,7 @@ class Spool:
         try:
             self._probe()
             return self._trim() or self._shrink()
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
             return False
 

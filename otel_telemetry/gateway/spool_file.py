@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_telemetry.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.errors import ConfigurationError
 
 FILE_NAME: Final = "spool.db"
 _SETTING: Final = "gateway.spool_dir"
@@ -178,9 +178,9 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 def open_reader(folder: Path) -> sqlite3.Connection:
     """Open the spool in `folder` for reading beside its writers."""
     path = (folder / FILE_NAME).absolute()
-    if not path.exists():
-        raise ConfigurationError(_SETTING, f"there is no spool at {path}", "name the folder that the gateway uses")
     try:
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path} cannot be read: {error}") from None
+        path.stat()
+    except OSError as error:
+        hint = "name the folder that the gateway uses, as the user that runs it"
+        raise ConfigurationError(_SETTING, f"{path} cannot be read: {error.strerror}", hint) from None
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)

@@ -238,6 +238,7 @@ async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(
         assert len(running.spooled()) == len(answers) - len(refused)
         health = await client.get("/health")
         assert health.json()["parts"]["exporters"]["kept"]["status"] == "waiting"
+        assert (health.status_code, health.json()["parts"]["spool"]["status"]) == (503, "full")
 
 
 async def test_too_much_at_once_is_told_to_come_back(serving: Any, redactor: OtlpRedactor, make_request: Any) -> None:
@@ -258,6 +259,21 @@ async def test_too_much_at_once_is_told_to_come_back(serving: Any, redactor: Otl
         codes = sorted(answer.status_code for answer in await asyncio.gather(*sending))
         assert codes == [200, 200, 429, 429]
         assert (await client.post("/v1/traces", content=body, headers=PROTOBUF)).status_code == 200
+
+
+async def test_one_request_that_redaction_chokes_on_does_not_make_the_gateway_unhealthy(
+    serving: Any, make_request: Any, redactor: OtlpRedactor
+) -> None:
+    class ChokesOnPoison:
+        def redact(self, signal: Signal, body: bytes) -> Any:
+            if b"poison" in body:
+                raise ValueError
+            return redactor.redact(signal, body)
+
+    async with serving(engine=ChokesOnPoison()) as running, httpx.AsyncClient(base_url=running.http) as client:
+        answer = await client.post("/v1/traces", content=make_request("poison"), headers=PROTOBUF)
+        assert answer.status_code == 500
+        assert (await client.get("/health")).status_code == 200
 
 
 async def test_where_redaction_fails_nothing_is_stored_and_the_sender_is_told_not_to_retry(

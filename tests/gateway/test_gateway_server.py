@@ -248,6 +248,14 @@ def test_a_spool_smaller_than_one_request_is_refused(redactor: OtlpRedactor) -> 
     assert refused.value.key == "gateway.spool_max_bytes"
 
 
+async def test_stopping_with_an_idle_connection_on_each_port_does_not_wait_for_it(serving: Any) -> None:
+    async with serving(shutdown_seconds=30) as running, httpx.AsyncClient() as client:
+        assert (await client.get(f"{running.http}/health")).status_code == 200
+        async with grpc.aio.insecure_channel(running.grpc) as channel:
+            assert await channel.unary_unary(TRACES, bytes, bytes)(b"") == b""
+            await asyncio.wait_for(running.gateway.stop(), 15)
+
+
 async def test_stopping_finishes_the_requests_under_way_and_takes_no_new_ones(
     serving: Any, redactor: OtlpRedactor, make_request: Any, sink: Any
 ) -> None:
