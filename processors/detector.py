@@ -1,7 +1,7 @@
 """The detector: text in, findings out. A locator finds triggers, a rule's regex and validator decide at each place.
 
 Work is linear: places inside what a rule has already judged are skipped, regexes are anchored and bounded, and beyond
-`MAX_HITS` places in one text the rest of that text counts as one finding, because it was not looked at.
+a number of places that grows with the text (`_limit`) the rest of that text counts as one finding, because it was not looked at.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,11 @@ from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold
 from otel_telemetry.processors.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.ruleset import Rule
 
-MAX_HITS: Final = 20_000
 UNSCANNED: Final = "UNSCANNED"
-_FOLD_RULE: Final = -1
+_BASE_HITS: Final = 20_000
+_BYTES_PER_HIT: Final = 64
+#: A place may belong to a value that began so far before it.
+_OVERLAP: Final = 640
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 
@@ -41,16 +43,25 @@ class Detector:
         self._rules = tuple((tuple(table[trigger]), _width(trigger)) for trigger in triggers)
         self._fold_from = len(triggers)
         triggers += FOLD_TRIGGERS
-        self._texts: Locator = make_locator(engine, triggers)
-        whole = [*triggers, *KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys)))]
-        self._ahead_from = len(whole)
-        self._wire: Locator = make_locator(engine, [*whole, *KEY_TRIGGERS_AHEAD])
-        self.engine = self._texts.name
+        self._keys_from = len(triggers)
+        triggers += [*KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys)))]
+        self._ahead_from = len(triggers)
+        self._locator: Locator = make_locator(engine, [*triggers, *KEY_TRIGGERS_AHEAD])
+        self.engine = self._locator.name
 
-    def ends(self, data: bytes, limit: int) -> list[int]:
-        """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change."""
+    def ends(self, data: bytes) -> Sequence[int]:
+        """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change.
+
+        Where there are more than can be looked at, every offset is returned.
+        """
+        limit = _limit(data)
+        hits = self._locator.scan(data, limit)
+        if not hits:
+            return ()
+        if len(hits) > limit:
+            return range(1, len(data) + 1)
         ahead = self._ahead_from
-        return sorted({end - 1 if number >= ahead else end for end, number in self._wire.scan(data, limit)})
+        return sorted({end - 1 if number >= ahead else end for end, number in hits})
 
     def find(self, text: str) -> list[Match]:
         """Return what is to go, in order, without overlaps."""
@@ -60,7 +71,7 @@ class Detector:
     def candidates(self, text: str) -> list[Match]:
         """Return everything that any rule accepts, overlaps included."""
         data = text.encode("utf-8", "surrogatepass")
-        hits = self._texts.scan(data, MAX_HITS)
+        hits = self._locator.scan(data, _limit(data))
         if not hits:
             return []
         found, folding = self._judge(text, data, hits)
@@ -68,8 +79,10 @@ class Detector:
             folded = fold(text)
             if folded is not None:
                 plain = folded.text.encode("utf-8", "surrogatepass")
-                more, _ = self._judge(folded.text, plain, self._texts.scan(plain, MAX_HITS))
-                found += [m._replace(start=folded.starts[m.start], end=folded.ends[m.end - 1]) for m in more]
+                more, _ = self._judge(folded.text, plain, self._locator.scan(plain, _limit(plain)))
+                for match in more:
+                    start, end = folded.origin(match.start, match.end)
+                    found.append(match._replace(start=start, end=end))
         return found
 
     def _judge(self, text: str, data: bytes, hits: Sequence[tuple[int, int]]) -> tuple[list[Match], bool]:
@@ -77,17 +90,26 @@ class Detector:
         folding = False
         judged: dict[str, int] = {}
         offsets = None if len(data) == len(text) else _Offsets(data)
+        limit = _limit(data)
         for count, (end, number) in enumerate(hits):
+            if count >= limit:
+                found.append(
+                    Match(
+                        len(data[: max(0, end - _OVERLAP)].decode("utf-8", "ignore")),
+                        len(text),
+                        UNSCANNED,
+                        "limit",
+                        100,
+                    )
+                )
+                break
             if number >= self._fold_from:
-                folding = True
+                folding = folding or number < self._keys_from
                 continue
             rules, width = self._rules[number]
             start = end - width
             if offsets is not None:
                 start, end = offsets.of(start, end)
-            if count >= MAX_HITS:
-                found.append(Match(max(0, start - 512), len(text), UNSCANNED, "limit", 100))
-                break
             for rule in rules:
                 if judged.get(rule.id, -1) >= end:
                     continue
@@ -146,6 +168,11 @@ def _settle(found: list[Match]) -> list[Match]:
         better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
         settled[-1] = better._replace(start=last.start, end=max(last.end, match.end))
     return settled
+
+
+def _limit(data: bytes) -> int:
+    """Return how many places are looked at in so many bytes."""
+    return _BASE_HITS + len(data) // _BYTES_PER_HIT
 
 
 def _width(trigger: str) -> int:

@@ -5,8 +5,9 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 #: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
 _DIGIT_ZEROS: Final = (0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20,
@@ -21,46 +22,82 @@ _TABLE: Final[dict[int, str]] = {
     **dict.fromkeys(map(ord, _SPACES), " "),
     **dict.fromkeys(map(ord, _INVISIBLE), ""),
 }
-#: A percent-encoded byte (RFC 3986, section 2.1), or a plus that stands for a space in a form (WHATWG URL, 5.1).
-_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})|(?<=[0-9A-Za-z])\+(?=[0-9A-Za-z%])")
-#: A plus matters only between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space.
-_ENCODED_TRIGGERS: Final = ("%[0-9A-Fa-f]{2}", "[0-9]{2}\\+[0-9A-Z]{2}")
+#: A percent-encoded byte (RFC 3986, section 2.1), and a plus that stands for a space in a form (WHATWG URL, 5.1). Each
+#: pattern starts with one character: that is what `re` searches for at the speed of memory.
+_PERCENT: Final = re.compile("%[0-9A-Fa-f]{2}")
+_PLUS: Final = re.compile(r"\+(?=[0-9A-Za-z%])")
+_FOLDABLE: Final = frozenset(map(chr, _TABLE))
+#: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, `@`, digits and
+#: letters, which nobody encodes without need. A plus matters only between groups of digits, or in an IBAN; elsewhere
+#: it is an operator as often as a space.
+_ENCODED_TRIGGERS: Final = (
+    "[0-9]%2[0-9A-Fa-f]",
+    "%2[0-9A-Fa-f][0-9]",
+    "%22",
+    "%3[0-9AaDd]",
+    "%[46][0-9A-Fa-f]",
+    "%[57][0-9Aa]",
+    "[0-9]{2}\\+[0-9A-Z]{2}",
+)
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
 
 
-class Folded(NamedTuple):
-    """The second view: its character i stands for characters `starts[i]` to `ends[i]` (exclusive) of the text."""
+class Folded:
+    """The second view of a text, and the way back from its characters to those of the text.
 
-    text: str
-    starts: list[int]
-    ends: list[int]
+    Only folded characters are kept one by one, as (index in the view, length there, start and end in the text): the
+    stretches between them keep their shape.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._at: list[int] = []
+        self._pieces: list[tuple[int, int, int]] = []
+        out: list[str] = []
+        at = length = 0
+        for start, end, plain in _pieces(text):
+            length += start - at
+            self._at.append(length)
+            self._pieces.append((len(plain), start, end))
+            out += (text[at:start], plain)
+            length += len(plain)
+            at = end
+        out.append(text[at:])
+        self.text = "".join(out)
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """Return where characters `start` to `end` (exclusive) of the view stand in the text."""
+        return self._character(start)[0], self._character(end - 1)[1]
+
+    def _character(self, index: int) -> tuple[int, int]:
+        before = bisect_right(self._at, index) - 1
+        if before < 0:
+            return index, index + 1
+        at = self._at[before]
+        width, start, end = self._pieces[before]
+        if index < at + width:
+            return start, end
+        place = end + index - at - width
+        return place, place + 1
+
+
+def _pieces(text: str) -> list[tuple[int, int, str]]:
+    """Return what is folded, in order: start, end, and what stands for it (at most one character)."""
+    pieces = [(m.start(), m.end(), chr(int(m[0][1:], 16))) for m in _PERCENT.finditer(text)]
+    pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
+    if not text.isascii():
+        for char in _FOLDABLE.intersection(text):
+            plain, at = _TABLE[ord(char)][:1], text.find(char)
+            while at >= 0:
+                pieces.append((at, at + 1, plain))
+                at = text.find(char, at + 1)
+    pieces.sort()
+    return pieces
 
 
 def fold(text: str) -> Folded | None:
     """Return the view, or None where nothing had to be folded."""
-    view = Folded("", [], [])
-    out: list[str] = []
-    at = 0
-    for encoded in _ENCODED.finditer(text):
-        _plain(text, at, encoded.start(), out, view)
-        at = encoded.end()
-        out.append(chr(int(encoded[1], 16)) if encoded[1] else " ")
-        view.starts.append(encoded.start())
-        view.ends.append(at)
-    _plain(text, at, len(text), out, view)
-    folded = "".join(out)
-    return None if folded == text else view._replace(text=folded)
-
-
-def _plain(text: str, start: int, end: int, out: list[str], view: Folded) -> None:
-    """Add characters of a stretch without anything encoded in it."""
-    for index in range(start, end):
-        char = text[index]
-        plain = _TABLE.get(ord(char), char) if char > "\x7f" else char
-        if plain:
-            out.append(plain[0])
-            view.starts.append(index)
-            view.ends.append(index + 1)
+    folded = Folded(text)
+    return None if folded.text == text else folded
 
 
 def _escape(data: bytes) -> str:

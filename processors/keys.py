@@ -17,6 +17,10 @@ USER_ID: Final = "USER_ID"
 SESSION_ID: Final = "SESSION_ID"
 SSN: Final = "SSN"
 CREDIT_CARD: Final = "CREDIT_CARD"
+#: Every type that a key alone can give.
+TYPES: Final = frozenset(
+    {PASSWORD, SECRET, API_KEY, PRIVATE_KEY, AUTHORIZATION, COOKIE, USER_ID, SESSION_ID, SSN, CREDIT_CARD}
+)
 #: A name such as `cache_key` that may hold a secret: only a random-looking value counts.
 WEAK: Final = "weak"
 

@@ -1,16 +1,21 @@
-"""The redaction policy: what becomes of each type of finding and of each attribute key.
+"""The redaction policy: what becomes of each type of finding, of each attribute key and of each path inside values.
 
-Built in here; a YAML file overrides it (see `load_policy`).
+The built-in policy is `Policy()`; `policy_file.load_policy` reads a YAML file over it. docs/privacy.md tells both.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from functools import lru_cache
+from typing import Final, Literal, get_args
 
 from otel_telemetry import conventions
+from otel_telemetry.processors.paths import JsonPath
 
 Action = Literal["replace", "mask", "hash", "drop", "keep"]
 Content = Literal["drop", "redact", "keep"]
+ACTIONS: Final = get_args(Action)
+CONTENTS: Final = get_args(Content)
 
 #: Attributes that hold one person's or session's id: pseudonyms keep them countable.
 HASHED_KEYS: Final[Mapping[str, str]] = {
@@ -20,6 +25,8 @@ HASHED_KEYS: Final[Mapping[str, str]] = {
     conventions.SESSION_ID: "SESSION_ID",
     "request_log.session_id": "SESSION_ID",
 }
+#: Attributes that hold addresses of clients: each address becomes the contract's ip_hash.
+CLIENT_KEYS: Final = frozenset(conventions.CLIENT_ADDRESS_KEYS)
 #: Attributes that are never touched: ids of telemetry itself, names of code, models and services, counts.
 SAFE_KEYS: Final = frozenset(
     {
@@ -56,17 +63,78 @@ SAFE_PREFIXES: Final = ("gen_ai.usage.", "telemetry.sdk.", "code.")
 
 
 @dataclass(frozen=True)
+class KeyRule:
+    """An action for the attributes whose key matches a pattern; `*` stands for anything."""
+
+    pattern: str
+    action: Action
+
+    def matches(self, key: str) -> bool:
+        """Tell whether the pattern covers the whole key."""
+        return _glob(self.pattern).fullmatch(key) is not None
+
+
+@dataclass(frozen=True)
 class Policy:
-    """What to do. `keys` are actions by exact attribute key, before everything else."""
+    """What to do, for one service or for all.
+
+    `keys` come before everything else, the first that matches wins. `allow`, where it is not None, names the only keys
+    that are kept at all: an empty one keeps nothing.
+    """
 
     default: Action = "replace"
     types: Mapping[str, Action] = field(default_factory=dict)
-    keys: Mapping[str, Action] = field(default_factory=dict)
+    keys: tuple[KeyRule, ...] = ()
+    paths: tuple[tuple[str, JsonPath, Action], ...] = ()
+    allow: tuple[str, ...] | None = None
     content: Content = "redact"
+    email_domain: bool = False
+    services: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def action(self, kind: str) -> Action:
         """Return what becomes of a finding of this type."""
         return self.types.get(kind, self.default)
+
+    def of_key(self, key: str) -> Action | None:
+        """Return what the policy says of an attribute key, or None where it says nothing."""
+        for rule in self.keys:
+            if rule.matches(key):
+                return rule.action
+        return None
+
+    def allows(self, key: str) -> bool:
+        """Tell whether the allow-list, if there is one, names the key."""
+        return self.allow is None or any(_glob(pattern).fullmatch(key) for pattern in self.allow)
+
+    def paths_of(self, key: str) -> list[tuple[JsonPath, Action]]:
+        """Return the paths that apply inside the values of an attribute key."""
+        return [(path, action) for pattern, path, action in self.paths if _glob(pattern).fullmatch(key)]
+
+    def everything(self) -> bool:
+        """Tell whether any attribute at all may change, because some allow-list is in force."""
+        return self.allow is not None or any(policy.everything() for policy in self.services.values())
+
+    def named(self) -> Iterator[str]:
+        """Yield a literal part of each key that the policy acts on by name: the triggers of the locator."""
+        yield from CLIENT_KEYS
+        yield from HASHED_KEYS
+        if self.content == "drop":
+            yield from conventions.CONTENT_KEYS
+            yield from conventions.CONTENT_PREFIXES
+        for pattern in (*(rule.pattern for rule in self.keys if rule.action != "keep"), *(p for p, _, _ in self.paths)):
+            yield longest_part(pattern)
+        for policy in self.services.values():
+            yield from policy.named()
+
+
+@lru_cache(maxsize=1024)
+def _glob(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def longest_part(pattern: str) -> str:
+    """Return the longest stretch without `*` of a key pattern."""
+    return max(pattern.split("*"), key=len)
 
 
 def is_safe(key: str) -> bool:

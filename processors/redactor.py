@@ -1,86 +1,82 @@
 """The redactor: strings, nested values and attributes in; the same without personal data out.
 
 One object for every surface (spans, logs, OTLP bytes, REST bodies). It is immutable after construction and thread-safe.
-What is clean comes back as the very object that went in. What it writes (markers, pseudonyms) it leaves alone the
-second time.
+What is clean comes back as the very object that went in. What it writes (markers, masks, pseudonyms) it leaves alone
+the second time.
 """
 
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Final
 
-from otel_telemetry import conventions
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.detector import Detector, Match
-from otel_telemetry.processors.policy import HASHED_KEYS, Policy, is_content, is_safe
-from otel_telemetry.processors.pseudonym import Pseudonyms, normalise_ip
-from otel_telemetry.processors.ruleset import builtin_rules, load_rules
+from otel_telemetry.processors.detector import Detector
+from otel_telemetry.processors.paths import JsonPath
+from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Action, Policy, is_content, is_safe
+from otel_telemetry.processors.policy_file import load_policy
+from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.processors.rewrite import Finding, Writer, marker, same_or
+from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.records import AnyValue
 
 MAX_DEPTH: Final = 64
-_IP: Final = "IP_ADDRESS"
-_MAX_HITS: Final = 100_000
 _SEPARATOR: Final = "\x00"
-_CLIENT_KEYS: Final = frozenset(conventions.CLIENT_ADDRESS_KEYS)
-_MARKER: Final = re.compile(r"\[REDACTED_[A-Z0-9_]{1,40}\]")
-_JSON_KEY: Final = re.compile(r'(\\*")[ \t\r\n]{0,8}:[ \t\r\n]{0,8}$')
-_JSON_NEXT: Final = re.compile(r"[ \t\r\n]*(?:[,}\]]|$)")
-
-
-@dataclass(slots=True, frozen=True)
-class Finding:
-    """One thing that was redacted: its type, the rule that found it, its length in characters. Never the text."""
-
-    type: str
-    rule: str
-    length: int
-
-
-def marker(kind: str) -> str:
-    """Return what stands in place of a redacted value."""
-    return f"[REDACTED_{kind}]"
+_STRUCTURED: Final = ("{", "[")
+#: Where the paths of a policy have arrived inside a value.
+_Places = list[tuple[JsonPath, Action, frozenset[int]]]
 
 
 class Redactor:
     """Applies rules and policy. Raises RuleError or ConfigurationError at construction, never for what it redacts."""
 
     def __init__(self, settings: RedactionSettings) -> None:
-        self._policy = Policy(content=settings.content or "redact")
-        self._pseudonyms = Pseudonyms(settings.pseudonyms)
         rules = (*builtin_rules(), *load_rules(settings.rules))
-        named = {*_CLIENT_KEYS, *HASHED_KEYS}
-        if self._policy.content == "drop":
-            named |= {*conventions.CONTENT_KEYS, *conventions.CONTENT_PREFIXES}
-        self._detector = Detector(rules, settings.engine, sorted(named))
-        self.engine = self._detector.engine
+        policy = load_policy(settings.policy, _types(rules)) if settings.policy else Policy()
+        policy = _with_content(policy, settings)
+        detector = Detector(rules, settings.engine, sorted(set(policy.named())))
+        self._set(policy, detector, Pseudonyms(settings.pseudonyms))
+        self._services = {name: self._for(own) for name, own in policy.services.items()}
+
+    def _set(self, policy: Policy, detector: Detector, pseudonyms: Pseudonyms) -> None:
+        self._policy = policy
+        self._detector = detector
+        self._pseudonyms = pseudonyms
+        self._writer = Writer(policy, pseudonyms)
+        self._everything = policy.everything()
+        self.engine = detector.engine
+
+    def _for(self, policy: Policy) -> "Redactor":
+        other = Redactor.__new__(Redactor)
+        other._services = {}
+        other._set(policy, self._detector, self._pseudonyms)
+        return other
 
     def for_service(self, service: str) -> "Redactor":
         """Return the redactor with the policy's overrides for a service; itself where there are none."""
-        del service
-        return self
+        return self._services.get(service, self)
 
     def hits(self, data: bytes) -> Sequence[int]:
         """Return the END offsets (exclusive, ascending) of every trigger in arbitrary bytes, such as OTLP on the wire.
 
         A superset: if `string(s)` or `item(k, v)` would change anything for a string that lies contiguously at
-        data[a:b], then some offset has a < end <= b, or ends in that way inside the key. No offset: nothing to do.
+        data[a:b], for any service, then some offset has a < end <= b, or ends in that way inside the key. No offset:
+        nothing to do. Under an allow-list, and where there are too many places, every offset is returned.
         """
-        return self._detector.ends(data, _MAX_HITS)
+        return range(1, len(data) + 1) if self._everything else self._detector.ends(data)
 
     def dirty(self, texts: Sequence[str]) -> Sequence[int]:
         """Return the indexes of the strings (values or keys) that may change, ascending; scanned as one block."""
+        if self._everything:
+            return range(len(texts))
         joined = _SEPARATOR.join(texts) + _SEPARATOR
         data = joined.encode() if joined.isascii() else joined.encode("utf-8", "surrogatepass")
-        ends = self._detector.ends(data, _MAX_HITS)
+        ends = self._detector.ends(data)
         if not ends:
             return ()
-        if len(ends) > _MAX_HITS:
-            return range(len(texts))
         sizes = (len(t) + 1 if t.isascii() else len(t.encode("utf-8", "surrogatepass")) + 1 for t in texts)
         starts = list(accumulate(sizes, initial=0))
         found = {bisect_right(starts, end - 1) - 1 for end in ends}
@@ -88,18 +84,16 @@ class Redactor:
 
     def string(self, text: str, key: str = "", findings: list[Finding] | None = None) -> str:
         """Return one string redacted; the same object where it is clean. JSON stays JSON, escaped or not."""
+        found: list[Finding] = [] if findings is None else findings
         if key:
-            changed = self.value(text, key, findings)
+            changed = self._walk(text, key, found, 0)
             return changed if isinstance(changed, str) else ""
         matches = self._detector.find(text)
         if not matches:
             return text
-        found: list[Finding] = []
-        result = self._rewrite(text, matches, found)
-        if result != text and _looks_json(text) and _is_json(text) and not _is_json(result):
-            result, found = marker("JSON"), found or []
-        if findings is not None:
-            findings += found
+        result = self._writer.text(text, matches, found)
+        if result is not text and text.lstrip()[:1] in _STRUCTURED and _is_json(text) and not _is_json(result):
+            return self._as_json(text, found)
         return result
 
     def value(self, value: AnyValue, key: str = "", findings: list[Finding] | None = None) -> AnyValue:
@@ -109,26 +103,43 @@ class Redactor:
     def item(self, key: str, value: AnyValue, findings: list[Finding] | None = None) -> tuple[str, AnyValue] | None:
         """Return one attribute redacted, key and value, or None where the policy drops it."""
         found: list[Finding] = [] if findings is None else findings
-        if is_safe(key):
-            return key, value
-        if self._policy.content == "drop" and is_content(key):
+        policy = self._policy
+        action = policy.of_key(key) if policy.keys else None
+        if (
+            action == "drop"
+            or not policy.allows(key)
+            or (action is None and policy.content == "drop" and is_content(key))
+        ):
             return None
-        return self.string(key, "", found), self._attribute(key, value, found)
+        if action == "keep" or (action is None and (is_safe(key) or (policy.content == "keep" and is_content(key)))):
+            return key, value
+        before = len(found)
+        clean = self._attribute(key, value, action, found)
+        if any(policy.action(finding.type) == "drop" for finding in found[before:]):
+            return None
+        return self.string(key, "", found), clean
 
-    def _attribute(self, key: str, value: AnyValue, found: list[Finding]) -> AnyValue:
+    def _attribute(self, key: str, value: AnyValue, action: Action | None, found: list[Finding]) -> AnyValue:
+        if action is not None:
+            return self._writer.whole(value, _type_of(key), action, "key", found)
         if key in HASHED_KEYS:
-            return self._hash(value, HASHED_KEYS[key], key, found)
-        if key in _CLIENT_KEYS:
+            return self._writer.whole(
+                value, HASHED_KEYS[key], self._policy.types.get(HASHED_KEYS[key], "hash"), key, found
+            )
+        if key in CLIENT_KEYS and self._policy.types.get("IP_ADDRESS", "hash") == "hash":
             return self._addresses(value, key, found)
+        if self._policy.paths:
+            paths = self._policy.paths_of(key)
+            if paths:
+                return self._along(value, [(path, act, frozenset({0})) for path, act in paths], found)
         return self._walk(value, key, found, 0)
 
     def _walk(self, value: AnyValue, key: str, found: list[Finding], depth: int) -> AnyValue:
         if value is None or isinstance(value, bool):
             return value
-        if key:
-            kind = keys.classify(key)
-            if kind and kind not in (keys.WEAK, keys.VENDOR) and not is_safe(key):
-                return self._whole(value, kind, found)
+        kind = keys.classify(key) if key else ""
+        if kind and kind not in (keys.WEAK, keys.VENDOR) and not is_safe(key):
+            return self._writer.whole(value, kind, self._policy.action(kind), "key", found)
         if isinstance(value, str):
             return self.string(value, "", found)
         if isinstance(value, bytes):
@@ -140,7 +151,7 @@ class Redactor:
             return marker("DEPTH")
         if isinstance(value, Mapping):
             return self._mapping(value, found, depth)
-        return self._sequence(value, key, found, depth)
+        return same_or([self._walk(item, key, found, depth + 1) for item in value], value)
 
     def _mapping(self, value: Mapping[str, Any], found: list[Finding], depth: int) -> AnyValue:
         out: dict[str, Any] = {}
@@ -154,114 +165,87 @@ class Redactor:
             out[new_name] = new_item
         return out if changed else value
 
-    def _sequence(self, value: Sequence[Any], key: str, found: list[Finding], depth: int) -> AnyValue:
-        items = [self._walk(item, key, found, depth + 1) for item in value]
-        if all(new is old for new, old in zip(items, value, strict=True)):
-            return value
-        return tuple(items) if isinstance(value, tuple) else items
-
     def _bytes(self, value: bytes, found: list[Finding]) -> AnyValue:
+        """Bytes that are no UTF-8 are read as Latin-1: what is found in them is found, and the rest keeps its bytes."""
         try:
-            text = value.decode()
+            text, encoding = value.decode(), "utf-8"
         except UnicodeDecodeError:
-            text = value.decode("latin-1")
-            clean = self.string(text, "", found)
-            return value if clean is text else clean.encode("utf-8")
+            text, encoding = value.decode("latin-1"), "latin-1"
         clean = self.string(text, "", found)
-        return value if clean is text else clean.encode()
-
-    def _whole(self, value: AnyValue, kind: str, found: list[Finding]) -> AnyValue:
-        """Replace all of a value, because its key says what it is."""
-        if isinstance(value, str):
-            if not value or _MARKER.fullmatch(value) or self._pseudonyms.is_pseudonym(value):
-                return value
-            return self._put(value, kind, "key", found)
-        if isinstance(value, bytes):
-            return self._put(value.decode("latin-1"), kind, "key", found).encode() if value else value
-        if isinstance(value, int | float):
-            return value if kind == keys.SECRET else self._put(str(value), kind, "key", found)
-        if not isinstance(value, Mapping) and all(isinstance(item, str | int) for item in value):
-            items = [self._whole(item, kind, found) if not isinstance(item, bool) else item for item in value]
-            same = all(new is old for new, old in zip(items, value, strict=True))
-            return value if same else tuple(items) if isinstance(value, tuple) else items
-        found.append(Finding(kind, "key", 0))
-        return marker(kind)
-
-    def _hash(self, value: AnyValue, kind: str, key: str, found: list[Finding]) -> AnyValue:
-        if value is None or value == "" or isinstance(value, bool):
-            return value
-        if not self._pseudonyms.available or not isinstance(value, str | int):
-            return self._whole(value, kind, found)
-        text = str(value)
-        if _MARKER.fullmatch(text):
-            return value
-        new = self._pseudonyms.of(text)
-        if new == text:
-            return value
-        found.append(Finding(kind, key, len(text)))
-        return new
+        return value if clean is text else clean.encode(encoding, "replace")
 
     def _addresses(self, value: AnyValue, key: str, found: list[Finding]) -> AnyValue:
         """Hash each address of a client attribute: one, a comma list, or a list."""
         if isinstance(value, str):
-            parts = [self._address(part, key, found) for part in value.split(",")]
-            new = ",".join(parts)
-            return value if new == value else new
+            parts = value.split(",")
+            new = [self._writer.address(part, key, found) for part in parts]
+            clean = ",".join(self.string(p, "", found) if n is None else n for p, n in zip(parts, new, strict=True))
+            return value if clean == value else clean
         if isinstance(value, list | tuple):
-            items = [self._addresses(item, key, found) for item in value]
-            same = all(new is old for new, old in zip(items, value, strict=True))
-            return value if same else tuple(items) if isinstance(value, tuple) else items
+            return same_or([self._addresses(item, key, found) for item in value], value)
         return self._walk(value, key, found, 0)
 
-    def _address(self, part: str, key: str, found: list[Finding]) -> str:
-        body = part.strip()
-        if not body or _MARKER.fullmatch(body):
-            return part
-        if self._pseudonyms.available:
-            digest = self._pseudonyms.of_ip(body)
-            if digest == body:
-                return part
-            if digest:
-                found.append(Finding(_IP, key, len(body)))
-                return part.replace(body, digest)
-        elif normalise_ip(body):
-            found.append(Finding(_IP, key, len(body)))
-            return part.replace(body, marker(_IP))
-        return self.string(part, "", found)
+    def _along(self, value: AnyValue, places: _Places, found: list[Finding]) -> AnyValue:
+        """Redact a value in which the policy names paths; JSON text is read, and written again where it changed."""
+        if isinstance(value, str) and value.lstrip()[:1] in _STRUCTURED:
+            try:
+                parsed = json.loads(value)
+            except (ValueError, RecursionError):
+                return self.string(value, "", found)
+            clean = self._down(parsed, "", places, found, 0)
+            return value if clean is parsed else json.dumps(clean, ensure_ascii=False)
+        return self._down(value, "", places, found, 0)
 
-    def _put(self, text: str, kind: str, rule: str, found: list[Finding]) -> str:
-        found.append(Finding(kind, rule, len(text)))
-        return marker(kind)
+    def _down(self, value: AnyValue, key: str, places: _Places, found: list[Finding], depth: int) -> AnyValue:
+        for path, action, at in places:
+            if path.ends(at):
+                return self._writer.whole(value, _type_of(key), action, path.text, found)
+        members = isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+        if not places or not members or depth >= MAX_DEPTH:
+            return self._walk(value, key, found, depth)
+        if isinstance(value, Mapping):
+            return self._down_mapping(value, places, found, depth)
+        steps = [(item, str(index)) for index, item in enumerate(value)]  # type: ignore[arg-type]  # a sequence, as tested
+        return same_or([self._down(i, key, _step(places, n), found, depth + 1) for i, n in steps], value)  # type: ignore[arg-type]  # as above
 
-    def _rewrite(self, text: str, matches: Sequence[Match], found: list[Finding]) -> str:
-        out: list[str] = []
-        at = 0
-        for match in matches:
-            piece = text[match.start : match.end]
-            if _MARKER.fullmatch(piece) or self._pseudonyms.is_pseudonym(piece):
+    def _down_mapping(self, value: Mapping[str, Any], places: _Places, found: list[Finding], depth: int) -> AnyValue:
+        out: dict[str, Any] = {}
+        for name, item in value.items():
+            further = _step(places, str(name))
+            if any(action == "drop" and path.ends(at) for path, action, at in further):
+                found.append(Finding(_type_of(str(name)), "path", 0))
                 continue
-            out += (text[at : match.start], self._replacement(text, piece, match, found))
-            at = match.end
-        if not out:
-            return text
-        return "".join((*out, text[at:]))
+            out[self.string(str(name), "", found)] = self._down(item, str(name), further, found, depth + 1)
+        same = len(out) == len(value) and all(k is n and out[k] is value[n] for k, n in zip(out, value, strict=True))
+        return value if same else out
 
-    def _replacement(self, text: str, piece: str, match: Match, found: list[Finding]) -> str:
-        new = self._put(piece, match.type, match.rule, found)
-        quote = _bare_json(text, match)
-        return f"{quote}{new}{quote}"
-
-
-def _bare_json(text: str, match: Match) -> str:
-    """Return the quotes that a number needs when text takes its place in JSON: `"ssn": 123` has them on its name."""
-    if not (text[match.start].isdigit() or text[match.start] == "-"):
-        return ""
-    name = _JSON_KEY.search(text, max(0, match.start - 40), match.start)
-    return name[1] if name and _JSON_NEXT.match(text, match.end) else ""
+    def _as_json(self, text: str, found: list[Finding]) -> str:
+        """Redact JSON text by its structure, where putting markers into the text would have broken it."""
+        try:
+            return json.dumps(self._walk(json.loads(text), "", found, 0), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return json.dumps(marker("JSON"))
 
 
-def _looks_json(text: str) -> bool:
-    return text.lstrip()[:1] in ("{", "[", '"') and text.lstrip()[:10] != "[REDACTED_"
+def _step(places: _Places, key: str) -> _Places:
+    further = ((path, action, path.step(at, key)) for path, action, at in places)
+    return [place for place in further if place[2]]
+
+
+def _type_of(key: str) -> str:
+    kind = keys.classify(key)
+    return kind if kind and kind not in (keys.WEAK, keys.VENDOR) else "VALUE"
+
+
+def _types(rules: Sequence[Rule]) -> set[str]:
+    return {rule.type for rule in rules} | keys.TYPES
+
+
+def _with_content(policy: Policy, settings: RedactionSettings) -> Policy:
+    if settings.content is None:
+        return policy
+    services = {name: replace(own, content=settings.content) for name, own in policy.services.items()}
+    return replace(policy, content=settings.content, services=services)
 
 
 def _is_json(text: str) -> bool:
@@ -270,3 +254,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+__all__ = ["Finding", "Redactor", "marker"]

@@ -1,0 +1,141 @@
+"""What stands in place of what was found: markers, masks, pseudonyms; in text, in JSON inside text, and whole values.
+
+Everything written here is recognised here, so that a second pass changes nothing.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from otel_telemetry.processors import keys
+from otel_telemetry.processors.detector import Match
+from otel_telemetry.processors.policy import Action, Policy
+from otel_telemetry.processors.pseudonym import Pseudonyms, normalise_ip
+from otel_telemetry.records import AnyValue
+
+IP: Final = "IP_ADDRESS"
+_MARKER: Final = re.compile(r"\[REDACTED_[A-Z0-9_]{1,40}\]")
+_MASK: Final = "****"
+_MASKED: Final = re.compile(r"\*{4}[^\s*]{0,4}")
+_KEPT: Final = 4
+_JSON_NAME: Final = re.compile(r'(\\*")[ \t\r\n]{0,8}:[ \t\r\n]{0,8}$')
+_JSON_NEXT: Final = re.compile(r"[ \t\r\n]*(?:[,}\]]|$)")
+
+
+@dataclass(slots=True, frozen=True)
+class Finding:
+    """One thing that was redacted: its type, the rule that found it, its length in characters. Never the text."""
+
+    type: str
+    rule: str
+    length: int
+
+
+def marker(kind: str) -> str:
+    """Return what stands in place of a redacted value."""
+    return f"[REDACTED_{kind}]"
+
+
+def is_marker(text: str) -> bool:
+    """Tell whether a text is one marker and nothing else."""
+    return _MARKER.fullmatch(text) is not None
+
+
+class Writer:
+    """Writes replacements under one policy and one key. Holds no state."""
+
+    def __init__(self, policy: Policy, pseudonyms: Pseudonyms) -> None:
+        self._policy = policy
+        self._pseudonyms = pseudonyms
+
+    def written(self, text: str) -> bool:
+        """Tell whether a text is something that was written here before."""
+        if _MARKER.fullmatch(text) or _MASKED.fullmatch(text):
+            return True
+        return self._pseudonyms.is_pseudonym(text.partition("@")[0])
+
+    def replacement(self, text: str, kind: str, action: Action) -> str:
+        """Return what an action makes of one value of a type."""
+        if action == "mask":
+            return _MASK + "".join(char for char in text if char.isalnum())[-_KEPT:] if len(text) > 2 * _KEPT else _MASK
+        if action == "hash" and self._pseudonyms.available:
+            return self._pseudonym(text, kind)
+        return text if action == "keep" else marker(kind)
+
+    def _pseudonym(self, text: str, kind: str) -> str:
+        if kind == IP:
+            return self._pseudonyms.of_ip(text) or self._pseudonyms.of(text)
+        if kind == "EMAIL":
+            name, _, domain = text.rpartition("@")
+            pseudonym = self._pseudonyms.of(text.lower())
+            return f"{pseudonym}@{domain}" if self._policy.email_domain and name else pseudonym
+        return self._pseudonyms.of(text)
+
+    def text(self, text: str, matches: Sequence[Match], found: list[Finding]) -> str:
+        """Return a text with everything that was found in it replaced; the same object where nothing had to be."""
+        out: list[str] = []
+        at = 0
+        for match in matches:
+            piece = text[match.start : match.end]
+            action = self._policy.action(match.type)
+            if action == "keep" or self.written(piece):
+                continue
+            found.append(Finding(match.type, match.rule, len(piece)))
+            if action == "drop":
+                return marker(match.type)
+            quote = _quotes(text, match)
+            out += (text[at : match.start], quote, self.replacement(piece, match.type, action), quote)
+            at = match.end
+        return "".join((*out, text[at:])) if out else text
+
+    def whole(self, value: AnyValue, kind: str, action: Action, rule: str, found: list[Finding]) -> AnyValue:
+        """Return a value replaced as a whole, because its key says what it is; lists element by element."""
+        if value is None or isinstance(value, bool) or value in ("", b"") or action == "keep":
+            return value
+        if isinstance(value, str):
+            return value if self.written(value) else self._put(value, kind, action, rule, found)
+        if isinstance(value, bytes):
+            text = value.decode("utf-8", "replace")
+            return value if self.written(text) else self._put(text, kind, action, rule, found).encode()
+        if isinstance(value, int | float):
+            return value if kind == keys.SECRET else self._put(str(value), kind, action, rule, found)
+        if isinstance(value, Mapping) or not all(item is None or isinstance(item, str | int | float) for item in value):
+            found.append(Finding(kind, rule, 0))
+            return marker(kind)
+        return same_or([self.whole(item, kind, action, rule, found) for item in value], value)
+
+    def _put(self, text: str, kind: str, action: Action, rule: str, found: list[Finding]) -> str:
+        new = self.replacement(text, kind, action)
+        if new != text:
+            found.append(Finding(kind, rule, len(text)))
+        return new
+
+    def address(self, part: str, key: str, found: list[Finding]) -> str | None:
+        """Return one part of a client attribute with its address hashed, or None where it is no address."""
+        body = part.strip()
+        if not body or is_marker(body):
+            return part
+        if self._pseudonyms.available:
+            new = self._pseudonyms.of_ip(body)
+        else:
+            new = marker(IP) if normalise_ip(body) else None
+        if new is None or new == body:
+            return new and part
+        found.append(Finding(IP, key, len(body)))
+        return part.replace(body, new)
+
+
+def same_or(items: list[AnyValue], old: Sequence[AnyValue]) -> AnyValue:
+    """Return the old sequence where all items are the same objects, else the new ones in the old type."""
+    if all(new is item for new, item in zip(items, old, strict=True)):
+        return old
+    return tuple(items) if isinstance(old, tuple) else items
+
+
+def _quotes(text: str, match: Match) -> str:
+    """Return the quotes that a number needs when text takes its place in JSON: `"ssn": 123` has them on its name."""
+    if not (text[match.start].isdigit() or text[match.start] == "-"):
+        return ""
+    name = _JSON_NAME.search(text, max(0, match.start - 40), match.start)
+    return name[1] if name and _JSON_NEXT.match(text, match.end) else ""
