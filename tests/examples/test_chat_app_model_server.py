@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from examples.chat_app import model_text
-from examples.chat_app.model_server import FIRST_TOKEN, create_app
+from examples.chat_app.model_server import create_app
 
 LONG = "You are a helpful assistant that answers shortly, plainly and without any invention. " * 4
 
@@ -181,7 +181,7 @@ def test_the_journal_says_when_the_first_chunk_of_a_stream_went_out_and_whose_tr
     post(base_url, ask("Why?", stream=True), traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
     (call,) = calls(journal)
     assert call["trace_id"] == trace_id
-    assert FIRST_TOKEN * 1000 <= call["first_chunk_ms"] < call["total_ms"]
+    assert 0 < call["first_chunk_ms"] < call["total_ms"]
 
 
 def test_what_is_no_chat_request_is_refused(base_url: str) -> None:
