@@ -96,10 +96,11 @@ def _engine(parsed: sa.URL) -> sa.Engine:
 
 
 def _prepare(raw: Any, record: Any) -> None:
-    """Set up a SQLite connection. `auto_vacuum` counts only before the first table, and is ignored later."""
+    """Set up a SQLite connection. Of an existing database nothing is changed before its version is known."""
     del record
     raw.isolation_level = None  # we say when a transaction begins
-    raw.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    if raw.execute("PRAGMA page_count").fetchone()[0] == 0:  # it counts only before the first table
+        raw.execute("PRAGMA auto_vacuum=INCREMENTAL")
     raw.execute("PRAGMA foreign_keys=ON")
     synchronous = "NORMAL" if _write_ahead(raw) else "FULL"
     raw.execute(f"PRAGMA synchronous={synchronous}")

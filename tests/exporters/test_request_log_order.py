@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -243,16 +244,13 @@ class counted_parameters:  # noqa: N801  # reads as a phrase
         self.engine = store._engine
         self.counts: list[int] = []
 
-    def _count(self, connection, cursor, statement, parameters, ctx, many):
+    def _count(self, *event):
+        _, _, _, parameters, _, many = event
         self.counts.append(len(parameters) if many else 1)
 
     def __enter__(self):
-        from sqlalchemy import event
-
-        event.listen(self.engine, "before_cursor_execute", self._count)
+        sa.event.listen(self.engine, "before_cursor_execute", self._count)
         return self.counts
 
     def __exit__(self, *exc):
-        from sqlalchemy import event
-
-        event.remove(self.engine, "before_cursor_execute", self._count)
+        sa.event.remove(self.engine, "before_cursor_execute", self._count)
