@@ -22,8 +22,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from otel_telemetry import metrics
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor, afterwards
+
+FAULTS = "otel_telemetry.instrumentation_errors"
 
 
 class Telemetry:
@@ -68,15 +71,21 @@ class Telemetry:
             for metric in scope.metrics
         }
 
+    def faults(self) -> int:
+        """Return how often something of ours failed."""
+        return sum(point.value for point in self.points().get(FAULTS, ()))
+
     def shutdown(self) -> None:
         self.tracers.shutdown()
         self.meters.shutdown()
 
 
 @pytest.fixture
-def quiet() -> Iterator[Telemetry]:
-    """Providers without any instrumentation yet."""
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
+    """Providers without any instrumentation yet; our own faults are counted there too."""
     found = Telemetry()
+    counter = found.meters.get_meter("ours").create_counter(FAULTS)
+    monkeypatch.setattr(metrics, "instrumentation_errors", counter)
     yield found
     LlmHttpInstrumentor().uninstrument()
     found.shutdown()

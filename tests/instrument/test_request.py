@@ -233,6 +233,7 @@ def test_arguments_that_cannot_be_used_are_counted_and_told_once(
     assert attributes["cost_usd"] == "0.10"
     assert json.loads(attributes["deep"]) == [1, None]
     assert len([record for record in caplog.records if "otel_telemetry" in record.message]) == 1
+    assert spans.faults() == 3
 
 
 def test_an_exception_that_cannot_be_printed_still_is_the_apps_own(spans: Telemetry) -> None:

@@ -44,6 +44,7 @@ class ModelCall:
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
         self._started = time.perf_counter()
         self._model: str | None = None
+        self._streamed = True  # unless the request says that it is not
         self._address: dict[str, str | int] = {}
         self.span: Span = trace.INVALID_SPAN
 
@@ -59,6 +60,7 @@ class ModelCall:
         if self._endpoint.streamed is not None:
             attributes[conventions.REQUEST_STREAM] = self._endpoint.streamed
         self._address = {conventions.SERVER_ADDRESS: host} | ({conventions.SERVER_PORT: port} if port else {})
+        self._streamed = attributes.get(conventions.REQUEST_STREAM) is not False
         attributes[conventions.OPERATION_NAME] = self._dialect.operation
         attributes[conventions.PROVIDER_NAME] = self._endpoint.provider
         attributes.update(self._address)
@@ -105,7 +107,7 @@ class ModelCall:
             if self._first is not None:
                 self._gaps.add(now - self._last)
                 self._last = now
-            elif self._seen.content:
+            elif self._seen.content and self._streamed:
                 self._first = self._last = now
         except Exception as error:  # noqa: BLE001 - the border to the app: its bytes go on, ours are forgotten
             self._decode = decoder("unknown")

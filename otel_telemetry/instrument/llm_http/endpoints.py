@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from otel_telemetry.instrument.llm_http.dialects import openai, openai_responses
+from otel_telemetry.instrument.llm_http.dialects import anthropic, cohere, gemini, ollama, openai, openai_responses
 from otel_telemetry.instrument.llm_http.dialects.base import Dialect
 
 #: Hosts, or the domains that they are in, and whose they are.
@@ -39,8 +39,6 @@ PROVIDERS: Mapping[str, str] = {
     "api.cohere.ai": "cohere",
     "api.anthropic.com": "anthropic",
     "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "amazonaws.com": "aws.bedrock",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
     "api.together.xyz": "together",
     "api.together.ai": "together",
@@ -62,6 +60,13 @@ class Target(NamedTuple):
     port: int | None
     path: str
     header: Callable[[str], str | None]
+
+
+_PATTERNS = (
+    (re.compile(r"(?:[\w-]+-)?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
+    (re.compile(r"bedrock-(?:runtime|mantle)[\w.-]*\.amazonaws\.com"), "aws.bedrock"),
+)
+_OLLAMA_PORT = 11434
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Rule:
     evidence: Callable[[Target], bool] | None = None
 
 
+_VERTEX = r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)$"
 _AZURE_MODEL = re.compile(r"/deployments/(?P<model>[^/]+)/")
 
 
@@ -98,7 +104,38 @@ def _openai(suffix: str, dialect: Dialect) -> Rule:
     return Rule(re.compile(rf"/{suffix}$"), dialect, "openai", anywhere=re.compile(rf"/v\d+/{suffix}$"))
 
 
-#: By the last word of the path; the first row that fits decides.
+def _gemini(verbs: str, dialect: Dialect) -> Rule:
+    path = re.compile(rf"/models/(?P<model>[^/:]+):(?P<verb>{verbs})$")
+    return Rule(path, dialect, "gcp.gen_ai", frozenset({"gcp.gemini", "gcp.vertex_ai"}), anywhere=path)
+
+
+def _anthropic(path: str, *hosts: str) -> Rule:
+    return Rule(
+        re.compile(path), anthropic.Messages(), "anthropic", frozenset(hosts), evidence=_has("anthropic-version")
+    )
+
+
+def _ollama(word: str, dialect: Dialect) -> Rule:
+    return Rule(re.compile(rf"/api/{word}$"), dialect, "ollama", frozenset({"ollama"}), evidence=_is_ollama)
+
+
+def _cohere(path: str, dialect: Dialect) -> Rule:
+    return Rule(re.compile(path), dialect, "cohere", frozenset({"cohere"}), evidence=_is_cohere)
+
+
+def _has(header: str) -> Callable[[Target], bool]:
+    return lambda target: target.header(header) is not None
+
+
+def _is_ollama(target: Target) -> bool:
+    return target.port == _OLLAMA_PORT or (target.header("user-agent") or "").startswith("ollama-python")
+
+
+def _is_cohere(target: Target) -> bool:
+    return target.header("x-fern-sdk-name") == "cohere"
+
+
+#: By the last word of the path, after a colon if it has one; the first row that fits decides.
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "completions": (
         _openai("chat/completions", openai.Chat()),
@@ -106,6 +143,25 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "embeddings": (_openai("embeddings", openai.Embeddings()),),
     "responses": (_openai("responses", openai_responses.Responses()),),
+    "messages": (_anthropic(r"/v1/messages$", "anthropic"),),
+    "rawPredict": (
+        _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict)$", "gcp.vertex_ai"),
+    ),
+    "streamRawPredict": (
+        _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>streamRawPredict)$", "gcp.vertex_ai"),
+    ),
+    "invoke": (_anthropic(r"/model/(?P<model>[^/]*anthropic[^/]*)/invoke$", "aws.bedrock"),),
+    "generateContent": (_gemini("generateContent", gemini.GenerateContent()),),
+    "streamGenerateContent": (_gemini("streamGenerateContent", gemini.GenerateContent()),),
+    "embedContent": (_gemini("embedContent", gemini.Embed()),),
+    "batchEmbedContents": (_gemini("batchEmbedContents", gemini.Embed()),),
+    "chat": (
+        _cohere(r"/v2/chat$", cohere.Chat()),
+        _cohere(r"/v1/chat$", cohere.ChatV1()),
+        _ollama("chat", ollama.Chat()),
+    ),
+    "generate": (_ollama("generate", ollama.Generate()),),
+    "embed": (_cohere(r"/v[12]/embed$", cohere.Embed()), _ollama("embed", ollama.Embed())),
 }
 
 
@@ -154,4 +210,4 @@ def owner_of(host: str) -> str | None:
         if name in PROVIDERS:
             return PROVIDERS[name]
         name = name.partition(".")[2]
-    return None
+    return next((owner for pattern, owner in _PATTERNS if pattern.fullmatch(host.lower())), None)

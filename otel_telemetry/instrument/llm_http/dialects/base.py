@@ -4,6 +4,7 @@ A dialect reads JSON that a provider wrote or an app sent: every field may be mi
 or absurdly long. `count`, `text`, `part` and `items` are the only ways in, and they let nothing else through.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -90,6 +91,7 @@ class Seen:
     error: str | None = None
     content: bool = False  # something that a reader would see has come: text, a tool call, reasoning
     input_tokens: int | None = None
+    uncached: int | None = None  # what a provider that counts cached tokens beside its input calls input
     output_tokens: int | None = None
     cache_read: int | None = None
     cache_creation: int | None = None
@@ -112,8 +114,9 @@ class Seen:
     def failed(self, error: Any) -> None:
         """Note what a provider's error object calls itself, where that is a plain code (its message may hold text)."""
         known = part({"error": error}, "error")
-        for candidate in (known.get("code"), known.get("type"), known.get("status"), error):
-            code = str(candidate) if type(candidate) is int else text(candidate)
+        number = known.get("code")
+        for candidate in (number, known.get("type"), known.get("status"), error, str(number)):
+            code = text(candidate) if candidate != "None" else None
             if code and code.replace("_", "").replace("-", "").replace(".", "").isalnum() and code.isascii():
                 self.error = code
                 return
@@ -192,3 +195,39 @@ def stop_sequences(value: Any) -> list[str]:
     """Return stop sequences, given as one or as a list."""
     given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return [known for item in given[:16] if (known := text(item))]
+
+
+def messages(value: Any) -> list[Json]:
+    """Return messages that are a role and its content as the conventions' messages."""
+    return [
+        {"role": text(item.get("role")) or "user", "parts": content_parts(item.get("content"))} for item in items(value)
+    ]
+
+
+def inputs(value: Any) -> list[Json]:
+    """Return plain inputs, given as one text or as a list, as messages of the user."""
+    given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [
+        {"role": "user", "parts": [{"type": "text", "content": item[:MAX_CAPTURED]}]}
+        for item in given
+        if isinstance(item, str)
+    ]
+
+
+def content_parts(value: Any) -> list[Json]:
+    """Return message content, a text or a list of typed parts, as the conventions' parts; media only by its type."""
+    if isinstance(value, str):
+        return [{"type": "text", "content": value[:MAX_CAPTURED]}]
+    found: list[Json] = []
+    for item in items(value):
+        said = item.get("text")
+        if isinstance(said, str):
+            found.append({"type": "text", "content": said[:MAX_CAPTURED]})
+        elif kind := text(item.get("type")):
+            found.append({"type": kind})
+    return found
+
+
+def dumped(value: Any) -> str:
+    """Return a value of a message as JSON text of bounded length."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[:MAX_CAPTURED]

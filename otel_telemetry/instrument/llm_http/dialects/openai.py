@@ -110,7 +110,7 @@ class Completions(Chat):
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
-        return _inputs(body.get("prompt")), []
+        return base.inputs(body.get("prompt")), []
 
 
 class Embeddings:
@@ -146,23 +146,14 @@ class Embeddings:
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
-        return _inputs(body.get("input")), []
-
-
-def _inputs(value: Any) -> list[Json]:
-    given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [
-        {"role": "user", "parts": [{"type": "text", "content": item[: base.MAX_CAPTURED]}]}
-        for item in given
-        if isinstance(item, str)
-    ]
+        return base.inputs(body.get("input")), []
 
 
 def _message(item: Json) -> Json:
     role = base.text(item.get("role")) or "user"
-    parts = [] if role == "tool" else content_parts(item.get("content"))
+    parts = [] if role == "tool" else base.content_parts(item.get("content"))
     if role == "tool":
-        result = content_parts(item.get("content"))
+        result = base.content_parts(item.get("content"))
         response = "".join(str(part.get("content", "")) for part in result)
         parts.append({"type": "tool_call_response", "id": base.text(item.get("tool_call_id")), "response": response})
     for call in base.items(item.get("tool_calls")):
@@ -177,17 +168,3 @@ def _message(item: Json) -> Json:
             }
         )
     return {"role": role, "parts": parts}
-
-
-def content_parts(value: Any) -> list[Json]:
-    """Return message content, a text or a list of typed parts, as the conventions' parts; media only by its type."""
-    if isinstance(value, str):
-        return [{"type": "text", "content": value[: base.MAX_CAPTURED]}]
-    found: list[Json] = []
-    for item in base.items(value):
-        said = item.get("text")
-        if isinstance(said, str):
-            found.append({"type": "text", "content": said[: base.MAX_CAPTURED]})
-        elif kind := base.text(item.get("type")):
-            found.append({"type": kind})
-    return found

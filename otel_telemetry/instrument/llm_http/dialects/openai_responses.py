@@ -4,8 +4,7 @@ from typing import Any
 
 from otel_telemetry import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
-from otel_telemetry.instrument.llm_http.dialects.openai import content_parts
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen, content_parts
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 _DELTA = b'.delta"'

@@ -1,0 +1,126 @@
+"""Anthropic's Messages API: POST …/v1/messages, and the same bodies on Vertex AI and Bedrock.
+
+Its `input_tokens` stand beside the cached ones; the conventions want their sum.
+"""
+
+from typing import Any
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Message, Seen
+
+_TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+def _usage(seen: Seen, value: Any) -> None:
+    usage = base.part({"usage": value}, "usage")
+    given = {
+        "uncached": usage.get("input_tokens"),
+        "cache_read": usage.get("cache_read_input_tokens"),
+        "cache_creation": usage.get("cache_creation_input_tokens"),
+        "output_tokens": usage.get("output_tokens"),
+    }
+    for name, raw in given.items():
+        if (known := base.count(raw)) is not None:
+            setattr(seen, name, known)
+    if seen.uncached is not None:
+        seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
+
+
+class Messages:
+    """POST …/v1/messages."""
+
+    operation = "chat"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        found = base.common(body, body, ("max_tokens",))
+        if stops := base.stop_sequences(body.get("stop_sequences")):
+            found[conventions.REQUEST_STOP_SEQUENCES] = stops
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text."""
+        return b'"type":"content_block_delta"' in line
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one event."""
+        kind = value.get("type")
+        if kind == "content_block_delta":
+            self._delta(seen, base.part(value, "delta"), value.get("index"))
+        elif kind == "content_block_start":
+            self._block(seen, base.part(value, "content_block"), value.get("index"))
+        elif kind == "message_start":
+            message = base.part(value, "message")
+            seen.name(message.get("id"), message.get("model"))
+            _usage(seen, message.get("usage"))
+        elif kind == "message_delta":
+            seen.finished(base.part(value, "delta").get("stop_reason"))
+            _usage(seen, value.get("usage"))
+        elif kind == "error":
+            seen.failed(value.get("error"))
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        if value.get("error"):
+            seen.failed(value["error"])
+            return
+        seen.name(value.get("id"), value.get("model"))
+        seen.finished(value.get("stop_reason"))
+        _usage(seen, value.get("usage"))
+        for position, block in enumerate(base.items(value.get("content"))):
+            self._block(seen, block, position)
+
+    def _block(self, seen: Seen, block: Json, index: Any) -> None:
+        tool = block.get("type") == "tool_use"
+        said = block.get("text") or block.get("thinking")
+        if tool or said:
+            seen.content = True
+        if kept := seen.message():
+            _keep(kept, block.get("text"), block.get("thinking"))
+            if tool:
+                arguments = base.dumped(block.get("input")) if block.get("input") else ""
+                kept.tool(base.count(index), block.get("id"), block.get("name"), arguments)
+
+    def _delta(self, seen: Seen, delta: Json, index: Any) -> None:
+        key = _TEXTS.get(str(delta.get("type")))
+        said = delta.get(key) if key else None
+        if not said:
+            return
+        seen.content = True
+        if kept := seen.message():
+            _keep(kept, delta.get("text"), delta.get("thinking"))
+            if key == "partial_json":
+                kept.tool(base.count(index), None, None, said)
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        messages: list[Json] = [
+            {"role": base.text(item.get("role")) or "user", "parts": _parts(item.get("content"))}
+            for item in base.items(body.get("messages"))
+        ]
+        return messages, base.content_parts(body.get("system"))
+
+
+def _keep(kept: Message, text: Any, thinking: Any) -> None:
+    kept.add(kept.text, text)
+    kept.add(kept.reasoning, thinking)
+
+
+def _parts(content: Any) -> list[Json]:
+    """Return a message's blocks as parts; tool calls and their results by name."""
+    if isinstance(content, str):
+        return base.content_parts(content)
+    return [_part(block) for block in base.items(content)]
+
+
+def _part(block: Json) -> Json:
+    kind = block.get("type")
+    if kind == "tool_use":
+        name, arguments = base.text(block.get("name")), base.dumped(block.get("input"))
+        return {"type": "tool_call", "id": base.text(block.get("id")), "name": name, "arguments": arguments}
+    if kind == "tool_result":
+        said = "".join(str(part.get("content", "")) for part in base.content_parts(block.get("content")))
+        return {"type": "tool_call_response", "id": base.text(block.get("tool_use_id")), "response": said}
+    return next(iter(base.content_parts([block])), {"type": "unknown"})

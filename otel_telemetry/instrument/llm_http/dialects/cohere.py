@@ -1,0 +1,135 @@
+"""Cohere's chat and embed: version 2 as server-sent events, version 1 as lines of JSON.
+
+Cohere reports tokens and billed units; where a system reports both, the conventions ask for the billed ones.
+"""
+
+from typing import Any
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+
+
+def _usage(seen: Seen, value: Json) -> None:
+    for name in ("input_tokens", "output_tokens"):
+        given = (base.part(value, place).get(name) for place in ("billed_units", "tokens"))
+        known = next((known for raw in given if (known := base.count(raw)) is not None), None)
+        if known is not None:
+            setattr(seen, name, known)
+    cached = base.count(value.get("cached_tokens"))
+    seen.cache_read = seen.cache_read if cached is None else cached
+
+
+class Chat:
+    """POST /v2/chat."""
+
+    operation = "chat"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        given = {**body, "top_p": body.get("p")}
+        found = base.common(body, given, ("max_tokens",))
+        if stops := base.stop_sequences(body.get("stop_sequences")):
+            found[conventions.REQUEST_STOP_SEQUENCES] = stops
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text."""
+        return b'"type":"content-delta"' in line
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one event; its content is where a whole answer has it."""
+        delta = base.part(value, "delta")
+        seen.name(value.get("id"), None)
+        seen.finished(delta.get("finish_reason"))
+        _usage(seen, base.part(delta, "usage"))
+        message = base.part(delta, "message")
+        self._content(seen, message.get("content"))
+        self._tools(seen, message.get("tool_calls"), base.count(value.get("index")))
+        self._plan(seen, message.get("tool_plan"))
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("id"), None)
+        seen.finished(value.get("finish_reason"))
+        _usage(seen, base.part(value, "usage"))
+        _usage(seen, base.part(value, "meta"))
+        message = base.part(value, "message")
+        self._content(seen, message.get("content"))
+        self._tools(seen, message.get("tool_calls"), None)
+        self._plan(seen, message.get("tool_plan"))
+
+    def _content(self, seen: Seen, content: Any) -> None:
+        """Learn from one content block, or from a list of them."""
+        for block in base.items(content if isinstance(content, list) else [content]):
+            if block.get("text") or block.get("thinking"):
+                seen.content = True
+            if kept := seen.message():
+                kept.add(kept.text, block.get("text"))
+                kept.add(kept.reasoning, block.get("thinking"))
+
+    def _tools(self, seen: Seen, calls: Any, index: int | None) -> None:
+        for position, call in enumerate(base.items(calls if isinstance(calls, list) else [calls])):
+            seen.content = True
+            if kept := seen.message():
+                function = base.part(call, "function")
+                key = position if index is None else index
+                kept.tool(key, call.get("id"), function.get("name"), function.get("arguments"))
+
+    def _plan(self, seen: Seen, plan: Any) -> None:
+        if plan:
+            seen.content = True
+            if kept := seen.message():
+                kept.add(kept.reasoning, plan)
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.messages(body.get("messages")) or base.inputs(body.get("message")), base.content_parts(
+            body.get("preamble")
+        )
+
+
+class ChatV1(Chat):
+    """POST /v1/chat."""
+
+    lines = True
+
+    def boring(self, line: bytes) -> bool:
+        """Tell that a line only adds text."""
+        return b'"event_type":"text-generation"' in line
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one line; one without a type is a whole answer."""
+        kind = value.get("event_type")
+        if kind is None:
+            self.document(seen, value)
+        elif kind == "text-generation":
+            self._text(seen, value.get("text"))
+        elif kind == "stream-end":
+            end = base.part(value, "response")
+            seen.name(end.get("response_id"), None)
+            seen.finished(value.get("finish_reason"))
+            _usage(seen, base.part(end, "meta"))
+        else:
+            seen.name(value.get("generation_id"), None)
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("response_id"), None)
+        seen.finished(value.get("finish_reason"))
+        _usage(seen, base.part(value, "meta"))
+        self._text(seen, value.get("text"))
+
+    def _text(self, seen: Seen, said: Any) -> None:
+        self._content(seen, {"text": said})
+
+
+class Embed(Chat):
+    """POST /v2/embed and /v1/embed."""
+
+    operation = "embeddings"
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs(body.get("texts")), []

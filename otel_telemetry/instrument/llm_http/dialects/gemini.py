@@ -1,0 +1,113 @@
+"""Google's Gemini: POST …/models/{model}:generateContent, :streamGenerateContent, :embedContent.
+
+Thoughts are counted beside the candidates, and the prompts of tools beside the prompt; cached content is inside it.
+Each streamed value repeats the usage so far; the last one counts.
+"""
+
+from typing import Any
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+
+_NAMES = {
+    "temperature": "temperature",
+    "topP": "top_p",
+    "maxOutputTokens": "max_tokens",
+    "seed": "seed",
+    "frequencyPenalty": "frequency_penalty",
+    "presencePenalty": "presence_penalty",
+}
+
+
+def _usage(seen: Seen, value: Any) -> None:
+    usage = base.part({"usage": value}, "usage")
+    prompt, tools = base.count(usage.get("promptTokenCount")), base.count(usage.get("toolUsePromptTokenCount"))
+    answer, thoughts = base.count(usage.get("candidatesTokenCount")), base.count(usage.get("thoughtsTokenCount"))
+    cached = base.count(usage.get("cachedContentTokenCount"))
+    if prompt is not None:
+        seen.input_tokens = prompt + (tools or 0)
+    if answer is not None or thoughts is not None:
+        seen.output_tokens = (answer or 0) + (thoughts or 0)
+    seen.reasoning = seen.reasoning if thoughts is None else thoughts
+    seen.cache_read = seen.cache_read if cached is None else cached
+
+
+class GenerateContent:
+    """POST …:generateContent and :streamGenerateContent; the model is in the path."""
+
+    operation = "generate_content"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        given = base.part(body, "generationConfig")
+        known = {ours: given[theirs] for theirs, ours in _NAMES.items() if theirs in given}
+        found = base.common({}, known, ("max_tokens",))
+        if stops := base.stop_sequences(given.get("stopSequences")):
+            found[conventions.REQUEST_STOP_SEQUENCES] = stops
+        choices = base.count(given.get("candidateCount"))
+        if choices is not None and choices != 1:
+            found[conventions.REQUEST_CHOICE_COUNT] = choices
+        if given.get("responseMimeType") == "application/json":
+            found[conventions.OUTPUT_TYPE] = "json"
+        return found
+
+    def boring(self, line: bytes) -> bool:
+        """Tell nothing: each value has the usage so far, and they are few."""
+        del line
+        return False
+
+    def event(self, seen: Seen, value: Json) -> None:
+        """Learn from one streamed value: it is shaped like a whole answer."""
+        self.document(seen, value)
+
+    def document(self, seen: Seen, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("responseId"), value.get("modelVersion"))
+        if value.get("error"):
+            seen.failed(value["error"])
+        _usage(seen, value.get("usageMetadata"))
+        seen.finished(base.part(value, "promptFeedback").get("blockReason"))
+        for candidate in base.items(value.get("candidates")):
+            index = candidate.get("index")
+            seen.finished(candidate.get("finishReason"), index)
+            for position, part in enumerate(base.items(base.part(candidate, "content").get("parts"))):
+                self._part(seen, part, index, position)
+
+    def _part(self, seen: Seen, part: Json, index: Any, position: int) -> None:
+        call = base.part(part, "functionCall")
+        if part.get("text") or call or part.get("inlineData"):
+            seen.content = True
+        if kept := seen.message(index):
+            kept.add(kept.reasoning if part.get("thought") else kept.text, part.get("text"))
+            if call:
+                kept.tool((position, len(kept.tools)), call.get("id"), call.get("name"), base.dumped(call.get("args")))
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        messages: list[Json] = [
+            {"role": base.text(item.get("role")) or "user", "parts": _parts(item.get("parts"))}
+            for item in base.items(body.get("contents"))
+        ]
+        return messages, _parts(base.part(body, "systemInstruction").get("parts"))
+
+
+class Embed(GenerateContent):
+    """POST …:embedContent and :batchEmbedContents."""
+
+    operation = "embeddings"
+
+
+def _parts(value: Any) -> list[Json]:
+    found: list[Json] = []
+    for part in base.items(value):
+        if call := base.part(part, "functionCall"):
+            arguments = base.dumped(call.get("args"))
+            found.append({"type": "tool_call", "name": base.text(call.get("name")), "arguments": arguments})
+        elif answer := base.part(part, "functionResponse"):
+            response = base.dumped(answer.get("response"))
+            found.append({"type": "tool_call_response", "id": base.text(answer.get("id")), "response": response})
+        else:
+            found += base.content_parts([part]) or [{"type": next(iter(part), "unknown")}]
+    return found
