@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +16,8 @@ from examples.chat_app.demo.found import Found, Row, by
 
 #: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
 _WIDE: Final = 160
+_SMALL: Final = 100
+_NUMBER_WIDTH: Final = 5  # numbers are never cut; texts are
 _UNKNOWN: Final = "[dim]-[/]"
 
 
@@ -50,8 +52,8 @@ class _Column:
 
 _COLUMNS: Final = (
     _Column("route", lambda row: row["route"] or _UNKNOWN, narrow=True, width=15),
-    _Column("question, as stored", lambda row: _text(row["query_text"]), narrow=True, width=38),
-    _Column("degraded or error", _why, narrow=True, width=24),
+    _Column("question, as stored", lambda row: _text(row["query_text"]), narrow=True, width=30),
+    _Column("degraded or error", _why, narrow=True, width=22),
     _Column("model", lambda row: row["model"] or _UNKNOWN, width=14),
     _Column("ip_hash", lambda row: row["ip_hash"] or _UNKNOWN),
     _Column("calls", lambda row: str(row["llm_calls"]), number=True),
@@ -60,7 +62,7 @@ _COLUMNS: Final = (
     _Column("out", lambda row: _number(row["completion_tokens"]), number=True),
     _Column("ms", lambda row: _number(row["latency_ms"]), number=True, narrow=True),
     _Column("ttfb", lambda row: _number(row["ttfb_ms"]), number=True),
-    _Column("USD", lambda row: _money(row["cost_usd"]), number=True, narrow=True),
+    _Column("USD", lambda row: _money(row["cost_usd"]), number=True, narrow=True, width=8),
 )
 
 
@@ -70,24 +72,34 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=_WIDE)
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
 def request_table(rows: tuple[Row, ...], width: int) -> Table:
     """Return the request_log, its most telling columns."""
     columns = [column for column in _COLUMNS if column.narrow or width >= _WIDE]
-    table = Table(title=f"request_log: {len(rows)} rows", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    table = _table(f"request_log: {len(rows)} rows")
     for column in columns:
-        table.add_column(
-            column.title, no_wrap=True, max_width=column.width, justify="right" if column.number else "left"
-        )
+        side: JustifyMethod = "right" if column.number else "left"
+        least = max(len(column.title), _NUMBER_WIDTH, column.width or 0) if column.number else None
+        table.add_column(column.title, no_wrap=True, max_width=_width(column, width), min_width=least, justify=side)
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table
 
 
+def _width(column: _Column, width: int) -> int | None:
+    """Return how wide a column may be; in a small window texts give way to numbers."""
+    small = width < _SMALL and not column.number and column.width is not None
+    return (column.width or 0) * 2 // 3 if small else column.width
+
+
 def route_table(found: Found) -> Table:
     """Return cost and latency by route."""
-    table = Table(title="by route", title_justify="left", box=SIMPLE_HEAD)
+    table = _table("by route")
     table.add_column("route")
-    for name in ("requests", "failed", "p50 ms", "max ms", "p50 ttfb", "prompt", "cached", "out", "USD", "unpriced"):
+    for name in ("requests", "failed", "p50 ms", "p50 ttfb", "prompt", "cached", "out", "USD", "unpriced"):
         table.add_column(name, justify="right")
     for route, rows in sorted(by(found.requests, "route").items(), key=lambda item: -len(item[1])):
         called = [row for row in rows if row["llm_calls"]]
@@ -96,7 +108,6 @@ def route_table(found: Found) -> Table:
             str(len(rows)),
             str(sum(not row["ok"] for row in rows)),
             _number(_median(rows, "latency_ms")),
-            _number(max(row["latency_ms"] for row in rows)),
             _number(_median(rows, "ttfb_ms")),
             *(_number(sum(row[f"{name}_tokens"] or 0 for row in rows)) for name in ("prompt", "cached", "completion")),
             _money(sum(row["cost_usd"] or 0 for row in rows)),
@@ -107,7 +118,7 @@ def route_table(found: Found) -> Table:
 
 def redaction_table(found: Found) -> Table:
     """Return what was redacted, by type, and who did it."""
-    table = Table(title="redacted", title_justify="left", box=SIMPLE_HEAD)
+    table = _table("redacted")
     table.add_column("type")
     for name in ("in the app", "in the gateway"):
         table.add_column(name, justify="right")
@@ -122,7 +133,7 @@ def print_checks(out: Console, checks: list[Check]) -> None:
     out.print("[bold]checked[/]")
     for check in checks:
         mark = "[green]✓[/]" if check.held else "[bold red]✗[/]"
-        out.print(f" {mark} {check.promise}  [dim]{escape(check.seen)}[/]", soft_wrap=True)
+        out.print(f" {mark} {check.promise}  [dim]{escape(check.seen)}[/]", soft_wrap=True, highlight=False)
 
 
 def print_next(out: Console, folder: Path) -> None:
