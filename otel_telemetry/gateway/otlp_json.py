@@ -51,6 +51,10 @@ _RANGES: Final = {
 }
 
 
+#: Where in the body we are: (the path above, a name or an index). It is written out only when something is wrong.
+_Path = tuple["_Path", str | int] | None
+
+
 @dataclass(slots=True, frozen=True)
 class Decoded:
     """A request as protobuf, how many items were left out of it, and the first reason (or a warning) with its path."""
@@ -78,7 +82,7 @@ def decode(signal: Signal, body: bytes) -> Decoded:
     parsed = _parse(body)
     request = REQUESTS[signal]()
     report = _Report()
-    known = _fill(request, parsed, "", 0, report)
+    known = _fill(request, parsed, None, 0, report)
     encoded = request.SerializeToString()
     if report.rejected and not _holds_items(request):
         raise MalformedTelemetry(report.problem, report.field)
@@ -115,12 +119,21 @@ def _holds_items(request: Message) -> bool:
     )
 
 
-def _fill(message: Message, value: Any, path: str, depth: int, report: _Report) -> bool:
+def _written(path: _Path) -> str:
+    """Return a path as `resourceSpans[0].resource`."""
+    parts: list[str] = []
+    while path is not None:
+        path, step = path
+        parts.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(reversed(parts)).removeprefix(".")
+
+
+def _fill(message: Message, value: Any, path: _Path, depth: int, report: _Report) -> bool:
     """Set the fields of `message` from a JSON object; say whether it had any known name."""
     if not isinstance(value, dict):
-        raise MalformedTelemetry("not a JSON object", path)
+        raise MalformedTelemetry("not a JSON object", _written(path))
     if depth > _MAX_DEPTH:
-        raise MalformedTelemetry("nested too deeply", path)
+        raise MalformedTelemetry("nested too deeply", _written(path))
     setters = _setters(message.DESCRIPTOR)
     known = False
     for name, given in value.items():
@@ -128,11 +141,11 @@ def _fill(message: Message, value: Any, path: str, depth: int, report: _Report) 
         if setter is not None:
             known = True
             if given is not None:
-                setter(message, given, f"{path}.{name}" if path else name, depth, report)
+                setter(message, given, (path, name), depth, report)
     return known
 
 
-_Setter = Callable[[Message, Any, str, int, _Report], None]
+_Setter = Callable[[Message, Any, _Path, int, _Report], None]
 
 
 @functools.cache
@@ -154,18 +167,18 @@ def _setter(field: FieldDescriptor) -> _Setter:
     return _scalar_list(field.name, convert) if _repeated(field) else _scalar(field.name, convert)
 
 
-def _scalar(name: str, convert: Callable[[Any, str], Any]) -> _Setter:
-    def put(message: Message, value: Any, path: str, depth: int, report: _Report) -> None:
+def _scalar(name: str, convert: Callable[[Any, _Path], Any]) -> _Setter:
+    def put(message: Message, value: Any, path: _Path, depth: int, report: _Report) -> None:
         del depth, report
         setattr(message, name, convert(value, path))
 
     return put
 
 
-def _scalar_list(name: str, convert: Callable[[Any, str], Any]) -> _Setter:
-    def put(message: Message, value: Any, path: str, depth: int, report: _Report) -> None:
+def _scalar_list(name: str, convert: Callable[[Any, _Path], Any]) -> _Setter:
+    def put(message: Message, value: Any, path: _Path, depth: int, report: _Report) -> None:
         del depth, report
-        getattr(message, name).extend([convert(one, f"{path}[{i}]") for i, one in enumerate(_list(value, path))])
+        getattr(message, name).extend([convert(one, (path, i)) for i, one in enumerate(_list(value, path))])
 
     return put
 
@@ -173,7 +186,7 @@ def _scalar_list(name: str, convert: Callable[[Any, str], Any]) -> _Setter:
 def _one_message(field: FieldDescriptor) -> _Setter:
     name = field.name
 
-    def put(message: Message, value: Any, path: str, depth: int, report: _Report) -> None:
+    def put(message: Message, value: Any, path: _Path, depth: int, report: _Report) -> None:
         part = getattr(message, name)
         part.SetInParent()
         _fill(part, value, path, depth + 1, report)
@@ -185,12 +198,12 @@ def _message_list(field: FieldDescriptor) -> _Setter:
     name = field.name
     separable = name in _CONTAINERS or name in _ITEMS
 
-    def put(message: Message, value: Any, path: str, depth: int, report: _Report) -> None:
+    def put(message: Message, value: Any, path: _Path, depth: int, report: _Report) -> None:
         target = getattr(message, name)
         for i, one in enumerate(_list(value, path)):
             before = report.rejected
             try:
-                _fill(target.add(), one, f"{path}[{i}]", depth + 1, report)
+                _fill(target.add(), one, (path, i), depth + 1, report)
             except MalformedTelemetry as error:
                 if not separable:
                     raise
@@ -210,14 +223,14 @@ def _count(value: Any) -> int:
     return own or sum(_count(one) for one in value.values())
 
 
-def _list(value: Any, path: str) -> list[Any]:
+def _list(value: Any, path: _Path) -> list[Any]:
     if not isinstance(value, list):
-        raise MalformedTelemetry("not a JSON array", path)
+        raise MalformedTelemetry("not a JSON array", _written(path))
     return value
 
 
 # --- scalars ----------------------------------------------------------------------------------------------------
-def _converter(field: FieldDescriptor) -> Callable[[Any, str], Any]:
+def _converter(field: FieldDescriptor) -> Callable[[Any, _Path], Any]:
     kind = field.cpp_type
     if field.type == FieldDescriptor.TYPE_BYTES:
         return functools.partial(_hex, digits=_IDS[field.name]) if field.name in _IDS else _base64
@@ -232,60 +245,60 @@ def _converter(field: FieldDescriptor) -> Callable[[Any, str], Any]:
     return functools.partial(_integer, low=low, high=high, names=names)
 
 
-def _integer(value: Any, path: str, *, low: int, high: int, names: Mapping[str, int]) -> int:
+def _integer(value: Any, path: _Path, *, low: int, high: int, names: Mapping[str, int]) -> int:
     number = value
     if isinstance(value, str):
         number = names[value] if value in names else int(value) if _INTEGER.fullmatch(value) else None
     elif isinstance(value, float) and value.is_integer():
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool):
-        raise MalformedTelemetry("not an integer", path)
+        raise MalformedTelemetry("not an integer", _written(path))
     if not low <= number <= high:
-        raise MalformedTelemetry(f"not between {low} and {high}", path)
+        raise MalformedTelemetry(f"not between {low} and {high}", _written(path))
     return number
 
 
-def _float(value: Any, path: str) -> float:
+def _float(value: Any, path: _Path) -> float:
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError, OverflowError):
             return float(value)
-    raise MalformedTelemetry("not a number", path)
+    raise MalformedTelemetry("not a number", _written(path))
 
 
-def _bool(value: Any, path: str) -> bool:
+def _bool(value: Any, path: _Path) -> bool:
     if not isinstance(value, bool):
-        raise MalformedTelemetry("not true or false", path)
+        raise MalformedTelemetry("not true or false", _written(path))
     return value
 
 
-def _text(value: Any, path: str) -> str:
+def _text(value: Any, path: _Path) -> str:
     if not isinstance(value, str):
-        raise MalformedTelemetry("not a string", path)
+        raise MalformedTelemetry("not a string", _written(path))
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise MalformedTelemetry("not valid Unicode", path) from None
+            raise MalformedTelemetry("not valid Unicode", _written(path)) from None
     return value
 
 
-def _hex(value: Any, path: str, *, digits: int) -> bytes:
+def _hex(value: Any, path: _Path, *, digits: int) -> bytes:
     text = _text(value, path)
     try:
         decoded = binascii.unhexlify(text)
     except (binascii.Error, ValueError):
-        raise MalformedTelemetry(f"not {digits} hex digits", path) from None
+        raise MalformedTelemetry(f"not {digits} hex digits", _written(path)) from None
     if text and len(text) != digits:
-        raise MalformedTelemetry(f"not {digits} hex digits", path)
+        raise MalformedTelemetry(f"not {digits} hex digits", _written(path))
     return decoded
 
 
-def _base64(value: Any, path: str) -> bytes:
+def _base64(value: Any, path: _Path) -> bytes:
     text = _text(value, path).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise MalformedTelemetry("not base64", path) from None
+        raise MalformedTelemetry("not base64", _written(path)) from None
 
 
 # --- back to JSON -----------------------------------------------------------------------------------------------

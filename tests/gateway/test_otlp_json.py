@@ -250,6 +250,29 @@ def test_what_is_written_as_json_is_read_back_the_same(attributes: list[tuple[st
     assert ExportTraceServiceRequest.FromString(decode(line.encode()).body) == request
 
 
+def hostile_json() -> st.SearchStrategy[Any]:
+    """Anything that JSON can say, with names that OTLP knows among its keys."""
+    keys = (
+        "resourceSpans scopeSpans spans resource attributes key value arrayValue kvlistValue values events links status"
+    )
+    names = st.sampled_from([*keys.split(), "traceId", "intValue", "doubleValue", "bytesValue", "kind", "name"])
+    plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
+    return st.recursive(
+        plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=30
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(hostile_json(), max_size=3), hostile_json())
+def test_whatever_json_says_it_is_taken_as_otlp_or_refused_and_nothing_else(groups: Any, scope: Any) -> None:
+    for body in ({"resourceSpans": groups}, {"resourceSpans": [{"scopeSpans": [{"spans": groups}, scope]}]}):
+        try:
+            done = decode(body)
+        except MalformedTelemetry:
+            continue
+        assert ExportTraceServiceRequest.FromString(done.body).SerializeToString() == done.body
+
+
 def test_it_reads_what_protobufs_own_json_reader_reads() -> None:
     request = ExportMetricsServiceRequest()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="h", unit="s")
