@@ -49,7 +49,7 @@ def _server_request(span: trace.Span, scope: Scope, trusted: Networks) -> None:
     if span is None or not span.is_recording():
         return
     peer = (scope.get("client") or (None,))[0]
-    address = client_address(peer, _forwarding(scope) if trusted else {}, trusted)
+    address = client_address(peer, _forwarding(scope), trusted) if trusted else peer
     if address:
         span.set_attribute(conventions.CLIENT_ADDRESS, address)
     if scope["type"] != "http":
