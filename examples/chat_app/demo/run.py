@@ -20,7 +20,7 @@ from examples.chat_app.demo.processes import ROOT, Child, Children, DemoError, f
 from examples.chat_app.demo.traffic import Case, Sent
 
 #: Seconds that the app waits for a model. Stalls last that long.
-MODEL_TIMEOUT: Final = 1.5
+MODEL_TIMEOUT: Final = 3.0
 DELIVERY_SECONDS: Final = 30.0
 _HOST: Final = "127.0.0.1"
 _MARK: Final = ".made-by-demo"
