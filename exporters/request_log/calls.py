@@ -213,7 +213,7 @@ def _remember(call: records.LlmCall, span: records.Span, notes: Notes, *, store_
             notes.refuse(key, "long text left out")
             continue
         place = response if key.startswith(("gen_ai.response.", "gen_ai.usage.")) else meta
-        place[coerce.clean(key)[: coerce.ID_LIMIT]] = coerce.structure(value, key, notes)
+        coerce.keep(place, key, value, notes)
     stage = span.attributes.get(conventions.STAGE)
     if stage is not None:
         meta["stage"] = coerce.text(stage, "stage", notes, coerce.ID_LIMIT)

@@ -164,6 +164,14 @@ def _inside(value: Mapping[Any, Any] | Sequence[Any], key: str, notes: Notes, li
     return [structure(item, key, notes, limit, depth) for item in islice(value, _ITEMS)]
 
 
+def keep(place: dict[str, Any], key: str, value: Any, notes: Notes) -> None:
+    """Put a value into a JSON object of at most 256 keys."""
+    if len(place) < _ITEMS:
+        place[clean(key)[:ID_LIMIT]] = structure(value, key, notes)
+    else:
+        notes.refuse("meta", f"more than {_ITEMS} keys")
+
+
 def parsed(value: Any, key: str, notes: Notes, limit: int = TEXT_LIMIT) -> Any:
     """Return a structure that may have come as JSON text."""
     if isinstance(value, str) and value[:1] in ("{", "[") and len(value) <= CONTENT_LIMIT:

@@ -82,6 +82,8 @@ _FLAGS: Final = (
 #: What people typed and read: only with `store_text`. `normalized` is the question, put in order.
 TEXT_COLUMNS: Final = ("query_text", "answer_text", "normalized")
 TEXT_ATTRIBUTES: Final = frozenset(conventions.REQUEST_LOG + name for name in TEXT_COLUMNS)
+#: What may hold a person's address: kept as a pseudonym in its column, and nowhere else.
+ADDRESS_ATTRIBUTES: Final = frozenset({*conventions.CLIENT_ADDRESS_KEYS, conventions.REQUEST_LOG + "ip_hash"})
 
 #: How each column that an app may say is read.
 COLUMNS: Final[Mapping[str, Reader]] = {
@@ -134,11 +136,10 @@ def _said(
 ) -> None:
     column, _, key = name.partition(".")
     if column in conventions.MAP_COLUMNS and key:
-        item = coerce.structure(value, name, notes)
-        if item is not None:
-            found[column] = {**(found.get(column) or {}), coerce.clean(key)[: coerce.ID_LIMIT]: item}
+        found[column] = found.get(column) or {}
+        coerce.keep(found[column], key, value, notes)
     elif column in conventions.MAP_COLUMNS:
-        found[column] = {**(COLUMNS[column](value, name, notes) or {}), **(found.get(column) or {})}
+        found[column] = {**(COLUMNS[column](value, name, notes) or {}), **(found.get(column) or {})} or None
     elif name in TEXT_COLUMNS and not store_text:
         return
     elif name in COLUMNS:
@@ -148,7 +149,7 @@ def _said(
     elif name == "meta":
         meta.update(_map(value, name, notes) or {})
     else:
-        meta[coerce.clean(name)[: coerce.ID_LIMIT]] = coerce.structure(value, name, notes)
+        coerce.keep(meta, name, value, notes)
 
 
 def _from_elsewhere(span: records.Span, found: dict[str, Any], meta: dict[str, Any], notes: Notes) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import exc
 
 from otel_telemetry import metrics, records
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import calls, coerce, database, derive, dialects, requests, rows, schema
+from otel_telemetry.exporters.request_log import calls, database, dead_letter, derive, requests, rows, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
@@ -27,7 +27,6 @@ _log = logging.getLogger("otel_telemetry.request_log")
 
 _CALL_COLUMNS: Final = tuple(schema.llm_call.c.keys())
 _REQUEST_COLUMNS: Final = tuple(schema.request_log.c.keys())
-_REASON_LIMIT: Final = 500
 
 _insert_calls = sa.insert(schema.llm_call)
 _move_calls = (
@@ -138,38 +137,20 @@ class Store:
         return written
 
     def _bury(self, dead: Sequence[tuple[records.Span, str]]) -> int:
-        """Put spans aside with the reason. What they said is kept without messages, as far as it can be kept at all."""
+        """Put spans aside, each with its reason."""
         if not dead or self._engine is None:
             return 0
         now = datetime.now(UTC)
         try:
             with self._engine.begin() as connection:
-                connection.execute(_bury, [self._letter(span, reason, now) for span, reason in dead])
+                connection.execute(
+                    _bury, [dead_letter.letter(*each, now, store_text=self._config.store_text) for each in dead]
+                )
         except exc.DBAPIError as error:
             raise (database.unavailable(error) or StoreUnavailable(str(error.orig))) from error
         metrics.dead_lettered.add(len(dead), {"exporter": "request_log", "reason": "refused"})
         _log.warning("%d spans went to dead_letter: %s", len(dead), dead[0][1])
         return len(dead)
-
-    def _letter(self, span: records.Span, reason: str, now: datetime) -> dict[str, Any]:
-        notes = coerce.Notes()
-        hidden = () if self._config.store_text else requests.TEXT_ATTRIBUTES
-        item = {
-            coerce.clean(str(key)): coerce.structure(value, "attributes", notes)
-            for key, value in span.attributes.items()
-            if self._config.store_text or not (dialects.is_content(str(key)) or key in hidden)
-        }
-        return {
-            "id": coerce.clean(calls.row_id(span.trace_id, span.span_id))[: coerce.ID_LIMIT],
-            "ts": now,
-            "signal": "traces",
-            "reason": coerce.clean(reason)[:_REASON_LIMIT],
-            "trace_id": coerce.clean(span.trace_id)[: coerce.ID_LIMIT],
-            "span_id": coerce.clean(span.span_id)[: coerce.ID_LIMIT],
-            "service": coerce.text(span.resource.get("service.name"), "service", notes),
-            "name": coerce.text(span.name, "name", notes),
-            "item": item,
-        }
 
     def close(self) -> None:
         """Close the database; a later write opens it again."""

@@ -1,0 +1,144 @@
+"""The gateway's sink: OTLP bytes become the same rows as the SDK's spans, and only bytes that are OTLP."""
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from otel_telemetry.errors import ConfigurationError, MalformedTelemetry
+from otel_telemetry.exporters.request_log import rows as reading
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.sink import RequestLogSink
+
+EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "otlp" / "trace.json"
+
+
+@pytest.fixture(name="sink")
+def sink_fixture(tmp_path):
+    sink = RequestLogSink(RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}"))
+    yield sink
+    sink.close()
+
+
+@pytest.fixture(name="finished")
+def finished_fixture(chat):
+    """Spans of one request, as the SDK ends them."""
+    provider = TracerProvider(resource=Resource({"service.name": "chat"}), shutdown_on_exit=False)
+    memory = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("scope")
+    said = {"request_log.route": "web", "request_log.topk": ["a", "b"], "request_log.deep": {"a": [1, {"b": None}]}}
+    with tracer.start_as_current_span("POST", kind=SpanKind.SERVER, attributes=said) as span:
+        span.add_event("note", {"n": 1})
+        with tracer.start_as_current_span("inner"), tracer.start_as_current_span("chat", attributes=chat()):
+            pass
+    return memory.get_finished_spans()
+
+
+def body_of(spans):
+    return encode_spans(spans).SerializeToString()
+
+
+def test_bytes_and_sdk_spans_give_the_same_records(finished):
+    from_bytes = {span.span_id: span for span in reading.from_otlp(body_of(finished))}
+    for span in finished:
+        ours, theirs = reading.from_sdk(span), from_bytes[f"{span.get_span_context().span_id:016x}"]
+        for name in (
+            "trace_id",
+            "parent_span_id",
+            "local_root",
+            "name",
+            "kind",
+            "start_ns",
+            "end_ns",
+            "status",
+            "scope",
+        ):
+            assert getattr(theirs, name) == getattr(ours, name), name
+        plain = json.loads(json.dumps(dict(ours.attributes)))
+        assert theirs.attributes == plain
+        assert [event.name for event in theirs.events] == [event.name for event in ours.events]
+
+
+def test_trace_bodies_become_rows_and_other_signals_none(sink, finished, rows, tmp_path):
+    sink.deliver("logs", [b"whatever"])
+    sink.deliver("metrics", [b"whatever"])
+    sink.deliver("traces", [body_of([span]) for span in finished])
+    request = rows(tmp_path / "log.db", "request_log")[0]
+    assert (request["route"], request["llm_calls"], json.loads(request["topk"])) == ("web", 1, ["a", "b"])
+    assert len(rows(tmp_path / "log.db", "span_node")) == 3
+
+
+def test_concatenated_bodies_are_one_body(sink, finished, rows, tmp_path):
+    sink.deliver("traces", [b"".join(body_of([span]) for span in finished)])
+    assert rows(tmp_path / "log.db", "request_log")[0]["llm_calls"] == 1
+
+
+def test_a_body_that_is_no_otlp_is_malformed_and_nothing_of_its_chunk_is_stored(sink, finished, rows, tmp_path):
+    with pytest.raises(MalformedTelemetry):
+        sink.deliver("traces", [body_of(finished), b"\xff\xff not protobuf"])
+    assert rows(tmp_path / "log.db", "request_log") == []
+
+
+def test_spans_without_valid_ids_are_left_out_and_odd_enums_are_unspecified(sink, rows, tmp_path):
+    good = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8, kind=77, start_time_unix_nano=1)
+    good.status.code = 9
+    bad = [Span(trace_id=b"\1" * 5, span_id=b"\2" * 8), Span(trace_id=b"\1" * 16)]
+    body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[*bad, good])])])
+    sink.deliver("traces", [body.SerializeToString()])
+    assert [span["span_id"] for span in rows(tmp_path / "log.db", "span_node")] == ["02" * 8]
+
+
+@pytest.mark.parametrize(("flags", "local_root"), [(0, False), (0x100, False), (0x300, True)])
+def test_a_remote_parent_is_known_by_the_span_s_flags(flags, local_root):
+    span = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8, parent_span_id=b"\3" * 8, flags=flags)
+    body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
+    assert [span.local_root for span in reading.from_otlp(body.SerializeToString())] == [local_root]
+
+
+def test_lean_reading_leaves_out_only_what_cannot_matter(finished):
+    lean = {span.name: span for span in reading.from_otlp(body_of(finished), lean=True)}
+    assert lean["POST"].attributes
+    assert lean["chat"].attributes
+    assert lean["inner"].attributes == {}
+
+
+def test_a_wrong_setting_stops_the_sink_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError):
+        RequestLogSink(RequestLogSettings(url=f"sqlite:///{tmp_path / 'file' / 'log.db'}"))
+
+
+def test_the_example_of_the_protocol_is_read(sink, rows, tmp_path):
+    if not EXAMPLE.exists():
+        pytest.skip("the protocol's examples are not beside this checkout")
+    text = EXAMPLE.read_text()
+    document = json.loads(text)
+    for of_resource in document["resourceSpans"]:
+        for of_scope in of_resource["scopeSpans"]:
+            for span in of_scope["spans"]:
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    if key in span:
+                        span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
+    body = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
+    sink.deliver("traces", [body.SerializeToString()])
+    assert len(rows(tmp_path / "log.db", "span_node")) >= 1
+
+
+def test_hostile_bytes_never_do_more_than_be_refused(sink):
+    for _ in range(200):
+        try:
+            sink.deliver("traces", [os.urandom(60)])
+        except MalformedTelemetry:
+            continue

@@ -1,0 +1,126 @@
+"""The store: one bad row never takes its batch along, and odd values have a defined outcome."""
+
+import dataclasses
+import json
+
+import pytest
+
+from otel_telemetry import metrics
+from otel_telemetry.exporters.request_log import coerce
+
+
+@pytest.fixture(name="buried")
+def buried_fixture(monkeypatch):
+    """What the counter of dead letters was told."""
+    told = []
+    monkeypatch.setattr(metrics.dead_lettered, "add", lambda n, attributes: told.append((n, attributes)))
+    return told
+
+
+class Unreadable(dict):
+    """Attributes that break when they are read."""
+
+    def items(self):
+        raise RuntimeError("cannot be read")
+
+
+def test_what_a_write_did_is_reported(store, span, chat):
+    spans = [span(1, None, {"request_log.route": "a"}), span(2, 1, chat())]
+    written = store.write(spans)
+    assert (written.spans, written.requests, written.llm_calls, written.dead_letters) == (2, 1, 1, 0)
+    again = store.write(spans)
+    assert (again.spans, again.requests, again.llm_calls) == (0, 0, 0)
+
+
+def test_of_a_span_that_comes_twice_with_different_content_the_first_stays(store, span, chat, rows, tmp_path):
+    store.write([span(1, None, chat(tokens=(1, 1)))])
+    store.write([span(1, None, chat(tokens=(9, 9)))])
+    assert rows(tmp_path / "log.db", "request_log")[0]["prompt_tokens"] == 1
+
+
+def test_a_span_that_the_database_refuses_goes_aside_and_the_others_are_stored(  # noqa: PLR0917  # fixtures
+    store, span, chat, rows, tmp_path, buried
+):
+    spans = [span(n, None, chat(), trace_id=f"{n:032x}") for n in range(1, 20)]
+    refused = span(
+        7, None, {**chat(), "gen_ai.input.messages": "secret", "client.address": "secret"}, trace_id="bad\ud800trace"
+    )
+    written = store.write([*spans[:10], refused, *spans[10:]])
+    path = tmp_path / "log.db"
+    assert len(rows(path, "request_log")) == 19
+    letters = rows(path, "dead_letter")
+    assert written.dead_letters == len(letters) == 1
+    assert "UTF-8" in letters[0]["reason"]
+    assert json.loads(letters[0]["item"])["gen_ai.request.model"] == "gpt-4o-mini"
+    assert "secret" not in letters[0]["item"]
+    assert buried == [(1, {"exporter": "request_log", "reason": "refused"})]
+
+
+def test_a_span_that_cannot_be_read_goes_aside_and_the_others_are_stored(  # noqa: PLR0917  # fixtures
+    store, span, chat, rows, tmp_path, buried
+):
+    broken = dataclasses.replace(span(1, None, chat()), attributes=Unreadable(chat()))
+    with pytest.raises(RuntimeError):
+        broken.attributes.items()
+    store.write([broken, span(2, None, chat())])
+    path = tmp_path / "log.db"
+    assert [row["span_id"][-1] for row in rows(path, "request_log")] == ["2"]
+    assert "cannot be read" in rows(path, "dead_letter")[0]["reason"]
+    assert len(buried) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("a\x00b", "a\ufffdb"),
+        ("a\ud800b", "a?b"),
+        ("x" * 10_000_000, "x" * coerce.TEXT_LIMIT),
+        ("😀" * 5000, "😀" * coerce.TEXT_LIMIT),
+        ("", None),
+        (12, "12"),
+        (True, "true"),
+        ([1], None),
+        (b"\x00\xff", None),
+    ],
+)
+def test_odd_text_has_a_defined_outcome_in_columns_and_in_meta(written, span, chat, value, kept):
+    requests, calls = written(
+        span(1, None, {**chat(), "request_log.route": value, "request_log.odd": value, "gen_ai.response.id": value})
+    )
+    assert requests[0]["route"] == kept
+    assert calls[0]["provider_request_id"] == kept
+    if isinstance(value, str) and kept is not None:
+        assert json.loads(requests[0]["meta"])["odd"] == kept
+    if kept is None or len(value if isinstance(value, str) else "") > coerce.TEXT_LIMIT:
+        assert value == "" or "route" in json.loads(requests[0]["meta"])["problems"]
+
+
+def test_odd_keys_and_deep_or_wide_values_are_bounded(written, span):
+    deep: list = []
+    for _ in range(500):
+        deep = [deep]
+    attributes = {"request_log.k\x00\ud800" + "y" * 1000: 1, "request_log.deep": deep, "request_log.wide": [1] * 10_000}
+    requests, _ = written(span(1, None, {"request_log.route": "a", **attributes}))
+    meta = json.loads(requests[0]["meta"])
+    assert len(meta["wide"]) == 256
+    assert {"deep", "wide"} <= set(meta["problems"])
+    assert max(len(key) for key in meta) == coerce.ID_LIMIT
+
+
+def test_a_map_of_many_keys_does_not_grow_without_bound(written, span):
+    attributes = {f"request_log.k{n}": n for n in range(5_000)}
+    requests, _ = written(span(1, None, {**attributes, "request_log.route": "a"}))
+    assert len(json.loads(requests[0]["meta"])) < 300
+    assert requests[0]["route"] == "a"
+
+
+def test_times_far_in_past_and_future_are_stored_as_they_are(written, span, chat):
+    first = dataclasses.replace(span(1, None, chat()), start_ns=0, end_ns=1_000_000)
+    last = dataclasses.replace(span(2, None, chat(), trace_id="b" * 32), start_ns=2**64 - 1, end_ns=2**64 - 1)
+    requests, _ = written(first, last)
+    assert sorted(row["ts"] for row in requests) == ["1970-01-01 00:00:00.000000", "2554-07-21 23:34:33.709551"]
+    assert sorted(row["latency_ms"] for row in requests) == [0.0, 1.0]
+
+
+def test_a_write_of_nothing_is_fine(store):
+    assert store.write([]).spans == 0
