@@ -2,12 +2,13 @@ import asyncio
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +45,8 @@ def process(spool_dir: Path, out: Any) -> Iterator[tuple[subprocess.Popen[bytes]
 class Load:
     """Threads that send numbered spans, some over gRPC and some over HTTP, and note which were acknowledged."""
 
-    def __init__(self, ports: dict[str, int], make_request: Any) -> None:
+    def __init__(self, ports: dict[str, int], make_request: Any, attributes: dict[str, str] | None = None) -> None:
+        self._attributes = attributes or {}
         self.acknowledged: set[bytes] = set()
         self._ports = ports
         self._make_request = make_request
@@ -77,7 +79,9 @@ class Load:
                 if self._stop.is_set():
                     return
                 ids = [((sender << 32) + number * 20 + n + 1).to_bytes(8, "big") for n in range(20)]
-                body = self._make_request(*["load"] * 20, ids=ids, note="mail bob@example.com " * 20)
+                body = self._make_request(
+                    *["load"] * 20, ids=ids, note="mail bob@example.com " * 20, **self._attributes
+                )
                 try:
                     if sender % 2:
                         export(body, timeout=10)
@@ -124,6 +128,61 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path, m
             time.sleep(0.1)
         running.send_signal(signal.SIGTERM)
         assert running.wait(20) == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
+    """Run the command that users run; yield (process, ports) once it is healthy."""
+    ports = {"grpc": free_port(), "http": free_port()}
+    command = [sys.executable, "-m", "otel_telemetry.cli", "serve"]
+    command += ["--grpc-port", str(ports["grpc"]), "--http-port", str(ports["http"])]
+    command += ["--db", f"sqlite:///{folder / 'rows.db'}", "--spool-dir", str(folder / "spool")]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as running:
+        try:
+            end = time.monotonic() + 30
+            while not is_healthy(ports["http"]):
+                assert time.monotonic() < end, "it does not get healthy"
+                time.sleep(0.02)
+            yield running, ports
+        finally:
+            running.kill()
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def stored_calls(folder: Path) -> list[str]:
+    with closing(sqlite3.connect(folder / "rows.db")) as connection:
+        return [row[0] for row in connection.execute("SELECT span_id FROM llm_call")]
+
+
+def test_serve_killed_under_load_has_a_row_for_every_acknowledged_model_call_after_a_restart(
+    tmp_path: Path, make_request: Any
+) -> None:
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.provider.name": "openai"}
+    with serve(tmp_path) as (running, ports), Load(ports, make_request, call) as load:
+        load.wait_for(1000)
+        running.kill()
+        running.wait(10)
+    acknowledged = {span_id.hex() for span_id in load.acknowledged}
+    with serve(tmp_path) as (running, _):
+        end = time.monotonic() + 30
+        while not acknowledged <= set(stored_calls(tmp_path)):
+            assert time.monotonic() < end, "not every acknowledged call became a row"
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+    stored = stored_calls(tmp_path)
+    assert len(stored) == len(set(stored))
 
 
 def test_sigterm_under_load_answers_what_is_under_way_delivers_it_and_exits_0(
