@@ -163,6 +163,7 @@ def test_prices_are_those_of_genai_prices_for_every_model_by_its_name():
                 continue
             usage = Usage(input_tokens=prompt, cache_read_tokens=cached, cache_write_tokens=written, output_tokens=500)
             known = cost._model(provider.id, model.id.lower())
+            assert known is not None
             theirs = known.calc_price(usage, provider, genai_request_timestamp=NOW)
             assert abs(ours.total - theirs.total_price) < Decimal("3e-12"), (provider.id, model.id)
             compared += 1

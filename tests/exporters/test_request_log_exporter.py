@@ -8,7 +8,7 @@ import sys
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
@@ -42,6 +42,7 @@ def finished_spans(count=1):
     for number in range(count):
         span = provider.get_tracer("test").start_span(f"span {number}", attributes={"request_log.route": "a"})
         span.end()
+        assert isinstance(span, Span)
         found.append(span._readable_span())
     return found
 
@@ -147,7 +148,7 @@ def test_what_comes_after_shutdown_is_counted_as_lost(tmp_path, dropped):
 def test_processes_that_a_server_forks_after_loading_the_app_each_write_their_requests(tmp_path):
     script = f"""
 import os
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
 provider = TracerProvider()

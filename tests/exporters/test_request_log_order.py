@@ -143,7 +143,7 @@ class Oracle:
         while key is not None:
             yield key
             span = self.spans[key]
-            upper = (span.trace_id, span.parent_span_id)
+            upper = (span.trace_id, span.parent_span_id or "")
             known = self.spans.get(upper)
             key = upper if known is not None and known.resource == span.resource else None
 
@@ -160,7 +160,7 @@ class Oracle:
 
     def enters(self, key):
         span = self.spans[key]
-        upper = self.spans.get((span.trace_id, span.parent_span_id))
+        upper = self.spans.get((span.trace_id, span.parent_span_id or ""))
         return span.local_root or (upper is not None and upper.resource != span.resource)
 
     def root(self, key):

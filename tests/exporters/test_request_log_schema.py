@@ -220,5 +220,5 @@ def test_money_comes_back_digit_for_digit_and_sums_in_plain_sql(tmp_path):
         connection.execute(sa.insert(table), [{"amount": amount} for amount in amounts])
         assert list(connection.execute(sa.select(table.c.amount)).scalars()) == amounts
         total = connection.exec_driver_sql("SELECT SUM(amount) FROM money").scalar()
-        assert round(total, 9) == 1000.3
+        assert total == pytest.approx(1000.3, abs=1e-9)
     engine.dispose()

@@ -4,12 +4,13 @@ import base64
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -38,7 +39,11 @@ def finished_fixture(chat):
     memory = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("scope")
-    said = {"request_log.route": "web", "request_log.topk": ["a", "b"], "request_log.deep": {"a": [1, {"b": None}]}}
+    said: dict[str, Any] = {
+        "request_log.route": "web",
+        "request_log.topk": ["a", "b"],
+        "request_log.deep": {"a": [1, {"b": None}]},
+    }
     with tracer.start_as_current_span("POST", kind=SpanKind.SERVER, attributes=said) as span:
         span.add_event("note", {"n": 1})
         with tracer.start_as_current_span("inner"), tracer.start_as_current_span("chat", attributes=chat()):
@@ -92,8 +97,10 @@ def test_a_body_that_is_no_otlp_is_malformed_and_nothing_of_its_chunk_is_stored(
 
 
 def test_spans_without_valid_ids_are_left_out_and_odd_enums_are_unspecified(sink, rows, tmp_path):
-    good = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8, kind=77, start_time_unix_nano=1)
-    good.status.code = 9
+    good = Span(
+        trace_id=b"\1" * 16, span_id=b"\2" * 8, kind=cast("Span.SpanKind.ValueType", 77), start_time_unix_nano=1
+    )
+    good.status.code = cast("Status.StatusCode.ValueType", 9)
     bad = [Span(trace_id=b"\1" * 5, span_id=b"\2" * 8), Span(trace_id=b"\1" * 16)]
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[*bad, good])])])
     sink.deliver("traces", [body.SerializeToString()])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def buried_fixture(monkeypatch):
     return told
 
 
-class Unreadable(dict):
+class Unreadable(dict[str, Any]):
     """Attributes that break when they are read."""
 
     def items(self):
@@ -96,7 +97,7 @@ def test_odd_text_has_a_defined_outcome_in_columns_and_in_meta(written, span, ch
 
 
 def test_odd_keys_and_deep_or_wide_values_are_bounded(written, span):
-    deep: list = []
+    deep: list[Any] = []
     for _ in range(500):
         deep = [deep]
     attributes = {"request_log.k\x00\ud800" + "y" * 1000: 1, "request_log.deep": deep, "request_log.wide": [1] * 10_000}
