@@ -1,4 +1,4 @@
-"""The detector in the shape that ../shared/pii/evaluate.py asks for: `make()` returns detect(text) -> [(start, end, type)]."""
+"""The detector as ../shared/pii/evaluate.py asks for it: `make()` returns detect(text) -> [(start, end, type)]."""
 
 import os
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Secrets that a name gives away: key=value in JSON, YAML, logfmt, SQL, shell, headers, query strings and code.
 
-The rule's regex has matched the name and what stands between name and value; here the value is delimited by the rules of
-its quotes, and judged: placeholders, variables and expressions are not secrets.
+The rule's regex has matched the name and what stands between name and value; here the value is delimited by the rules
+of its quotes, and judged: placeholders, variables and expressions are not secrets.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.validators import Span, entropy
 
+_MAX_VALUE: Final = 8192
 _QUOTE: Final = re.compile(r"(\\{0,15})([\"'`])")
 _PLAIN_QUOTED: Final = {
     '"': re.compile(r'(?:[^"\\\n]|\\.){0,8192}+'),
@@ -112,7 +113,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     if kind in (keys.AUTHORIZATION, keys.COOKIE) or (quote and kind == keys.SECRET):
         scheme = _SCHEME.match(text, start)
         start = scheme.end() if scheme else start
-    end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator)
+    end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator, match["kq"])
     value = text[start:end]
     if not value or _MARKER.match(text, start) or (not quote and key.lower().endswith(value.lower())):
         return None
@@ -141,14 +142,35 @@ def _opens_pair(text: str, key_start: int) -> bool:
 def _closing(text: str, quote: re.Match[str], start: int) -> int:
     slashes, mark = quote.groups()
     if slashes:
-        end = text.find(slashes + mark, start, start + 8192)
-        return end if end >= 0 else min(len(text), start + 8192)
+        return _escaped_closing(text, len(slashes), mark, start)
     found = _PLAIN_QUOTED[mark].match(text, start)
     return found.end() if found else start
 
 
-def _bare_end(text: str, start: int, kind: str, separator: str) -> int:
-    pattern = _HEADER_VALUE if kind in (keys.AUTHORIZATION, keys.COOKIE) and separator == ":" else _UNQUOTED
+def _escaped_closing(text: str, level: int, mark: str, start: int) -> int:
+    """Return where a value ends whose opening quote has `level` backslashes: JSON text inside JSON text.
+
+    There, one backslash of the value takes level + 1 of them. A quote closes the value where an even number of the
+    value's own backslashes stand before its escape; one with fewer backslashes closes what the value stands in.
+    """
+    limit = min(len(text), start + _MAX_VALUE)
+    at = text.find(mark, start, limit)
+    while at >= 0:
+        before = at
+        while before > start and text[before - 1] == "\\":
+            before -= 1
+        run = at - before
+        if run < level:
+            return before
+        if (run - level) % (2 * (level + 1)) == 0:
+            return at - level
+        at = text.find(mark, at + 1, limit)
+    return limit
+
+
+def _bare_end(text: str, start: int, kind: str, separator: str, key_quote: str | None) -> int:
+    header = kind in (keys.AUTHORIZATION, keys.COOKIE) and separator == ":" and not key_quote
+    pattern = _HEADER_VALUE if header else _UNQUOTED
     found = pattern.match(text, start)
     return found.end() if found else start
 
@@ -231,14 +253,22 @@ def _social_security(value: str, form: Form) -> bool:
 
 def _generic_secret(value: str, form: Form) -> bool:
     """Accept what a vague name such as `cache_key` holds only where it looks drawn at random."""
-    if not 16 <= len(value) <= 512 or " " in value or value[:1] == "/" or _UUID.fullmatch(value):
+    if (
+        not 16 <= len(value) <= 512
+        or " " in value
+        or value[:1] == "/"
+        or _UUID.fullmatch(value)
+        or form.separator == ","
+    ):
         return False
     kinds = sum(map(bool, (_DIGIT.search(value), re.search("[A-Z]", value), re.search("[a-z]", value))))
     return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.0 if len(value) >= 32 else 3.5)
 
 
 def _vendor_key(value: str, form: Form) -> bool:
-    del form
+    """Accept what a vendor's key such as `acme_key` holds; in a code listing only between quotes."""
+    if not form.quoted and form.separator not in ("=", ":", ":=", "=>"):
+        return False
     if not 16 <= len(value) <= 512 or not _DIGIT.search(value) or not re.fullmatch(r"[\w+/=.~-]+", value):
         return False
     return entropy(value) >= 2.8 and not _WORDS_AND_NUMBERS.fullmatch(value) and not value.replace(".", "").isdigit()

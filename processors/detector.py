@@ -1,16 +1,19 @@
 """The detector: text in, findings out. A locator finds triggers, a rule's regex and validator decide at each place.
 
 Work is linear: places inside what a rule has already judged are skipped, regexes are anchored and bounded, and beyond
-a number of places that grows with the text (`_limit`) the rest of that text counts as one finding, because it was not looked at.
+a number of places that grows with the text (`_limit`) the rest of that text counts as one finding, because it was not
+looked at.
 """
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from otel_telemetry.errors import RuleError
 from otel_telemetry.processors.engine import Locator, make_locator
-from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold
+from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold, unescaped
 from otel_telemetry.processors.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
-from otel_telemetry.processors.ruleset import Rule
+from otel_telemetry.processors.patterns import widths
+from otel_telemetry.processors.ruleset import Rule, expand
 
 UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
@@ -40,13 +43,13 @@ class Detector:
             for trigger in rule.triggers:
                 table.setdefault(trigger, []).append(rule)
         triggers = list(table)
-        self._rules = tuple((tuple(table[trigger]), _width(trigger)) for trigger in triggers)
+        self._rules = tuple((tuple(table[trigger]), widths(trigger)[0]) for trigger in triggers)
         self._fold_from = len(triggers)
         triggers += FOLD_TRIGGERS
         self._keys_from = len(triggers)
         triggers += [*KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys)))]
         self._ahead_from = len(triggers)
-        self._locator: Locator = make_locator(engine, [*triggers, *KEY_TRIGGERS_AHEAD])
+        self._locator: Locator = make_locator(engine, (*triggers, *KEY_TRIGGERS_AHEAD))
         self.engine = self._locator.name
 
     def ends(self, data: bytes) -> Sequence[int]:
@@ -74,12 +77,12 @@ class Detector:
         hits = self._locator.scan(data, _limit(data))
         if not hits:
             return []
-        found, folding = self._judge(text, data, hits)
+        found, folding = self._judge(unescaped(text), data, hits)
         if folding:
             folded = fold(text)
             if folded is not None:
                 plain = folded.text.encode("utf-8", "surrogatepass")
-                more, _ = self._judge(folded.text, plain, self._locator.scan(plain, _limit(plain)))
+                more, _ = self._judge(unescaped(folded.text), plain, self._locator.scan(plain, _limit(plain)))
                 for match in more:
                     start, end = folded.origin(match.start, match.end)
                     found.append(match._replace(start=start, end=end))
@@ -93,27 +96,17 @@ class Detector:
         limit = _limit(data)
         for count, (end, number) in enumerate(hits):
             if count >= limit:
-                found.append(
-                    Match(
-                        len(data[: max(0, end - _OVERLAP)].decode("utf-8", "ignore")),
-                        len(text),
-                        UNSCANNED,
-                        "limit",
-                        100,
-                    )
-                )
+                found.append(_rest(text, data, end))
                 break
             if number >= self._fold_from:
                 folding = folding or number < self._keys_from
                 continue
             rules, width = self._rules[number]
-            start = end - width
-            if offsets is not None:
-                start, end = offsets.of(start, end)
+            start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in rules:
-                if judged.get(rule.id, -1) >= end:
+                if judged.get(rule.id, -1) >= stop:
                     continue
-                match = apply(rule, text, start, end)
+                match = apply(rule, text, start, stop)
                 if match is not None:
                     found.append(match)
                     judged[rule.id] = match.end
@@ -170,15 +163,26 @@ def _settle(found: list[Match]) -> list[Match]:
     return settled
 
 
+def _rest(text: str, data: bytes, end: int) -> Match:
+    """Return what was not looked at, from well before the byte `end`, as one finding."""
+    start = len(data[: max(0, end - _OVERLAP)].decode("utf-8", "ignore"))
+    return Match(start, len(text), UNSCANNED, "limit", 100)
+
+
+def refuse_broken(rules: Sequence[Rule], detector: Detector) -> None:
+    """Raise RuleError for the first rule that misses one of its own examples, or finds what it must not."""
+    for rule in rules:
+        for examples, wanted in ((rule.match, True), (rule.no_match, False)):
+            for example in examples:
+                text = expand(example, rule.id)
+                if any(match.rule == rule.id for match in detector.candidates(text)) != wanted:
+                    problem = "does not find its example" if wanted else "finds its counterexample"
+                    raise RuleError(f"{rule.source}: {rule.id}", f"{problem} {example!r}", "correct rule or example")
+
+
 def _limit(data: bytes) -> int:
     """Return how many places are looked at in so many bytes."""
     return _BASE_HITS + len(data) // _BYTES_PER_HIT
-
-
-def _width(trigger: str) -> int:
-    from re import _parser  # noqa: PLC0415
-
-    return int(_parser.parse(trigger).getwidth()[0])
 
 
 def _quote(key: str) -> str:

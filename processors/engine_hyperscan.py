@@ -3,6 +3,7 @@
 Kept apart because importing `hyperscan` loads native code: nothing else imports it.
 """
 
+import contextlib
 import threading
 from collections.abc import Sequence
 
@@ -38,10 +39,8 @@ class HyperscanLocator:
             append((end, number))
             return len(hits) > limit
 
-        try:
+        with contextlib.suppress(hyperscan.ScanTerminated):
             self._database.scan(data, match_event_handler=found, scratch=self._scratch())
-        except hyperscan.ScanTerminated:
-            pass
         hits.sort()
         return hits
 
@@ -49,8 +48,8 @@ class HyperscanLocator:
         """See Locator."""
         return sorted({end for end, _ in self.scan(data, limit)})
 
-    def _scratch(self) -> object:
-        scratch = getattr(self._local, "scratch", None)
+    def _scratch(self) -> hyperscan.Scratch:
+        scratch: hyperscan.Scratch | None = getattr(self._local, "scratch", None)
         if scratch is None:
             scratch = self._local.scratch = self._database.scratch.clone()
         return scratch

@@ -10,9 +10,14 @@ from collections.abc import Iterable
 from typing import Final
 
 #: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
-_DIGIT_ZEROS: Final = (0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20,
-    0x1040, 0x17E0, 0x1810, 0xFF10, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6)  # fmt: skip
-_INVISIBLE: Final = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff\ufe0e\ufe0f"
+_DIGIT_ZEROS: Final = (
+    *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20),
+    *(0x1040, 0x17E0, 0x1810, 0xFF10, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6),
+)
+_INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff\ufe0e\ufe0f"
+)
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 _SPACES: Final = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _TABLE: Final[dict[int, str]] = {
@@ -39,6 +44,9 @@ _ENCODED_TRIGGERS: Final = (
     "%[57][0-9Aa]",
     "[0-9]{2}\\+[0-9A-Z]{2}",
 )
+_ESCAPES: Final = (("\\n", "\n "), ("\\r", "\r "), ("\\t", "\t "))
+#: Not the one for `@`, which the rule for e-mail addresses knows.
+_UNICODE_ESCAPE: Final = re.compile(r"\\u(?!0040)([0-9A-Fa-f]{4})")
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
 
 
@@ -100,12 +108,29 @@ def fold(text: str) -> Folded | None:
     return None if folded.text == text else folded
 
 
+def unescaped(text: str) -> str:
+    """Return a view of the same length in which JSON's escapes in text are what they mean, padded.
+
+    Without it the letter of a `\\n` would stick to the word behind it.
+    """
+    if "\\" not in text:
+        return text
+    for escape, meaning in _ESCAPES:
+        text = text.replace(escape, meaning)
+    return _UNICODE_ESCAPE.sub(_meaning, text) if "\\u" in text else text
+
+
+def _meaning(escape: re.Match[str]) -> str:
+    char = chr(int(escape[1], 16))
+    return char * len(escape[0]) if char.isalnum() else " " * len(escape[0])
+
+
 def _escape(data: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _triggers() -> list[str]:
-    """Return what the bytes of each folded character look like: letters and digits alone, the rest beside plain text."""
+    """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text."""
     alone = [char for code, plain in _TABLE.items() if plain.isalnum() or plain in ("@", ".") for char in (chr(code),)]
     return [*_classes(alone), *(_NEAR + trigger for trigger in _classes(_INVISIBLE + _DASHES + _SPACES))]
 

@@ -7,8 +7,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-PASSWORD: Final = "PASSWORD"
-SECRET: Final = "SECRET"
+PASSWORD: Final = "PASSWORD"  # noqa: S105  # the name of a type
+SECRET: Final = "SECRET"  # noqa: S105  # the same
 API_KEY: Final = "API_KEY"
 PRIVATE_KEY: Final = "PRIVATE_KEY"
 AUTHORIZATION: Final = "AUTHORIZATION"
@@ -29,109 +29,29 @@ VENDOR: Final = "vendor"
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BREAKS: Final = re.compile(r"[^A-Za-z0-9]")
-_PASSWORDS: Final = frozenset({"password", "passwd", "pwd", "passphrase", "passcode", "pass", "passwort", "pw", "pswd"})
+_PASSWORDS: Final = frozenset("password passwd pwd passphrase passcode pass passwort pw pswd".split())
 _PASSWORDS_INSIDE: Final = ("password", "passwd", "passphrase")
 _KEY_OWNERS: Final = frozenset(
-    [
-        "api",
-        "app",
-        "access",
-        "secret",
-        "private",
-        "auth",
-        "encryption",
-        "encrypt",
-        "signing",
-        "signature",
-        "master",
-        "account",
-        "storage",
-        "shared",
-        "service",
-        "license",
-        "subscription",
-        "hmac",
-        "aes",
-        "rsa",
-        "ssh",
-        "deploy",
-        "write",
-        "read",
-        "admin",
-        "consumer",
-        "integration",
-        "rest",
-        "webhook",
-    ]
+    "api app access secret private auth encryption encrypt signing signature master account storage shared service"
+    " license subscription hmac aes rsa ssh deploy write read admin consumer integration rest webhook".split()
 )
 #: What has keys that are no secrets.
 _PLAIN_OWNERS: Final = frozenset(
-    "cache idempotency primary foreign partition sort routing dedup deduplication message object row record request response"
-    " correlation group hash range index map registry public lookup redis s3 bucket blob file feature flag i18n translation"
-    " text label field column config setting env metric tag topic queue shard item entity resource unique composite business"
-    " natural surrogate json dict attribute attr property prop header param query form event trace span log session user"
-    " tenant project account job task run step node edge table schema db database entry lock rate limit bucket order"
-    " parent child root path url uri image media upload document doc issue ticket commit build pipeline release test case"
-    " meta pub first last next prev start end min max new old any every the a this that my".split()
+    "cache idempotency primary foreign partition sort routing dedup deduplication message object row record request"
+    " response correlation group hash range index map registry public lookup redis s3 bucket blob file feature flag"
+    " i18n translation text label field column config setting env metric tag topic queue shard item entity resource"
+    " unique composite business natural surrogate json dict attribute attr property prop header param query form event"
+    " trace span log session user tenant project account job task run step node edge table schema db database entry lock"
+    " rate limit order parent child root path url uri image media upload document doc issue ticket commit build pipeline"
+    " release test case meta pub first last next prev start end min max new old any every the that".split()
 )
 _NOT_TOKENS: Final = frozenset(
-    [
-        "page",
-        "next",
-        "continuation",
-        "pad",
-        "eos",
-        "bos",
-        "unk",
-        "sep",
-        "cls",
-        "mask",
-        "stop",
-        "start",
-        "end",
-        "first",
-        "last",
-        "per",
-        "max",
-        "min",
-        "sync",
-        "time",
-        "special",
-        "input",
-        "output",
-        "cached",
-        "prompt",
-        "completion",
-        "total",
-        "reasoning",
-        "num",
-        "count",
-        "new",
-        "delta",
-        "inline",
-    ]
+    "page next continuation pad eos bos unk sep cls mask stop start end first last per max min sync time special input"
+    " output cached prompt completion total reasoning num count new delta inline".split()
 )
 #: Words after a name that leave it a name of the value itself.
 _TAILS: Final = frozenset(
-    [
-        "value",
-        "confirmation",
-        "confirm",
-        "again",
-        "old",
-        "new",
-        "raw",
-        "plain",
-        "text",
-        "string",
-        "base64",
-        "b64",
-        "prod",
-        "dev",
-        "test",
-        "default",
-        "hash",
-    ]
+    "value confirmation confirm again old new raw plain text string base64 b64 prod dev test default hash".split()
 )
 _SECRET_WORDS: Final = frozenset(
     {"secret", "secrets", "credential", "credentials", "creds", "cred", "apikey", "accesskey", "secretkey", "authtoken"}
@@ -187,21 +107,8 @@ def _vague(owner: str) -> str:
 
 #: Triggers for keys in raw bytes: each key with a strong type above holds one of these.
 KEY_TRIGGERS: Final = (
-    *(
-        "(?i)" + word
-        for word in [
-            "passw",
-            "passphrase",
-            "passcode",
-            "pswd",
-            "secret",
-            "credential",
-            "authorization",
-            "cookie",
-            "sessid",
-        ]
-    ),
-    *("(?i)" + word for word in ["sessionid", "session[^a-z0-9]id", "user[^a-z0-9]id", "userid", "privatekey"]),
+    *("(?i)" + word for word in "passw passphrase passcode pswd secret credential authorization cookie sessid".split()),
+    *("(?i)" + word for word in "sessionid session[^a-z0-9]id user[^a-z0-9]id userid privatekey".split()),
     *(
         f"(?i)(?:{'|'.join(sorted(owner for owner in _KEY_OWNERS if len(owner) == length))}){gap}key"
         for length in sorted({len(owner) for owner in _KEY_OWNERS})

@@ -61,7 +61,7 @@ class Pseudonyms:
 
 
 def normalise_ip(value: str) -> str | None:
-    """Return one spelling for one address: no brackets, port or zone; IPv4-mapped as IPv4; IPv6 compressed. None: no address."""
+    """Return one spelling for one address, or None: no brackets, port or zone; IPv4-mapped as IPv4; IPv6 compressed."""
     text = value.strip().strip('"')
     text = text[4:].strip('"') if text[:4].lower() == "for=" else text
     bracketed = _BRACKETS.fullmatch(text)

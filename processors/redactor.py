@@ -8,13 +8,14 @@ the second time.
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Final
 
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.detector import Detector
+from otel_telemetry.processors.detector import Detector, refuse_broken
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Action, Policy, is_content, is_safe
 from otel_telemetry.processors.policy_file import load_policy
@@ -24,6 +25,7 @@ from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.records import AnyValue
 
 MAX_DEPTH: Final = 64
+_MAX_PASSES: Final = 16
 _SEPARATOR: Final = "\x00"
 _STRUCTURED: Final = ("{", "[")
 #: Where the paths of a policy have arrived inside a value.
@@ -34,25 +36,23 @@ class Redactor:
     """Applies rules and policy. Raises RuleError or ConfigurationError at construction, never for what it redacts."""
 
     def __init__(self, settings: RedactionSettings) -> None:
-        rules = (*builtin_rules(), *load_rules(settings.rules))
+        own = load_rules(settings.rules)
+        rules = (*builtin_rules(), *own)
         policy = load_policy(settings.policy, _types(rules)) if settings.policy else Policy()
         policy = _with_content(policy, settings)
-        detector = Detector(rules, settings.engine, sorted(set(policy.named())))
-        self._set(policy, detector, Pseudonyms(settings.pseudonyms))
-        self._services = {name: self._for(own) for name, own in policy.services.items()}
-
-    def _set(self, policy: Policy, detector: Detector, pseudonyms: Pseudonyms) -> None:
-        self._policy = policy
-        self._detector = detector
-        self._pseudonyms = pseudonyms
-        self._writer = Writer(policy, pseudonyms)
+        self._detector = Detector(rules, settings.engine, sorted(set(policy.named())))
+        refuse_broken(own, self._detector)
+        self._pseudonyms = Pseudonyms(settings.pseudonyms)
+        self.engine = self._detector.engine
         self._everything = policy.everything()
-        self.engine = detector.engine
+        self._services: Mapping[str, Redactor] = {}
+        self._policy, self._writer = policy, Writer(policy, self._pseudonyms)
+        self._services = {name: self._under(service) for name, service in policy.services.items()}
 
-    def _for(self, policy: Policy) -> "Redactor":
-        other = Redactor.__new__(Redactor)
-        other._services = {}
-        other._set(policy, self._detector, self._pseudonyms)
+    def _under(self, policy: Policy) -> "Redactor":
+        """Return a copy under another policy, on the same engine."""
+        other = copy(self)
+        other._policy, other._writer = policy, Writer(policy, self._pseudonyms)  # noqa: SLF001  # our own class
         return other
 
     def for_service(self, service: str) -> "Redactor":
@@ -88,13 +88,21 @@ class Redactor:
         if key:
             changed = self._walk(text, key, found, 0)
             return changed if isinstance(changed, str) else ""
-        matches = self._detector.find(text)
-        if not matches:
-            return text
-        result = self._writer.text(text, matches, found)
+        result = self._settled(text, found)
         if result is not text and text.lstrip()[:1] in _STRUCTURED and _is_json(text) and not _is_json(result):
             return self._as_json(text, found)
         return result
+
+    def _settled(self, text: str, found: list[Finding]) -> str:
+        """Redact until nothing changes: a marker may lay bare what was glued to the value that it replaces."""
+        result = text
+        for _ in range(_MAX_PASSES):
+            matches = self._detector.find(result)
+            new = self._writer.text(result, matches, found) if matches else result
+            if new is result:
+                return result
+            result = new
+        return marker("UNSETTLED")
 
     def value(self, value: AnyValue, key: str = "", findings: list[Finding] | None = None) -> AnyValue:
         """Return any attribute value redacted, nested or not; the same object where it is clean."""

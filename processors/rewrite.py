@@ -87,7 +87,10 @@ class Writer:
             quote = _quotes(text, match)
             out += (text[at : match.start], quote, self.replacement(piece, match.type, action), quote)
             at = match.end
-        return "".join((*out, text[at:])) if out else text
+        if not out:
+            return text
+        new = "".join((*out, text[at:]))
+        return text if new == text else new
 
     def whole(self, value: AnyValue, kind: str, action: Action, rule: str, found: list[Finding]) -> AnyValue:
         """Return a value replaced as a whole, because its key says what it is; lists element by element."""
@@ -116,10 +119,7 @@ class Writer:
         body = part.strip()
         if not body or is_marker(body):
             return part
-        if self._pseudonyms.available:
-            new = self._pseudonyms.of_ip(body)
-        else:
-            new = marker(IP) if normalise_ip(body) else None
+        new = self._pseudonyms.of_ip(body) if self._pseudonyms.available else normalise_ip(body) and marker(IP)
         if new is None or new == body:
             return new and part
         found.append(Finding(IP, key, len(body)))

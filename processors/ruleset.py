@@ -2,7 +2,8 @@
 
 A rule names one kind of thing to find. Engines only *locate* its triggers; the rule's regex then runs anchored at the
 place, and its validator has the last word. Triggers are of fixed length, so that every engine reports the very same
-places, and hold no boundary assertions, so that they also work on raw OTLP bytes where any byte may stand beside a string.
+places, and hold no boundary assertions, so that they also work on raw OTLP bytes where any byte may stand beside a
+string.
 
 A file holds `[[rule]]` tables. Examples may hold placeholders such as `{alnum:36}` (see `expand`), so that no file of
 ours contains anything that looks like a live token.
@@ -16,12 +17,10 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from random import Random
-from re import _constants as sre  # the parsed form of a pattern is documented nowhere else
-from re import _parser as sre_parser
 from typing import Any, Final
 
 from otel_telemetry.errors import RuleError
-from otel_telemetry.processors import assignments, phones
+from otel_telemetry.processors import assignments, patterns, phones
 from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
 from otel_telemetry.processors.validators import Validator
 
@@ -39,7 +38,6 @@ _REQUIRED: Final = {"id", "type", "trigger", "regex", "docs", "match"}
 _OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "group", "words"}
 _GROUPS: Final = {"default", "national"}
 _MAX_BACK: Final = 512
-_MAX_REPEAT: Final = 65_536
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABETS: Final[Mapping[str, str]] = {
     "digit": "0123456789",
@@ -62,7 +60,7 @@ class Rule:
     """One detection rule.
 
     `triggers` locate it; `left` is a character class that is walked back over, at most `back` characters, from the
-    trigger's start to where `regex` is tried. The span found is the group `v` where the regex has one, else the whole match.
+    trigger's start to where `regex` is tried. The span found is the group `v` where the regex has one, else the match.
     Of overlapping findings the higher `priority` names the type.
     """
 
@@ -217,59 +215,28 @@ def _check_patterns(rule: Rule, name: str) -> None:
         _check_trigger(trigger, name)
     if rule.left and not re.fullmatch(r"\[[^\]]*(?:\\\][^\]]*)*\]", rule.left):
         raise RuleError(name, f"left = {rule.left!r}", "write one character class, such as [A-Za-z0-9]")
-    parsed = _parse(rule.pattern, name, "regex")
-    _refuse_blow_up(parsed, name)
-    if parsed.getwidth()[0] == 0:
+    low, _ = _widths(rule.pattern, name, "regex")
+    if low == 0:
         raise RuleError(name, "its regex matches the empty text", "make some part mandatory")
-
-
-def _parse(pattern: Any, name: str, what: str) -> sre_parser.SubPattern:
-    try:
-        return sre_parser.parse(pattern)
-    except (re.error, TypeError, RecursionError, OverflowError) as error:
-        raise RuleError(name, f"its {what} {pattern!r} is no regular expression: {error}", "correct it") from None
+    problem, _, hint = patterns.blow_up(rule.pattern).partition(": ")
+    if problem:
+        raise RuleError(name, f"its regex {problem}", hint)
 
 
 def _check_trigger(trigger: Any, name: str) -> None:
-    low, high = _parse(trigger, name, "trigger").getwidth()
+    low, high = _widths(trigger, name, "trigger")
     if low != high:
         raise RuleError(name, f"trigger {trigger!r} is not of one length", "list one trigger per length")
     if low < 2:
         raise RuleError(name, f"trigger {trigger!r} is too short", "name at least two characters")
-    if any(op in (sre.AT, sre.ASSERT, sre.ASSERT_NOT) for op, _ in _parse(trigger, name, "trigger")):
+    if patterns.looks_around(trigger):
         raise RuleError(name, f"trigger {trigger!r} looks around", "leave boundaries to the regex")
     if not trigger.isascii():
         raise RuleError(name, f"trigger {trigger!r} is not ASCII", "locate the ASCII part of the value")
 
 
-def _refuse_blow_up(parsed: Any, name: str, *, inside: bool = False) -> None:
-    """Refuse what can backtrack without bound: a varying repeat inside a repeat, and repeats without an upper limit."""
-    for op, argument in parsed:
-        repeats = op in (sre.MAX_REPEAT, sre.MIN_REPEAT)
-        if repeats or op is sre.POSSESSIVE_REPEAT:
-            low, high, body = argument
-            if high is sre.MAXREPEAT or high > _MAX_REPEAT:
-                raise RuleError(name, "its regex repeats without limit", "write {0,200} instead of * or +")
-            varies = repeats and high > 1 and high != low
-            if varies and inside:
-                raise RuleError(
-                    name, "its regex repeats inside a repeat", "make the inner or outer one fixed or possessive"
-                )
-            _refuse_blow_up(body, name, inside=inside or varies)
-        else:
-            for part in _parts(op, argument):
-                _refuse_blow_up(part, name, inside=inside and op is not sre.ATOMIC_GROUP)
-
-
-def _parts(op: Any, argument: Any) -> list[Any]:
-    if op is sre.BRANCH:
-        return list(argument[1])
-    if op is sre.SUBPATTERN:
-        return [argument[-1]]
-    if op in (sre.ASSERT, sre.ASSERT_NOT):
-        return [argument[1]]
-    if op is sre.ATOMIC_GROUP:
-        return [argument]
-    if op is sre.GROUPREF_EXISTS:
-        return [part for part in argument[1:] if part]
-    return []
+def _widths(pattern: Any, name: str, what: str) -> tuple[int, int]:
+    try:
+        return patterns.widths(pattern)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
+        raise RuleError(name, f"its {what} {pattern!r} is no regular expression: {error}", "correct it") from None

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 
 class Span(NamedTuple):
-    """Characters `start` to `end` (exclusive) of a text; `type` only where the validator knows it better than the rule."""
+    """Characters `start` to `end` (exclusive) of a text; `type` where the validator knows it better than the rule."""
 
     start: int
     end: int
@@ -36,7 +36,7 @@ _URL_BREAK: Final = re.compile(r"[\s/?#\"'<>,;]")
 _IMAGE_TLDS: Final = frozenset(
     {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "ts", "html", "json", "so"}
 )
-#: Lengths that card numbers nearly always have; the rarer ones (Maestro, 13-digit Visa, 19) are also those of plain ids.
+#: Lengths that card numbers nearly always have; the rarer ones (Maestro, 13-digit Visa, 19) are those of plain ids too.
 _CARD_LENGTHS: Final = (14, 15, 16)
 _CARD_WORD: Final = re.compile(r"card|visa|maestro|(?<![a-z])(?:pan|cc|debit|credit)(?![a-z])", re.IGNORECASE)
 #: IBAN length by country (registry of ISO 13616, release 100).
@@ -214,7 +214,7 @@ def iban(text: str, match: re.Match[str]) -> Span | None:
 
 
 def ssn(text: str, match: re.Match[str]) -> Span | None:
-    """Accept a US social security number that could have been issued (SSA: no 000, 666, 9xx area, 00 group, 0000 serial)."""
+    """Accept a US social security number that can have been issued: no 000, 666 or 9xx area, 00 group, 0000 serial."""
     del text
     span = span_of(match)
     digits = _DIGITS.sub("", match.string[span.start : span.end])
@@ -295,13 +295,13 @@ def url_credentials(text: str, match: re.Match[str]) -> Span | None:
 
 
 def email(text: str, match: re.Match[str]) -> Span | None:
-    """Accept an address whose domain ends in letters, which is neither a file name (icon@2x.png) nor a login in a URL."""
+    """Accept an address whose domain ends in letters: no file name (icon@2x.png), no login in a URL or for git."""
     start, end = match.span("v")
     while end > start and text[end - 1] in "-_.":
         end -= 1
     domain = text[start:end].rsplit("@", 1)[-1] if "@" in text[start:end] else _ENCODED_AT.split(text[start:end])[-1]
     top = domain.rsplit(".", 1)[-1]
-    if "." not in domain or domain[0] in "-_." or not (top.isalpha() and len(top) > 1 or top.startswith("xn--")):
+    if "." not in domain or domain[0] in "-_." or not ((top.isalpha() and len(top) > 1) or top.startswith("xn--")):
         return None
     if (
         top.lower() in _IMAGE_TLDS

@@ -1,0 +1,209 @@
+"""Hostile input: linear work, no crash, a second pass that changes nothing, and nothing passed on unscanned."""
+
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from otel_telemetry.processors import detector as detector_module
+from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
+from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.ruleset import builtin_rules, expand
+
+REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
+PLAIN = Redactor(RedactionSettings())
+DETECTOR = detector_module.Detector(builtin_rules(), "auto")
+FRAGMENTS = [expand(text, rule.id) for rule in builtin_rules() for text in (*rule.match, *rule.no_match)]
+KEYS = [
+    *("password", "db.password", "X-Api-Key", "authorization", "user_id", "user.id", "session.id", "client.address"),
+    *("http.request.header.cookie", "token", "pass", "note", "http.route", "gen_ai.usage.input_tokens", "auth", "pw"),
+    *("apiKey", "masterKey", "secret-value", "ssn", "enduser.id", "creds", "network.peer.address", "jane@example.com"),
+]
+GLUE = [" ", "\n", '"', "'", "\\", "=", ":", "@", ".", ",", "{", "}", "[", "]", "\u200b", "\x00", "\ud800", "%40", "x"]
+text = st.lists(
+    st.one_of(st.sampled_from(FRAGMENTS), st.sampled_from(GLUE), st.sampled_from(KEYS), st.text(max_size=10)),
+    max_size=7,
+).map("".join)
+plain_text = text.filter(lambda s: "\ud800" not in s)
+leaf = st.one_of(text, st.integers(), st.booleans(), st.none(), st.binary(max_size=20), st.floats(allow_nan=False))
+tree = st.recursive(
+    leaf,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.sampled_from(KEYS), text), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(text)
+@example("[REDACTED_API_KEY]: hunter2 password=[REDACTED_PASSWORD]")
+def test_a_second_pass_over_a_string_changes_nothing(given_text):
+    for redactor in (REDACTOR, PLAIN):
+        once = redactor.string(given_text)
+        assert redactor.string(once) == once
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(KEYS), tree)
+def test_a_second_pass_over_an_attribute_changes_nothing(key, value):
+    once = REDACTOR.item(key, value)
+    assert once is not None
+    assert REDACTOR.item(*once) == once
+
+
+json_tree = st.recursive(
+    st.one_of(plain_text, st.integers(), st.booleans(), st.none()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.sampled_from(KEYS), plain_text), inner, max_size=3)
+    ),
+    max_leaves=8,
+).filter(lambda value: isinstance(value, dict | list))
+
+
+@settings(max_examples=300, deadline=None)
+@given(json_tree, st.booleans(), st.integers(0, 2))
+def test_json_in_a_string_stays_json_however_often_it_is_wrapped(value, ascii_only, wraps):
+    encoded = json.dumps(value, ensure_ascii=ascii_only)
+    for _ in range(wraps):
+        encoded = json.dumps({"inner": encoded}, ensure_ascii=ascii_only)
+    clean = json.loads(REDACTOR.string(encoded))
+    for _ in range(wraps):
+        clean = json.loads(clean["inner"])
+    assert isinstance(clean, type(value))
+
+
+@settings(max_examples=400, deadline=None)
+@given(plain_text, st.binary(max_size=8), st.binary(max_size=8))
+def test_what_a_string_loses_the_locator_has_seen_in_raw_bytes(given_text, before, after):
+    if REDACTOR.string(given_text) == given_text:
+        return
+    inside = given_text.encode()
+    start = len(before)
+    ends = REDACTOR.hits(before + inside + after)
+    assert any(start < end <= start + len(inside) for end in ends)
+    assert list(REDACTOR.dirty(["clean", given_text])) == [1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(KEYS), st.one_of(st.sampled_from(["plain", "203.0.113.9"]), st.integers(1, 99999)))
+def test_what_a_key_gives_away_the_locator_has_seen_in_the_key(key, value):
+    if REDACTOR.item(key, value) == (key, value):
+        return
+    data = b"\x0a" + bytes([len(key)]) + key.encode() + b"\x12\x05"
+    seen = [end for end in REDACTOR.hits(data) if 2 < end <= 2 + len(key)]
+    assert seen or list(REDACTOR.dirty(["x", str(value)])) == [1]
+    assert set(REDACTOR.dirty([key, str(value)])) & {0, 1}
+
+
+HOSTILE = {
+    "assignments": "password=",
+    "quoted assignments": 'password="',
+    "escaped quotes": 'password=\\\\\\"',
+    "PEM headers": "-----BEGIN RSA PRIVATE KEY-----\n",
+    "half PEM headers": "PRIVATE KEY-----",
+    "quotes": "\"'\"'",
+    "at signs": "a@b",
+    "dotted at signs": "a@b.c",
+    "URLs": "http://a:",
+    "URL logins": "http://a:b@",
+    "digits": "4",
+    "dotted digits": "1.1.",
+    "colons": "a:b:",
+    "JWT heads": "eyJhbGciOiJub25lIn0.",
+    "percent": "%40%2",
+    "spaces": "token ",
+    "plus digits": "+1 2 3 4 ",
+    "braces": '{"a":',
+    "bearer": "bearer aaaaaaaa",
+    "zero width": "4\u200b1\u200d",
+    "full width": "４",
+    "surrogates": "\ud800\udc00a@b",
+    "nul": "\x00password=\x00",
+}
+
+
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
+def test_work_grows_with_the_length_of_hostile_text_and_no_faster(unit, monkeypatch):
+    work = []
+    real = detector_module.apply
+
+    def counting(rule, given_text, start, end):
+        work.append(rule.back + 1)
+        return real(rule, given_text, start, end)
+
+    monkeypatch.setattr(detector_module, "apply", counting)
+
+    def cost(size):
+        work.clear()
+        DETECTOR.candidates((unit * (size // len(unit) + 1))[:size])
+        return sum(work)
+
+    small, large = cost(20_000), cost(100_000)
+    assert large <= 5.5 * small + 2_000
+
+
+def test_beyond_the_limit_of_places_the_rest_is_cut_and_never_passed_on():
+    hostile = "x@y.zz " * 200_000
+    clean = PLAIN.string(hostile + "jane.doe@example.com")
+    assert "jane.doe" not in clean
+    assert clean.endswith("[REDACTED_UNSCANNED]")
+    assert isinstance(PLAIN.hits(hostile.encode()), range)
+
+
+def test_a_string_of_ten_megabytes_is_scanned_to_its_end():
+    clean = PLAIN.string("all is well here. " * 580_000 + "jane@example.com")
+    assert clean.endswith("[REDACTED_EMAIL]")
+
+
+def test_maps_nested_ten_thousand_deep_end_at_a_marker():
+    value = "jane@example.com"
+    for _ in range(10_000):
+        value = {"a": value}
+    clean = PLAIN.value(value)
+    depth = 0
+    while isinstance(clean, dict):
+        clean, depth = clean["a"], depth + 1
+    assert clean == "[REDACTED_DEPTH]"
+    assert depth <= 64
+
+
+def test_json_text_nested_ten_thousand_deep_is_redacted_as_text():
+    deep = '{"a":' * 10_000 + '"jane@example.com"' + "}" * 10_000
+    assert "jane" not in PLAIN.string(deep)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "4111\u200b1111\u200b1111\u200b1111",
+        "４１１１１１１１１１１１１１１１",
+        "٤١١١١١١١١١١١١١١١",
+        "4111\u20111111\u20111111\u20111111",
+        "4111\u00a01111\u00a01111\u00a01111",
+        "jane\u200d@example.com",
+        "jane＠example．com",
+        "jane%40example.com",
+        "jane\\u0040example.com",
+        "123\u201345\u20136789",
+    ],
+)
+def test_unicode_and_encodings_hide_nothing(hidden):
+    clean = PLAIN.string(f"see {hidden} there")
+    assert clean in {f"see [REDACTED_{kind}] there" for kind in ("CREDIT_CARD", "EMAIL", "SSN")}
+
+
+@pytest.mark.parametrize(
+    "value", ["4111111111111111", "jane@example.com", "123-45-6789", "203.0.113.9", "+14155550132"]
+)
+@pytest.mark.parametrize("before", ["\n", "\t", "<", '"', "é ", "\\"])
+def test_a_value_behind_an_escape_in_json_is_found_and_the_json_stays(value, before):
+    given_text = json.dumps({"a": json.dumps({"b": f"x{before}{value}"})})
+    inner = json.loads(json.loads(PLAIN.string(given_text))["a"])["b"]
+    assert inner.startswith(f"x{before}[REDACTED_")
+
+
+def test_bytes_that_are_no_utf8_are_redacted_too():
+    assert PLAIN.value(b"\xff\xfe jane@example.com") == b"\xff\xfe [REDACTED_EMAIL]"
+    assert PLAIN.value(b"\xff\xfe nothing") == b"\xff\xfe nothing"
