@@ -162,9 +162,9 @@ class _Request:
 
     def _clean_item(self, item: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
         size = self._size(item)
-        problem = self._invalid_id(item, path) if self._signal == "traces" else ""
+        problem = _invalid_id(self._body, item.start, item.end) if self._signal == "traces" else ""
         if problem:
-            self._reject(size, problem, "invalid")
+            self._reject(size, f"{path}.{problem}", "invalid")
             outer.replace(item, None)
             return
         self._items += size
@@ -173,6 +173,8 @@ class _Request:
         before = len(cleaner.findings)
         try:
             payload = cleaner.message(item.start, item.end, self._shape.item_type)
+            if payload is not None and self._signal == "traces":
+                _require_ids(payload)
         except Exception:  # noqa: BLE001  # fail closed: this item must not go on
             self._items -= size
             self._reject(size, f"{path}: dropped, because it could not be redacted", "redaction_failed")
@@ -219,22 +221,26 @@ class _Request:
             point.holds(_DATA_POINTS) for field in data for point in wire.fields(self._body, field.start, field.end)
         )
 
-    def _invalid_id(self, item: wire.Field, path: str) -> str:
-        """Return what is wrong with a span's ids, or "". Spans without valid ids could never be told apart."""
-        body, start = self._body, item.start
-        if (
-            body[start : start + 2] == b"\x0a\x10" and body[start + 18 : start + 20] == b"\x12\x08"
-        ):  # as all SDKs write it
-            ids = {_TRACE_ID: body[start + 2 : start + 18], _SPAN_ID: body[start + 20 : start + 28]}
-        else:
-            ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, item.end)}
-        for number, length, name in _IDS:
-            value = ids.get(number, b"")
-            if len(value) != length:
-                return f"{path}.{name}: {len(value)} bytes, must be {length}"
-            if not any(value):
-                return f"{path}.{name}: all zeros, which is not a valid id"
-        return ""
+
+def _invalid_id(body: bytes, start: int, end: int) -> str:
+    """Return what is wrong with a span's ids, or "". Spans without valid ids could never be told apart."""
+    if body[start : start + 2] == b"\x0a\x10" and body[start + 18 : start + 20] == b"\x12\x08":  # as all SDKs write it
+        ids = {_TRACE_ID: body[start + 2 : start + 18], _SPAN_ID: body[start + 20 : start + 28]}
+    else:
+        ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, end)}
+    for number, length, name in _IDS:
+        value = ids.get(number, b"")
+        if len(value) != length:
+            return f"{name}: {len(value)} bytes, must be {length}"
+        if not any(value):
+            return f"{name}: all zeros, which is not a valid id"
+    return ""
+
+
+def _require_ids(span: bytes) -> None:
+    """Refuse a cleaned span that lost an id: what stood there was text that had to go."""
+    if _invalid_id(span, 0, len(span)):
+        raise ValueError("the id of a span held text")
 
 
 def _pass_on(payload: bytes | None, field: wire.Field, outer: wire.Splice) -> None:

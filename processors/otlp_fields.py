@@ -68,9 +68,9 @@ class Cleaner:
         if known.type == FieldDescriptor.TYPE_MESSAGE:
             inner: Any = known.message_type
             return self._inner_message(field, inner, only_unknown=only_unknown)
-        if known.type == FieldDescriptor.TYPE_STRING and not only_unknown:
-            return self._string(field)
-        return None  # ids
+        if known.type == FieldDescriptor.TYPE_STRING:
+            return None if only_unknown else self._string(field)
+        return None if only_unknown else self._id(field)
 
     def _inner_message(self, field: wire.Field, descriptor: Descriptor, *, only_unknown: bool) -> Any:
         if only_unknown or descriptor.full_name not in (_KEY_VALUE, _ANY_VALUE):
@@ -102,6 +102,13 @@ class Cleaner:
         text = self._buffer[field.start : field.end].decode()
         clean = self._redactor.string(text, findings=self.findings)
         return None if clean == text else clean.encode()
+
+    def _id(self, field: wire.Field) -> Any:
+        """Leave out an id that is a text to be redacted. Random bytes are next to never UTF-8 with a finding."""
+        try:
+            return None if self._string(field) is None else _DROP
+        except UnicodeDecodeError:
+            return None
 
     def unknown(self, field: wire.Field) -> bytes | None:
         """Clean a field that no descriptor knows: as a message if it reads as one, else as text, else it is left alone.

@@ -2,18 +2,14 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -21,15 +17,11 @@ from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.processors import wire
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import OtlpRedactor, Signal
+from otel_telemetry.processors.planting import ID, REQUESTS, SAFE, UNKNOWN, fields_of
 from otel_telemetry.processors.redactor import Redactor
 
 PLANTED = "jane.roe@example.com"
 MARK = "[REDACTED_EMAIL]"
-REQUESTS: dict[Signal, type[Message]] = {
-    "traces": ExportTraceServiceRequest,
-    "logs": ExportLogsServiceRequest,
-    "metrics": ExportMetricsServiceRequest,
-}
 EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "otlp"
 
 
@@ -38,71 +30,14 @@ def otlp() -> OtlpRedactor:
     return OtlpRedactor(Redactor(RedactionSettings()))
 
 
-def any_values(text: str) -> Iterator[AnyValue]:
-    """Yield the text in every shape that a value can have."""
-    yield AnyValue(string_value=f"mail {text}")
-    yield AnyValue(bytes_value=text.encode())
-    array = AnyValue()
-    array.array_value.values.add(string_value=text)
-    array.array_value.values.add(int_value=7)
-    yield array
-    nested = AnyValue()
-    nested.kvlist_value.values.add(key=f"k {text}", value=AnyValue(array_value=array.array_value))
-    nested.kvlist_value.values.add(key="json", value=AnyValue(string_value=json.dumps({"to": [text, 1]})))
-    yield nested
-
-
-def plant_everywhere(message: Message, text: str) -> int:
-    """Put the text into each string field below a message, found by descriptor; return how many fields took it."""
-    planted = 0
-    for field in message.DESCRIPTOR.fields:
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            planted += _plant_message(message, field, text)
-        elif field.type == FieldDescriptor.TYPE_STRING:
-            planted += 1
-            if field.is_repeated:
-                getattr(message, field.name).append(f"text {text}")
-            else:
-                setattr(message, field.name, f"text {text}")
-        elif field.name in {"trace_id", "span_id"}:
-            setattr(message, field.name, b"\x01" * (16 if field.name == "trace_id" else 8))
-    return planted
-
-
-def _plant_message(message: Message, field: Any, text: str) -> int:
-    holder = getattr(message, field.name)
-    kind: Descriptor | None = field.message_type
-    assert kind is not None
-    if kind.full_name == KeyValue.DESCRIPTOR.full_name:
-        values = list(any_values(text))
-        for number, value in enumerate(values):
-            holder.add(key=f"plain.{number}", value=value)
-        holder.add(key=f"key {text}", value=AnyValue(bool_value=True))
-        return len(values) + 1
-    if kind.full_name == AnyValue.DESCRIPTOR.full_name:
-        holder.CopyFrom(list(any_values(text))[-1])
-        return 1
-    if not field.is_repeated:
-        if field.containing_oneof is not None and message.WhichOneof(field.containing_oneof.name):
-            return 0
-        holder.SetInParent()
-        return plant_everywhere(holder, text)
-    if field.name == "metrics":  # one metric of every kind, since a metric holds only one
-        return sum(_plant_metric(holder.add(), oneof, text) for oneof in ("gauge", "sum", "histogram", "summary")) + (
-            _plant_metric(holder.add(), "exponential_histogram", text)
-        )
-    return plant_everywhere(holder.add(), text)
-
-
-def _plant_metric(metric: Any, kind: str, text: str) -> int:
-    getattr(metric, kind).SetInParent()
-    planted = plant_everywhere(metric, text)
-    return planted + plant_everywhere(getattr(metric, kind), text)
-
-
 def full_request(signal: Signal, text: str) -> tuple[Message, int]:
+    """Put the text into each string field of the schema, in every shape; return how many places took it."""
     request = REQUESTS[signal]()
-    return request, plant_everywhere(request, text)
+    places = [(field, slot) for field in fields_of(signal) for slot in field.slots()]
+    places = [(field, slot) for field, slot in places if slot.shape not in (ID, UNKNOWN, SAFE) and not slot.by_name]
+    for field, slot in places:
+        field.plant(request, slot, text)
+    return request, len(places)
 
 
 def replaced(message: Message) -> Message:
@@ -115,7 +50,7 @@ def replaced(message: Message) -> Message:
 @pytest.mark.parametrize("signal", REQUESTS)
 def test_every_string_field_of_the_schema_is_cleaned_and_all_else_is_kept(otlp: OtlpRedactor, signal: Signal) -> None:
     request, planted = full_request(signal, PLANTED)
-    assert planted > 20
+    assert planted > {"traces": 100, "logs": 60, "metrics": 200}[signal]
     clean = otlp.redact(signal, request.SerializeToString())
     assert PLANTED.encode() not in clean.body
     assert REQUESTS[signal].FromString(clean.body) == replaced(request)
@@ -175,6 +110,26 @@ def _without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_ids(inner) for key, inner in value.items() if not key.endswith(("Id", "_id"))}
     return [_without_ids(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_text_in_the_place_of_an_id_is_left_out_and_what_it_stood_in_is_kept(otlp: OtlpRedactor) -> None:
+    request = ExportTraceServiceRequest.FromString(two_spans())
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.parent_span_id = PLANTED.encode()
+    span.links.add(trace_id=PLANTED.encode(), span_id=b"s" * 8)
+    clean = otlp.redact("traces", request.SerializeToString())
+    assert PLANTED.encode() not in clean.body
+    span.ClearField("parent_span_id")
+    span.links[0].ClearField("trace_id")
+    assert (clean.body, clean.rejected) == (request.SerializeToString(), 0)
+
+
+def test_a_span_whose_own_id_is_text_is_left_out(otlp: OtlpRedactor) -> None:
+    clean = otlp.redact("traces", two_spans(trace_id=b"jane.roe@example"))
+    assert clean.rejected == 0  # sixteen bytes that no rule knows: an id like any other
+    clean = otlp.redact("traces", two_spans(trace_id=b"j.roe@example.io"))
+    assert b"example.io" not in clean.body
+    assert (clean.items, clean.rejected) == (1, 1)
 
 
 def two_spans(**bad: Any) -> bytes:

@@ -1,0 +1,22 @@
+"""What a redactor is made of, for the commands that explain and prove it."""
+
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.detector import Detector
+from otel_telemetry.processors.policy import Policy
+from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
+
+
+def active_rules(settings: RedactionSettings) -> tuple[Rule, ...]:
+    """Return the rules that a redactor with these settings applies."""
+    return (*builtin_rules(), *load_rules(settings.rules))
+
+
+def policy_of(redactor: Redactor) -> Policy:
+    """Return the policy in force, for the service that the redactor is for."""
+    return redactor._policy  # noqa: SLF001  # read only
+
+
+def detector_of(redactor: Redactor) -> Detector:
+    """Return the detector with all active rules."""
+    return redactor._detector  # noqa: SLF001  # read only

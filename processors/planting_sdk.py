@@ -1,0 +1,160 @@
+"""Places for canaries in the SDK: every field of its spans and log records that can hold text.
+
+Each place is planted in a record of its own, through the SDK's public methods, past an exporter that was registered
+before the redaction and one behind it. What both were given is returned as bytes.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider, sampling
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.trace.span import TraceState
+
+from otel_telemetry import conventions
+from otel_telemetry.processors.planting import STRING, Slot, attribute, shaped, value_slots
+
+SPANS: Final = "SDK spans"
+LOGS: Final = "SDK logs"
+#: Fields that are one text, then those that are attributes.
+SPAN_TEXTS: Final = ("name", "status.description", "context.trace_state", "events.name", "links.context.trace_state")
+SPAN_ATTRIBUTES: Final = ("attributes", "events.attributes", "links.attributes")
+LOG_TEXTS: Final = ("event_name", "severity_text", "exception")
+ORIGIN_TEXTS: Final = ("resource.schema_url", "scope.name", "scope.version", "scope.schema_url")
+ORIGIN_ATTRIBUTES: Final = ("resource.attributes", "scope.attributes")
+EXCEPTION: Final = "events (record_exception)"
+#: What a member of a trace state may hold (W3C Trace Context, section 3.3.1.3).
+_STATE_VALUE: Final = re.compile(r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+
+
+def slots_of(surface: str) -> Iterator[Slot]:
+    """Yield every place of SDK spans or log records."""
+    texts = (*SPAN_TEXTS, EXCEPTION) if surface == SPANS else LOG_TEXTS
+    yield from (Slot(surface, path, STRING) for path in (*texts, *ORIGIN_TEXTS))
+    for path in (*(SPAN_ATTRIBUTES if surface == SPANS else ("attributes",)), *ORIGIN_ATTRIBUTES):
+        yield from value_slots(surface, path, keyed=True)
+    if surface == LOGS:
+        yield from value_slots(surface, "body", keyed=False)
+
+
+def holds(slot: Slot, text: Any) -> bool:
+    """Tell whether the SDK lets a text stand in a place at all."""
+    if slot.path.endswith("trace_state"):
+        return _STATE_VALUE.fullmatch(text) is not None
+    if slot.path in ORIGIN_ATTRIBUTES:
+        return slot.shape not in ("bytes", "map", "map key", "named in map")
+    return True
+
+
+class SdkProbe:
+    """Sends records through the SDK, with or without redaction. Close it to shut its providers down."""
+
+    def __init__(self, processor: SpanProcessor | LogRecordProcessor | None, service: str) -> None:
+        self._service = service
+        self._processor: Any = processor
+
+    def leaves(self, slot: Slot, text: Any) -> bytes | None:
+        """Return everything that exporters can read of a record with that text, or None where it never reached them."""
+        send: Callable[[Slot, Any], bytes | None] = self._span if slot.surface == SPANS else self._log
+        return send(slot, text)
+
+    def _span(self, slot: Slot, text: Any) -> bytes | None:
+        before, behind = InMemorySpanExporter(), InMemorySpanExporter()
+        provider = TracerProvider(sampling.ALWAYS_ON, self._resource(slot, text), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(before))
+        if self._processor is not None:
+            provider.add_span_processor(self._processor)
+        provider.add_span_processor(SimpleSpanProcessor(behind))
+        _plant_span(provider.get_tracer(**_scope(slot, text, "instrumenting_module_name")), slot, text)
+        spans = [*before.get_finished_spans(), *behind.get_finished_spans()]
+        return b"".join(map(_span_bytes, spans)) if len(spans) == 2 else None  # noqa: PLR2004  # both exporters
+
+    def _log(self, slot: Slot, text: Any) -> bytes | None:
+        before, behind = InMemoryLogRecordExporter(), InMemoryLogRecordExporter()
+        provider = LoggerProvider(self._resource(slot, text), shutdown_on_exit=False)
+        provider.add_log_record_processor(SimpleLogRecordProcessor(before))
+        if self._processor is not None:
+            provider.add_log_record_processor(self._processor)
+        provider.add_log_record_processor(SimpleLogRecordProcessor(behind))
+        provider.get_logger(**_scope(slot, text, "name")).emit(_log_record(slot, text))
+        records = [*before.get_finished_logs(), *behind.get_finished_logs()]
+        data = [encode_logs([record]).SerializeToString() + repr(record).encode() for record in records]
+        return b"".join(data) if len(records) == 2 else None  # noqa: PLR2004  # both exporters
+
+    def _resource(self, slot: Slot, text: Any) -> Resource:
+        attributes: dict[str, Any] = {conventions.SERVICE_NAME: self._service}
+        if slot.path == "resource.attributes":
+            attributes |= (attribute(slot, text),)
+        return Resource(attributes, text if slot.path == "resource.schema_url" else "")
+
+
+def _scope(slot: Slot, text: Any, name: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: "probe"}
+    if slot.path.startswith("scope."):
+        field = slot.path.removeprefix("scope.")
+        field = {"version": _version(name), "name": name}.get(field, field)
+        fields[field] = dict([attribute(slot, text)]) if field == "attributes" else text
+    return fields
+
+
+def _version(name: str) -> str:
+    return "version" if name == "name" else "instrumenting_library_version"
+
+
+def _plant_span(tracer: Any, slot: Slot, text: Any) -> None:
+    state = TraceState([("vendor", text)]) if slot.path.endswith("trace_state") else TraceState()
+    parent = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=state)
+    values = dict([attribute(slot, text)]) if slot.path.endswith("attributes") else {}
+    links = [Link(parent, values if slot.path == "links.attributes" else {})] if slot.path.startswith("links") else ()
+    own = set_span_in_context(NonRecordingSpan(parent)) if slot.path == "context.trace_state" else None
+    span = tracer.start_span(
+        text if slot.path == "name" else "probe",
+        context=own,
+        attributes=values if slot.path == "attributes" else {},
+        links=links,
+    )
+    if slot.path in ("events.name", "events.attributes"):
+        named = slot.path == "events.name"
+        span.add_event(text if named else "probe", {} if named else values)
+    if slot.path == EXCEPTION:
+        span.record_exception(ValueError(text))
+    if slot.path == "status.description":
+        span.set_status(StatusCode.ERROR, text)
+    span.end()
+
+
+def _log_record(slot: Slot, text: Any) -> LogRecord:
+    key = slot.key if slot.shape == "named in map" else ""
+    return LogRecord(
+        body=shaped(slot.shape, key, text) if slot.path == "body" else "probe",
+        severity_text=text if slot.path == "severity_text" else None,
+        event_name=text if slot.path == "event_name" else None,
+        attributes=dict([attribute(slot, text)]) if slot.path == "attributes" else {},
+        exception=ValueError(text) if slot.path == "exception" else None,
+    )
+
+
+def _span_bytes(span: ReadableSpan) -> bytes:
+    """Return what an exporter can read, as OTLP and as Python shows it."""
+    readable = (
+        span.name,
+        dict(span.attributes or {}),
+        [(event.name, dict(event.attributes or {})) for event in span.events],
+        [(link.context, dict(link.attributes or {})) for link in span.links],
+        (span.status.description, span.context),
+        (dict(span.resource.attributes), span.resource.schema_url),
+        span.instrumentation_scope,
+    )
+    return encode_spans([span]).SerializeToString() + repr(readable).encode()
+
+
+__all__ = ["LOGS", "SPANS", "SdkProbe", "holds", "slots_of"]
