@@ -25,6 +25,8 @@ _TOO_MANY_REQUESTS: Final = 429
 #: Longest text of an attribute that we do not know, where texts are not stored: longer ones may be messages.
 _UNKNOWN_TEXT: Final = 256
 _FINAL: Final = "final"
+_EMBEDDINGS: Final = "embeddings"
+_USAGE: Final = "gen_ai.usage."
 
 
 def row_id(trace_id: str, span_id: str) -> str:
@@ -134,9 +136,10 @@ def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> No
     if prompt is not None and call.token_basis == dialects.EXCLUSIVE:
         prompt += (call.cached_tokens or 0) + (call.cache_write_tokens or 0)
     call.prompt_tokens = prompt
-    if (call.reasoning_tokens or 0) > (call.completion_tokens or 0):
-        notes.refuse(conventions.USAGE_REASONING_TOKENS, "more than all output tokens")
-        call.reasoning_tokens = None
+    reasoning, completion = call.reasoning_tokens, call.completion_tokens
+    if reasoning is not None and completion is not None and reasoning > completion:
+        # More than all output tokens: so they were counted beside them.
+        call.completion_tokens = completion + reasoning
 
 
 def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
@@ -162,13 +165,13 @@ def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], not
 def _charge(call: records.LlmCall, attributes: records.Attributes, notes: Notes) -> None:
     """Fill in the cost: what the producer was billed, else what the price table says, else nothing.
 
-    A call that failed before any token was counted is not billed by anybody: it has no cost and lacks none.
+    A call that failed before any token was counted is not billed by anybody: it has no cost and lacks none. Where a
+    count is missing or was refused, the others alone would give too low a cost, hence none.
     """
     given = _given(attributes, notes)
     counted = call.prompt_tokens is not None or call.completion_tokens is not None
-    computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if counted else None
-    if computed is None and counted and call.model != call.model_requested:
-        computed = cost.price(call.provider, call.model_requested, _tokens(call), call.ts)
+    full = _is_fully_counted(call, notes)
+    computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if full else None
     if computed is not None:
         call.price_version = cost.price_version()
     if given is not None:
@@ -180,6 +183,11 @@ def _charge(call: records.LlmCall, attributes: records.Attributes, notes: Notes)
         call.cost_output_usd = computed.output
     elif counted or call.ok:
         call.cost_source = "unpriced"
+
+
+def _is_fully_counted(call: records.LlmCall, notes: Notes) -> bool:
+    has_output = call.completion_tokens is not None or call.operation == _EMBEDDINGS
+    return call.prompt_tokens is not None and has_output and not any(key.startswith(_USAGE) for key in notes)
 
 
 def _given(attributes: records.Attributes, notes: Notes) -> Decimal | None:

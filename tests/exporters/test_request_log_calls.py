@@ -106,6 +106,24 @@ def test_an_absurd_count_is_unknown_and_noted_and_the_row_stays(written, span, c
     assert "gen_ai.usage.input_tokens" in json.loads(calls[0]["meta"])["problems"]
     assert calls[0]["completion_tokens"] == 20
     assert requests[0]["prompt_tokens"] is None
+    assert (calls[0]["cost_usd"], calls[0]["cost_source"]) == (None, "unpriced")
+
+
+def test_reasoning_that_exceeds_the_output_was_counted_beside_it(span, chat):
+    call = call_of(span(1, None, {**chat(tokens=(10, 5)), "gen_ai.usage.reasoning.output_tokens": 30}))
+    assert (call.completion_tokens, call.reasoning_tokens) == (35, 30)
+
+
+def test_a_call_without_its_output_count_is_not_priced_by_its_input_alone(span, chat):
+    attributes = chat()
+    del attributes["gen_ai.usage.output_tokens"]
+    assert call_of(span(1, None, attributes)).cost_source == "unpriced"
+    embedding = {**attributes, "gen_ai.operation.name": "embeddings", "gen_ai.request.model": "text-embedding-3-small"}
+    assert call_of(span(1, None, embedding)).cost_usd == Decimal("0.000002")
+
+
+def test_the_model_that_answered_is_priced_not_the_one_that_was_asked_for(span, chat):
+    assert call_of(span(1, None, chat("gpt-4o", gen_ai__response__model="of-tomorrow"))).cost_source == "unpriced"
 
 
 # --- time, outcome ----------------------------------------------------------------------------------------------
