@@ -30,6 +30,25 @@ _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
 class ModelCall:
     """A model call between its request and its end. It is the sink of the answer's reader."""
 
+    __slots__ = (
+        "_address",
+        "_decode",
+        "_dialect",
+        "_endpoint",
+        "_first",
+        "_gaps",
+        "_last",
+        "_measures",
+        "_model",
+        "_open",
+        "_reader",
+        "_seen",
+        "_started",
+        "_status",
+        "_streamed",
+        "span",
+    )
+
     def __init__(self, endpoint: Endpoint, measures: Measures, *, capture: bool) -> None:
         self._dialect = endpoint.dialect
         self._endpoint = endpoint
@@ -40,7 +59,7 @@ class ModelCall:
         self._status: int | None = None
         self._first: float | None = None  # when content was first seen, and the last chunk since, in perf_counter
         self._last = 0.0
-        self._gaps = Gaps()
+        self._gaps: Gaps | None = None
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
         self._started = time.perf_counter()
         self._model: str | None = None
@@ -104,11 +123,12 @@ class ModelCall:
             else:
                 for piece in self._decode(data):
                     self._reader.feed(piece)
-            if self._first is not None:
+            if self._gaps is not None:
                 self._gaps.add(now - self._last)
                 self._last = now
             elif self._seen.content and self._streamed:
                 self._first = self._last = now
+                self._gaps = Gaps()
         except Exception as error:  # noqa: BLE001 - the border to the app: its bytes go on, ours are forgotten
             self._decode = decoder("unknown")
             shielded(COMPONENT, error)
@@ -220,7 +240,7 @@ class ModelCall:
 
     def _measure(self, seconds: float, error_type: str | None) -> None:
         first = None if self._first is None else self._first - self._started
-        seen = self._seen
+        seen, gaps = self._seen, self._gaps.values if self._gaps else ()
         attributes: dict[str, str | int] = {
             conventions.OPERATION_NAME: self._dialect.operation,
             conventions.PROVIDER_NAME: self._endpoint.provider,
@@ -228,7 +248,7 @@ class ModelCall:
         }
         optional = ((conventions.REQUEST_MODEL, self._model), (conventions.RESPONSE_MODEL, seen.model))
         attributes.update({key: value for key, value in optional if value})
-        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, first, self._gaps.values, error_type)
+        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, first, gaps, error_type)
         self._measures.record(taken, attributes, trace.set_span_in_context(self.span, otel_context.Context()))
 
 

@@ -108,6 +108,8 @@ class Bounded:
 class Reader:
     """Splits a decoded response into JSON values as it comes, and gives them to a sink."""
 
+    __slots__ = ("_event", "_held", "_lines", "_sink", "feed")
+
     def __init__(self, sink: Sink, *, lines: bool) -> None:
         """Take `lines` for an endpoint that streams one JSON value a line."""
         self._sink = sink
@@ -117,12 +119,13 @@ class Reader:
         self._event = b""
 
     def end(self) -> None:
-        """Take it that no more bytes come."""
-        feed, self.feed = self.feed, self._ignore
+        """Take it that no more bytes come, and let go of everything: nothing is left to the garbage collector."""
+        feed, self.feed = self.feed, _ignore
         if feed == self._split:
             self._last_lines()
         elif feed == self._collect:
             self._document()
+        del self._sink
 
     def _sniff(self, data: bytes) -> None:
         self._held.add(data)
@@ -133,15 +136,12 @@ class Reader:
         found = _SNIFF.match(start)
         if found is None:
             if len(start.strip()) > len(b"retry:") or self._held.size > HEAD:
-                self.feed, self._held = self._ignore, Bounded()
+                self.feed, self._held = _ignore, Bounded()
         elif found["json"] and not self._lines:
             self.feed = self._collect
         else:
             self.feed, self._held, self._lines = self._split, Bounded(), bool(found["json"])
             self._split(start.removeprefix(b"\xef\xbb\xbf"))
-
-    def _ignore(self, data: bytes) -> None:
-        """Take no notice: this is no format of ours."""
 
     def _collect(self, data: bytes) -> None:
         self._held.add(data)
@@ -208,3 +208,7 @@ class Reader:
                 self._sink.event(item)
         else:
             self._sink.salvaged(salvage(*self._held.ends()))
+
+
+def _ignore(data: bytes) -> None:
+    """Take no notice: of a format that is none of ours, or after the end."""
