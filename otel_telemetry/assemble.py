@@ -83,8 +83,9 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
     The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
     """
     redactor = redactor_of(settings)
-    spans = span.RedactionSpanProcessor(redactor, summary=settings.redaction.summary)
-    logs = log.RedactionLogProcessor(redactor)
+    summary, ratio = settings.redaction.summary, settings.redaction.leak_check_ratio
+    spans = span.RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=ratio)
+    logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
         if os.environ.get("OTEL_CONFIG_FILE"):
             arguments = {}  # the SDK takes none beside a file, and warns about them
@@ -143,5 +144,8 @@ def gateway_of(settings: Settings) -> "Gateway":
     from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
     from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
 
-    redactor = OtlpRedactor(redactor_of(settings), summary=settings.redaction.summary)
+    redaction = settings.redaction
+    redactor = OtlpRedactor(
+        redactor_of(settings), summary=redaction.summary, leak_check_ratio=redaction.leak_check_ratio
+    )
     return Gateway(settings.gateway, redactor, [RequestLogSink(settings.request_log)])

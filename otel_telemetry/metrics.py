@@ -15,6 +15,16 @@ redactions = _meter.create_counter(
     unit="{finding}",
     description="Values redacted, by type, rule and service. The values themselves are never kept.",
 )
+leaks = _meter.create_counter(
+    "otel_telemetry.leaks",
+    unit="{finding}",
+    description="Findings in a sample of what leaves after redaction, by signal and type. Must stay 0.",
+)
+leak_checks = _meter.create_counter(
+    "otel_telemetry.leak_checks",
+    unit="{check}",
+    description="Requests, spans and log records that were looked at again after redaction, by signal.",
+)
 accepted = _meter.create_counter(
     "otel_telemetry.accepted", unit="{item}", description="Spans, log records and data points accepted, by signal."
 )

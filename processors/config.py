@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+LEAK_CHECK_RATIO = 0.01
+
 
 class PseudonymSettings(BaseModel):
     """How people are told apart without being known: HMAC-SHA256 pseudonyms (RFC 2104)."""
@@ -17,7 +19,8 @@ class PseudonymSettings(BaseModel):
     )
     key_id: str = Field("k1", pattern=r"^[a-z0-9]{1,16}$", description="Name of the key, kept beside each pseudonym.")
     previous_secret: SecretStr | None = Field(
-        None, description="The key before the last rotation: erasing and searching by person still finds its pseudonyms."
+        None,
+        description="The key before the last rotation: erasing and searching by person still finds its pseudonyms.",
     )
     length: int = Field(12, ge=12, le=64, description="Hexadecimal characters that are kept of each HMAC.")
 
@@ -37,5 +40,12 @@ class RedactionSettings(BaseModel):
     )
     summary: bool = Field(
         default=False, description="Add counts of findings by type to each span as otel_telemetry.redacted.<type>."
+    )
+    leak_check_ratio: float = Field(
+        LEAK_CHECK_RATIO,
+        ge=0,
+        le=1,
+        description="Share of requests, spans and log records that are redacted once more after redaction; "
+        "what that still finds is counted in otel_telemetry.leaks. 0: none.",
     )
     pseudonyms: PseudonymSettings = PseudonymSettings()

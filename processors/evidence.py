@@ -24,6 +24,16 @@ def summary(findings: Iterable[Finding]) -> dict[str, int]:
     return {f"{conventions.REDACTED}{type_.lower()}": number for type_, number in numbers.items()}
 
 
+def is_summary(key: str, value: object) -> bool:
+    """Tell whether an attribute is one of our own counts, whose names (`...password`) are those of what was counted."""
+    return key.startswith(conventions.REDACTED) and isinstance(value, int)
+
+
+def unchecked() -> None:
+    """Count a leak check that failed; the record itself was redacted as ever."""
+    metrics.instrumentation_errors.add(1, {"component": "leak_check"})
+
+
 def withheld(signal: str, items: int = 1) -> None:
     """Count records that were dropped because redacting them failed."""
     metrics.dropped.add(items, {"signal": signal, "reason": "redaction_failed"})

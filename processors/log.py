@@ -23,7 +23,8 @@ from opentelemetry.sdk.resources import Resource
 from otel_telemetry import conventions
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors import evidence
-from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
+from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
 from otel_telemetry.processors.parts import Parts, gather, strings_of
 from otel_telemetry.processors.redactor import Finding, Redactor
@@ -39,8 +40,9 @@ class RedactionLogProcessor(LogRecordProcessor):
     counted; nothing is raised into the app, not even into `logging`.
     """
 
-    def __init__(self, redactor: Redactor | None = None) -> None:
+    def __init__(self, redactor: Redactor | None = None, *, leak_check_ratio: float = LEAK_CHECK_RATIO) -> None:
         self._origins = Origins(redactor or Redactor(RedactionSettings()))
+        self._check = LeakCheck("logs", leak_check_ratio)
         _teach_registration()
         _prove(self)
 
@@ -66,6 +68,8 @@ class RedactionLogProcessor(LogRecordProcessor):
         log.exception = None  # the live object; its type, message and stack trace are attributes already
         if origin.redactor.dirty(_strings(log)):
             _rewrite(log, origin, _parts(log).dirty(origin.redactor))
+        if origin.service != evidence.SELF_TEST and self._check.due():
+            self._check.record(origin.redactor, _leaving(record))
 
     def shutdown(self) -> None:
         """Nothing is held."""
@@ -87,6 +91,15 @@ def _strings(log: Any) -> list[str]:
     gather(log.body, texts)
     strings_of(log.attributes._dict, texts)  # the mapping around it is many times slower to read
     return texts
+
+
+def _leaving(record: ReadWriteLogRecord) -> Record:
+    """Return everything of a record that an exporter can read."""
+    log, scope = record.log_record, record.instrumentation_scope
+    resource = record.resource or Resource.get_empty()
+    origin = (scope.name, scope.version, scope.schema_url) if scope else ()
+    texts = (log.event_name, log.severity_text, resource.schema_url, *origin)
+    return Record(texts, (log.attributes, resource.attributes, scope and scope.attributes), [log.body])
 
 
 def _parts(log: LogRecord) -> Parts:

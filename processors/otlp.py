@@ -20,6 +20,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otel_telemetry import conventions, metrics
 from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.processors import evidence, wire
+from otel_telemetry.processors.config import LEAK_CHECK_RATIO
+from otel_telemetry.processors.leak_check import LeakCheck
 from otel_telemetry.processors.otlp_fields import Cleaner, Hits
 from otel_telemetry.processors.otlp_values import pair
 from otel_telemetry.processors.redactor import Finding, Redactor
@@ -78,9 +80,12 @@ _SHAPES: dict[Signal, _Shape] = {
 class OtlpRedactor:
     """Cleans whole OTLP requests. Thread-safe; bound to the CPU."""
 
-    def __init__(self, redactor: Redactor, *, summary: bool = False) -> None:
+    def __init__(
+        self, redactor: Redactor, *, summary: bool = False, leak_check_ratio: float = LEAK_CHECK_RATIO
+    ) -> None:
         self._redactor = redactor
         self._summary = summary
+        self._checks = {signal: LeakCheck(signal, leak_check_ratio) for signal in _SHAPES}
 
     def redact(self, signal: Signal, body: bytes) -> Clean:
         """Return the request without personal data.
@@ -91,9 +96,12 @@ class OtlpRedactor:
         shape = _SHAPES[signal]
         try:
             shape.request.FromString(body)
-            return _Request(self._redactor, signal, body, summary=self._summary).clean()
+            clean = _Request(self._redactor, signal, body, summary=self._summary).clean()
         except (DecodeError, wire.NotWire):
             raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
+        if self._checks[signal].due():
+            self._checks[signal].request(self._redactor, shape.request.FromString(clean.body))
+        return clean
 
 
 class _Request:

@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue as AnyValueMessage
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otel_telemetry.processors import wire
+from otel_telemetry.processors import evidence, wire
 from otel_telemetry.processors.otlp_values import to_message, to_python
 from otel_telemetry.processors.redactor import Finding, Redactor
 
@@ -83,6 +83,8 @@ class Cleaner:
     def _key_value(self, payload: bytes) -> Any:
         attribute = KeyValue.FromString(payload)
         value = to_python(attribute.value)
+        if evidence.is_summary(attribute.key, value):
+            return None
         item = self._redactor.item(attribute.key, value, self.findings)
         if item is None:
             return _DROP

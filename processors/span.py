@@ -26,7 +26,8 @@ from opentelemetry.trace.span import TraceState
 from otel_telemetry import conventions
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors import evidence
-from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
+from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
 from otel_telemetry.processors.parts import Parts, clean_attributes, gather, strings_of
 from otel_telemetry.processors.redactor import Finding, Redactor
@@ -42,10 +43,17 @@ class RedactionSpanProcessor(SpanProcessor):
     marked as not sampled (so that no stock processor exports it) and counted; nothing is raised into the app.
     """
 
-    def __init__(self, redactor: Redactor | None = None, *, summary: bool = False) -> None:
+    def __init__(
+        self,
+        redactor: Redactor | None = None,
+        *,
+        summary: bool = False,
+        leak_check_ratio: float = LEAK_CHECK_RATIO,
+    ) -> None:
         """`summary` adds `otel_telemetry.redacted.<type>` counts to the spans in which something was found."""
         self._origins = Origins(redactor or Redactor(RedactionSettings()))
         self._summary = summary
+        self._check = LeakCheck("traces", leak_check_ratio)
         _prove(self)
 
     def _on_ending(self, span: Span) -> None:
@@ -62,6 +70,8 @@ class RedactionSpanProcessor(SpanProcessor):
         span._instrumentation_info = None  # the deprecated twin of the scope
         if origin.redactor.dirty(_strings(span)):
             self._rewrite(span, origin, _parts(span).dirty(origin.redactor))
+        if origin.service != evidence.SELF_TEST and self._check.due():
+            self._check.record(origin.redactor, _leaving(span))
 
     def _rewrite(self, span: Any, origin: Origin, dirty: set[int]) -> None:
         findings: list[Finding] = []
@@ -110,6 +120,28 @@ def _strings(span: Any) -> list[str]:
         for link in span._links:
             gather((link.attributes, link.context.trace_state), texts)
     return texts
+
+
+def _leaving(span: Any) -> Record:
+    """Return everything of a span that an exporter can read."""
+    scope = span._instrumentation_scope
+    states = (span._context.trace_state, *(link.context.trace_state for link in span._links))
+    return Record(
+        (
+            span._name,
+            span._status.description,
+            span._resource.schema_url,
+            *((scope.name, scope.version, scope.schema_url) if scope else ()),
+            *(event.name for event in span._events),
+        ),
+        (
+            span._attributes,
+            span._resource.attributes,
+            scope and scope.attributes,
+            *states,
+            *(each.attributes for each in (*span._events, *span._links)),
+        ),
+    )
 
 
 def _parts(span: Any) -> Parts:
