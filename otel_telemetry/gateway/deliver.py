@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from otel_telemetry import metrics
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.errors import SchemaTooNew, StoreError, StoreUnavailable
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_reader import Batch
@@ -133,7 +133,7 @@ class Delivery:
             group = chunk.todo.popleft()
             try:
                 self._sink.deliver(group[0].signal, [batch.body for batch in group])
-            except StoreUnavailable as error:
+            except (StoreUnavailable, SchemaTooNew) as error:  # not the batches' fault
                 chunk.todo.appendleft(group)
                 self._pause(error)
             except Exception as error:  # noqa: BLE001 - a sink may fail in any way on hostile data
@@ -141,9 +141,18 @@ class Delivery:
             else:
                 self._recovered()
         self._spool.advance(self._sink.name, chunk.batches, chunk.dead)
-        for batch, reason in chunk.dead:
+        self._mourn(chunk.dead)
+
+    def _mourn(self, dead: Sequence[tuple[Batch, str]]) -> None:
+        for batch, reason in dead:
             kind = reason.partition(":")[0]
             metrics.dead_lettered.add(batch.items, {"exporter": self._sink.name, "reason": kind})
+        if dead:
+            (first, reason), name = dead[0], self._sink.name
+            _log.error(
+                "%s can never take %d batches, the first is %d (%s); they are kept as dead letters",
+                name, len(dead), first.seq, reason.partition(":")[0],
+            )  # fmt: skip
 
     def _halve(self, chunk: _Chunk, group: list[Batch], error: Exception) -> None:
         middle = len(group) // 2
@@ -152,12 +161,8 @@ class Delivery:
             return
         reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS]
         chunk.dead.append((group[0], reason))
-        _log.error(
-            "%s can never take batch %d (%s); it is kept as a dead letter",
-            self._sink.name, group[0].seq, type(error).__name__,
-        )  # fmt: skip
 
-    def _pause(self, error: StoreUnavailable) -> None:
+    def _pause(self, error: StoreError) -> None:
         if self._stop.is_set():
             raise _Stopped
         if not self._failures:

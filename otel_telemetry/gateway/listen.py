@@ -54,7 +54,8 @@ def bind_grpc(server: grpc.aio.Server, config: GatewaySettings) -> int:
 
 def _listen(host: str, port: int, key: str) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # for localhost
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigurationError(_HOST, f"{host} cannot be used: {error.strerror}", _HOST_HINT) from None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from otel_telemetry.errors import SchemaTooNew
 from otel_telemetry.gateway import deliver
 from otel_telemetry.gateway.deliver import Delivery
 from otel_telemetry.gateway.otlp_json import Signal
@@ -107,6 +108,24 @@ def test_a_sink_that_is_away_gets_everything_once_it_is_back(spool: Spool, deliv
     assert sink.wait_for(2)
     assert sink.bodies == [b"one", b"two"]
     eventually(lambda: not delivery.problem)
+    assert dead_letters(spool) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_of_a_newer_version_is_waited_for_like_one_that_is_away(
+    spool: Spool, delivering: Any, make_sink: Any
+) -> None:
+    tries = []
+
+    def newer_at_first(sink: Any, signal: Signal) -> None:
+        tries.append(signal)
+        if len(tries) < 3:
+            raise SchemaTooNew("version 9")
+
+    append(spool, b"one")
+    sink = make_sink(first=newer_at_first)
+    delivering(sink)
+    assert sink.wait_for(1)
     assert dead_letters(spool) == []
 
 

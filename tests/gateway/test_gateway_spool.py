@@ -1,5 +1,6 @@
 import os
 import resource
+import shutil
 import sqlite3
 import stat
 import threading
@@ -242,6 +243,21 @@ def test_what_can_still_be_read_of_a_damaged_file_is_saved(folder: Path, caplog:
     assert set(saved) <= set(bodies)
     assert saved == [body for body in bodies if body in saved]
     assert f"{len(saved)} batches were saved" in caplog.text
+    again.close()
+
+
+def test_a_tail_torn_off_by_a_power_loss_costs_only_what_was_in_it(folder: Path, spool: Spool, tmp_path: Path) -> None:
+    append(spool, b"first")
+    append(spool, b"x" * 100_000)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    log = copy / f"{spool_file.FILE_NAME}-wal"
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size - 20_000)
+    again = Spool(copy, 8 * MIB, 24)
+    assert [b.body for b in again.reader.batches()] == [b"first"]
+    append(again, b"next")
+    assert [b.body for b in again.reader.batches()] == [b"first", b"next"]
     again.close()
 
 
