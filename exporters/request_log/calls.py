@@ -21,6 +21,7 @@ _SAID_TEXT: Final = (
     *("organization_id", "project_id", "user_id", "request_organization_id", "request_project_id", "request_user_id"),
     *("workflow_id", "workflow_name", "run_id", "step_id", "prompt_id", "prompt_version"),
 )
+_BAD_REQUEST: Final = 400
 _TOO_MANY_REQUESTS: Final = 429
 #: Longest text of an attribute that we do not know, where texts are not stored: longer ones may be messages.
 _UNKNOWN_TEXT: Final = 256
@@ -78,7 +79,7 @@ def build(span: records.Span, reading: dialects.Reading, *, store_text: bool) ->
     _outcome(call, span, notes)
     _count(call, reading, notes)
     _time(call, span, reading.values, notes)
-    _charge(call, span.attributes, notes)
+    _charge(call, span, notes)
     _remember(call, span, notes, store_text=store_text)
     return call
 
@@ -162,13 +163,14 @@ def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], not
         call.tokens_per_second = (tokens - 1) / (generating / 1_000)
 
 
-def _charge(call: records.LlmCall, attributes: records.Attributes, notes: Notes) -> None:
+def _charge(call: records.LlmCall, span: records.Span, notes: Notes) -> None:
     """Fill in the cost: what the producer was billed, else what the price table says, else nothing.
 
-    A call that failed before any token was counted is not billed by anybody: it has no cost and lacks none. Where a
-    count is missing or was refused, the others alone would give too low a cost, hence none.
+    A call that the server refused (an HTTP status from 400 on) is not billed: it has no cost and lacks none. One that
+    was given up or broke off may well be, for tokens that nobody reported. Where a count is missing or was absurd, the
+    others alone would give too low a cost, hence none.
     """
-    given = _given(attributes, notes)
+    given = _given(span.attributes, notes)
     counted = call.prompt_tokens is not None or call.completion_tokens is not None
     full = _is_fully_counted(call, notes)
     computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if full else None
@@ -181,13 +183,19 @@ def _charge(call: records.LlmCall, attributes: records.Attributes, notes: Notes)
         call.cost_usd, call.cost_source = computed.total, "computed"
         call.cost_input_usd, call.cost_cached_usd = computed.input, computed.cached
         call.cost_output_usd = computed.output
-    elif counted or call.ok:
+    elif counted or not _is_refused(call, span):
         call.cost_source = "unpriced"
 
 
 def _is_fully_counted(call: records.LlmCall, notes: Notes) -> bool:
     has_output = call.completion_tokens is not None or call.operation == _EMBEDDINGS
     return call.prompt_tokens is not None and has_output and not any(key.startswith(_USAGE) for key in notes)
+
+
+def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
+    said = status_code(span)
+    code = str(said if said is not None else span.attributes.get(conventions.ERROR_TYPE))
+    return not call.ok and code.isdigit() and int(code) >= _BAD_REQUEST
 
 
 def _given(attributes: records.Attributes, notes: Notes) -> Decimal | None:
@@ -284,4 +292,6 @@ def answering(rollup: Rollup) -> list[Any] | None:
 def count_unpriced(call: records.LlmCall) -> None:
     """Count a call that should have had a price. Called once for each row that was really written."""
     if call.cost_source == "unpriced":
-        metrics.unpriced_calls.add(1, {"provider": call.provider or "", "model": call.model or ""})
+        known = call.prompt_tokens is not None and call.completion_tokens is not None
+        said = {"provider": call.provider or "", "model": call.model or ""}
+        metrics.unpriced_calls.add(1, {**said, "reason": "no_price" if known else "no_usage"})

@@ -263,14 +263,25 @@ def test_a_zero_that_a_proxy_gives_for_a_model_it_cannot_price_is_no_cost(span, 
     assert (said.cost_usd, said.cost_source) == (0, "given")
 
 
-def test_a_call_that_failed_before_any_token_neither_costs_nor_hides_the_cost_of_its_retry(written, span, chat):
-    failed = {**chat(), "error.type": "timeout"}
+@pytest.mark.parametrize(
+    ("failure", "cost_usd", "source"),
+    [
+        ({"error.type": "429"}, 0.000027, f"computed {cost.price_version()}"),
+        ({"error.type": "ServerError", "http.response.status_code": 503}, 0.000027, f"computed {cost.price_version()}"),
+        ({"error.type": "ReadTimeout"}, None, "unpriced"),
+        ({"error.type": "RemoteProtocolError", "http.response.status_code": 200}, None, "unpriced"),
+    ],
+)
+def test_a_refused_call_costs_nothing_and_one_that_broke_off_an_unknown_amount(  # noqa: PLR0917  # fixtures
+    written, span, chat, failure, cost_usd, source
+):
+    failed = {**chat(), **failure}
     del failed["gen_ai.usage.input_tokens"], failed["gen_ai.usage.output_tokens"]
     requests, _ = written(
         span(1, None, {"request_log.route": "a"}), span(2, 1, failed, status="ERROR"), span(3, 1, chat())
     )
     assert requests[0]["llm_calls"] == 2
-    assert requests[0]["cost_usd"] == 0.000027
+    assert (requests[0]["cost_usd"], requests[0]["cost_source"]) == (cost_usd, source)
 
 
 def test_unpriced_calls_are_counted_once_however_often_they_come(store, span, chat, monkeypatch):
