@@ -12,7 +12,8 @@ class InstrumentSettings(BaseModel):
 
     llm_http: bool = Field(default=True, description="See model calls made over httpx and httpx2.")
     llm_hosts: tuple[str, ...] = Field(
-        default=(), description="Further host names whose paths of a known dialect are model calls; * for every host."
+        default=(),
+        description="Further host names whose paths of a known dialect are model calls; * for every host.",
     )
     capture_content: bool = Field(
         default=False, description="Put prompts and answers on model spans (redacted before they leave)."
