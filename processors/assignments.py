@@ -103,7 +103,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     kind = keys.classify(key)
     if not kind or key.startswith("REDACTED_"):
         return None
-    separator = match["sep"].strip(" \t\r\n")
+    separator = match["sep"].strip(" \t\r\n[")
     quote = _QUOTE.match(text, match.end())
     if not quote and separator != ">" and "\n" in match["sep"]:
         return None
@@ -115,6 +115,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         start = scheme.end() if scheme else start
     end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator, match["kq"])
     value = text[start:end]
+    if not quote and value[:1] in ("[", "{"):
+        return None
     if not value or _MARKER.match(text, start) or (not quote and key.lower().endswith(value.lower())):
         return None
     form = Form(quoted=quote is not None, spaced=match["sep"] != "=", separator=separator)

@@ -68,24 +68,30 @@ class Detector:
 
     def find(self, text: str) -> list[Match]:
         """Return what is to go, in order, without overlaps."""
-        found = self.candidates(text)
-        return _settle(found) if len(found) > 1 else found
+        return self.look(text) or []
+
+    def look(self, text: str) -> list[Match] | None:
+        """Return the same, or None where there is not even a trigger in the text."""
+        found = self._candidates(text)
+        return _settle(found) if found and len(found) > 1 else found
 
     def candidates(self, text: str) -> list[Match]:
         """Return everything that any rule accepts, overlaps included."""
+        return self._candidates(text) or []
+
+    def _candidates(self, text: str) -> list[Match] | None:
         data = text.encode("utf-8", "surrogatepass")
         hits = self._locator.scan(data, _limit(data))
         if not hits:
-            return []
+            return None
         found, folding = self._judge(unescaped(text), data, hits)
-        if folding:
-            folded = fold(text)
-            if folded is not None:
-                plain = folded.text.encode("utf-8", "surrogatepass")
-                more, _ = self._judge(unescaped(folded.text), plain, self._locator.scan(plain, _limit(plain)))
-                for match in more:
-                    start, end = folded.origin(match.start, match.end)
-                    found.append(match._replace(start=start, end=end))
+        folded = fold(text) if folding else None
+        if folded is not None:
+            plain = folded.text.encode("utf-8", "surrogatepass")
+            more, _ = self._judge(unescaped(folded.text), plain, self._locator.scan(plain, _limit(plain)))
+            for match in more:
+                start, end = folded.origin(match.start, match.end)
+                found.append(match._replace(start=start, end=end))
         return found
 
     def _judge(self, text: str, data: bytes, hits: Sequence[tuple[int, int]]) -> tuple[list[Match], bool]:

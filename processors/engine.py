@@ -33,7 +33,7 @@ class Locator(Protocol):
 def make_locator(name: str, triggers: tuple[str, ...]) -> Locator:
     """Compile `triggers` (bytes-wise regular expressions of fixed length; `(?i)` in front: any case) for an engine.
 
-    `auto` takes hyperscan where it can be imported. Equal triggers share one locator: compiling costs a third of a second.
+    `auto` takes hyperscan where it can be imported. Equal triggers share one locator: compiling takes a good while.
     """
     if name in ("auto", "hyperscan"):
         try:

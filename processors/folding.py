@@ -111,7 +111,7 @@ def fold(text: str) -> Folded | None:
 def unescaped(text: str) -> str:
     """Return a view of the same length in which JSON's escapes in text are what they mean, padded.
 
-    Without it the letter of a `\\n` would stick to the word behind it.
+    Without it the letter of an escaped line break would stick to the word behind it.
     """
     if "\\" not in text:
         return text

@@ -40,10 +40,10 @@ _PLAIN_OWNERS: Final = frozenset(
     "cache idempotency primary foreign partition sort routing dedup deduplication message object row record request"
     " response correlation group hash range index map registry public lookup redis s3 bucket blob file feature flag"
     " i18n translation text label field column config setting env metric tag topic queue shard item entity resource"
-    " unique composite business natural surrogate json dict attribute attr property prop header param query form event"
-    " trace span log session user tenant project account job task run step node edge table schema db database entry lock"
-    " rate limit order parent child root path url uri image media upload document doc issue ticket commit build pipeline"
-    " release test case meta pub first last next prev start end min max new old any every the that".split()
+    " unique composite business natural surrogate json dict attribute attr property prop header param query form"
+    " event trace span log session user tenant project account job task run step node edge table schema db database"
+    " entry lock rate limit order parent child root path url uri image media upload document doc issue ticket commit"
+    " build pipeline release test case meta pub first last next prev start end min max new old any every the that".split()
 )
 _NOT_TOKENS: Final = frozenset(
     "page next continuation pad eos bos unk sep cls mask stop start end first last per max min sync time special input"
@@ -85,6 +85,11 @@ def classify(key: str) -> str:
     if last == "id" and before in ("user", "enduser", "session"):
         return SESSION_ID if before == "session" else USER_ID
     return _secret(last, before)
+
+
+def is_strong(key: str) -> bool:
+    """Tell whether a key alone says that its value is a secret or personal, whatever the value looks like."""
+    return classify(key) not in ("", WEAK, VENDOR)
 
 
 def _secret(last: str, before: str) -> str:

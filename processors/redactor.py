@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.detector import Detector, refuse_broken
+from otel_telemetry.processors.detector import Detector, Match, refuse_broken
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Action, Policy, is_content, is_safe
 from otel_telemetry.processors.policy_file import load_policy
 from otel_telemetry.processors.pseudonym import Pseudonyms
-from otel_telemetry.processors.rewrite import Finding, Writer, marker, same_or
+from otel_telemetry.processors.rewrite import Finding, Writer, is_marker, marker, same_or
 from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.records import AnyValue
 
@@ -88,20 +88,20 @@ class Redactor:
         if key:
             changed = self._walk(text, key, found, 0)
             return changed if isinstance(changed, str) else ""
-        result = self._settled(text, found)
-        if result is not text and text.lstrip()[:1] in _STRUCTURED and _is_json(text) and not _is_json(result):
-            return self._as_json(text, found)
-        return result
+        matches = self._detector.look(text)
+        if matches is None:
+            return text
+        result = self._settled(text, matches, found)
+        return self._checked(text, result, found) if text.lstrip()[:1] in _STRUCTURED else result
 
-    def _settled(self, text: str, found: list[Finding]) -> str:
+    def _settled(self, text: str, matches: Sequence[Match], found: list[Finding]) -> str:
         """Redact until nothing changes: a marker may lay bare what was glued to the value that it replaces."""
         result = text
         for _ in range(_MAX_PASSES):
-            matches = self._detector.find(result)
             new = self._writer.text(result, matches, found) if matches else result
             if new is result:
                 return result
-            result = new
+            result, matches = new, self._detector.find(new)
         return marker("UNSETTLED")
 
     def value(self, value: AnyValue, key: str = "", findings: list[Finding] | None = None) -> AnyValue:
@@ -145,9 +145,8 @@ class Redactor:
     def _walk(self, value: AnyValue, key: str, found: list[Finding], depth: int) -> AnyValue:
         if value is None or isinstance(value, bool):
             return value
-        kind = keys.classify(key) if key else ""
-        if kind and kind not in (keys.WEAK, keys.VENDOR) and not is_safe(key):
-            return self._writer.whole(value, kind, self._policy.action(kind), "key", found)
+        if keys.is_strong(key) and not is_safe(key):
+            return self._named(value, keys.classify(key), found)
         if isinstance(value, str):
             return self.string(value, "", found)
         if isinstance(value, bytes):
@@ -160,6 +159,9 @@ class Redactor:
         if isinstance(value, Mapping):
             return self._mapping(value, found, depth)
         return same_or([self._walk(item, key, found, depth + 1) for item in value], value)
+
+    def _named(self, value: AnyValue, kind: str, found: list[Finding]) -> AnyValue:
+        return self._writer.whole(value, kind, self._policy.action(kind), "key", found)
 
     def _mapping(self, value: Mapping[str, Any], found: list[Finding], depth: int) -> AnyValue:
         out: dict[str, Any] = {}
@@ -227,6 +229,13 @@ class Redactor:
         same = len(out) == len(value) and all(k is n and out[k] is value[n] for k, n in zip(out, value, strict=True))
         return value if same else out
 
+    def _checked(self, text: str, result: str, found: list[Finding]) -> str:
+        """Go by the structure of JSON text where markers broke it, or where the name of a secret has a list or map."""
+        parsed = _parsed(text)
+        if parsed is None or (not _hides(parsed) and (result is text or _parsed(result) is not None)):
+            return result
+        return self._as_json(text, found)
+
     def _as_json(self, text: str, found: list[Finding]) -> str:
         """Redact JSON text by its structure, where putting markers into the text would have broken it."""
         try:
@@ -242,7 +251,7 @@ def _step(places: _Places, key: str) -> _Places:
 
 def _type_of(key: str) -> str:
     kind = keys.classify(key)
-    return kind if kind and kind not in (keys.WEAK, keys.VENDOR) else "VALUE"
+    return kind if keys.is_strong(key) else "VALUE"
 
 
 def _types(rules: Sequence[Rule]) -> set[str]:
@@ -256,12 +265,31 @@ def _with_content(policy: Policy, settings: RedactionSettings) -> Policy:
     return replace(policy, content=settings.content, services=services)
 
 
-def _is_json(text: str) -> bool:
+def _parsed(text: str) -> Any:
+    """Return the list or map that JSON text holds, or None where it is no such text."""
     try:
-        json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None
+
+
+def _hides(value: Any) -> bool:
+    """Tell whether somewhere a key that names a secret holds a list or a map that is more than its first text."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            for key, member in item.items():
+                if isinstance(member, dict | list) and member and keys.is_strong(key) and not _is_done(member):
+                    return True
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+    return False
+
+
+def _is_done(member: Any) -> bool:
+    return isinstance(member, list) and all(isinstance(item, str) and is_marker(item) for item in member)
 
 
 __all__ = ["Finding", "Redactor", "marker"]

@@ -46,7 +46,7 @@ def test_both_engines_agree_on_the_shared_corpora(corpus):
 pieces = st.one_of(
     st.sampled_from(FRAGMENTS),
     st.text(max_size=12),
-    st.sampled_from([" ", "\n", '"', "=", ":", "@", ".", "\u200b", "％"]),
+    st.sampled_from([" ", "\n", '"', "=", ":", "@", ".", "\u200b", "\uff05"]),
 )
 
 
