@@ -45,8 +45,9 @@ _ENCODED_TRIGGERS: Final = (
     "[0-9]{2}\\+[0-9A-Z]{2}",
 )
 _ESCAPES: Final = (("\\n", "\n "), ("\\r", "\r "), ("\\t", "\t "))
+_ESCAPED_ESCAPE: Final = re.compile(r"\\\\{1,63}+[nrt]")
 #: Not the one for `@`, which the rule for e-mail addresses knows.
-_UNICODE_ESCAPE: Final = re.compile(r"\\u(?!0040)([0-9A-Fa-f]{4})")
+_UNICODE_ESCAPE: Final = re.compile(r"\\{1,64}u(?!0040)([0-9A-Fa-f]{4})")
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
 
 
@@ -115,6 +116,8 @@ def unescaped(text: str) -> str:
     """
     if "\\" not in text:
         return text
+    if "\\\\" in text:
+        text = _ESCAPED_ESCAPE.sub(lambda run: "\n".ljust(len(run[0])), text)
     for escape, meaning in _ESCAPES:
         text = text.replace(escape, meaning)
     return _UNICODE_ESCAPE.sub(_meaning, text) if "\\u" in text else text

@@ -37,13 +37,14 @@ _KEY_OWNERS: Final = frozenset(
 )
 #: What has keys that are no secrets.
 _PLAIN_OWNERS: Final = frozenset(
-    "cache idempotency primary foreign partition sort routing dedup deduplication message object row record request"
-    " response correlation group hash range index map registry public lookup redis s3 bucket blob file feature flag"
-    " i18n translation text label field column config setting env metric tag topic queue shard item entity resource"
-    " unique composite business natural surrogate json dict attribute attr property prop header param query form"
-    " event trace span log session user tenant project account job task run step node edge table schema db database"
-    " entry lock rate limit order parent child root path url uri image media upload document doc issue ticket commit"
-    " build pipeline release test case meta pub first last next prev start end min max new old any every the that".split()
+    "cache idempotency primary foreign partition sort routing dedup deduplication message object row record"
+    " request response correlation group hash range index map registry public lookup redis s3 bucket blob file"
+    " feature flag i18n translation text label field column config setting env metric tag topic queue shard"
+    " item entity resource unique composite business natural surrogate json dict attribute attr property prop"
+    " header param query form event trace span log session user tenant project account job task run step node"
+    " edge table schema db database entry lock rate limit order parent child root path url uri image media"
+    " upload document doc issue ticket commit build pipeline release test case meta pub first last next prev"
+    " start end min max new old any every the that".split()
 )
 _NOT_TOKENS: Final = frozenset(
     "page next continuation pad eos bos unk sep cls mask stop start end first last per max min sync time special input"
