@@ -35,7 +35,7 @@ _INSTRUMENTED = {
     "httpx": "httpx",
     "httpx2": "httpx2",
     "logging": "logging",
-    LLM_HTTP: "httpx",
+    LLM_HTTP: "httpx2",
 }
 """What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
 
