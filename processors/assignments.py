@@ -11,6 +11,10 @@ from typing import Final, NamedTuple
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.validators import Span, entropy
 
+_COMMAND: Final = 160
+_CLIENT: Final = re.compile(r"(?:mysql|mariadb|sshpass|redis-cli)[\w-]{0,20}[^|;&\n]{0,140}$")
+#: Words in a passphrase (BIP 39 has 24 at most), less one.
+_MAX_WORDS: Final = 24
 _MAX_VALUE: Final = 8192
 _QUOTE: Final = re.compile(r"(\\{0,15})([\"'`])")
 _PLAIN_QUOTED: Final = {
@@ -21,6 +25,7 @@ _PLAIN_QUOTED: Final = {
 _UNQUOTED: Final = re.compile(r"[^\s\"'`<>&;,)}\]\\]{1,4096}+")
 _SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey)[ ]+(?=\S)", re.IGNORECASE)
 _HEADER_VALUE: Final = re.compile(r"[^\r\n\"'`]{1,8192}+")
+_DIGEST_VALUE: Final = re.compile(r"[^\r\n'`]{1,8192}+")
 _MARKER: Final = re.compile(r"\[REDACTED_[A-Z0-9_]{1,40}\]|\*{4,}[\w@.-]{0,64}")
 _PLACEHOLDERS: Final = frozenset(
     [
@@ -105,6 +110,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         return None
     separator = match["sep"].strip(" \t\r\n[")
     quote = _QUOTE.match(text, match.end())
+    if separator == ">" and text[max(0, match.start() - 1) : match.start()] not in ("<", ":", "/"):
+        return None
     if not quote and separator != ">" and "\n" in match["sep"]:
         return None
     if separator == "," and not (quote and _opens_pair(text, match.start())):
@@ -173,6 +180,8 @@ def _escaped_closing(text: str, level: int, mark: str, start: int) -> int:
 def _bare_end(text: str, start: int, kind: str, separator: str, key_quote: str | None) -> int:
     header = kind in (keys.AUTHORIZATION, keys.COOKIE) and separator == ":" and not key_quote
     pattern = _HEADER_VALUE if header else _UNQUOTED
+    if header and text[start - 7 : start - 1].lower() == "digest":
+        pattern = _DIGEST_VALUE
     found = pattern.match(text, start)
     return found.end() if found else start
 
@@ -212,15 +221,57 @@ def _is_ordinary(value: str) -> bool:
 def login_and_password(text: str, match: re.Match[str]) -> Span | None:
     """Accept `login:password` as a command takes it, if the password is no variable, placeholder or number."""
     del text
-    value = match["v"].partition(":")[2]
+    value = match["v"].partition(":")[2].rstrip("]>")
     if _REFERENCE.match(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
         return None
     return Span(match.start("v"), match.end("v"))
 
 
+def flag(text: str, match: re.Match[str]) -> Span | None:
+    """Accept the value of a command-line option whose name says that it is secret."""
+    del text
+    kind, value = keys.classify(match["key"]), match["v"]
+    form = Form(quoted=match["q"] != "", spaced=False, separator=" ")
+    if kind in ("", keys.WEAK, keys.VENDOR) or not judge(kind, value, form) or _MARKER.match(value):
+        return None
+    return Span(match.start("v"), match.end("v"), kind)
+
+
+def client_password(text: str, match: re.Match[str]) -> Span | None:
+    """Accept `-pPASSWORD` and the like of the database clients that take it."""
+    before = text[max(0, match.start() - _COMMAND) : match.start()]
+    client = _CLIENT.search(before)
+    if client is None or (match[0][3:4] == " ") == client[0].startswith(("mysql", "maria")):
+        return None
+    return plain_password(text, match)
+
+
+def plain_password(text: str, match: re.Match[str]) -> Span | None:
+    """Accept what stands where a password stands, if it is no variable or placeholder."""
+    start, end = (match.start("v"), match.end("v")) if match["v"] else (match.end() - 1, match.end() - 1)
+    if start == end:
+        start = text.index('"', match.start()) + 1
+    value = text[start:end]
+    if _REFERENCE.match(value) or value.lower() in _PLACEHOLDERS or _MARKER.match(value) or _WORD.fullmatch(value):
+        return None
+    return Span(start, end)
+
+
+def mixed_password(text: str, match: re.Match[str]) -> Span | None:
+    """Accept a word behind `password` in a sentence only if it mixes letters and digits as no plain word does."""
+    end = match.end("v")
+    while text[end - 1] in ".?!" and end - match.start("v") > 6:
+        end -= 1
+    value = text[match.start("v") : end]
+    digits = sum(char.isdigit() for char in value)
+    if not digits or digits == len(value) or _MARKER.match(value) or _REFERENCE.match(value) or "/" in value:
+        return None
+    return Span(match.start("v"), end)
+
+
 def _password(value: str, form: Form) -> bool:
     if form.quoted:
-        return len(value) >= 3 and value.count(" ") < 4
+        return len(value) >= 3 and value.count(" ") < _MAX_WORDS
     return len(value) >= 3 and not (form.spaced and _WORD.fullmatch(value))
 
 

@@ -52,7 +52,7 @@ _NOT_TOKENS: Final = frozenset(
 )
 #: Words after a name that leave it a name of the value itself.
 _TAILS: Final = frozenset(
-    "value confirmation confirm again old new raw plain text string base64 b64 prod dev test default hash".split()
+    "value confirmation confirm again old new raw plain text string base64 b64 prod dev test default hash base".split()
 )
 _SECRET_WORDS: Final = frozenset(
     {"secret", "secrets", "credential", "credentials", "creds", "cred", "apikey", "accesskey", "secretkey", "authtoken"}

@@ -27,6 +27,10 @@ from otel_telemetry.processors.validators import Validator
 VALIDATORS: Final[Mapping[str, Validator]] = {
     **_PLAIN,
     "assignment": assignments.assignment,
+    "client_password": assignments.client_password,
+    "flag": assignments.flag,
+    "mixed_password": assignments.mixed_password,
+    "plain_password": assignments.plain_password,
     "keyword_token": assignments.keyword_token,
     "login_and_password": assignments.login_and_password,
     "phone_international": phones.international,

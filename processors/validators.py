@@ -32,6 +32,7 @@ _MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNO
 _ZONE: Final = re.compile(r"%[\w.-]{1,32}")
 _VERSION_BEFORE: Final = re.compile(r"(?:\bv|version|release|build|ver)[\s\"'=:\\]{0,6}$|[A-Za-z]/$", re.IGNORECASE)
 _ENCODED_AT: Final = re.compile(r"%40|\\u0040|&#64;|&#x40;")
+_PLAIN_EMAIL: Final = re.compile(rb"[A-Za-z0-9._%+-]@[A-Za-z0-9-]{1,63}\.[A-Za-z]{2}")
 _URL_BREAK: Final = re.compile(r"[\s/?#\"'<>,;]")
 _IMAGE_TLDS: Final = frozenset(
     {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "ts", "html", "json", "so"}
@@ -268,7 +269,7 @@ def _in_code(text: str, start: int, end: int) -> bool:
 def _address(text: str, start: int, end: int) -> Span | None:
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         return None
-    if start and (text[start - 1].isalnum() or text[start - 1] == "_") and text[start] == ":":
+    if ":" in text[start:end] and start and (text[start - 1].isalnum() or text[start - 1] == "_"):
         return None
     zone = _ZONE.match(text, end)
     end = zone.end() if zone else end
@@ -310,6 +311,16 @@ def email(text: str, match: re.Match[str]) -> Span | None:
     ):
         return None
     return Span(start, end)
+
+
+def email_in_base64(text: str, match: re.Match[str]) -> Span | None:
+    """Accept base64 whose text holds an e-mail address and nothing that is not text."""
+    value = match[0].rstrip("=")
+    try:
+        plain = base64.b64decode(value + "=" * (-len(value) % 4), b"-_" if "-" in value or "_" in value else None)
+    except ValueError:
+        return None
+    return span_of(match) if _PLAIN_EMAIL.search(plain) and plain.isascii() and b"\0" not in plain else None
 
 
 def _in_url(text: str, start: int) -> bool:
@@ -356,6 +367,7 @@ def looks_random(value: str) -> bool:
 VALIDATORS: Final[dict[str, Validator]] = {
     "card": card,
     "email": email,
+    "email_in_base64": email_in_base64,
     "iban": iban,
     "ip": ip,
     "jwt": jwt,
