@@ -34,8 +34,8 @@ from otel_telemetry.gateway.spool import Spool
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LOOK_SECONDS: Final = 0.005
-#: How long a thread may keep the interpreter from the others. With Python's 5 ms, each step of a request waits that
-#: long for the thread that writes rows; with 1 ms benchmarks/gateway.py took a third more spans, at half the p99.
+#: How long a thread may keep the interpreter from the others: a request under way waits that long, step for step, for
+#: the thread that writes rows. Python's own is 5 ms. benchmarks/gateway.py shows what a change does here.
 _SWITCH_SECONDS: Final = 0.001
 
 _log = logging.getLogger("otel_telemetry.gateway")
