@@ -19,7 +19,10 @@ from sqlalchemy import make_url
 
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
+from otel_telemetry.cli_explain import explain
+from otel_telemetry.cli_redact import redact
 from otel_telemetry.cli_report import report
+from otel_telemetry.cli_verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.gateway.spool_reader import SpoolReader
 
@@ -34,6 +37,9 @@ app = typer.Typer(
 spool_app = typer.Typer(help="Look into the spool: what the gateway has acknowledged.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
 app.command()(report)
+app.command()(verify)
+app.command()(redact)
+app.command()(explain)
 
 _out = Console()
 _err = Console(stderr=True)

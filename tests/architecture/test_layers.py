@@ -21,14 +21,31 @@ MAY_IMPORT = {
     "exporters": BOTTOM,
     "gateway": BOTTOM,
     "instrument": BOTTOM,
+    "cache": BOTTOM | {"instrument"},
     "lifecycle": set(),
     "request": BOTTOM | {"instrument"},
-    "settings": {"errors", "processors", "exporters", "gateway", "instrument"},
-    "assemble": BOTTOM | {"lifecycle", "processors", "exporters", "gateway", "instrument", "request", "settings"},
+    "settings": {"errors", "processors", "exporters", "gateway", "instrument", "cache"},
+    "assemble": BOTTOM
+    | {"lifecycle", "processors", "exporters", "gateway", "instrument", "cache", "request", "settings"},
     "distro": {"assemble", "settings", "exporters", "instrument"},
     "cli_report": BOTTOM | {"settings", "exporters"},
-    "cli": BOTTOM | {"cli_report", "assemble", "settings", "processors", "exporters", "gateway"},
-    "__init__": {"request", "assemble"},
+    "coverage_table": {"processors"},
+    "cli_verify": {"settings", "processors", "coverage_table"},
+    "cli_redact": {"errors", "processors", "cli_verify"},
+    "cli_explain": {"processors", "cli_verify"},
+    "cli": BOTTOM
+    | {
+        "cli_report",
+        "cli_verify",
+        "cli_redact",
+        "cli_explain",
+        "assemble",
+        "settings",
+        "processors",
+        "exporters",
+        "gateway",
+    },
+    "__init__": {"request", "cache", "assemble"},
 }
 
 
@@ -85,6 +102,6 @@ def test_importing_the_package_loads_no_processor_and_no_exporter() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(otel_telemetry.__all__) == ["__version__", "configure", "request"]
+    assert sorted(otel_telemetry.__all__) == ["__version__", "cache", "configure", "request"]
     for name in otel_telemetry.__all__:
         assert getattr(otel_telemetry, name) is not None

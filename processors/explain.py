@@ -1,0 +1,156 @@
+"""Why a text comes out as it does: each finding with its rule, its validator, its place and the policy entry it met."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final
+
+from otel_telemetry.processors import keys
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.detector import Match, apply
+from otel_telemetry.processors.engine import make_locator
+from otel_telemetry.processors.insight import active_rules, detector_of, policy_of
+from otel_telemetry.processors.patterns import widths
+from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Policy, is_content, is_safe
+from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.rewrite import Writer
+from otel_telemetry.processors.ruleset import VALIDATORS, Rule
+
+_NAMES: Final = {validator: name for name, validator in VALIDATORS.items()}
+_MOST_PLACES: Final = 1000
+
+
+@dataclass(frozen=True)
+class Step:
+    """One place in the text: characters `start` to `end` (exclusive), what saw it, and what became of it."""
+
+    start: int
+    end: int
+    text: str
+    type: str
+    rule: str
+    validator: str
+    docs: str
+    action: str
+    entry: str
+    became: str
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A place that looked like a rule's kind, until its validator said no."""
+
+    start: int
+    end: int
+    text: str
+    rule: str
+    validator: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What happens to one text. `result` is None where the policy drops it; `key` says what its name decides."""
+
+    text: str
+    result: str | None
+    key: str
+    engine: str
+    policy: str
+    steps: list[Step]
+    near_misses: list[NearMiss]
+
+
+def explain(settings: RedactionSettings, text: str, key: str = "", service: str = "") -> Explanation:
+    """Explain a text, alone or as the value of the attribute `key`. Reads nothing but rules and policy."""
+    redactor = Redactor(settings).for_service(service)
+    policy = policy_of(redactor)
+    rules = {rule.id: rule for rule in active_rules(settings)}
+    writer = Writer(policy, Pseudonyms(settings.pseudonyms))
+    matches = detector_of(redactor).find(text)
+    return Explanation(
+        text=text,
+        result=_result(redactor, text, key),
+        key=_key_entry(policy, key) if key else "",
+        engine=redactor.engine,
+        policy=str(settings.policy or "built-in"),
+        steps=[_step(text, match, policy, rules, writer) for match in matches],
+        near_misses=_near_misses(text, rules, matches),
+    )
+
+
+def _result(redactor: Redactor, text: str, key: str) -> str | None:
+    if not key:
+        return redactor.string(text)
+    item = redactor.item(key, text)
+    return None if item is None else str(item[1])
+
+
+def _step(text: str, match: Match, policy: Policy, rules: dict[str, Rule], writer: Writer) -> Step:
+    rule = rules.get(match.rule)
+    piece = text[match.start : match.end]
+    action: str = policy.action(match.type)
+    if writer.written(piece):
+        action, became = "none", "left as it is: redacted before"
+    elif action == "drop":
+        became = "dropped, with the attribute that it stands in"
+    else:
+        became = writer.replacement(piece, match.type, policy.action(match.type))
+    return Step(
+        start=match.start,
+        end=match.end,
+        text=piece,
+        type=match.type,
+        rule=match.rule,
+        validator=_validator(rule),
+        docs=rule.docs if rule else "",
+        action=action,
+        entry=f"types.{match.type}" if match.type in policy.types else "default",
+        became=became,
+    )
+
+
+def _key_entry(policy: Policy, key: str) -> str:
+    """Return what the name of an attribute decides, and by which entry, in the redactor's own order."""
+    for rule in policy.keys:
+        if rule.matches(key):
+            return f"{rule.action}, by keys.{rule.pattern}"
+    if not policy.allows(key):
+        return "drop, because allow does not name it"
+    if is_content(key) and policy.content != "redact":
+        return f"{policy.content}, by content"
+    if is_safe(key):
+        return "keep, as a safe name of the built-in policy"
+    if key in HASHED_KEYS:
+        return f"{policy.types.get(HASHED_KEYS[key], 'hash')}, as a {HASHED_KEYS[key]} of the built-in policy"
+    if key in CLIENT_KEYS:
+        return f"{policy.types.get('IP_ADDRESS', 'hash')}, as the address of a client"
+    if policy.paths_of(key):
+        return "by the paths of the policy"
+    kind = keys.classify(key)
+    if kind and kind not in (keys.WEAK, keys.VENDOR):
+        return f"{policy.action(kind)}, because the name says {kind}"
+    return "nothing: the text is searched"
+
+
+def _near_misses(text: str, rules: dict[str, Rule], matches: list[Match]) -> list[NearMiss]:
+    """Return where a rule's regex matched and only its validator refused, outside of what was found."""
+    missed: dict[tuple[int, int], NearMiss] = {}
+    data = text.encode("utf-8", "surrogatepass")
+    for rule in rules.values():
+        if rule.validator is None:
+            continue
+        for end, number in make_locator("re", rule.triggers).scan(data, _MOST_PLACES):
+            places = (end - widths(rule.triggers[number])[0], end)
+            start, stop = (len(data[:at].decode("utf-8", "ignore")) for at in places)
+            if apply(rule, text, start, stop) is not None:
+                continue
+            match = apply(dataclasses.replace(rule, validator=None), text, start, stop)
+            if match and not any(m.start < match.end and match.start < m.end for m in matches):
+                piece = text[match.start : match.end]
+                miss = NearMiss(match.start, match.end, piece, rule.id, _validator(rule))
+                missed.setdefault((match.start, match.end), miss)
+    return sorted(missed.values(), key=lambda miss: miss.start)
+
+
+def _validator(rule: Rule | None) -> str:
+    return _NAMES.get(rule.validator, "") if rule and rule.validator else ""

@@ -1,0 +1,117 @@
+"""Redaction of text of any length, in bounded memory: blocks of bytes in, blocks of bytes out.
+
+A window of text is cut where nothing found lies across the cut, at the end of a line where there is one, so that keys
+of many lines are seen whole. Lines of JSON are redacted one by one and stay JSON. Bytes that are no UTF-8 come out as
+they went in; UTF-16 is read where a byte order mark says so.
+"""
+
+import codecs
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from otel_telemetry.processors.insight import detector_of
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+BLOCK: Final = 1 << 20
+"""Characters that are gathered before some of them are written."""
+LONGEST_LINE: Final = 16 << 20
+"""Characters of the longest line that is kept whole."""
+_MARGIN: Final = 72 * 1024
+"""Characters before and behind a cut that are searched: more than the longest thing that the rules find."""
+_BEFORE, _BEHIND = 640, 64
+"""Characters beside a value that rules look at: its name, and where it ends."""
+_BOMS: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_JSON: Final = {"{": "}", "[": "]"}
+
+
+@dataclass
+class Tally:
+    """How often each (type, rule) was found, and how many characters it was in all."""
+
+    found: Counter[tuple[str, str]] = field(default_factory=Counter)
+    characters: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Count findings."""
+        for finding in findings:
+            self.found[finding.type, finding.rule] += 1
+            self.characters[finding.type, finding.rule] += finding.length
+
+
+def redact_stream(redactor: Redactor, blocks: Iterable[bytes], tally: Tally) -> Iterator[bytes]:
+    """Yield the redacted bytes of a stream; `tally` grows with what was found."""
+    codec, window = "", ""
+    decoder: codecs.IncrementalDecoder | None = None
+    for block in blocks:
+        if decoder is None:
+            codec = _BOMS.get(block[:2], "utf-8")
+            decoder = codecs.getincrementaldecoder(codec)(_errors(codec))
+        window += decoder.decode(block)
+        while at := _cut(redactor, window):
+            yield _encode(_redact(redactor, window[:at], tally), codec)
+            window = window[at:]
+    if decoder is not None:
+        window += decoder.decode(b"", final=True)
+        yield _encode(_redact(redactor, window, tally), codec)
+
+
+def _cut(redactor: Redactor, window: str) -> int:
+    """Return where the window can be cut, outside of all findings and their surroundings; 0 where more is needed."""
+    last = len(window) - _MARGIN
+    if last < BLOCK:
+        return 0
+    at = window.rfind("\n", 0, last) + 1
+    if not at and len(window) < LONGEST_LINE:
+        return 0
+    first = at = at or last
+    low = max(0, at - _MARGIN)
+    for match in reversed(detector_of(redactor).find(window[low : at + _MARGIN])):
+        start, end = low + match.start - _BEFORE, low + match.end + _BEHIND
+        if start < at < end:
+            at = window.rfind("\n", 0, max(0, start)) + 1 or max(0, start)
+    return at or first
+
+
+def _redact(redactor: Redactor, text: str, tally: Tally) -> str:
+    """Redact a stretch of text: each line of JSON on its own, what stands between them as a whole."""
+    findings: list[Finding] = []
+    *whole, rest = text.split("\n")
+    lines = [*(line + "\n" for line in whole), rest]
+    if any(map(_is_json_line, lines)):
+        clean = "".join(_lines(redactor, lines, findings))
+    else:
+        clean = redactor.string(text, findings=findings)
+    tally.add(findings)
+    return clean
+
+
+def _lines(redactor: Redactor, lines: list[str], findings: list[Finding]) -> Iterator[str]:
+    dirty = frozenset(redactor.dirty(lines))
+    prose: list[str] = []
+    for number, line in enumerate(lines):
+        if _is_json_line(line):
+            yield redactor.string("".join(prose), findings=findings)
+            prose.clear()
+            yield redactor.string(line, findings=findings) if number in dirty else line
+        else:
+            prose.append(line)
+    yield redactor.string("".join(prose), findings=findings)
+
+
+def _is_json_line(line: str) -> bool:
+    bare = line.strip()
+    return len(bare) > 1 and _JSON.get(bare[0]) == bare[-1]
+
+
+def _errors(codec: str) -> str:
+    return "surrogateescape" if codec == "utf-8" else "surrogatepass"
+
+
+def _encode(text: str, codec: str) -> bytes:
+    try:
+        return text.encode(codec, _errors(codec))
+    except UnicodeEncodeError:  # JSON that held half of a surrogate pair, written anew
+        readable = (c if c < "\ud800" or c > "\udfff" or "\udc80" <= c <= "\udcff" else "\ufffd" for c in text)
+        return "".join(readable).encode(codec, _errors(codec))
