@@ -178,15 +178,19 @@ def _rule(entry: Any, source: str) -> Rule:
 
 
 def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
-    """Put the words, grouped by their length, where a trigger says `{word}`."""
+    """Put the words where a trigger says so: `{word}` grouped by their length, `{each}` and `{each:lower}` one by one."""
     groups: dict[int, list[str]] = {}
     for word in words:
         groups.setdefault(len(word), []).append(re.escape(word))
-    return [
-        trigger.replace("{word}", f"(?:{'|'.join(group)})")
-        for trigger in triggers
-        for group in (groups.values() if "{word}" in trigger else [[]])
-    ]
+    spelt: list[str] = []
+    for trigger in triggers:
+        if "{word}" in trigger:
+            spelt += [trigger.replace("{word}", f"(?:{'|'.join(group)})") for group in groups.values()]
+        elif "{each" in trigger:
+            spelt += [trigger.replace("{each}", word).replace("{each:lower}", word.lower()) for word in words]
+        else:
+            spelt.append(trigger)
+    return spelt
 
 
 def _check_names(entry: Mapping[str, Any], name: str) -> None:
