@@ -11,12 +11,13 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from otel_telemetry import settings
-from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.exporters.request_log.report import Report, RouteSummary
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -107,9 +108,14 @@ def report(
     Console().print(table(title, columns, rows) if rows else "no requests yet")
 
 
+def routes(rows: Sequence[RouteSummary]) -> Table:
+    """Return cost and latency by route as a table."""
+    return table("by route", _ROUTES, rows)
+
+
 def table(title: str, columns: Columns, rows: Sequence[Any]) -> Table:
     """Return rows as a table: numbers to the right, with the digits given; what is not known is a dash."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading, _, digits in columns:
         made.add_column(heading, justify="left" if digits is None else "right", no_wrap=True)
     for row in rows:

@@ -65,7 +65,12 @@ def _go(run: Run, out: Console) -> Found:
 
 
 def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
-    for table in (show.request_table(found.requests, out.width), show.route_table(found), show.redaction_table(found)):
+    database = f"sqlite:///{run.database}"
+    for table in (
+        show.request_table(found.requests, out.width),
+        show.route_table(database),
+        show.redaction_table(found),
+    ):
         out.print(table)
         out.print()
     done = [

@@ -1,6 +1,5 @@
 """What the demo prints: the rows, what they cost, what was redacted, and which promises held."""
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from examples.chat_app.demo.checks import Check
-from examples.chat_app.demo.found import Found, Row, by
+from examples.chat_app.demo.found import Found, Row
+from otel_telemetry import cli_report
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.report import Report
 
 #: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
 _WIDE: Final = 160
@@ -95,25 +97,10 @@ def _width(column: _Column, width: int) -> int | None:
     return (column.width or 0) * 2 // 3 if small else column.width
 
 
-def route_table(found: Found) -> Table:
-    """Return cost and latency by route."""
-    table = _table("by route")
-    table.add_column("route")
-    for name in ("requests", "failed", "p50 ms", "p50 ttfb", "prompt", "cached", "out", "USD", "unpriced"):
-        table.add_column(name, justify="right")
-    for route, rows in sorted(by(found.requests, "route").items(), key=lambda item: -len(item[1])):
-        called = [row for row in rows if row["llm_calls"]]
-        table.add_row(
-            route or _UNKNOWN,
-            str(len(rows)),
-            str(sum(not row["ok"] for row in rows)),
-            _number(_median(rows, "latency_ms")),
-            _number(_median(rows, "ttfb_ms")),
-            *(_number(sum(row[f"{name}_tokens"] or 0 for row in rows)) for name in ("prompt", "cached", "completion")),
-            _money(sum(row["cost_usd"] or 0 for row in rows)),
-            str(sum(row["cost_usd"] is None for row in called)),
-        )
-    return table
+def route_table(url: str) -> Table:
+    """Return cost and latency by route, as `otel-telemetry report` shows them."""
+    with Report(RequestLogSettings(url=url)) as answers:
+        return cli_report.routes(answers.by_route())
 
 
 def redaction_table(found: Found) -> Table:
@@ -144,8 +131,3 @@ def print_next(out: Console, folder: Path) -> None:
     out.print(f' sqlite3 {database} "{query}"', soft_wrap=True, highlight=False)
     out.print(f" what each program printed: {folder / 'logs'}", soft_wrap=True, highlight=False)
     out.print(" what it all means: README.md", soft_wrap=True, highlight=False)
-
-
-def _median(rows: list[Row], column: str) -> float | None:
-    known = [row[column] for row in rows if row[column] is not None]
-    return statistics.median(known) if known else None
