@@ -10,18 +10,18 @@ from typing import Final
 
 from otel_telemetry.processors.validators import Span
 
-_CONTEXT: Final = re.compile(
-    r"phone|(?<![a-z])(?:tel|cell|mob|mobile|fax|call|calls|calling|dial|ring|sms|whatsapp|msisdn|text|reach|contact|telefon\w*"
-    r"|handy|portable|hotline|desk|office|answering|messages|voicemail|landline|home|work)(?![a-z])"
-    r"|(?<![a-z])(?:my|your|his|her|our|their)(?: \w{2,12})? number",
-    re.IGNORECASE,
+#: Words that say that a telephone number follows.
+_CONTEXT: Final = frozenset(
+    "tel cell mob mobile fax call calls calling dial ring sms whatsapp msisdn text reach contact telefon telefono telefone"
+    " telefonnummer handy portable hotline desk office answering messages voicemail landline home work".split()
 )
+_WORDS: Final = re.compile(r"[a-z]+")
+_NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number")
 _AFTER: Final = re.compile(r"[\s,(-]{0,3}(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
 _OTHER_NUMBER: Final = re.compile(
     r"(?:account|order|invoice|ticket|tracking|serial|version|port|page|line|row|issue|case|reference|model|build|part"
     r"|license|policy|flight|room|card|id|code|pid|block|size|bytes|error|status|count|timeout|count|duration)"
-    r"(?:[ _](?:number|no|nr|id|num))?[\s.:#=\"'\\]{0,5}$",
-    re.IGNORECASE,
+    r"(?:[ _](?:number|no|nr|id|num))?[\s.:#=\"'\\]{0,5}$"
 )
 _NANP: Final = re.compile(r"(?:\+?1[-. ]?)?\(?([2-9]\d{2})\)?[-. ]{0,2}([2-9]\d{2})[-. ]?(\d{4})")
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-./ ](?:0?\d|1[0-2])[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d")
@@ -82,10 +82,10 @@ def national(text: str, match: re.Match[str]) -> Span | None:
 
 
 def _has_context(text: str, start: int, end: int) -> bool:
-    before = text[max(0, start - _WINDOW) : start]
-    if _OTHER_NUMBER.search(before):
-        return False
-    return _CONTEXT.search(before) is not None or _AFTER.match(text, end) is not None
+    before = text[max(0, start - _WINDOW) : start].lower()
+    if "phone" not in before and _CONTEXT.isdisjoint(_WORDS.findall(before)) and not _NUMBER.search(before):
+        return _AFTER.match(text, end) is not None
+    return _OTHER_NUMBER.search(before) is None
 
 
 def _trim(text: str, start: int, end: int) -> int:

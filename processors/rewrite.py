@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_telemetry.processors import keys
-from otel_telemetry.processors.detector import Match
+from otel_telemetry.processors.detector import UNSCANNED, Match
 from otel_telemetry.processors.policy import Action, Policy
 from otel_telemetry.processors.pseudonym import Pseudonyms, normalise_ip
 from otel_telemetry.records import AnyValue
@@ -78,7 +78,7 @@ class Writer:
         at = 0
         for match in matches:
             piece = text[match.start : match.end]
-            action = self._policy.action(match.type)
+            action = "replace" if match.type == UNSCANNED else self._policy.action(match.type)
             if action == "keep" or self.written(piece):
                 continue
             found.append(Finding(match.type, match.rule, len(piece)))

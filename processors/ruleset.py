@@ -39,8 +39,7 @@ VALIDATORS: Final[Mapping[str, Validator]] = {
 TYPE_PATTERN: Final = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
 _ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
 _REQUIRED: Final = {"id", "type", "trigger", "regex", "docs", "match"}
-_OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "group", "words"}
-_GROUPS: Final = {"default", "national"}
+_OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "words"}
 _MAX_BACK: Final = 512
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABETS: Final[Mapping[str, str]] = {
@@ -78,7 +77,6 @@ class Rule:
     back: int = 0
     validator: Validator | None = None
     priority: int = 50
-    group: str = "default"
     match: tuple[str, ...] = ()
     no_match: tuple[str, ...] = ()
 
@@ -169,7 +167,6 @@ def _rule(entry: Any, source: str) -> Rule:
         back=back,
         validator=_validator(entry.get("validator"), name),
         priority=entry.get("priority", 50),
-        group=entry.get("group", "default"),
         match=tuple(entry["match"]),
         no_match=tuple(entry.get("no_match", ())),
     )
@@ -178,7 +175,7 @@ def _rule(entry: Any, source: str) -> Rule:
 
 
 def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
-    """Put the words where a trigger says so: `{word}` grouped by their length, `{each}` and `{each:lower}` one by one."""
+    """Put the words where a trigger says so: `{word}` by their length, `{each}` and `{each:lower}` one by one."""
     groups: dict[int, list[str]] = {}
     for word in words:
         groups.setdefault(len(word), []).append(re.escape(word))
@@ -203,8 +200,6 @@ def _check_names(entry: Mapping[str, Any], name: str) -> None:
         raise RuleError(name, "its id is not like vendor-kind", "use a-z, 0-9, - and .")
     if not isinstance(entry["type"], str) or not TYPE_PATTERN.fullmatch(entry["type"]):
         raise RuleError(name, f"its type {entry['type']!r} is not like API_KEY", "use A-Z, 0-9 and _")
-    if entry.get("group", "default") not in _GROUPS:
-        raise RuleError(name, f"group = {entry['group']!r}", f"use one of {sorted(_GROUPS)}")
     if not entry["match"]:
         raise RuleError(name, "has no example in match", "add a text that must be found")
 

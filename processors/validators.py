@@ -8,7 +8,6 @@ import base64
 import ipaddress
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -185,7 +184,8 @@ def entropy(text: str) -> float:
     if not text:
         return 0.0
     size = len(text)
-    return -sum(n / size * math.log2(n / size) for n in Counter(text).values())
+    repeated = sum(count * math.log2(count) for count in map(text.count, set(text)) if count > 1)
+    return math.log2(size) - repeated / size
 
 
 def card(text: str, match: re.Match[str]) -> Span | None:
@@ -315,6 +315,7 @@ def email(text: str, match: re.Match[str]) -> Span | None:
 
 def email_in_base64(text: str, match: re.Match[str]) -> Span | None:
     """Accept base64 whose text holds an e-mail address and nothing that is not text."""
+    del text
     value = match[0].rstrip("=")
     try:
         plain = base64.b64decode(value + "=" * (-len(value) % 4), b"-_" if "-" in value or "_" in value else None)
