@@ -14,6 +14,7 @@ from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold, unescaped
 from otel_telemetry.processors.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.patterns import widths
 from otel_telemetry.processors.ruleset import Rule, expand
+from otel_telemetry.processors.validators import span_of
 
 UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
@@ -130,10 +131,7 @@ def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
     candidate = rule.regex.match(text, begin)
     if candidate is None or candidate.end() < end - 1:
         return None
-    if rule.validator is None:
-        group = "v" if "v" in rule.regex.groupindex else 0
-        return Match(candidate.start(group), candidate.end(group), rule.type, rule.id, rule.priority)
-    span = rule.validator(text, candidate)
+    span = rule.validator(text, candidate) if rule.validator else span_of(candidate)
     return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority) if span else None
 
 

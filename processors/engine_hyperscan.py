@@ -3,11 +3,15 @@
 Kept apart because importing `hyperscan` loads native code: nothing else imports it.
 """
 
+import contextlib
+import hashlib
+import platform
 import threading
 from collections.abc import Sequence
 
 import hyperscan
 
+from otel_telemetry.processors import compiled
 from otel_telemetry.processors.engine import CASELESS, Hit
 
 
@@ -17,15 +21,7 @@ class HyperscanLocator:
     name = "hyperscan"
 
     def __init__(self, triggers: Sequence[str]) -> None:
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            expressions=[trigger.removeprefix(CASELESS).encode("latin-1") for trigger in triggers],
-            ids=list(range(len(triggers))),
-            flags=[
-                hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_CASELESS if trigger.startswith(CASELESS) else 0)
-                for trigger in triggers
-            ],
-        )
+        self._database = _database(triggers)
         self._scan = self._database.scan
         self._local = threading.local()
 
@@ -56,3 +52,31 @@ class HyperscanLocator:
         if scratch is None:
             scratch = self._local.scratch = self._database.scratch.clone()
         return scratch
+
+
+def _database(triggers: Sequence[str]) -> hyperscan.Database:
+    """Load the database of these triggers, or compile and keep it."""
+    made_for = (hyperscan.__version__, platform.machine(), platform.node(), tuple(triggers))
+    name = hashlib.sha256(repr(made_for).encode()).hexdigest()[:32] + ".hs"
+    kept = compiled.load(name)
+    if kept is not None:
+        with contextlib.suppress(hyperscan.HyperscanError):
+            database = hyperscan.loadb(kept, hyperscan.HS_MODE_BLOCK)
+            database.scratch = hyperscan.Scratch(database)
+            return database
+    database = _compile(triggers)
+    compiled.keep(name, hyperscan.dumpb(database))
+    return database
+
+
+def _compile(triggers: Sequence[str]) -> hyperscan.Database:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[trigger.removeprefix(CASELESS).encode("latin-1") for trigger in triggers],
+        ids=list(range(len(triggers))),
+        flags=[
+            hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_CASELESS if trigger.startswith(CASELESS) else 0)
+            for trigger in triggers
+        ],
+    )
+    return database

@@ -12,8 +12,8 @@ from otel_telemetry.processors.validators import Span
 
 #: Words that say that a telephone number follows.
 _CONTEXT: Final = frozenset(
-    "tel cell mob mobile fax call calls calling dial ring sms whatsapp msisdn text reach contact telefon telefono telefone"
-    " telefonnummer handy portable hotline desk office answering messages voicemail landline home work".split()
+    "tel cell mob mobile fax call calls calling dial ring sms whatsapp msisdn text reach contact telefon telefono"
+    " telefone telefonnummer handy portable hotline desk office answering messages voicemail landline home work".split()
 )
 _WORDS: Final = re.compile(r"[a-z]+")
 _NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number")

@@ -55,6 +55,16 @@ _ALPHABETS: Final[Mapping[str, str]] = {
     "b64": _LETTERS + _LETTERS.upper() + "0123456789+/",
     "b64url": _LETTERS + _LETTERS.upper() + "0123456789-_",
 }
+#: Between a name and its value: in prose, logfmt, YAML, and in JSON that stands up to three times in other JSON.
+_SEPARATORS: Final = (
+    *("=", ":", " ", ".", "#", ": ", "= ", " :", " #", "='", ":'", " '", ": '", " = ", " : ", ":\n", "\n", " is "),
+    *(
+        form.replace('"', escape + '"')
+        for escape in ("", "\\", "\\" * 3, "\\" * 7)
+        for form in ('":"', '": "', '":', '": ', '="', ':"')
+    ),
+    *(":" + "\\" * level + "n" for level in (1, 2, 4)),
+)
 _PLACEHOLDER: Final = re.compile(r"\{(" + "|".join(_ALPHABETS) + r"):(\d{1,4})\}")
 
 
@@ -175,19 +185,29 @@ def _rule(entry: Any, source: str) -> Rule:
 
 
 def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
-    """Put the words where a trigger says so: `{word}` by their length, `{each}` and `{each:lower}` one by one."""
+    """Fill the placeholders of triggers, one trigger per length.
+
+    `{word}` stands for each of `words`, `{each}` and `{each:lower}` too, but with a trigger for every single one;
+    `{sep}` for what may stand between a name and its value, also in JSON within JSON.
+    """
+    spelt = [text for trigger in triggers for text in _with_each(trigger, words)]
+    spelt = [text for trigger in spelt for text in _with_any(trigger, "{word}", words)]
+    return [text for trigger in spelt for text in _with_any(trigger, "{sep}", _SEPARATORS)]
+
+
+def _with_each(trigger: str, words: Iterable[str]) -> list[str]:
+    if "{each" not in trigger:
+        return [trigger]
+    return [trigger.replace("{each}", word).replace("{each:lower}", word.lower()) for word in words]
+
+
+def _with_any(trigger: str, placeholder: str, texts: Iterable[str]) -> list[str]:
+    if placeholder not in trigger:
+        return [trigger]
     groups: dict[int, list[str]] = {}
-    for word in words:
-        groups.setdefault(len(word), []).append(re.escape(word))
-    spelt: list[str] = []
-    for trigger in triggers:
-        if "{word}" in trigger:
-            spelt += [trigger.replace("{word}", f"(?:{'|'.join(group)})") for group in groups.values()]
-        elif "{each" in trigger:
-            spelt += [trigger.replace("{each}", word).replace("{each:lower}", word.lower()) for word in words]
-        else:
-            spelt.append(trigger)
-    return spelt
+    for text in texts:
+        groups.setdefault(len(text), []).append(re.escape(text))
+    return [trigger.replace(placeholder, f"(?:{'|'.join(group)})") for group in groups.values()]
 
 
 def _check_names(entry: Mapping[str, Any], name: str) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from otel_telemetry.processors.detector import Detector
@@ -21,6 +23,20 @@ def test_every_rule_finds_its_examples_and_leaves_its_counterexamples(rule: Rule
     for example in rule.no_match:
         text = expand(example, rule.id)
         assert rule.id not in {match.rule for match in detector.candidates(text)}, text
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_example_is_found_in_json_within_json(rule: Rule, detector: Detector):
+    for example in rule.match:
+        text = expand(example, rule.id)
+        found = next(match for match in detector.candidates(text) if match.rule == rule.id)
+        value = text[found.start : found.end]
+        assert value
+        for _ in range(3):
+            text, value = json.dumps({"note": text}), json.dumps(value)[1:-1]
+            start = text.index(value)
+            end = start + len(value)
+            assert any(match.start <= start and end <= match.end for match in detector.find(text)), text
 
 
 def test_every_rule_links_its_documentation():
