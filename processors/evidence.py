@@ -4,10 +4,24 @@ from collections import Counter
 from collections.abc import Iterable
 
 from otel_telemetry import conventions, metrics
-from otel_telemetry.processors.redactor import Finding
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 #: Service name of the self-tests at start: their findings are not anybody's data, and are not counted.
 SELF_TEST = "otel_telemetry.self_test"
+
+
+#: What the self-tests send; the policy may keep some of it.
+_PLANTED = ("self.test@example.com", "4111 1111 1111 1111", "+1 415 555 0132", "203.0.113.9", "password=Gx7hunter2")
+
+
+def planted_for(redactor: Redactor) -> str | None:
+    """Return a text that the redactor must change, as a name and as an attribute; None where its policy keeps all."""
+    own = redactor.for_service(SELF_TEST)
+    for text in _PLANTED:
+        item = own.item("a", text)
+        if text not in own.string(text) and (item is None or text not in str(item[1])):
+            return text
+    return None
 
 
 def count(findings: Iterable[Finding], service: str) -> None:

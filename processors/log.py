@@ -26,7 +26,7 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
 from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import Parts, gather, strings_of
+from otel_telemetry.processors.parts import Parts, clean_attributes, gather, strings_of
 from otel_telemetry.processors.redactor import Finding, Redactor
 
 _EVENT_NAME, _SEVERITY, _BODY, _FIXED_PARTS = 0, 1, 2, 3
@@ -114,24 +114,16 @@ def _parts(log: LogRecord) -> Parts:
 def _rewrite(log: LogRecord, origin: Origin, dirty: set[int]) -> None:
     findings: list[Finding] = []
     redactor = origin.redactor
-    if _EVENT_NAME in dirty:
-        log.event_name = redactor.string(log.event_name or "", findings=findings)
-    if _SEVERITY in dirty:
-        log.severity_text = redactor.string(log.severity_text or "", findings=findings)
+    if _EVENT_NAME in dirty and log.event_name:
+        log.event_name = redactor.string(log.event_name, findings=findings)
+    if _SEVERITY in dirty and log.severity_text:
+        log.severity_text = redactor.string(log.severity_text, findings=findings)
     if _BODY in dirty:
         log.body = redactor.value(log.body, findings=findings)
     if any(part >= _FIXED_PARTS for part in dirty):
-        log.attributes = _clean_attributes(redactor, log.attributes, dirty, findings)
+        kept = clean_attributes(redactor, log.attributes or {}, findings, dirty, _FIXED_PARTS)
+        log.attributes = _attributes(log.attributes, kept)
     evidence.count(findings, origin.service)
-
-
-def _clean_attributes(redactor: Redactor, old: Any, dirty: set[int], findings: list[Finding]) -> BoundedAttributes:
-    kept: dict[str, Any] = {}
-    for part, (key, value) in enumerate(old.items(), start=_FIXED_PARTS):
-        item = redactor.item(key, value, findings) if part in dirty else (key, value)
-        if item is not None:
-            kept[item[0]] = item[1]
-    return _attributes(old, kept)
 
 
 def _attributes(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:
@@ -199,7 +191,9 @@ class _Witness(LogRecordProcessor):
 
 def _prove(processor: RedactionLogProcessor) -> None:
     """Send a planted address through the installed SDK, past an exporter registered before us; raise if it shows."""
-    planted = "self.test@example.com"
+    planted = evidence.planted_for(processor._origins.redactor)
+    if planted is None:
+        return  # the policy keeps everything that could be looked for
     witness = _Witness()
     provider = LoggerProvider(Resource({conventions.SERVICE_NAME: evidence.SELF_TEST}), shutdown_on_exit=False)
     provider.add_log_record_processor(witness)

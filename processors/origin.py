@@ -49,7 +49,7 @@ class Origins:
     """Cleans resources and scopes; thread-safe; each is worked on once, however many records share it."""
 
     def __init__(self, redactor: Redactor) -> None:
-        self._redactor = redactor
+        self.redactor = redactor
         self._resources: _Memo[Resource, Origin] = _Memo()
         self._scopes: _Memo[InstrumentationScope, InstrumentationScope] = _Memo()
 
@@ -65,7 +65,7 @@ class Origins:
 
     def _clean_resource(self, resource: Resource) -> Origin:
         name = resource.attributes.get(conventions.SERVICE_NAME)
-        redactor = self._redactor.for_service(str(name or conventions.UNKNOWN_SERVICE))
+        redactor = self.redactor.for_service(str(name or conventions.UNKNOWN_SERVICE))
         findings: list[Finding] = []
         attributes = clean_attributes(redactor, resource.attributes, findings)
         url = redactor.string(resource.schema_url, findings=findings)

@@ -6,7 +6,7 @@ which the redactor may change something are looked at closely.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from otel_telemetry.processors.redactor import Finding, Redactor
@@ -82,8 +82,23 @@ def gather(value: AnyValue, into: list[str]) -> None:
 
 
 def clean_attributes(
-    redactor: Redactor, attributes: Mapping[str, AnyValue], findings: list[Finding]
+    redactor: Redactor,
+    attributes: Mapping[str, AnyValue],
+    findings: list[Finding],
+    dirty: Container[int] | None = None,
+    first: int = 0,
 ) -> dict[str, AnyValue]:
-    """Return all attributes redacted, without those that the policy drops."""
-    cleaned = (redactor.item(key, value, findings) for key, value in attributes.items())
-    return dict(item for item in cleaned if item is not None)
+    """Return the attributes redacted, without those that the policy drops.
+
+    `dirty` names the parts that may change, of which the first attribute is number `first`; None: all may. Keys that
+    become the same by redaction are told apart by underscores, so that none takes another's place.
+    """
+    kept: dict[str, AnyValue] = {}
+    for part, (key, value) in enumerate(attributes.items(), start=first):
+        item = redactor.item(key, value, findings) if dirty is None or part in dirty else (key, value)
+        if item is not None:
+            name = item[0]
+            while name in kept:
+                name += "_"
+            kept[name] = item[1]
+    return kept

@@ -121,6 +121,13 @@ def test_a_clean_span_goes_on_untouched(redactor: Redactor) -> None:
     assert (done.instrumentation_scope.name, done.resource.attributes["service.name"]) == ("lib", "shop")
 
 
+def test_keys_that_become_the_same_do_not_take_each_others_place(redactor: Redactor) -> None:
+    exporter = InMemorySpanExporter()
+    provider = make(span.RedactionSpanProcessor(redactor), SimpleSpanProcessor(exporter))
+    provider.get_tracer("t").start_span("x", attributes={"a@example.com": 1, "b@example.com": 2}).end()
+    assert dict(exporter.get_finished_spans()[0].attributes or {}) == {"[REDACTED_EMAIL]": 1, "[REDACTED_EMAIL]_": 2}
+
+
 class _Broken(Redactor):
     def dirty(self, texts: Any) -> Any:
         if any(PLANTED in text for text in texts):
