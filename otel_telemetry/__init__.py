@@ -11,14 +11,20 @@ Processors and exporters are imported by their own names, `otel_telemetry.proces
 package alone loads neither.
 """
 
+from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from otel_telemetry import cache
+from otel_telemetry.cache import source
 from otel_telemetry.request import request
+
+if TYPE_CHECKING:
+    from otel_telemetry.cache.parts import Parts
 
 __version__ = metadata.version("otel-telemetry")
 
-__all__ = ["__version__", "configure", "request"]
+__all__ = ["__version__", "cache", "configure", "request"]
 
 
 def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
@@ -26,3 +32,12 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
     from otel_telemetry import assemble  # noqa: PLC0415  # the light face must not load the machinery
 
     assemble.configure(service_name=service_name, exporter=exporter, **arguments)
+
+
+def _cache_parts(arguments: Mapping[str, Any]) -> "Parts":
+    from otel_telemetry import assemble  # noqa: PLC0415  # the same
+
+    return assemble.cache_parts(arguments)
+
+
+source.use(_cache_parts)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_telemetry import conventions, lifecycle
+from otel_telemetry import conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
+from otel_telemetry.cache.parts import Parts
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
+from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.processors import log, span
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.request import set_enabled
@@ -30,12 +33,17 @@ REQUEST_LOG = "request_log"
 LLM_HTTP = "otel_telemetry_llm_http"
 """Name of our instrumentation of model calls among the `opentelemetry_instrumentor` entry points."""
 
+REDIS_CACHE = "otel_telemetry_redis_cache"
+"""Name of our instrumentation of lookups in Redis among them."""
+
 _INSTRUMENTED = {
     "fastapi": "fastapi",
     "httpx": "httpx",
     "httpx2": "httpx2",
     "logging": "logging",
     LLM_HTTP: "httpx2",
+    "redis": "redis",
+    REDIS_CACHE: "redis",
 }
 """What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
 
@@ -107,7 +115,7 @@ def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
     if name == "fastapi":
         time_first_byte()
         return fastapi_hooks(settings.instrument)
-    if name == LLM_HTTP:
+    if name in (LLM_HTTP, REDIS_CACHE):
         return {"config": settings.instrument}
     return {}
 
@@ -135,7 +143,19 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
 
 def instrumented(settings: Settings, name: str) -> bool:
     """Tell whether the settings want the instrumentation of that entry point name."""
-    return settings.enabled and (name != LLM_HTTP or settings.instrument.llm_http)
+    switches = {LLM_HTTP: settings.instrument.llm_http, REDIS_CACHE: settings.instrument.redis_cache}
+    return settings.enabled and switches.get(name, True)
+
+
+def cache_parts(arguments: Mapping[str, Any]) -> Parts:
+    """Return what a ResponseCache is made of; `arguments` are settings of `cache` that go before all others."""
+    settings = settings_module.load(**({"cache": dict(arguments)} if arguments else {}))
+    secret = settings.redaction.pseudonyms.secret
+    afterwards.watch()
+    afterwards.do(prices.warm)
+    return Parts(
+        settings.cache, redactor_of(settings), prices.total, secret.get_secret_value().encode() if secret else None
+    )
 
 
 def gateway_of(settings: Settings) -> "Gateway":

@@ -128,6 +128,26 @@ TOKEN_TYPE: Final = "gen_ai.token.type"
 TOKEN_BUCKETS: Final = tuple(float(4**n) for n in range(14))
 DURATION_BUCKETS: Final = tuple(round(0.01 * 2**n, 2) for n in range(14))
 
+# --- metrics of the contract (section 5), as they are named here; Prometheus adds _seconds and _total ------------
+CACHE_HITS_METRIC: Final = "telemetry_cache.cache_hits"
+CACHE_MISSES_METRIC: Final = "telemetry_cache.cache_misses"
+CACHE_HIT_RATE_METRIC: Final = "telemetry_cache.cache_hit_rate"
+CACHE_READ_METRIC: Final = "telemetry_cache.read"
+CACHE_LOOKUP_METRIC: Final = "telemetry_cache.lookup_duration"
+TTFB_METRIC: Final = "telemetry_cache.ttfb"
+TTFB_BUCKETS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+TOKENS_PER_SECOND_METRIC: Final = "telemetry_cache.tokens_per_second"
+REPAIRS_METRIC: Final = "telemetry_cache.repair_rate"
+DRIFT_METRIC: Final = "telemetry_cache.drift_incidents"
+
+# --- what lookups in a cache say on their span ------------------------------------------------------------------
+CACHE_SPAN_HIT: Final = "cache.hit"  # bool, of a command for one value
+CACHE_SPAN_HITS: Final = "cache.hits"
+CACHE_SPAN_MISSES: Final = "cache.misses"
+CACHE_SPAN_FAMILY: Final = "cache.family"  # what kind of keys, never a key
+CACHE_SPAN_BYTES: Final = "cache.bytes"
+CACHE_SPAN_DURATION: Final = "cache.duration_ms"
+
 # --- what an app says about its request (contract section 2) ----------------------------------------------------
 REQUEST_LOG: Final = "request_log."
 #: Names the stage of a request (router, web, final) that a span belongs to. It alone does not make a span a request.

@@ -57,3 +57,8 @@ instrumentation_errors = _meter.create_counter(
     unit="{error}",
     description="Faults of our own instrumentation that the app was shielded from, by component.",
 )
+cache_problems = _meter.create_counter(
+    "otel_telemetry.cache_problems",
+    unit="{operation}",
+    description="Cache operations that came to nothing and were done without, by operation and reason.",
+)

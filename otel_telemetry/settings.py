@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from otel_telemetry.cache.config import CacheSettings
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.gateway.config import GatewaySettings
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = RedactionSettings()
     request_log: RequestLogSettings = RequestLogSettings()
     instrument: InstrumentSettings = InstrumentSettings()
+    cache: CacheSettings = CacheSettings()
     gateway: GatewaySettings = GatewaySettings()
 
     @classmethod

@@ -1,5 +1,12 @@
 """Fixtures for every test: real backends, started where a test asks for one."""
 
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
+from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
 
-__all__ = ["own_postgres_fixture", "postgres_fixture"]
+__all__ = [
+    "own_postgres_fixture",
+    "own_redis_fixture",
+    "postgres_fixture",
+    "redis_server_fixture",
+    "shared_redis_fixture",
+]

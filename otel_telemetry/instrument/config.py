@@ -18,6 +18,10 @@ class InstrumentSettings(BaseModel):
     capture_content: bool = Field(
         default=False, description="Put prompts and answers on model spans (redacted before they leave)."
     )
+    redis_cache: bool = Field(default=True, description="See hits and misses of redis-py's read commands.")
+    redis_family_parts: int = Field(
+        default=1, ge=0, le=3, description="Leading `:`-separated parts of a Redis key that name its family, 0 to 3."
+    )
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
         description="Networks (CIDR) whose X-Forwarded-For is believed; none: the socket's address is the client.",

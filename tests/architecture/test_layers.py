@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "cache": BOTTOM | {"instrument"},
     "lifecycle": set(),
     "request": BOTTOM | {"instrument"},
+    "prices": {"exporters", "instrument"},
     "settings": {"errors", "processors", "exporters", "gateway", "instrument", "cache"},
     "assemble": BOTTOM
-    | {"lifecycle", "processors", "exporters", "gateway", "instrument", "cache", "request", "settings"},
+    | {"lifecycle", "processors", "exporters", "gateway", "instrument", "cache", "prices", "request", "settings"},
     "distro": {"assemble", "settings", "exporters", "instrument"},
     "cli_report": BOTTOM | {"settings", "exporters"},
     "coverage_table": {"processors"},

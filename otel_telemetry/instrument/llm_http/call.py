@@ -43,6 +43,7 @@ class ModelCall:
         "_open",
         "_reader",
         "_seen",
+        "_spending",
         "_started",
         "_status",
         "_streamed",
@@ -65,6 +66,7 @@ class ModelCall:
         self._model: str | None = None
         self._streamed = True  # unless the request says that it is not
         self._address: dict[str, str | int] = {}
+        self._spending = active.spending.get()
         self.span: Span = trace.INVALID_SPAN
 
     # --- the request --------------------------------------------------------------------------------------------
@@ -200,7 +202,23 @@ class ModelCall:
             if error_type:
                 self.span.set_attribute(conventions.ERROR_TYPE, error_type)
                 self.span.set_status(Status(StatusCode.ERROR, self._description(error, error_type)))
+        if self._spending is not None:
+            self._spending.append(self._spent())
         afterwards.do(self._measure, seconds, error_type)
+
+    def _spent(self) -> active.Spent:
+        seen = self._seen
+        return active.Spent(
+            provider=self._endpoint.provider,
+            model=seen.model or self._model,
+            operation=self._dialect.operation,
+            input_tokens=seen.input_tokens,
+            output_tokens=seen.output_tokens,
+            cache_read=seen.cache_read,
+            cache_creation=seen.cache_creation,
+            reasoning=seen.reasoning,
+            refused=self._status is not None and self._status >= 400,  # noqa: PLR2004 - the class of HTTP errors
+        )
 
     def _error_type(self, error: BaseException | None) -> str | None:
         """Return the provider's code, else the HTTP status, else the exception's name."""
@@ -248,7 +266,7 @@ class ModelCall:
         }
         optional = ((conventions.REQUEST_MODEL, self._model), (conventions.RESPONSE_MODEL, seen.model))
         attributes.update({key: value for key, value in optional if value})
-        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, first, gaps, error_type)
+        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, seen.reasoning, first, gaps, error_type)
         self._measures.record(taken, attributes, trace.set_span_in_context(self.span, otel_context.Context()))
 
 

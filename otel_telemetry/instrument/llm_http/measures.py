@@ -1,4 +1,9 @@
-"""The client metrics of the GenAI conventions, with their units and advised buckets."""
+"""The client metrics of the GenAI conventions, with their units and advised buckets, and the two of the contract.
+
+    tokens per second = (output tokens - 1) / (duration - time to first chunk)
+
+of a streamed call with at least two tokens and no reasoning, as in the request_log.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,13 +22,14 @@ class Taken(NamedTuple):
     seconds: float
     input_tokens: int | None
     output_tokens: int | None
+    reasoning_tokens: int | None
     first_chunk: float | None
     gaps: Sequence[float]
     error_type: str | None
 
 
 class Measures:
-    """The four histograms of one meter."""
+    """The instruments of one meter."""
 
     def __init__(self, meter: Meter) -> None:
         self._tokens = _histogram(meter, conventions.TOKEN_USAGE_METRIC, "{token}", "Tokens used, by type.")
@@ -33,6 +39,15 @@ class Measures:
         )
         self._chunk = _histogram(
             meter, conventions.TIME_PER_OUTPUT_CHUNK_METRIC, "s", "Time between chunks after the first, if streamed."
+        )
+        self._ttfb = meter.create_histogram(
+            conventions.TTFB_METRIC,
+            "s",
+            "Time to the first chunk with content, if streamed.",
+            explicit_bucket_boundaries_advisory=conventions.TTFB_BUCKETS,
+        )
+        self._rate = meter.create_gauge(
+            conventions.TOKENS_PER_SECOND_METRIC, description="Output rate of the last call."
         )
 
     def record(self, taken: Taken, attributes: Attributes, context: Context) -> None:
@@ -46,6 +61,10 @@ class Measures:
             self._first.record(taken.first_chunk, attributes, context)
             for gap in taken.gaps:
                 self._chunk.record(gap, attributes, context)
+            self._ttfb.record(taken.first_chunk, attributes, context)
+            generating = taken.seconds - taken.first_chunk
+            if (taken.output_tokens or 0) > 1 and generating > 0 and not taken.reasoning_tokens:
+                self._rate.set(((taken.output_tokens or 0) - 1) / generating, attributes, context)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:

@@ -1,0 +1,146 @@
+"""Cache keys: a readable form for people, and a digest that tells any two calls apart.
+
+    tool:{tool}:{name}:{value}:...:{digest}
+
+Readable form: names sorted; floats at two decimals; texts lower-cased, every character outside a-z0-9 replaced by `_`,
+cut at 50 characters; it is made from the redacted arguments, so a key holds nothing personal. As a whole it is cut at
+500 characters.
+
+Digest: BLAKE2b (RFC 7693) of the tool and the arguments in full, before redaction, in an encoding that is different for
+any two different calls: each value is written with its type and its length. Where a secret is given, the digest is
+keyed with it: otherwise a person's number could be found again by trying all of them.
+
+Arguments may be None, bool, int, float, str, bytes, date and time, Decimal, UUID, an enumeration's member, and lists,
+tuples, sets and dicts of those. Of anything else nobody knows what makes two of them equal: Unkeyable.
+"""
+
+import datetime as dt
+import hashlib
+import re
+import zoneinfo
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+TEXT_LIMIT: Final = 50
+READABLE_LIMIT: Final = 500
+MAX_DEPTH: Final = 64
+_DIGEST_SIZE: Final = 20
+_OUTSIDE: Final = re.compile(r"[^a-z0-9]")
+_ZONES: Final = (type(None), dt.timezone, zoneinfo.ZoneInfo)
+
+
+class Unkeyable(Exception):
+    """An argument of which nobody knows what makes two of them equal. `kind` is the name of its type."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(kind)
+
+
+def cache_key(
+    tool: str,
+    arguments: Mapping[str, Any],
+    *,
+    redact: Callable[[Any], Any] | None = None,
+    secret: bytes | None = None,
+) -> str:
+    """Return the key of a call. Raises Unkeyable."""
+    digest = hashlib.blake2b(_canonical((tool, dict(arguments)), 0), digest_size=_DIGEST_SIZE, key=_key(secret))
+    shown = arguments if redact is None else redact(dict(arguments))
+    return f"{_readable(tool, shown)}:{digest.hexdigest()}"
+
+
+def _key(secret: bytes | None) -> bytes:
+    return hashlib.sha256(secret).digest() if secret else b""
+
+
+def _readable(tool: str, arguments: Mapping[str, Any]) -> str:
+    parts = ["tool", _text(tool)]
+    for name in sorted(arguments):
+        parts += (_text(name), _shown(arguments[name]))
+    return ":".join(parts)[:READABLE_LIMIT]
+
+
+def _shown(value: Any) -> str:
+    if type(value) is float:
+        return f"{value:.2f}"
+    if type(value) is int:
+        return str(value) if abs(value) < 10**TEXT_LIMIT else "int"
+    return _text(value if isinstance(value, str) else str(value))
+
+
+def _text(text: str) -> str:
+    # Cut before and after: lower-casing may make a text longer, and a prompt may be long.
+    return _OUTSIDE.sub("_", text[:TEXT_LIMIT].lower())[:TEXT_LIMIT]
+
+
+def _canonical(value: Any, depth: int) -> bytes:
+    """Return bytes that are different for any two values that differ in type or content."""
+    kind = type(value)
+    if kind is str:
+        data = value.encode("utf-8", "surrogatepass")
+        return b"s%d:%b" % (len(data), data)
+    if depth > MAX_DEPTH:
+        raise Unkeyable("nested too deep")
+    write = _WRITERS.get(kind)
+    if write is not None:
+        return write(value, depth)
+    if isinstance(value, Enum):
+        return _framed(b"e", [f"{kind.__module__}.{kind.__qualname__}.{value.name}".encode()])
+    raise Unkeyable(kind.__qualname__)
+
+
+def _framed(tag: bytes, parts: list[bytes]) -> bytes:
+    """Join parts so that they can be told apart again."""
+    return tag + b"%d:" % len(parts) + b"".join(b"%d:%b" % (len(part), part) for part in parts)
+
+
+def _atom(tag: bytes) -> Callable[[Any, int], bytes]:
+    return lambda value, _: _framed(tag, [repr(value).encode()])
+
+
+def _int(value: int, _: int) -> bytes:
+    return b"i%x;" % value if value >= 0 else b"j%x;" % -value
+
+
+def _items(tag: bytes) -> Callable[[Any, int], bytes]:
+    return lambda value, depth: _framed(tag, [_canonical(item, depth + 1) for item in value])
+
+
+def _set(value: Any, depth: int) -> bytes:
+    return _framed(b"S", sorted(_canonical(item, depth + 1) for item in value))
+
+
+def _dict(value: dict[Any, Any], depth: int) -> bytes:
+    pairs = sorted((_canonical(name, depth + 1), _canonical(item, depth + 1)) for name, item in value.items())
+    return _framed(b"D", [part for pair in pairs for part in pair])
+
+
+def _moment(value: Any, _: int) -> bytes:
+    zone = getattr(value, "tzinfo", None)
+    if type(zone) not in _ZONES:
+        raise Unkeyable(type(zone).__qualname__)
+    return _framed(b"T", [type(value).__name__.encode(), repr(value).encode()])
+
+
+_WRITERS: Final[Mapping[type, Callable[[Any, int], bytes]]] = {
+    type(None): lambda _, __: b"n",
+    bool: lambda value, _: b"b1" if value else b"b0",
+    int: _int,
+    float: _atom(b"f"),
+    bytes: lambda value, _: _framed(b"B", [value]),
+    Decimal: _atom(b"d"),
+    UUID: _atom(b"u"),
+    list: _items(b"L"),
+    tuple: _items(b"t"),
+    set: _set,
+    frozenset: lambda value, depth: b"F" + _set(value, depth),
+    dict: _dict,
+    dt.datetime: _moment,
+    dt.date: _moment,
+    dt.time: _moment,
+    dt.timedelta: _moment,
+}

@@ -1,0 +1,395 @@
+"""Hits and misses of redis-py, for threads and event loops, single commands and pipelines.
+
+Wraps what OpenTelemetry's own Redis instrumentation wraps (`execute_command`, `Pipeline.execute`), one layer further
+in: its hooks do not see a pipeline's commands. So its span is the current one here, and is told what was found:
+
+    cache.hits, cache.misses, cache.hit (one value), cache.family, cache.bytes, cache.duration_ms
+
+The same goes to the metrics of cache_measures.py, also where there is no such span. Neither ever holds a key or value.
+What the other instrumentation would let out is stopped: the text and documents of FT.SEARCH, the messages of errors
+(redis-py and Redis quote commands with their arguments in them), names of pipelines that grow with each command.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+import wrapt
+from opentelemetry import metrics, trace
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from otel_telemetry import conventions
+from otel_telemetry.instrument import cache_measures, redis_commands
+from otel_telemetry.instrument.cache_measures import REDIS, CacheMeasures
+from otel_telemetry.instrument.config import InstrumentSettings
+from otel_telemetry.instrument.families import Families
+from otel_telemetry.instrument.llm_http import afterwards
+from otel_telemetry.instrument.redis_commands import Lookup
+from otel_telemetry.instrument.shield import shielded
+
+COMPONENT = "redis"
+_SYSTEM: Final = ("db.system.name", "db.system")
+_STATEMENT: Final = ("db.query.text", "db.statement")
+_SEARCH: Final = "redis.search"  # the span name for which the other instrumentation adds query and documents
+_MAX_FAMILIES: Final = 8  # of one span
+#: (module, class, method, is a pipeline's, is asynchronous)
+_METHODS: Final = (
+    ("redis.client", "Redis", "execute_command", False, False),
+    ("redis.client", "Pipeline", "immediate_execute_command", False, False),
+    ("redis.client", "Pipeline", "execute", True, False),
+    ("redis.cluster", "RedisCluster", "execute_command", False, False),
+    ("redis.cluster", "ClusterPipeline", "execute", True, False),
+    ("redis.asyncio.client", "Redis", "execute_command", False, True),
+    ("redis.asyncio.client", "Pipeline", "immediate_execute_command", False, True),
+    ("redis.asyncio.client", "Pipeline", "execute", True, True),
+    ("redis.asyncio.cluster", "RedisCluster", "execute_command", False, True),
+    ("redis.asyncio.cluster", "ClusterPipeline", "execute", True, True),
+)
+
+Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class RedisCacheInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped, see its import
+    """Counts hits and misses of redis-py and puts them on the spans of `opentelemetry-instrumentation-redis`.
+
+    `instrument(config=None, meter_provider=None)`. That other instrumentation may come before, after, or not at all.
+    """
+
+    _undo: Callable[[], None] | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return nothing: without redis-py there is nothing to do."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        config = kwargs.get("config") or InstrumentSettings()
+        provider = kwargs.get("meter_provider")
+        if config.redis_cache:
+            measures = (
+                CacheMeasures(metrics.get_meter(conventions.SCOPE_NAME, meter_provider=provider))
+                if provider
+                else cache_measures.default
+            )
+            self._undo = install(Observer(measures, Families(config.redis_family_parts)))
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        del kwargs
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+
+def install(observer: "Observer") -> Callable[[], None]:
+    """Let an observer see what redis-py looks up; return what undoes it."""
+    afterwards.at_exit()
+    switch = [True]
+    placed = []
+    for module, name, method, pipeline, asynchronous in _METHODS:
+        owner = _class(module, name)
+        if owner is not None and method in vars(owner):
+            make = _MAKERS[pipeline, asynchronous]
+            placed.append((owner, method, _place(owner, method, make(observer, switch))))
+
+    def undo() -> None:
+        switch.clear()
+        for owner, method, ours in placed:
+            _take_out(owner, method, ours)
+
+    return undo
+
+
+def _class(module: str, name: str) -> type | None:
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) else None
+
+
+def _place(owner: type, method: str, wrapper: Wrapper) -> Any:
+    """Put a wrapper around the method itself, below all wrappers that are there already."""
+    outer: Any = None
+    inner = vars(owner)[method]
+    while isinstance(inner, wrapt.FunctionWrapper):
+        outer, inner = inner, inner.__wrapped__
+    ours = wrapt.FunctionWrapper(inner, wrapper)
+    if outer is None:
+        setattr(owner, method, ours)
+    else:
+        outer.__wrapped__ = ours
+    return ours
+
+
+def _take_out(owner: type, method: str, ours: Any) -> None:
+    """Take our wrapper out from between the others; where something else hides it, it is switched off only."""
+    outer: Any = None
+    inner = vars(owner).get(method)
+    while isinstance(inner, wrapt.FunctionWrapper) and inner is not ours:
+        outer, inner = inner, inner.__wrapped__
+    if inner is ours:
+        if outer is None:
+            setattr(owner, method, ours.__wrapped__)
+        else:
+            outer.__wrapped__ = ours.__wrapped__
+
+
+# --- the four wrappers ------------------------------------------------------------------------------------------
+
+
+def _command(observer: "Observer", switch: list[bool]) -> Wrapper:
+    def execute(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch or not is_instrumentation_enabled():
+            return wrapped(*args, **kwargs)
+        observer.begins([args])
+        started = time.perf_counter()
+        try:
+            answer = wrapped(*args, **kwargs)
+        except Exception as error:
+            observer.failed(error)
+            raise
+        observer.answered([args], [answer], time.perf_counter() - started)
+        return answer
+
+    return execute
+
+
+def _async_command(observer: "Observer", switch: list[bool]) -> Wrapper:
+    async def execute(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch or not is_instrumentation_enabled():
+            return await wrapped(*args, **kwargs)
+        observer.begins([args])
+        started = time.perf_counter()
+        try:
+            answer = await wrapped(*args, **kwargs)
+        except Exception as error:
+            observer.failed(error)
+            raise
+        observer.answered([args], [answer], time.perf_counter() - started)
+        return answer
+
+    return execute
+
+
+def _pipeline(observer: "Observer", switch: list[bool]) -> Wrapper:
+    def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch or not is_instrumentation_enabled():
+            return wrapped(*args, **kwargs)
+        commands = observer.queued(instance)
+        started = time.perf_counter()
+        try:
+            answers = wrapped(*args, **kwargs)
+        except Exception as error:
+            observer.failed(error)
+            raise
+        observer.answered(commands, answers, time.perf_counter() - started)
+        return answers
+
+    return execute
+
+
+def _async_pipeline(observer: "Observer", switch: list[bool]) -> Wrapper:
+    async def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch or not is_instrumentation_enabled():
+            return await wrapped(*args, **kwargs)
+        commands = observer.queued(instance)
+        started = time.perf_counter()
+        try:
+            answers = await wrapped(*args, **kwargs)
+        except Exception as error:
+            observer.failed(error)
+            raise
+        observer.answered(commands, answers, time.perf_counter() - started)
+        return answers
+
+    return execute
+
+
+_MAKERS: Final = {
+    (False, False): _command,
+    (False, True): _async_command,
+    (True, False): _pipeline,
+    (True, True): _async_pipeline,
+}
+
+
+# --- what is seen -----------------------------------------------------------------------------------------------
+
+
+class Observer:
+    """Sees commands and their answers. No method raises."""
+
+    def __init__(self, measures: CacheMeasures, families: Families) -> None:
+        self._measures = measures
+        self._families = families
+
+    def begins(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Keep arguments out of the span of a single command that begins."""
+        try:
+            if not redis_commands.command_of(commands[0]):
+                _clean_name(commands[0])
+        except Exception as error:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, error)
+
+    def queued(self, pipeline: Any) -> list[Sequence[Any]]:
+        """Return the commands that a pipeline is about to send: it forgets them when it has."""
+        try:
+            commands = [_args(command) for command in _stack(pipeline)]
+            _name_pipeline(commands)
+        except Exception as error:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, error)
+            return []
+        return commands
+
+    def failed(self, error: Exception) -> None:
+        """Keep the message of an error out of the span: it may quote a command with its arguments."""
+        try:
+            span = _redis_span()
+            if span is not None and type(error).__name__ not in _SAFE_ERRORS:
+                _hush(span, type(error).__qualname__)
+        except Exception as fault:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, fault)
+
+    def answered(self, commands: Sequence[Sequence[Any]], answers: Any, seconds: float) -> None:
+        """Count what was found."""
+        try:
+            self._answered(commands, answers, seconds)
+        except Exception as error:  # noqa: BLE001 - the border to the app
+            shielded(COMPONENT, error)
+
+    def _answered(self, commands: Sequence[Sequence[Any]], answers: Any, seconds: float) -> None:
+        if not isinstance(answers, list) or len(answers) != len(commands):
+            return
+        seen = []
+        for args, answer in zip(commands, answers, strict=True):
+            command = redis_commands.command_of(args)
+            found = redis_commands.lookup(command, args, answer, self._families) if command else None
+            if found is not None:
+                seen.append(found)
+        if seen:
+            self._count(seen)
+            self._time(seen, seconds)
+            _annotate(seen, seconds)
+
+    def _count(self, seen: Sequence[Lookup]) -> None:
+        for command, found in seen:
+            for family, (hits, misses, size) in found.items():
+                self._measures.count((REDIS, command, family), hits, misses, size)
+
+    def _time(self, seen: Sequence[Lookup], seconds: float) -> None:
+        command = seen[0].command if len(seen) == 1 else "PIPELINE"
+        families = {family for _, found in seen for family in found}
+        family = families.pop() if len(families) == 1 else "mixed"
+        afterwards.watch()
+        afterwards.do(self._measures.took, (REDIS, command, family), seconds)
+
+
+def _stack(pipeline: Any) -> Sequence[Any]:
+    """Return a pipeline's commands; those of a cluster's are kept by its strategy."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    for owner, name in ((strategy, "command_queue"), (strategy, "_command_queue"), (pipeline, "command_stack")):
+        if owner is not None and hasattr(owner, name):
+            return list(getattr(owner, name))
+    return list(getattr(pipeline, "_command_stack", ()))
+
+
+def _args(command: Any) -> Sequence[Any]:
+    args = command.args if hasattr(command, "args") else command[0]
+    return args if isinstance(args, Sequence) else ()
+
+
+# --- the span ---------------------------------------------------------------------------------------------------
+
+#: Errors whose messages name a server, and no more.
+_SAFE_ERRORS: Final = ("ConnectionError", "TimeoutError", "BusyLoadingError", "WatchError", "MaxConnectionsError")
+
+
+_CONTAINERS: Final = frozenset(
+    {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "LATENCY", "MEMORY", "MODULE", "OBJECT"}
+    | {"PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"}
+)
+
+
+def _redis_span() -> Span | None:
+    """Return the current span where it is one of Redis."""
+    span = trace.get_current_span()
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return None
+    attributes = getattr(span, "attributes", None) or {}
+    return span if any(attributes.get(name) == "redis" for name in _SYSTEM) else None
+
+
+def _annotate(seen: Sequence[Lookup], seconds: float) -> None:
+    span = _redis_span()
+    if span is None:
+        return
+    sums = [sum(column) for column in zip(*(counts for _, found in seen for counts in found.values()), strict=True)]
+    hits, misses, size = sums
+    families = sorted({family for _, found in seen for family in found})[:_MAX_FAMILIES]
+    said: dict[str, Any] = {
+        conventions.CACHE_SPAN_HITS: hits,
+        conventions.CACHE_SPAN_MISSES: misses,
+        conventions.CACHE_SPAN_FAMILY: families[0] if len(families) == 1 else families,
+        conventions.CACHE_SPAN_BYTES: size,
+        conventions.CACHE_SPAN_DURATION: round(seconds * 1000, 3),
+    }
+    if hits + misses == 1:
+        said[conventions.CACHE_SPAN_HIT] = hits == 1
+    span.set_attributes(said)
+
+
+def _clean_name(args: Sequence[Any]) -> None:
+    """Take arguments out of a span's name: of FT.SEARCH, and of a command given as one text with its arguments."""
+    span = _redis_span()
+    if span is None:
+        return
+    name = getattr(span, "name", "")
+    if name == _SEARCH:
+        span.update_name("FT.SEARCH")
+    elif isinstance(args[0], str) and " " in args[0].strip():
+        _rename(span, _words(args[0]))
+
+
+def _name_pipeline(commands: Sequence[Sequence[Any]]) -> None:
+    span = _redis_span()
+    if span is None or not commands:
+        return
+    names = {str(args[0]).split(maxsplit=1)[0].upper() for args in commands if args and str(args[0]).strip()}
+    span.update_name(f"PIPELINE {names.pop()}" if len(names) == 1 else "PIPELINE")
+    if any(" " in str(args[0]).strip() for args in commands if args):
+        _rename(span, getattr(span, "name", "PIPELINE"))
+
+
+def _words(text: str) -> str:
+    """Return the command at the beginning of a text: one word, or two where the first is a family of commands."""
+    words = text.split(maxsplit=2)
+    return " ".join(words[: 2 if words[0].upper() in _CONTAINERS else 1])
+
+
+def _rename(span: Span, name: str) -> None:
+    span.update_name(name)
+    attributes = getattr(span, "attributes", None) or {}
+    for key in _STATEMENT:
+        if key in attributes:
+            span.set_attribute(key, name)
+
+
+def _hush(span: Span, kind: str) -> None:
+    """Let a span record no more of the exception that is about to pass through it than its type.
+
+    The span's owner calls `record_exception` and `set_status` on it once the exception leaves its `with` block.
+    """
+
+    def record_exception(*_: Any, **__: Any) -> None:
+        span.add_event("exception", {conventions.EXCEPTION_TYPE: kind})
+
+    def set_status(*_: Any, **__: Any) -> None:
+        type(span).set_status(span, Status(StatusCode.ERROR, kind))
+
+    span.set_attribute(conventions.ERROR_TYPE, kind)
+    vars(span).update(record_exception=record_exception, set_status=set_status)
+
+
+__all__ = ["Observer", "RedisCacheInstrumentor", "install"]

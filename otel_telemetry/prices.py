@@ -1,0 +1,35 @@
+"""What model calls cost, for who saves them: the price table of the request_log, over what the instrumentation saw."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from otel_telemetry.exporters.request_log import cost
+from otel_telemetry.instrument.active import Spent
+
+
+def warm() -> None:
+    """Load the price table, which takes a quarter of a second."""
+    cost.price_version()
+
+
+def total(calls: Sequence[Spent]) -> Decimal | None:
+    """Return US dollars, or None where one of the calls has no known price. Calls that were refused cost nothing."""
+    amounts = [_price(call) for call in calls if not call.refused]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(amounts) else None
+
+
+def _price(call: Spent) -> Decimal | None:
+    written = 0 if call.operation == "embeddings" else call.output_tokens
+    if call.input_tokens is None or written is None:
+        return None
+    tokens = cost.Tokens(
+        prompt=call.input_tokens,
+        cached=call.cache_read or 0,
+        cache_write=call.cache_creation or 0,
+        completion=written or 0,
+        reasoning=call.reasoning or 0,
+    )
+    priced = cost.price(call.provider, call.model, tokens, datetime.now(UTC))
+    return None if priced is None else priced.total
