@@ -6,6 +6,7 @@ looked at.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from otel_telemetry.errors import RuleError
@@ -44,7 +45,9 @@ class Detector:
             for trigger in rule.triggers:
                 table.setdefault(trigger, []).append(rule)
         triggers = list(table)
-        self._rules = tuple((tuple(table[trigger]), widths(trigger)[0]) for trigger in triggers)
+        self._rules = tuple((tuple(table[trigger]), trigger) for trigger in triggers)
+        for rule in rules:
+            rule.regex.flags  # noqa: B018  # compiled here, not before the first span that needs it
         self._fold_from = len(triggers)
         triggers += FOLD_TRIGGERS
         self._keys_from = len(triggers)
@@ -108,7 +111,8 @@ class Detector:
             if number >= self._fold_from:
                 folding = folding or number < self._keys_from
                 continue
-            rules, width = self._rules[number]
+            rules, trigger = self._rules[number]
+            width = _width(trigger)
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in rules:
                 if judged.get(rule.id, -1) >= stop:
@@ -165,6 +169,11 @@ def _settle(found: list[Match]) -> list[Match]:
         better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
         settled[-1] = better._replace(start=last.start, end=max(last.end, match.end))
     return settled
+
+
+@cache
+def _width(trigger: str) -> int:
+    return widths(trigger)[0]
 
 
 def _rest(text: str, data: bytes, end: int) -> Match:

@@ -8,6 +8,7 @@ import hashlib
 import platform
 import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import hyperscan
 
@@ -56,7 +57,7 @@ class HyperscanLocator:
 
 def _database(triggers: Sequence[str]) -> hyperscan.Database:
     """Load the database of these triggers, or compile and keep it."""
-    made_for = (hyperscan.__version__, platform.machine(), platform.node(), tuple(triggers))
+    made_for = (version("hyperscan"), platform.machine(), platform.node(), tuple(triggers))
     name = hashlib.sha256(repr(made_for).encode()).hexdigest()[:32] + ".hs"
     kept = compiled.load(name)
     if kept is not None:

@@ -39,5 +39,9 @@ def test_every_example_is_found_in_json_within_json(rule: Rule, detector: Detect
             assert any(match.start <= start and end <= match.end for match in detector.find(text)), text
 
 
+def test_no_rule_of_ours_would_be_refused_as_a_users():
+    assert builtin_rules(check=True) == RULES
+
+
 def test_every_rule_links_its_documentation():
     assert [rule.id for rule in RULES if not rule.docs.startswith("https://")] == []
