@@ -2,9 +2,9 @@
 
     uvicorn --factory examples.chat_app.model_server:create_app
 
-It offers /v1/chat/completions (JSON and SSE, tools, usage with cached and reasoning tokens), /v1/models, and /search,
-which the app's tool looks things up in. It fails when told to, by the header `x-model-fault: KIND` or by
-`[[fault:KIND]]` or `[[fault:KIND@MODEL]]` in the last user message:
+It offers /v1/chat/completions (JSON and SSE, tools, usage with cached and reasoning tokens), /v1/embeddings,
+/v1/models, and /search, which the app's tool looks things up in. Chat fails when told to, by the header
+`x-model-fault: KIND` or by `[[fault:KIND]]` or `[[fault:KIND@MODEL]]` in the last user message:
 
     500, 429    an error answer; 429 with Retry-After
     429-once    a 429 the first time that this prompt comes, then an answer
@@ -39,6 +39,7 @@ from examples.chat_app.model_text import PrefixCache, Reply, Usage
 
 #: The last one is in no price list.
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "o4-mini", "house-model-7b")
+EMBEDDING_MODELS: Final = ("text-embedding-3-small",)
 FAULTS: Final = ("500", "429", "429-once", "stall", "drop", "truncate", "empty")
 
 #: Seconds before the first token, between chunks, and per token of an answer in one piece.
@@ -147,6 +148,28 @@ class ModelServer:
             wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
             return _BreakableStream(call, self._stream(request, call, reply, usage if wants_usage else None))
         return await self._whole(call, reply, usage)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Answer a request for embeddings: one short vector for each text."""
+        try:
+            body = await request.json()
+            model, given = body["model"], body["input"]
+            texts = [given] if isinstance(given, str) else [str(text) for text in given]
+        except (ValueError, LookupError, TypeError):
+            return _error(400, "the body is no embeddings request", "invalid_request_error")
+        if model not in EMBEDDING_MODELS:
+            return _error(404, f"The model `{model}` does not exist", "model_not_found")
+        call = Call(model, stream=False, fault="", trace_id=_trace_id(request.headers))
+        call.outcome, call.usage = "answered", Usage(model_text.text_tokens(texts), 0, 0, 0)
+        wants_base64 = body.get("encoding_format") == "base64"
+        data = [
+            {"object": "embedding", "index": index, "embedding": model_text.embedding(text, as_base64=wants_base64)}
+            for index, text in enumerate(texts)
+        ]
+        used = {"prompt_tokens": call.usage.prompt, "total_tokens": call.usage.prompt}
+        call.total_ms = call.elapsed_ms()
+        self._write(call)
+        return JSONResponse({"object": "list", "model": model, "data": data, "usage": used})
 
     def _fault(self, request: Request, body: Mapping[str, Any]) -> str:
         marker = _MARKER.search(model_text.question_of(body["messages"]))
@@ -273,6 +296,7 @@ def create_app(journal: Path | None = None) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/chat/completions", server.chat, methods=["POST"]),
+            Route("/v1/embeddings", server.embeddings, methods=["POST"]),
             Route("/v1/models", server.models),
             Route("/search", server.search),
         ]

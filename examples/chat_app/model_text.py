@@ -4,9 +4,11 @@ No model is behind it. Tokens are pieces of at most four letters, or one sign; a
 prefix, in blocks of `BLOCK` tokens, that an earlier prompt to the same model began with, as vLLM and OpenAI count them.
 """
 
+import base64
 import hashlib
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +18,8 @@ BLOCK: Final = 16
 SMALLEST_CACHED: Final = 2 * BLOCK
 #: Blocks remembered before the cache starts over; a server left running must not grow for ever.
 MOST_BLOCKS: Final = 100_000
+
+EMBEDDING_SIZE: Final = 8
 
 _PIECE = re.compile(r"\w{1,4}|[^\w\s]")
 _FRESH = re.compile(r"\b(latest|today|news|weather|price|now)\b", re.IGNORECASE)
@@ -100,6 +104,18 @@ def prompt_tokens(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]
         if message.get("tool_calls"):
             tokens.extend(_pieces(json.dumps(message["tool_calls"])))
     return tokens
+
+
+def text_tokens(texts: Sequence[str]) -> int:
+    """Return how many tokens plain texts have."""
+    return sum(len(_pieces(text)) for text in texts)
+
+
+def embedding(text: str, *, as_base64: bool) -> list[float] | str:
+    """Return the vector of a text: the same for the same text, without meaning; as OpenAI packs it, or as numbers."""
+    digest = hashlib.sha256(text.encode()).digest()
+    numbers = array("f", (byte / 128 - 1 for byte in digest[:EMBEDDING_SIZE]))
+    return base64.b64encode(numbers.tobytes()).decode() if as_base64 else numbers.tolist()
 
 
 def reasoning_tokens(model: str, prompt: int) -> int:

@@ -193,3 +193,13 @@ def test_what_is_no_chat_request_is_refused(base_url: str) -> None:
 def test_the_models_are_listed(base_url: str) -> None:
     with openai.OpenAI(base_url=base_url, api_key="k") as client:
         assert "gpt-4o-mini" in {model.id for model in client.models.list()}
+
+
+def test_embeddings_come_as_the_openai_client_unpacks_them_and_count_their_tokens(base_url, journal):
+    client = openai.OpenAI(base_url=base_url, api_key="none")
+    answer = client.embeddings.create(model="text-embedding-3-small", input=["two words", "one"])
+    assert [len(item.embedding) for item in answer.data] == [model_text.EMBEDDING_SIZE] * 2
+    plain = httpx.post(f"{base_url}/embeddings", json={"model": "text-embedding-3-small", "input": "one"}).json()
+    assert plain["data"][0]["embedding"] == answer.data[1].embedding
+    served = [json.loads(line)["usage"]["prompt"] for line in journal.read_text().splitlines()]
+    assert served == [answer.usage.prompt_tokens, plain["usage"]["prompt_tokens"]]
