@@ -7,17 +7,18 @@ from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry._logs import get_logger_provider
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_telemetry import conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.cache.parts import Parts
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
-from otel_telemetry.processors import log, span
+from otel_telemetry.processors import log, metric, span
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.request import set_enabled
 from otel_telemetry.settings import Settings
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from otel_telemetry.gateway.server import Gateway
 
 _logger = logging.getLogger(__name__)
+
+NAME = "otel_telemetry"
+"""Name of our distro and of our configurator among the entry points."""
+
+CONFIG_FILE = "OTEL_CONFIG_FILE"
 
 REQUEST_LOG = "request_log"
 """Name of our exporter in OTEL_TRACES_EXPORTER."""
@@ -42,8 +48,6 @@ _INSTRUMENTED = {
     "httpx2": "httpx2",
     "logging": "logging",
     LLM_HTTP: "httpx2",
-    "redis": "redis",
-    REDIS_CACHE: "redis",
 }
 """What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
 
@@ -61,27 +65,38 @@ def redactor_of(settings: Settings) -> Redactor:
     return redactor
 
 
+def switched_off() -> bool:
+    """Tell whether OTEL_SDK_DISABLED switches everything off: then not even the settings are looked at."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def load_settings(**arguments: Any) -> Settings | None:
+    """Resolve the settings; None where everything is switched off, by them or by OTEL_SDK_DISABLED."""
+    settings = None if switched_off() else settings_module.load(**arguments)
+    on = settings is not None and settings.enabled
+    set_enabled(on)
+    if on:
+        return settings
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # so that nobody else starts the SDK in our place
+    return None
+
+
 def default_environment(settings: Settings, exporter: str | None = None) -> None:
     """Set the OTEL_* variables that nobody has set yet; those that are set are left alone."""
-    lifecycle.show_warnings()
-    set_enabled(settings.enabled)
-    if not settings.enabled:
-        os.environ["OTEL_SDK_DISABLED"] = "true"
-        return
     traces = os.environ.setdefault("OTEL_TRACES_EXPORTER", exporter or "otlp")
     others = "none" if traces == REQUEST_LOG else "otlp"
     defaults = {
         "OTEL_LOGS_EXPORTER": others,
         "OTEL_METRICS_EXPORTER": others,
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
-        "OTEL_PYTHON_CONFIGURATOR": "otel_telemetry",
+        "OTEL_PYTHON_CONFIGURATOR": NAME,
         "OTEL_BSP_SCHEDULE_DELAY": str(int(settings.request_log.debounce * 1000)),
         "OTEL_BSP_MAX_QUEUE_SIZE": str(settings.request_log.queue_size),
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(min(settings.request_log.batch_size, settings.request_log.queue_size)),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if os.environ["OTEL_LOGS_EXPORTER"] == "none":
+    if os.environ["OTEL_LOGS_EXPORTER"] == "none" and not os.environ.get(CONFIG_FILE):
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
 
 
@@ -90,20 +105,47 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
 
     The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
     """
+    lifecycle.show_warnings()
     redactor = redactor_of(settings)
     summary, ratio = settings.redaction.summary, settings.redaction.leak_check_ratio
     spans = span.RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=ratio)
     logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
+    measures = metric.MetricRedaction(redactor, leak_check_ratio=ratio)
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        if os.environ.get("OTEL_CONFIG_FILE"):
-            arguments = {}  # the SDK takes none beside a file, and warns about them
+        _start_providers(arguments)
+    try:
+        _put_in_front(spans, logs, measures)
+    except Exception:
+        lifecycle.shut_down_providers()  # fail closed: these exporters would be given what nobody cleans
+        raise
+    lifecycle.flush_at_end()
+
+
+def _start_providers(arguments: dict[str, Any]) -> None:
+    file = os.environ.get(CONFIG_FILE)
+    if not file:
         _Configurator().configure(**arguments)  # type: ignore[no-untyped-call]  # the SDK's own has no annotations
-    tracer_provider, logger_provider = trace.get_tracer_provider(), get_logger_provider()
+        return
+    try:
+        _Configurator().configure()  # type: ignore[no-untyped-call]  # as above; it takes no arguments beside a file
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            CONFIG_FILE, f"{file} cannot be used: {error}", "correct the file, or unset it"
+        ) from error
+
+
+def _put_in_front(
+    spans: span.RedactionSpanProcessor, logs: log.RedactionLogProcessor, measures: metric.MetricRedaction
+) -> None:
+    tracer_provider, logger_provider, meter_provider = lifecycle.providers()
     if isinstance(tracer_provider, TracerProvider):
         span.protect(tracer_provider, spans)
     if isinstance(logger_provider, LoggerProvider):
         log.protect(logger_provider, logs)
-    lifecycle.flush_on_sigterm()
+    if isinstance(meter_provider, MeterProvider):
+        metric.protect(meter_provider, measures)
 
 
 class _Configurator(_OTelSDKConfigurator):
@@ -129,10 +171,10 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
     redaction is put in front of its exporters. Raises ConfigurationError naming the setting that cannot be used.
     Applications are instrumented when they are made: call this before `FastAPI()`.
     """
-    settings = settings_module.load(**arguments)
-    default_environment(settings, exporter)
-    if not settings.enabled:
+    settings = load_settings(**arguments)
+    if settings is None:
         return
+    default_environment(settings, exporter)
     resource = {conventions.SERVICE_NAME: service_name} if service_name else {}
     start_sdk(settings, resource_attributes=resource)
     for entry_point in metadata.entry_points(group="opentelemetry_instrumentor"):

@@ -15,12 +15,14 @@ class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
 
     def _configure(self, **kwargs: Any) -> None:
         del kwargs
-        assemble.default_environment(settings.load())
+        resolved = assemble.load_settings()
+        if resolved is not None:
+            assemble.default_environment(resolved)
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Start one instrumentation, with our options where it has some."""
-        resolved = settings.load()
-        if assemble.instrumented(resolved, entry_point.name):
+        resolved = assemble.load_settings()
+        if resolved is not None and assemble.instrumented(resolved, entry_point.name):
             options = assemble.instrumentation_options(resolved, entry_point.name)
             super().load_instrumentor(entry_point, **kwargs, **options)
 
@@ -29,13 +31,16 @@ class TelemetryConfigurator(_BaseConfigurator):
     """Starts the SDK with redaction in front of every exporter."""
 
     def _configure(self, **kwargs: Any) -> None:
-        resolved = settings.load()
-        if resolved.enabled:
+        resolved = assemble.load_settings()
+        if resolved is not None:
             assemble.start_sdk(resolved, **kwargs)
 
 
 class RequestLogSpanExporter(request_log.RequestLogSpanExporter):
-    """The request_log exporter as `OTEL_TRACES_EXPORTER=request_log` makes it: from the settings."""
+    """The request_log exporter as `OTEL_TRACES_EXPORTER=request_log` makes it: from the settings.
 
-    def __init__(self) -> None:
-        super().__init__(config=settings.load().request_log)
+    In a file that OTEL_CONFIG_FILE names, what stands under `request_log:` goes before them.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(config=settings.load(**({"request_log": given} if given else {})).request_log)

@@ -1,5 +1,7 @@
 """What a process owes its telemetry: a last flush when it is told to end, and warnings that somebody sees."""
 
+import atexit
+import functools
 import logging
 import os
 import signal
@@ -7,20 +9,32 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from wrapt import register_post_import_hook, wrap_function_wrapper
 
+_logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
+
+
+def flush_at_end() -> None:
+    """Flush all providers when this process, or one forked from it, ends; safe to repeat.
+
+    The SDK itself flushes in Python's exit handlers. They do not run when a signal ends the process, nor in the
+    processes that `multiprocessing` forks, nor under a worker that gives signals back to the system before it runs.
+    """
+    flush_on_sigterm()
+    _watch_other_ends()
 
 
 def flush_on_sigterm() -> None:
     """Flush all providers when SIGTERM ends the process; where the app has a handler of its own, leave that alone.
 
-    Python's exit handlers, on which the SDK flushes, do not run when a signal ends the process. uvicorn restores the
-    handler it found once it has shut down, and raises the signal again: that is when this one runs.
+    uvicorn restores the handler it found once it has shut down, and raises the signal again: that is when this one
+    runs.
     """
     on_main_thread = threading.current_thread() is threading.main_thread()
     if on_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -29,19 +43,64 @@ def flush_on_sigterm() -> None:
 
 def _flush_and_end(number: int, frame: FrameType | None) -> None:
     del frame
+    _hear_no_more()
     # In a thread of its own: this one may have been interrupted while it held the lock of a queue.
-    flushing = threading.Thread(target=_shut_down_providers, name="otel-telemetry-flush", daemon=True)
+    flushing = threading.Thread(target=shut_down_providers, name="otel-telemetry-flush", daemon=True)
     flushing.start()
     flushing.join(_FLUSH_SECONDS)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _shut_down_providers() -> None:
-    for provider in (trace.get_tracer_provider(), get_logger_provider(), metrics.get_meter_provider()):
+def _hear_no_more() -> None:
+    """Let a last flush that has begun come to its end: a second SIGTERM would cut it off."""
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if on_main_thread and signal.getsignal(signal.SIGTERM) is _flush_and_end:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@functools.cache  # once a process, and its forks
+def _watch_other_ends() -> None:
+    atexit.register(_hear_no_more)  # exit handlers run in reverse: this comes before the SDK's
+    register_post_import_hook(_at_end_of_forks, "multiprocessing.util")
+    register_post_import_hook(_in_workers, "gunicorn.workers.base")
+
+
+def _at_end_of_forks(util: Any) -> None:
+    """Flush where `multiprocessing` ends a process that it has forked: with os._exit, after its own finalizers."""
+    util.register_after_fork(_end_of_fork, lambda end: util.Finalize(None, end, exitpriority=0))
+
+
+def _end_of_fork() -> None:
+    _hear_no_more()
+    shut_down_providers()
+
+
+def _in_workers(base: Any) -> None:
+    """Flush in gunicorn's workers of every class: uvicorn's sets SIGTERM back to what ends a process at once."""
+
+    def loaded(wrapped: Callable[..., Any], worker: Any, args: Any, kwargs: Any) -> Any:
+        del worker
+        flush_on_sigterm()
+        return wrapped(*args, **kwargs)
+
+    wrap_function_wrapper(base, "Worker.load_wsgi", loaded)
+
+
+def providers() -> tuple[Any, Any, Any]:
+    """Return the providers of this process for spans, logs and metrics, whatever they are."""
+    return trace.get_tracer_provider(), get_logger_provider(), metrics.get_meter_provider()
+
+
+def shut_down_providers() -> None:
+    """Flush and stop all providers; one that cannot be does not keep the others from it."""
+    for provider in providers():
         shutdown: Callable[[], None] | None = getattr(provider, "shutdown", None)
         if shutdown is not None:
-            shutdown()
+            try:
+                shutdown()
+            except Exception:
+                _logger.warning("the last flush failed", exc_info=True)
 
 
 class _LastWord(logging.StreamHandler[TextIO]):

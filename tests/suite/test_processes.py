@@ -1,0 +1,252 @@
+"""Every process that serves requests, however it was started and however it ends, leaves one row for each of them.
+
+The batch processor is told to wait for half a minute, so that what is written here was written by the last flush.
+"""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+REQUESTS = [f"r{number}" for number in range(12)]
+
+APP = """
+import os, threading, time
+import fastapi, otel_telemetry
+
+app = fastapi.FastAPI()
+
+@app.get("/{route}")
+async def ask(route: str) -> int:
+    with otel_telemetry.request(route=route):
+        return os.getpid()
+
+def wsgi(environ, start_response):
+    with otel_telemetry.request(route=environ["PATH_INFO"].strip("/")):
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [str(os.getpid()).encode()]
+"""
+
+GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--log-level", "warning"]
+UVICORN_WORKER = ["--worker-class", "uvicorn_worker.UvicornWorker"]
+SERVERS = {
+    "gunicorn": [*GUNICORN, "app:wsgi"],
+    "gunicorn --preload": [*GUNICORN, "--preload", "app:wsgi"],
+    "gunicorn, threads": [*GUNICORN, "--worker-class", "gthread", "--threads", "2", "app:wsgi"],
+    "gunicorn, its ASGI worker": [*GUNICORN, "--worker-class", "asgi", "app:app"],
+    "gunicorn, uvicorn's worker": [*GUNICORN, *UVICORN_WORKER, "app:app"],
+    "gunicorn --preload, uvicorn's worker": [*GUNICORN, *UVICORN_WORKER, "--preload", "app:app"],
+    "uvicorn": ["uvicorn", "app:app", "--port", "{port}", "--log-level", "warning"],
+    "uvicorn --workers": ["uvicorn", "app:app", "--port", "{port}", "--workers", "2", "--log-level", "warning"],
+}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return {**kept, "OTEL_SERVICE_NAME": "asker", "OTEL_TELEMETRY_REQUEST_LOG__DEBOUNCE": "30", **more}
+
+
+def direct(folder: Path) -> dict[str, str]:
+    url = f"sqlite:///{folder / 'rows.db'}"
+    return environment(OTEL_TRACES_EXPORTER="request_log", OTEL_TELEMETRY_REQUEST_LOG__URL=url)
+
+
+@contextmanager
+def running(folder: Path, command: list[str], env: dict[str, str]) -> Iterator[str]:
+    """Run a server under opentelemetry-instrument, and end it with SIGTERM."""
+    (folder / "app.py").write_text(APP)
+    port = str(free_port())
+    words = [word.format(port=port) for word in command]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [BIN / "opentelemetry-instrument", BIN / words[0], *words[1:]],
+            cwd=folder,
+            env=env,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(int(port), process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(20) in (0, -signal.SIGTERM), (folder / "log").read_text()
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert process.poll() is None
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("the server did not come up")
+
+
+def ask(base: str) -> set[str]:
+    """Ask for everything once, each time over a new connection; return the ids of the processes that answered."""
+    return {urllib.request.urlopen(f"{base}/{route}", timeout=20).read().decode() for route in REQUESTS}
+
+
+def routes(database: Path) -> list[str]:
+    with sqlite3.connect(database) as connection:
+        found = [route for (route,) in connection.execute("SELECT route FROM request_log")]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+    return sorted(found, key=lambda route: (len(route), route))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_each_request_gives_one_row_when_the_server_writes_them_itself(tmp_path: Path, server: str) -> None:
+    with running(tmp_path, SERVERS[server], direct(tmp_path)) as base:
+        ask(base)
+    assert routes(tmp_path / "rows.db") == REQUESTS
+
+
+class Gateway:
+    """`otel-telemetry serve` in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "rows.db"
+        self.grpc, self.http = free_port(), free_port()
+        ports = ["--grpc-port", str(self.grpc), "--http-port", str(self.http)]
+        command = [BIN / "otel-telemetry", "serve", *ports, "--db", f"sqlite:///{self.database}"]
+        with (folder / "said").open("wb") as said:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=said)
+        wait_for(self.http, self.process)
+
+    def routes(self) -> list[str]:
+        """Return the routes of the rows, once as many are there as were asked for."""
+        for _ in range(200):
+            if self.database.exists() and len(found := routes(self.database)) >= len(REQUESTS):
+                return found
+            time.sleep(0.05)
+        return routes(self.database)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    made = Gateway(folder)
+    yield made
+    made.process.terminate()
+    made.process.wait(20)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn --preload, uvicorn's worker", "uvicorn --workers"])
+def test_each_request_gives_one_row_through_a_gateway(
+    tmp_path: Path, gateway: Gateway, server: str, protocol: str
+) -> None:
+    port = gateway.grpc if protocol == "grpc" else gateway.http
+    env = environment(
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+        OTEL_LOGS_EXPORTER="none",
+    )
+    with running(tmp_path, SERVERS[server], env) as base:
+        ask(base)
+    assert gateway.routes() == REQUESTS
+
+
+SCRIPT = """
+import multiprocessing, os, signal, sys, threading, time
+import otel_telemetry
+from opentelemetry import trace
+
+def work(route):
+    with otel_telemetry.request(route=route):
+        pass
+
+def written():
+    assert trace.get_tracer_provider().force_flush()
+
+if __name__ == "__main__":
+    work("r0")
+"""
+ENDINGS = {
+    "it ends": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "an exception": ("raise RuntimeError('over')", 1),
+    "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", -signal.SIGTERM),
+    "SIGTERM while a thread works": (
+        "threading.Thread(target=time.sleep, args=(30,)).start(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)",
+        -signal.SIGTERM,
+    ),
+    # Python forgets that it was interrupted where an exit handler imports; after the first write ours does not.
+    "SIGINT": ("written(); os.kill(os.getpid(), signal.SIGINT); time.sleep(30)", -signal.SIGINT),
+}
+
+
+def run_script(folder: Path, ending: str) -> subprocess.CompletedProcess[str]:
+    lines = [f"    {line}" for line in ending.splitlines()]
+    (folder / "script.py").write_text(SCRIPT + "\n".join(lines) + "\n")
+    command = [BIN / "opentelemetry-instrument", sys.executable, "script.py"]
+    return subprocess.run(
+        command, cwd=folder, env=direct(folder), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_script_leaves_its_row_and_its_own_exit_code_whatever_ends_it(tmp_path: Path, ending: str) -> None:
+    code, expected = ENDINGS[ending]
+    done = run_script(tmp_path, code)
+    assert done.returncode == expected, done.stderr
+    assert routes(tmp_path / "rows.db") == ["r0"]
+
+
+FORKS = {
+    "processes of multiprocessing": """
+many = multiprocessing.get_context("fork")
+children = [many.Process(target=work, args=(f"r{number}",)) for number in range(1, 4)]
+for child in children: child.start()
+for child in children: child.join()
+""",
+    "a pool that is closed": """
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    pool.map(work, ["r1", "r2", "r3"])
+    pool.close()
+    pool.join()
+""",
+    "a pool that is terminated": """
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    pool.map(work, ["r1", "r2", "r3"])
+""",
+    "os.fork and sys.exit": """
+for number in range(1, 4):
+    if os.fork() == 0:
+        work(f"r{number}")
+        sys.exit(0)
+for number in range(1, 4): os.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("before", ["", "written()\n"], ids=["unopened", "opened"])
+@pytest.mark.parametrize("fork", FORKS)
+def test_forked_processes_leave_their_rows_over_connections_of_their_own(
+    tmp_path: Path, fork: str, before: str
+) -> None:
+    done = run_script(tmp_path, before + FORKS[fork])
+    assert done.returncode == 0, done.stderr
+    assert routes(tmp_path / "rows.db") == ["r0", "r1", "r2", "r3"]
