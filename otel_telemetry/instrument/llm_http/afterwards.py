@@ -15,11 +15,13 @@ from typing import Any
 from otel_telemetry.instrument.shield import shielded
 
 MAX_WAITING = 4096  # tasks; beyond, who brings one does it
+GATHERING = 0.02  # seconds in which more may come before the thread looks again: waking it costs who brings a task
 
 Task = tuple[Callable[..., None], tuple[Any, ...]]
 
 _queue: queue.SimpleQueue[Task] = queue.SimpleQueue()
 _starting = threading.Lock()
+_hurry = threading.Event()
 _thread: threading.Thread | None = None
 
 
@@ -49,6 +51,7 @@ def flush(timeout: float = 5.0) -> bool:
         return True
     done = threading.Event()
     _queue.put((done.set, ()))
+    _hurry.set()
     return done.wait(timeout)
 
 
@@ -65,8 +68,11 @@ def drain() -> None:
 def _work() -> None:
     while True:
         function, arguments = _queue.get()
+        _hurry.clear()
         _run(function, arguments)
         del function, arguments
+        drain()
+        _hurry.wait(GATHERING)
 
 
 def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -78,8 +84,8 @@ def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
 
 def _after_fork() -> None:
     """Start over in a child: the thread did not come along, and what waits is its parent's to do."""
-    global _queue, _starting, _thread
-    _queue, _starting, _thread = queue.SimpleQueue(), threading.Lock(), None
+    global _hurry, _queue, _starting, _thread
+    _queue, _starting, _hurry, _thread = queue.SimpleQueue(), threading.Lock(), threading.Event(), None
 
 
 if hasattr(os, "register_at_fork"):

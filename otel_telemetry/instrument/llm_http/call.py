@@ -32,6 +32,7 @@ class ModelCall:
 
     __slots__ = (
         "_address",
+        "_asked",
         "_decode",
         "_dialect",
         "_endpoint",
@@ -46,7 +47,6 @@ class ModelCall:
         "_spending",
         "_started",
         "_status",
-        "_streamed",
         "span",
     )
 
@@ -64,7 +64,7 @@ class ModelCall:
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
         self._started = time.perf_counter()
         self._model: str | None = None
-        self._streamed = True  # unless the request says that it is not
+        self._asked: bool | None = None  # for a stream, where the request says so or not
         self._address: dict[str, str | int] = {}
         self._spending = active.spending.get()
         self.span: Span = trace.INVALID_SPAN
@@ -73,21 +73,24 @@ class ModelCall:
 
     def start(self, tracer: Tracer, body: Json, host: str, port: int | None) -> None:
         """Begin the span with what the request says."""
+        endpoint, operation = self._endpoint, self._dialect.operation
         attributes = self._dialect.request(body)
-        attributes.setdefault(conventions.REQUEST_MODEL, self._endpoint.model or "")
-        self._model = str(attributes[conventions.REQUEST_MODEL]) or None
-        if self._model is None:
-            del attributes[conventions.REQUEST_MODEL]
-        if self._endpoint.streamed is not None:
-            attributes[conventions.REQUEST_STREAM] = self._endpoint.streamed
-        self._address = {conventions.SERVER_ADDRESS: host} | ({conventions.SERVER_PORT: port} if port else {})
-        self._streamed = attributes.get(conventions.REQUEST_STREAM) is not False
-        attributes[conventions.OPERATION_NAME] = self._dialect.operation
-        attributes[conventions.PROVIDER_NAME] = self._endpoint.provider
-        attributes.update(self._address)
+        if endpoint.model is not None:
+            attributes.setdefault(conventions.REQUEST_MODEL, endpoint.model)
+        if endpoint.streamed is not None:
+            attributes[conventions.REQUEST_STREAM] = endpoint.streamed
+        stream = attributes.get(conventions.REQUEST_STREAM)
+        self._asked = stream if isinstance(stream, bool) else None
+        self._address[conventions.SERVER_ADDRESS] = attributes[conventions.SERVER_ADDRESS] = host
+        if port:
+            self._address[conventions.SERVER_PORT] = attributes[conventions.SERVER_PORT] = port
+        attributes[conventions.OPERATION_NAME] = operation
+        attributes[conventions.PROVIDER_NAME] = endpoint.provider
         if stage := active.stage.get():
             attributes[conventions.STAGE] = stage
-        name = f"{self._dialect.operation} {self._model}" if self._model else self._dialect.operation
+        model = attributes.get(conventions.REQUEST_MODEL)
+        self._model = model if isinstance(model, str) else None
+        name = f"{operation} {model}" if model else operation
         self.span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         if self._seen.capture and self.span.is_recording():
             self._capture_prompt(body)
@@ -100,21 +103,29 @@ class ModelCall:
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
+    @property
+    def expects_stream(self) -> bool:
+        """Whether the request asks for a stream: says so, or says nothing where streams are the default."""
+        return self._asked if self._asked is not None else self._dialect.lines
+
     def headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the answer's status and headers."""
         self._status = status
-        encoding = headers.get("content-encoding", "").strip().lower()
-        self._decode = None if encoding in _IDENTITY else decoder(encoding)
         if status < 400:  # noqa: PLR2004 - the class of HTTP errors
             return
         retry_after = headers.get("retry-after", "")
         if _RETRY_AFTER.fullmatch(retry_after):
             self.span.set_attribute("http.response.header.retry-after", [retry_after])
 
-    def resent(self, attempt: str | None) -> None:
+    def resent(self, attempt: str) -> None:
         """Take the number of times that the SDK says it has sent this request before."""
-        if attempt and attempt.isdecimal() and len(attempt) < 4 and int(attempt):  # noqa: PLR2004 - up to 999
+        if attempt.isdecimal() and len(attempt) < 4 and int(attempt):  # noqa: PLR2004 - up to 999
             self.span.set_attribute(conventions.HTTP_RESEND_COUNT, int(attempt))
+
+    def encoded(self, encoding: str) -> None:
+        """Take the content encoding of the bytes that `feed` is going to get."""
+        name = encoding.strip().lower()
+        self._decode = None if name in _IDENTITY else decoder(name)
 
     def feed(self, data: bytes) -> None:
         """Take the next raw bytes of the answer's body."""
@@ -128,7 +139,7 @@ class ModelCall:
             if self._gaps is not None:
                 self._gaps.add(now - self._last)
                 self._last = now
-            elif self._seen.content and self._streamed:
+            elif self._seen.content and self._asked is not False:
                 self._first = self._last = now
                 self._gaps = Gaps()
         except Exception as error:  # noqa: BLE001 - the border to the app: its bytes go on, ours are forgotten
@@ -178,6 +189,8 @@ class ModelCall:
         self._end(None, ended, ended_ns)
 
     def _end(self, error: BaseException | None, ended: float, ended_ns: int | None) -> None:
+        if not self._open:  # a stream is closed after its end: raising would cost more than this look
+            return
         try:
             self._open.pop()
         except IndexError:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from pydantic_core import from_json
+
 MAX_VALUE = 256 << 10  # bytes of one event, line or document that are parsed whole
 HEAD = 4 << 10  # bytes kept of the beginning of a larger one
 TAIL = 64 << 10  # and of its end, where the usage is
@@ -21,6 +23,7 @@ _RESULTS = ("usage", "usageMetadata", "finish_reason", "stop_reason")
 _COLON = re.compile(r"\s*:\s*")
 _SNIFF = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:(?P<sse>data:|event:|id:|retry:|:)|(?P<json>[{\[]))")
 _json = json.JSONDecoder()
+_BLANK = b" \t\r\n\x00"
 
 
 class Sink(Protocol):
@@ -44,11 +47,24 @@ class Sink(Protocol):
 
 
 def parse(data: bytes) -> Any:
-    """Return the JSON value of some bytes, or None. Invalid UTF-8 costs only the characters it garbles."""
+    """Return the JSON value of some bytes, or None. Invalid UTF-8 costs only the characters it garbles.
+
+    pydantic's parser takes a third of the time; what it refuses (lone surrogates, NULs at the end, ...) is read by the
+    standard library's, which is more patient.
+    """
     try:
-        return _json.decode(data.decode("utf-8", "replace").strip("\ufeff \t\r\n\x00"))
+        return from_json(data, cache_strings="keys")
+    except ValueError:
+        return _patiently(data)
+
+
+def _patiently(data: bytes) -> Any:
+    text = data.removeprefix(b"\xef\xbb\xbf").strip(_BLANK).decode("utf-8", "replace")
+    try:
+        value, end = _json.raw_decode(text)
     except (ValueError, RecursionError):
         return None
+    return value if end == len(text) else None
 
 
 def salvage(head: bytes, tail: bytes) -> dict[str, Any]:
@@ -89,9 +105,11 @@ class Bounded:
     def add(self, data: bytes) -> None:
         """Append some bytes, in time linear in all of them."""
         self.size += len(data)
-        self._data += data if len(data) <= MAX_VALUE or self._head is None else data[-TAIL:]
-        if self._head is None and self.size > MAX_VALUE:
-            self._head = bytes(self._data[:HEAD])
+        if self.size > MAX_VALUE:
+            if self._head is None:
+                self._head = (bytes(self._data[:HEAD]) + data[:HEAD])[:HEAD]
+            data = data[-TAIL:]
+        self._data += data
         if self._head is not None and len(self._data) > 2 * TAIL:
             del self._data[:-TAIL]
 

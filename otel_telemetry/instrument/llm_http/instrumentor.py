@@ -6,7 +6,6 @@ call, an SDK's retries are calls of their own. The body is watched as it streams
 
 import importlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +32,7 @@ _SUPPRESS_LLM = "suppress_language_model_instrumentation"
 #: Attributes that spans of older conventions and other dialects have when they are a model call.
 _CALL_KEYS = ("llm.request.type", "llm.model_name", "gen_ai.system", "gen_ai.request.model")
 _KIND = "openinference.span.kind"
+_RETRY_COUNT = "x-stainless-retry-count"  # of SDKs that Stainless generates: openai, anthropic, groq
 
 
 class LlmHttpInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped, see its import
@@ -60,7 +60,8 @@ class LlmHttpInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped, s
             Measures(metrics.get_meter(conventions.SCOPE_NAME, meter_provider=meter_provider)),
         )
         afterwards.at_exit()
-        self._undo = tuple(_wrap(module, observer) for name in MODULES if (module := _imported(name)))
+        unwrap = [_wrap(module, observer) for name in MODULES if (module := _imported(name))]
+        self._undo = (observer.stop, *unwrap)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         del kwargs
@@ -78,18 +79,23 @@ def _imported(name: str) -> ModuleType | None:
 
 
 class Observer:
-    """Decides which requests are observed, and begins their calls."""
+    """Decides which requests are observed, and begins their calls, until it is stopped."""
 
     def __init__(self, config: InstrumentSettings, tracer: Tracer, measures: Measures) -> None:
         self._hosts = frozenset(host.lower() for host in config.llm_hosts)
         self._capture = config.capture_content
         self._tracer = tracer
         self._measures = measures
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin no more calls: a wrapper that somebody else has wrapped stays where it is."""
+        self._stopped = True
 
     def begin(self, request: Any) -> ModelCall | None:
         """Return the call that a request begins, or None where it is none or somebody else sees it."""
         try:
-            return self._begin(request) if request.method == "POST" else None
+            return self._begin(request) if request.method == "POST" and not self._stopped else None
         except Exception as error:  # noqa: BLE001 - the border to the app: the request goes out in any case
             shielded(COMPONENT, error)
             return None
@@ -108,8 +114,9 @@ class Observer:
         afterwards.watch()
         call = ModelCall(endpoint, self._measures, capture=self._capture)
         port = url.port or {"https": 443, "http": 80}.get(url.scheme)
-        call.start(self._tracer, _body(request), url.host, port)
-        call.resent(request.headers.get("x-stainless-retry-count"))
+        call.start(self._tracer, _body(request), target.host, port)
+        if _RETRY_COUNT in request.headers:
+            call.resent(request.headers[_RETRY_COUNT])
         return call
 
 
@@ -134,16 +141,13 @@ def seen_by_another(span: trace.Span) -> bool:
 
 
 def _wrap(module: ModuleType, observer: Observer) -> Callable[[], None]:
-    """Wrap both clients of a module and return what undoes it, also under a wrapper that came later."""
-    switch = [True]
-    enabled = lambda: bool(switch)  # noqa: E731 - read on every request
+    """Wrap both clients of a module and return what undoes it where no wrapper came later."""
     tees = Tees(module)
     for name, wrapper in (("Client", _sync_send(observer, tees)), ("AsyncClient", _async_send(observer, tees))):
-        wrapt.wrap_function_wrapper(module, f"{name}.send", _while(enabled, wrapper))
+        wrapt.wrap_function_wrapper(module, f"{name}.send", wrapper)
     ours = {name: getattr(module, name).__dict__["send"] for name in ("Client", "AsyncClient")}
 
     def undo() -> None:
-        switch.clear()
         for name, wrapper in ours.items():
             client = getattr(module, name)
             if client.__dict__.get("send") is wrapper:
@@ -155,22 +159,14 @@ def _wrap(module: ModuleType, observer: Observer) -> Callable[[], None]:
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def _while(enabled: Callable[[], bool], wrapper: Wrapper) -> Wrapper:
-    def switched(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return wrapper(wrapped, instance, args, kwargs) if enabled() else wrapped(*args, **kwargs)
-
-    return switched
-
-
 def _sync_send(observer: Observer, tees: Tees) -> Wrapper:
     def send(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        request = args[0] if args else kwargs.get("request")
-        call = observer.begin(request)
+        call = observer.begin(args[0] if args else kwargs.get("request"))
         if call is None:
             return wrapped(*args, **kwargs)
         stream = kwargs.pop("stream", False)
         with _Current(call):
-            response = wrapped(*args, stream=True, **kwargs)
+            response = wrapped(*args, stream=stream or call.expects_stream, **kwargs)
         if _watch(call, response, tees.sync) and not stream:
             try:
                 response.read()
@@ -183,12 +179,15 @@ def _sync_send(observer: Observer, tees: Tees) -> Wrapper:
 
 
 def _async_send(observer: Observer, tees: Tees) -> Wrapper:
-    async def observed(
-        call: ModelCall, wrapped: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    async def send(
+        wrapped: Callable[..., Awaitable[Any]], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        call = observer.begin(args[0] if args else kwargs.get("request"))
+        if call is None:
+            return await wrapped(*args, **kwargs)
         stream = kwargs.pop("stream", False)
         with _Current(call):
-            response = await wrapped(*args, stream=True, **kwargs)
+            response = await wrapped(*args, stream=stream or call.expects_stream, **kwargs)
         if _watch(call, response, tees.asynchronous) and not stream:
             try:
                 await response.aread()
@@ -197,17 +196,13 @@ def _async_send(observer: Observer, tees: Tees) -> Wrapper:
                 raise
         return response
 
-    async def send(
-        wrapped: Callable[..., Awaitable[Any]], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        call = observer.begin(args[0] if args else kwargs.get("request"))
-        return await (wrapped(*args, **kwargs) if call is None else observed(call, wrapped, args, kwargs))
-
     return send
 
 
 class _Current:
     """Makes a call's span the current one while the request goes out, and ends the call if that fails."""
+
+    __slots__ = ("_call", "_token")
 
     def __init__(self, call: ModelCall) -> None:
         self._call = call
@@ -216,9 +211,10 @@ class _Current:
         self._token = otel_context.attach(trace.set_span_in_context(self._call.span))
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        # A coroutine that was dropped is closed in another context, which never had our span.
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - `suppress` takes as long as all of this
             self._token.var.reset(self._token)
+        except ValueError:
+            pass  # a coroutine that was dropped is closed in another context, which never had our span
         if error is not None:
             self._call.finish(error)
 

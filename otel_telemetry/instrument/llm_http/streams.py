@@ -91,6 +91,7 @@ class Tees:
         """Put a stream that `call` sees in the place of a response's own; False where it has none of this kind."""
         fits = isinstance(response.stream, self._sync_base)
         if fits:
+            call.encoded(response.headers.get("content-encoding", ""))
             response.stream = self._sync(response.stream, call)
         return fits
 
@@ -98,5 +99,6 @@ class Tees:
         """Do the same for an asynchronous stream."""
         fits = isinstance(response.stream, self._async_base)
         if fits:
+            call.encoded(response.headers.get("content-encoding", ""))
             response.stream = self._async(response.stream, call)
         return fits

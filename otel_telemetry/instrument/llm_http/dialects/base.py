@@ -5,7 +5,7 @@ or absurdly long. `count`, `text`, `part` and `items` are the only ways in, and 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ _EMPTY: Json = {}
 
 def count(value: Any) -> int | None:
     """Return a number of tokens, or None for anything that is none: null, negative, text, a fraction, true."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value < 1 << 53 else None
 
@@ -43,10 +43,9 @@ def part(value: Any, *path: str) -> Json:
     return value if isinstance(value, dict) else _EMPTY
 
 
-def items(value: Any) -> Iterator[Json]:
-    """Yield the objects of a list; nothing for anything else."""
-    if isinstance(value, list):
-        yield from (item for item in value if isinstance(item, dict))
+def items(value: Any) -> list[Json]:
+    """Return the objects of a list; none for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 @dataclass(slots=True)
@@ -124,8 +123,10 @@ class Seen:
 
     def message(self, index: Any = 0) -> Message | None:
         """Return where to put what the answer with that index says, or None where content is not captured."""
+        if not self.capture:
+            return None
         position = count(index) or 0
-        if not self.capture or (position not in self.messages and len(self.messages) >= MAX_CHOICES):
+        if position not in self.messages and len(self.messages) >= MAX_CHOICES:
             return None
         return self.messages.setdefault(position, Message())
 
@@ -163,12 +164,13 @@ class Dialect(Protocol):
         ...
 
 
-_NUMBERS = {
-    "temperature": conventions.REQUEST_TEMPERATURE,
-    "top_p": conventions.REQUEST_TOP_P,
-    "frequency_penalty": conventions.REQUEST_FREQUENCY_PENALTY,
-    "presence_penalty": conventions.REQUEST_PRESENCE_PENALTY,
-}
+_LARGE = 1e9  # no parameter is; and an integer may be too large for a float
+_NUMBERS = (
+    ("temperature", conventions.REQUEST_TEMPERATURE),
+    ("top_p", conventions.REQUEST_TOP_P),
+    ("frequency_penalty", conventions.REQUEST_FREQUENCY_PENALTY),
+    ("presence_penalty", conventions.REQUEST_PRESENCE_PENALTY),
+)
 
 
 def common(body: Json, parameters: Json, max_tokens: tuple[str, ...]) -> dict[str, Attribute]:
@@ -178,13 +180,13 @@ def common(body: Json, parameters: Json, max_tokens: tuple[str, ...]) -> dict[st
         found[conventions.REQUEST_MODEL] = model
     if isinstance(body.get("stream"), bool):
         found[conventions.REQUEST_STREAM] = body["stream"]
-    for key, attribute in _NUMBERS.items():
-        value = parameters.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+    for key, attribute in _NUMBERS:
+        if key in parameters and type(value := parameters[key]) in (int, float) and -_LARGE < value < _LARGE:
             found[attribute] = float(value)
-    limits = (limit for key in max_tokens if (limit := count(parameters.get(key))) is not None)
-    if (limit := next(limits, None)) is not None:
-        found[conventions.REQUEST_MAX_TOKENS] = limit
+    for key in max_tokens:
+        if key in parameters and (limit := count(parameters[key])) is not None:
+            found[conventions.REQUEST_MAX_TOKENS] = limit
+            break
     seed = parameters.get("seed")
     if type(seed) is int and abs(seed) < 1 << 63:
         found[conventions.REQUEST_SEED] = seed

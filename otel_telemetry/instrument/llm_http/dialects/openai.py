@@ -12,7 +12,7 @@ from otel_telemetry.instrument.llm_http.dialects import base
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
 
 _TEXT_KEYS = ("content", "refusal")
-_REASONING_KEYS = ("reasoning_content", "reasoning")
+_CONTENT_KEYS = (*_TEXT_KEYS, "reasoning_content", "reasoning")
 
 
 def usage(seen: Seen, value: Any) -> None:
@@ -22,8 +22,10 @@ def usage(seen: Seen, value: Any) -> None:
     read = base.part(value, "prompt_tokens_details")
     written = base.part(value, "completion_tokens_details")
     prompt, completion = base.count(value.get("prompt_tokens")), base.count(value.get("completion_tokens"))
-    cached = (read.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens"))
-    seen.cache_read = next((known for item in cached if (known := base.count(item)) is not None), seen.cache_read)
+    for raw in (read.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens")):
+        if (cached := base.count(raw)) is not None:
+            seen.cache_read = cached
+            break
     creation = base.count(read.get("cache_write_tokens"))
     seen.cache_creation = seen.cache_creation if creation is None else creation
     reasoning = base.count(written.get("reasoning_tokens"))
@@ -44,14 +46,14 @@ class Chat:
     def request(self, body: Json) -> dict[str, Attribute]:
         """Return the attributes that a request's body gives."""
         found = base.common(body, body, ("max_completion_tokens", "max_tokens"))
-        if stops := base.stop_sequences(body.get("stop")):
+        if "stop" in body and (stops := base.stop_sequences(body["stop"])):
             found[conventions.REQUEST_STOP_SEQUENCES] = stops
-        choices = base.count(body.get("n"))
-        if choices is not None and choices != 1:
+        if "n" in body and (choices := base.count(body["n"])) not in (None, 1):
             found[conventions.REQUEST_CHOICE_COUNT] = choices
-        kind = base.part(body, "response_format").get("type")
-        if kind in ("json_object", "json_schema"):
-            found[conventions.OUTPUT_TYPE] = "json"
+        if "response_format" in body:
+            kind = base.part(body, "response_format").get("type")
+            if kind in ("json_object", "json_schema"):
+                found[conventions.OUTPUT_TYPE] = "json"
         return found
 
     def boring(self, line: bytes) -> bool:
@@ -72,15 +74,16 @@ class Chat:
             seen.failed(value["error"])
         for choice in base.items(value.get("choices")):
             index = choice.get("index")
-            seen.finished(choice.get("finish_reason"), index)
+            if reason := choice.get("finish_reason"):
+                seen.finished(reason, index)
             self._choice(seen, choice, base.part(choice, place), index)
         usage(seen, value.get("usage") or base.part(value, "x_groq").get("usage"))
 
     def _choice(self, seen: Seen, choice: Json, said: Json, at: Any) -> None:
         tools = said.get("tool_calls") or said.get("function_call")
+        if not seen.content:
+            seen.content = bool(tools or choice.get("text") or any(map(said.get, _CONTENT_KEYS)))
         kept = seen.message(at)
-        if tools or choice.get("text") or any(said.get(key) for key in _TEXT_KEYS + _REASONING_KEYS):
-            seen.content = True
         if kept is None:
             return
         kept.add(kept.text, choice.get("text"))
