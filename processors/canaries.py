@@ -7,6 +7,7 @@ Values that only their name gives away (`password`, `user.id`) are drawn as harm
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -23,7 +24,8 @@ from otel_telemetry.processors.ruleset import Rule, expand
 _TRIES: Final = 2000
 _SHORTEST: Final = 6
 """Characters of the shortest value that is not met by chance elsewhere in a request."""
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_LETTERS: Final = "ghijklmnopqrstuvwxyz"
+"""Letters that no digest is written with, so that a short value never stands in a pseudonym by chance."""
 _DIGITS: Final = "0123456789"
 #: One name for each type that a name gives away, and every attribute whose value becomes a pseudonym.
 NAMES: Final = (
@@ -80,10 +82,8 @@ class _Example:
     def canary(self, number: int, taken: set[str]) -> Canary:
         """Return the canary of a place; `taken` are the values of others."""
         base = expand(self.template, f"{self.rule.id}:{number}")
-        text, value = self._variant(base, number, taken) or (
-            self.text,
-            self.text[self.match.start : self.match.end],
-        )
+        same = self.text, self.text[self.match.start : self.match.end]
+        text, value = (self.varies and self._variant(base, number, taken)) or same
         unique = value not in taken
         taken.add(value)
         return Canary(self.type, self.rule.id, text, value, unique=unique)
@@ -128,6 +128,7 @@ class Canaries:
         for type_, own in self._by_type.items():
             self._by_type[type_] = [example for example in own if example.varies] or own
         self._taken: set[str] = set()
+        self._given: Counter[str] = Counter()
         self._drawn = 0
 
     @property
@@ -135,10 +136,11 @@ class Canaries:
         """Types that the rules find by what a text looks like."""
         return sorted(self._by_type)
 
-    def of(self, type_: str, place: int) -> Canary:
-        """Return the canary of one type for the place of that number; neighbouring places get different rules."""
-        examples = self._by_type[type_]
-        return examples[place % len(examples)].canary(place, self._taken)
+    def of(self, type_: str) -> Canary:
+        """Return the next canary of a type: its rules take turns."""
+        examples, number = self._by_type[type_], self._given[type_]
+        self._given[type_] += 1
+        return examples[number % len(examples)].canary(number, self._taken)
 
     def named(self, name: str) -> Canary:
         """Return a word that no rule finds but for the name in front of it."""

@@ -14,10 +14,11 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.canaries import Canaries, Canary
 from otel_telemetry.processors.insight import policy_of
 from otel_telemetry.processors.log import RedactionLogProcessor
+from otel_telemetry.processors.metric import MetricRedaction
 from otel_telemetry.processors.otlp import OtlpRedactor, Signal
 from otel_telemetry.processors.otlp_values import to_message
 from otel_telemetry.processors.planting import CLIENT, NUMBER_SHAPES, REQUESTS, Field, Slot, fields_of
-from otel_telemetry.processors.planting_sdk import LOGS, SPANS, SdkProbe, holds, slots_of
+from otel_telemetry.processors.planting_sdk import LOGS, METRICS, SPANS, SdkProbe, holds, slots_of
 from otel_telemetry.processors.policy import HASHED_KEYS, Policy, is_content, is_safe
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.rewrite import IP
@@ -86,6 +87,7 @@ def verify(redactor: Redactor, rules: Sequence[Rule], service: str = evidence.SE
     probes: tuple[tuple[str, Any], ...] = (
         (SPANS, RedactionSpanProcessor(redactor)),
         (LOGS, RedactionLogProcessor(redactor)),
+        (METRICS, MetricRedaction(redactor)),
     )
     for surface, processor in probes:
         report.outcomes += _sdk(surface, processor, policy_of(own), service, canaries)
@@ -111,9 +113,9 @@ def kept_on_purpose(policy: Policy, slot: Slot, type_: str) -> bool:
 
 def _planted(slots: Sequence[Slot], canaries: Canaries, type_: str) -> Iterator[tuple[Slot, Canary]]:
     """Pair each place that can hold text of a type with its canary."""
-    for number, slot in enumerate(slots):
+    for slot in slots:
         if not slot.by_name and (slot.shape != CLIENT or type_ == IP):
-            yield slot, canaries.of(type_, number)
+            yield slot, canaries.of(type_)
 
 
 def _named(slots: Sequence[Slot], canaries: Canaries) -> Iterator[tuple[Slot, Canary]]:

@@ -126,12 +126,20 @@ class _Request:
             if field.holds(_RESOURCE):
                 self._clean_group(field, number, splice)
                 number += 1
-            elif self._hits.within(field) and (payload := unknown.unknown(field)) is not None:
-                splice.replace(field, payload)
+            elif self._hits.within(field):
+                self._clean_unknown(field, unknown, splice)
         for reason, items in self._rejected.items():
             metrics.dropped.add(items, {"signal": self._signal, "reason": reason})
         body = splice.result()
         return Clean(self._body if body is None else body, self._items, self._rejected.total(), self._problem)
+
+    def _clean_unknown(self, field: wire.Field, cleaner: Cleaner, splice: wire.Splice) -> None:
+        """Clean a field of the request that the schema does not know."""
+        try:
+            _pass_on(cleaner.unknown(field), field, splice)
+        except Exception:  # noqa: BLE001  # fail closed: this field must not go on
+            evidence.withheld(self._signal)
+            splice.replace(field, None)
 
     def _clean_group(self, group: wire.Field, number: int, outer: wire.Splice) -> None:
         """Clean one ResourceSpans, ResourceLogs or ResourceMetrics."""

@@ -1,4 +1,4 @@
-"""Places for canaries in the SDK: every field of its spans and log records that can hold text.
+"""Places for canaries in the SDK: every field of its spans, log records and metrics that can hold text.
 
 Each place is planted in a record of its own, through the SDK's public methods, past an exporter that was registered
 before the redaction and one behind it. What both were given is returned as bytes.
@@ -10,37 +10,57 @@ from typing import Any, Final
 
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider, sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+    use_span,
+)
 from opentelemetry.trace.span import TraceState
 
 from otel_telemetry import conventions
+from otel_telemetry.processors.metric import MetricRedaction, protect
 from otel_telemetry.processors.planting import STRING, Slot, attribute, shaped, value_slots
 
 SPANS: Final = "SDK spans"
 LOGS: Final = "SDK logs"
+METRICS: Final = "SDK metrics"
 #: Fields that are one text, then those that are attributes.
 SPAN_TEXTS: Final = ("name", "status.description", "context.trace_state", "events.name", "links.context.trace_state")
 SPAN_ATTRIBUTES: Final = ("attributes", "events.attributes", "links.attributes")
 LOG_TEXTS: Final = ("event_name", "severity_text", "exception")
+METRIC_TEXTS: Final = ("name", "description", "unit")
+EXEMPLARS: Final = "exemplars.filtered_attributes"
 ORIGIN_TEXTS: Final = ("resource.schema_url", "scope.name", "scope.version", "scope.schema_url")
 ORIGIN_ATTRIBUTES: Final = ("resource.attributes", "scope.attributes")
 EXCEPTION: Final = "events (record_exception)"
 #: What a member of a trace state may hold (W3C Trace Context, section 3.3.1.3).
 _STATE_VALUE: Final = re.compile(r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+#: What a name of an instrument may be (the SDK writes it in small letters), and a unit (metrics API specification).
+_INSTRUMENT: Final = re.compile(r"[a-z][-_./a-z0-9]{0,254}")
+_UNIT: Final = re.compile(r"[\x00-\x7f]{0,63}")
+_TEXTS: Final = {SPANS: (*SPAN_TEXTS, EXCEPTION), LOGS: LOG_TEXTS, METRICS: METRIC_TEXTS}
+_ATTRIBUTES: Final = {SPANS: SPAN_ATTRIBUTES, LOGS: ("attributes",), METRICS: ("attributes", EXEMPLARS)}
 
 
 def slots_of(surface: str) -> Iterator[Slot]:
-    """Yield every place of SDK spans or log records."""
-    texts = (*SPAN_TEXTS, EXCEPTION) if surface == SPANS else LOG_TEXTS
-    yield from (Slot(surface, path, STRING) for path in (*texts, *ORIGIN_TEXTS))
-    for path in (*(SPAN_ATTRIBUTES if surface == SPANS else ("attributes",)), *ORIGIN_ATTRIBUTES):
+    """Yield every place of SDK spans, log records or metrics."""
+    yield from (Slot(surface, path, STRING) for path in (*_TEXTS[surface], *ORIGIN_TEXTS))
+    for path in (*_ATTRIBUTES[surface], *ORIGIN_ATTRIBUTES):
         yield from value_slots(surface, path, keyed=True)
     if surface == LOGS:
         yield from value_slots(surface, "body", keyed=False)
@@ -50,22 +70,24 @@ def holds(slot: Slot, text: Any) -> bool:
     """Tell whether the SDK lets a text stand in a place at all."""
     if slot.path.endswith("trace_state"):
         return _STATE_VALUE.fullmatch(text) is not None
+    if slot.surface == METRICS and slot.path in ("name", "unit"):
+        return (_UNIT if slot.path == "unit" else _INSTRUMENT).fullmatch(text) is not None
     if slot.path in ORIGIN_ATTRIBUTES:
         return slot.shape not in ("bytes", "map", "map key", "named in map")
     return True
 
 
 class SdkProbe:
-    """Sends records through the SDK, with or without redaction. Close it to shut its providers down."""
+    """Sends records through the SDK, with or without redaction."""
 
-    def __init__(self, processor: SpanProcessor | LogRecordProcessor | None, service: str) -> None:
+    def __init__(self, processor: SpanProcessor | LogRecordProcessor | MetricRedaction | None, service: str) -> None:
         self._service = service
         self._processor: Any = processor
 
     def leaves(self, slot: Slot, text: Any) -> bytes | None:
         """Return everything that exporters can read of a record with that text, or None where it never reached them."""
-        send: Callable[[Slot, Any], bytes | None] = self._span if slot.surface == SPANS else self._log
-        return send(slot, text)
+        senders: dict[str, Callable[[Slot, Any], bytes | None]] = {SPANS: self._span, LOGS: self._log}
+        return senders.get(slot.surface, self._metric)(slot, text)
 
     def _span(self, slot: Slot, text: Any) -> bytes | None:
         before, behind = InMemorySpanExporter(), InMemorySpanExporter()
@@ -89,6 +111,23 @@ class SdkProbe:
         records = [*before.get_finished_logs(), *behind.get_finished_logs()]
         data = [encode_logs([record]).SerializeToString() + repr(record).encode() for record in records]
         return b"".join(data) if len(records) == 2 else None  # noqa: PLR2004  # both exporters
+
+    def _metric(self, slot: Slot, text: Any) -> bytes | None:
+        before, behind = InMemoryMetricReader(), InMemoryMetricReader()
+        provider = MeterProvider(
+            [before],
+            self._resource(slot, text),
+            AlwaysOnExemplarFilter(),
+            shutdown_on_exit=False,
+            views=[View(instrument_name="*", attribute_keys=set())] if slot.path == EXEMPLARS else (),
+        )
+        if self._processor is not None:
+            protect(provider, self._processor)
+        provider.add_metric_reader(behind)
+        _measure(provider.get_meter(**_scope(slot, text, "name")), slot, text)
+        collected = [data for data in (before.get_metrics_data(), behind.get_metrics_data()) if data is not None]
+        data = [encode_metrics(each).SerializeToString() + repr(each).encode() for each in collected]
+        return b"".join(data) if len(data) == 2 else None  # noqa: PLR2004  # both readers
 
     def _resource(self, slot: Slot, text: Any) -> Resource:
         attributes: dict[str, Any] = {conventions.SERVICE_NAME: self._service}
@@ -143,6 +182,13 @@ def _log_record(slot: Slot, text: Any) -> LogRecord:
     )
 
 
+def _measure(meter: Any, slot: Slot, text: Any) -> None:
+    fields = {field: text if slot.path == field else "probe" for field in METRIC_TEXTS}
+    values = dict([attribute(slot, text)]) if slot.path in ("attributes", EXEMPLARS) else {}
+    with use_span(NonRecordingSpan(SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1)))):
+        meter.create_counter(**fields).add(1, values)
+
+
 def _span_bytes(span: ReadableSpan) -> bytes:
     """Return what an exporter can read, as OTLP and as Python shows it."""
     readable = (
@@ -157,4 +203,4 @@ def _span_bytes(span: ReadableSpan) -> bytes:
     return encode_spans([span]).SerializeToString() + repr(readable).encode()
 
 
-__all__ = ["LOGS", "SPANS", "SdkProbe", "holds", "slots_of"]
+__all__ = ["LOGS", "METRICS", "SPANS", "SdkProbe", "holds", "slots_of"]

@@ -20,8 +20,9 @@ LONGEST_LINE: Final = 16 << 20
 """Characters of the longest line that is kept whole."""
 _MARGIN: Final = 72 * 1024
 """Characters before and behind a cut that are searched: more than the longest thing that the rules find."""
-_BEFORE, _BEHIND = 640, 64
-"""Characters beside a value that rules look at: its name, and where it ends."""
+_TRIES: Final = 64
+_STEP: Final = 24
+"""Characters that the next try is to the left of what the last one cut through."""
 _BOMS: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _JSON: Final = {"{": "}", "[": "]"}
 
@@ -58,20 +59,35 @@ def redact_stream(redactor: Redactor, blocks: Iterable[bytes], tally: Tally) -> 
 
 
 def _cut(redactor: Redactor, window: str) -> int:
-    """Return where the window can be cut, outside of all findings and their surroundings; 0 where more is needed."""
+    """Return where the window can be cut without hiding anything from the rules; 0 where more of it is needed."""
     last = len(window) - _MARGIN
     if last < BLOCK:
         return 0
-    at = window.rfind("\n", 0, last) + 1
-    if not at and len(window) < LONGEST_LINE:
-        return 0
-    first = at = at or last
-    low = max(0, at - _MARGIN)
-    for match in reversed(detector_of(redactor).find(window[low : at + _MARGIN])):
-        start, end = low + match.start - _BEFORE, low + match.end + _BEHIND
-        if start < at < end:
-            at = window.rfind("\n", 0, max(0, start)) + 1 or max(0, start)
-    return at or first
+    full = len(window) >= LONGEST_LINE
+    at = window.rfind("\n", 0, last) + 1 or (last if full else 0)
+    for _ in range(_TRIES if at else 0):
+        back = _hidden_by(redactor, window, at)
+        if back is None:
+            return at
+        at = window.rfind("\n", 0, back) + 1 or (back if full else 0)
+        if not at:
+            break
+    return (at or last) if full else 0
+
+
+def _hidden_by(redactor: Redactor, window: str, at: int) -> int | None:
+    """Return where to try next if a cut changes what is found on either side of it, or None where it does not."""
+    find = detector_of(redactor).find
+    low, high = max(0, at - _MARGIN), at + _MARGIN
+    whole = [(low + match.start, low + match.end) for match in find(window[low:high])]
+    split = [
+        (start + match.start, start + match.end)
+        for start, end in ((low, at), (at, high))
+        for match in find(window[start:end])
+    ]
+    if whole == split:
+        return None
+    return max(0, min((start for start, end in whole if start < at < end), default=at) - _STEP)
 
 
 def _redact(redactor: Redactor, text: str, tally: Tally) -> str:

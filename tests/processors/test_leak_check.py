@@ -85,9 +85,9 @@ def planted(signal: Signal, settings: RedactionSettings) -> Iterator[bytes]:
     for type_ in canaries.types:
         request = REQUESTS[signal]()
         places = [(field, slot) for field in fields_of(signal) for slot in field.slots() if not field.own_id]
-        for number, (field, slot) in enumerate(places):
+        for field, slot in places:
             if not slot.by_name and (slot.shape != CLIENT or type_ == IP):
-                field.plant(request, slot, canaries.of(type_, number).text)
+                field.plant(request, slot, canaries.of(type_).text)
         yield request.SerializeToString()
 
 
@@ -123,7 +123,7 @@ def test_a_leaking_span_and_log_record_of_the_sdk_are_counted(counters: Counters
     spans_out = RedactionSpanProcessor(Redactor(blind), leak_check_ratio=1)
     logs_out = RedactionLogProcessor(Redactor(blind), leak_check_ratio=1)
     for processor in (spans_out, logs_out):
-        processor._origins._redactor = _Blind(blind)
+        processor._origins.redactor = _Blind(blind)
     tracer = TracerProvider(shutdown_on_exit=False)
     tracer.add_span_processor(spans_out)
     tracer.get_tracer("t").start_span("x", attributes={"a": PLANTED}).end()
