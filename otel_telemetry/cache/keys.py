@@ -69,7 +69,20 @@ def _shown(value: Any) -> str:
         return f"{value:.2f}"
     if type(value) is int:
         return str(value) if abs(value) < 10**TEXT_LIMIT else "int"
-    return _text(value if isinstance(value, str) else str(value))
+    return _text(value if isinstance(value, str) else _plain(value))
+
+
+def _plain(value: Any) -> str:
+    """Return about what `str` does, in one order: that of a set differs from process to process."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(sorted(f"{_plain(name)}: {_plain(item)}" for name, item in value.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(_plain, value))) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:x}" if abs(value) >= 10**TEXT_LIMIT else str(value)  # Python limits decimal digits
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _text(text: str) -> str:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import wrapt
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from otel_telemetry import conventions
-from otel_telemetry.instrument import cache_measures, redis_commands
+from otel_telemetry.instrument import cache_measures, redis_commands, redis_spans
 from otel_telemetry.instrument.cache_measures import REDIS, CacheMeasures
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.families import Families
@@ -31,10 +30,6 @@ from otel_telemetry.instrument.redis_commands import Lookup
 from otel_telemetry.instrument.shield import shielded
 
 COMPONENT = "redis"
-_SYSTEM: Final = ("db.system.name", "db.system")
-_STATEMENT: Final = ("db.query.text", "db.statement")
-_SEARCH: Final = "redis.search"  # the span name for which the other instrumentation adds query and documents
-_MAX_FAMILIES: Final = 8  # of one span
 #: (module, class, method, is a pipeline's, is asynchronous)
 _METHODS: Final = (
     ("redis.client", "Redis", "execute_command", False, False),
@@ -48,6 +43,8 @@ _METHODS: Final = (
     ("redis.asyncio.cluster", "RedisCluster", "execute_command", False, True),
     ("redis.asyncio.cluster", "ClusterPipeline", "execute", True, True),
 )
+
+_WRAPPERS: Final = (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)
 
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -90,13 +87,14 @@ def install(observer: "Observer") -> Callable[[], None]:
     for module, name, method, pipeline, asynchronous in _METHODS:
         owner = _class(module, name)
         if owner is not None and method in vars(owner):
-            make = _MAKERS[pipeline, asynchronous]
-            placed.append((owner, method, _place(owner, method, make(observer, switch))))
+            wrapper = _MAKERS[pipeline, asynchronous](observer, switch)
+            _place(owner, method, wrapper)
+            placed.append((owner, method, wrapper))
 
     def undo() -> None:
         switch.clear()
-        for owner, method, ours in placed:
-            _take_out(owner, method, ours)
+        for owner, method, wrapper in placed:
+            _take_out(owner, method, wrapper)
 
     return undo
 
@@ -109,31 +107,33 @@ def _class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _place(owner: type, method: str, wrapper: Wrapper) -> Any:
+def _place(owner: type, method: str, wrapper: Wrapper) -> None:
     """Put a wrapper around the method itself, below all wrappers that are there already."""
     outer: Any = None
     inner = vars(owner)[method]
-    while isinstance(inner, wrapt.FunctionWrapper):
+    while isinstance(inner, _WRAPPERS):
         outer, inner = inner, inner.__wrapped__
     ours = wrapt.FunctionWrapper(inner, wrapper)
     if outer is None:
         setattr(owner, method, ours)
     else:
         outer.__wrapped__ = ours
-    return ours
 
 
-def _take_out(owner: type, method: str, ours: Any) -> None:
-    """Take our wrapper out from between the others; where something else hides it, it is switched off only."""
+def _take_out(owner: type, method: str, wrapper: Wrapper) -> None:
+    """Take our wrapper out from between the others; where something else hides it, it is switched off only.
+
+    It is known by its function: who takes out a wrapper around it with `getattr` leaves a bound copy of it behind.
+    """
     outer: Any = None
     inner = vars(owner).get(method)
-    while isinstance(inner, wrapt.FunctionWrapper) and inner is not ours:
+    while isinstance(inner, _WRAPPERS) and inner._self_wrapper is not wrapper:  # noqa: SLF001 - wrapt has no other name
         outer, inner = inner, inner.__wrapped__
-    if inner is ours:
+    if isinstance(inner, _WRAPPERS):
         if outer is None:
-            setattr(owner, method, ours.__wrapped__)
+            setattr(owner, method, inner.__wrapped__)
         else:
-            outer.__wrapped__ = ours.__wrapped__
+            outer.__wrapped__ = inner.__wrapped__
 
 
 # --- the four wrappers ------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Observer:
         """Keep arguments out of the span of a single command that begins."""
         try:
             if not redis_commands.command_of(commands[0]):
-                _clean_name(commands[0])
+                redis_spans.clean_name(commands[0])
         except Exception as error:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, error)
 
@@ -237,7 +237,7 @@ class Observer:
         """Return the commands that a pipeline is about to send: it forgets them when it has."""
         try:
             commands = [_args(command) for command in _stack(pipeline)]
-            _name_pipeline(commands)
+            redis_spans.name_pipeline(commands)
         except Exception as error:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, error)
             return []
@@ -246,9 +246,9 @@ class Observer:
     def failed(self, error: Exception) -> None:
         """Keep the message of an error out of the span: it may quote a command with its arguments."""
         try:
-            span = _redis_span()
-            if span is not None and type(error).__name__ not in _SAFE_ERRORS:
-                _hush(span, type(error).__qualname__)
+            span = redis_spans.current()
+            if span is not None and type(error).__name__ not in redis_spans.SAFE_ERRORS:
+                redis_spans.hush(span, type(error).__qualname__)
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
 
@@ -271,7 +271,7 @@ class Observer:
         if seen:
             self._count(seen)
             self._time(seen, seconds)
-            _annotate(seen, seconds)
+            redis_spans.annotate(seen, seconds)
 
     def _count(self, seen: Sequence[Lookup]) -> None:
         for command, found in seen:
@@ -298,98 +298,6 @@ def _stack(pipeline: Any) -> Sequence[Any]:
 def _args(command: Any) -> Sequence[Any]:
     args = command.args if hasattr(command, "args") else command[0]
     return args if isinstance(args, Sequence) else ()
-
-
-# --- the span ---------------------------------------------------------------------------------------------------
-
-#: Errors whose messages name a server, and no more.
-_SAFE_ERRORS: Final = ("ConnectionError", "TimeoutError", "BusyLoadingError", "WatchError", "MaxConnectionsError")
-
-
-_CONTAINERS: Final = frozenset(
-    {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "LATENCY", "MEMORY", "MODULE", "OBJECT"}
-    | {"PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"}
-)
-
-
-def _redis_span() -> Span | None:
-    """Return the current span where it is one of Redis."""
-    span = trace.get_current_span()
-    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
-        return None
-    attributes = getattr(span, "attributes", None) or {}
-    return span if any(attributes.get(name) == "redis" for name in _SYSTEM) else None
-
-
-def _annotate(seen: Sequence[Lookup], seconds: float) -> None:
-    span = _redis_span()
-    if span is None:
-        return
-    sums = [sum(column) for column in zip(*(counts for _, found in seen for counts in found.values()), strict=True)]
-    hits, misses, size = sums
-    families = sorted({family for _, found in seen for family in found})[:_MAX_FAMILIES]
-    said: dict[str, Any] = {
-        conventions.CACHE_SPAN_HITS: hits,
-        conventions.CACHE_SPAN_MISSES: misses,
-        conventions.CACHE_SPAN_FAMILY: families[0] if len(families) == 1 else families,
-        conventions.CACHE_SPAN_BYTES: size,
-        conventions.CACHE_SPAN_DURATION: round(seconds * 1000, 3),
-    }
-    if hits + misses == 1:
-        said[conventions.CACHE_SPAN_HIT] = hits == 1
-    span.set_attributes(said)
-
-
-def _clean_name(args: Sequence[Any]) -> None:
-    """Take arguments out of a span's name: of FT.SEARCH, and of a command given as one text with its arguments."""
-    span = _redis_span()
-    if span is None:
-        return
-    name = getattr(span, "name", "")
-    if name == _SEARCH:
-        span.update_name("FT.SEARCH")
-    elif isinstance(args[0], str) and " " in args[0].strip():
-        _rename(span, _words(args[0]))
-
-
-def _name_pipeline(commands: Sequence[Sequence[Any]]) -> None:
-    span = _redis_span()
-    if span is None or not commands:
-        return
-    names = {str(args[0]).split(maxsplit=1)[0].upper() for args in commands if args and str(args[0]).strip()}
-    span.update_name(f"PIPELINE {names.pop()}" if len(names) == 1 else "PIPELINE")
-    if any(" " in str(args[0]).strip() for args in commands if args):
-        _rename(span, getattr(span, "name", "PIPELINE"))
-
-
-def _words(text: str) -> str:
-    """Return the command at the beginning of a text: one word, or two where the first is a family of commands."""
-    words = text.split(maxsplit=2)
-    return " ".join(words[: 2 if words[0].upper() in _CONTAINERS else 1])
-
-
-def _rename(span: Span, name: str) -> None:
-    span.update_name(name)
-    attributes = getattr(span, "attributes", None) or {}
-    for key in _STATEMENT:
-        if key in attributes:
-            span.set_attribute(key, name)
-
-
-def _hush(span: Span, kind: str) -> None:
-    """Let a span record no more of the exception that is about to pass through it than its type.
-
-    The span's owner calls `record_exception` and `set_status` on it once the exception leaves its `with` block.
-    """
-
-    def record_exception(*_: Any, **__: Any) -> None:
-        span.add_event("exception", {conventions.EXCEPTION_TYPE: kind})
-
-    def set_status(*_: Any, **__: Any) -> None:
-        type(span).set_status(span, Status(StatusCode.ERROR, kind))
-
-    span.set_attribute(conventions.ERROR_TYPE, kind)
-    vars(span).update(record_exception=record_exception, set_status=set_status)
 
 
 __all__ = ["Observer", "RedisCacheInstrumentor", "install"]

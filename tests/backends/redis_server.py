@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ _START_SECONDS = 20.0
 class RedisServer:
     """One server, which may be stopped, started again on its port, frozen and thawed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._program = programs.program("redis-server", "redis-server", ("/opt/homebrew/bin",))
         self._folder = folder
+        self._arguments = arguments
         self._process: subprocess.Popen[Any] | None = None
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -32,6 +34,7 @@ class RedisServer:
         """Start it and wait until it answers."""
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": "", "appendonly": "no"}
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        arguments.extend(self._arguments)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + _START_SECONDS
@@ -68,10 +71,12 @@ class RedisServer:
             process.wait(10)
 
 
-def _running() -> Iterator[RedisServer]:
+@contextmanager
+def running(*arguments: str) -> Iterator[RedisServer]:
+    """Run a server with further arguments."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     try:
-        server = RedisServer(folder)
+        server = RedisServer(folder, *arguments)
         try:
             server.start()
             yield server
@@ -84,7 +89,8 @@ def _running() -> Iterator[RedisServer]:
 @pytest.fixture(scope="session", name="shared_redis")
 def shared_redis_fixture() -> Iterator[RedisServer]:
     """A server that all tests share: leave it running."""
-    yield from _running()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(name="redis_server")
@@ -99,4 +105,5 @@ def redis_server_fixture(shared_redis: RedisServer) -> RedisServer:
 @pytest.fixture(name="own_redis")
 def own_redis_fixture() -> Iterator[RedisServer]:
     """A server for one test, which may stop or freeze it."""
-    yield from _running()
+    with running() as server:
+        yield server
