@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from otel_telemetry.processors.insight import detector_of
+from otel_telemetry.processors.insight import detector_of, policy_of
 from otel_telemetry.processors.redactor import Finding, Redactor
 
 BLOCK: Final = 1 << 20
@@ -98,7 +98,7 @@ def _redact(redactor: Redactor, text: str, tally: Tally) -> str:
     if any(map(_is_json_line, lines)):
         clean = "".join(_lines(redactor, lines, findings))
     else:
-        clean = redactor.string(text, findings=findings)
+        clean = _prose(redactor, text, findings)
     tally.add(findings)
     return clean
 
@@ -108,12 +108,34 @@ def _lines(redactor: Redactor, lines: list[str], findings: list[Finding]) -> Ite
     prose: list[str] = []
     for number, line in enumerate(lines):
         if _is_json_line(line):
-            yield redactor.string("".join(prose), findings=findings)
+            yield _prose(redactor, "".join(prose), findings)
             prose.clear()
-            yield redactor.string(line, findings=findings) if number in dirty else line
+            yield _piece(redactor, line, findings) if number in dirty else line
         else:
             prose.append(line)
-    yield redactor.string("".join(prose), findings=findings)
+    yield _prose(redactor, "".join(prose), findings)
+
+
+def _prose(redactor: Redactor, text: str, findings: list[Finding]) -> str:
+    """Redact text of many lines. Where the policy drops a finding, the lines that it stands in go, and no others."""
+    policy = policy_of(redactor)
+    if policy.default != "drop" and "drop" not in policy.types.values():
+        return redactor.string(text, findings=findings)
+    out: list[str] = []
+    at = 0
+    for match in detector_of(redactor).find(text):
+        if match.start >= at and policy.action(match.type) == "drop":
+            start = max(at, text.rfind("\n", 0, match.start) + 1)
+            end = text.find("\n", match.end) + 1 or len(text)
+            out += (redactor.string(text[at:start], findings=findings), _piece(redactor, text[start:end], findings))
+            at = end
+    return "".join((*out, redactor.string(text[at:], findings=findings)))
+
+
+def _piece(redactor: Redactor, text: str, findings: list[Finding]) -> str:
+    """Redact lines that may go as a whole; the line end stays."""
+    body = text.rstrip("\r\n")
+    return redactor.string(body, findings=findings) + text[len(body) :]
 
 
 def _is_json_line(line: str) -> bool:

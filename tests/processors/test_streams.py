@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,15 @@ def test_a_second_pass_changes_nothing(redactor: Redactor) -> None:
     tally = Tally()
     assert b"".join(redact_stream(redactor, [once], tally)) == once
     assert not tally.found
+
+
+def test_where_the_policy_drops_a_type_the_lines_with_it_go_and_no_others(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("types: {SSN: drop, PRIVATE_KEY: drop}\n")
+    dropping = Redactor(RedactionSettings(policy=policy))
+    text = f"one\njane.roe@example.com\r\nssn 123-45-6789 of jane.roe@example.com\r\nfour {KEY} five\nsix\n"
+    clean = through(dropping, text.encode()).decode()
+    assert clean == "one\n[REDACTED_EMAIL]\r\n[REDACTED_SSN]\r\n[REDACTED_PRIVATE_KEY]\nsix\n"
 
 
 def test_what_was_found_is_counted_by_type_and_rule_and_length(redactor: Redactor) -> None:
