@@ -98,6 +98,7 @@ _SAMPLE: Final = re.compile(
     r"[ _-]?[a-z _-]{0,40}[>\]}]?$|filtered|secret[_-]?(?:key|name)$",
     re.IGNORECASE,
 )
+_AFTER_STRING: Final = re.compile(r"\s{0,8}(?:[:,}\]]|$)")
 _PAIR: Final = re.compile(r"[(\[{]\s{0,3}\\{0,3}[\"']$")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
@@ -111,6 +112,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     separator = match["sep"].strip(" \t\r\n[")
     quote = _QUOTE.match(text, match.end())
     if separator == ">" and text[max(0, match.start() - 1) : match.start()] not in ("<", ":", "/"):
+        return None
+    if quote and not match["kq"] and _closes(text, quote, match.start()):
         return None
     if not quote and separator != ">" and "\n" in match["sep"]:
         return None
@@ -140,6 +143,14 @@ class Form(NamedTuple):
     quoted: bool
     spaced: bool
     separator: str
+
+
+def _closes(text: str, quote: re.Match[str], key_start: int) -> bool:
+    """Tell whether the quote behind `password=` closes a string that ends in it, rather than opening the value."""
+    if text.endswith(quote[0], 0, key_start):
+        return True
+    inside = text.count(quote[0], max(0, key_start - _MAX_VALUE), key_start) % 2 == 1
+    return inside and quote[2] == '"' and _AFTER_STRING.match(text, quote.end()) is not None
 
 
 def _opens_pair(text: str, key_start: int) -> bool:

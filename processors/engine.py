@@ -7,10 +7,11 @@ platforms without a wheel. Which one runs is a setting; nothing outside this mod
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final, Protocol
 
 from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors.patterns import longest_literal
+from otel_telemetry.processors.patterns import literals
 
 #: One place: (end offset exclusive, number of the trigger).
 Hit = tuple[int, int]
@@ -24,9 +25,6 @@ class Locator(Protocol):
 
     def scan(self, data: bytes, limit: int) -> list[Hit]:
         """Return at most about `limit` places, sorted; one more than `limit` tells that there were too many."""
-
-    def ends(self, data: bytes, limit: int) -> list[int]:
-        """Return the end offsets alone, ascending, each once."""
 
 
 @lru_cache(maxsize=4)
@@ -51,7 +49,7 @@ def make_locator(name: str, triggers: tuple[str, ...]) -> Locator:
 
 
 class ReLocator:
-    """The locator on Python's own `re`, one trigger after the other, each behind a search for its literal.
+    """The locator on Python's own `re`, one trigger after the other, each only where one of its literals is there.
 
     Overlapping places count too, as in Hyperscan: a look-ahead visits every start.
     """
@@ -59,33 +57,43 @@ class ReLocator:
     name = "re"
 
     def __init__(self, triggers: Sequence[str]) -> None:
-        self._cased: list[tuple[int, bytes, re.Pattern[bytes]]] = []
-        self._caseless: list[tuple[int, bytes, re.Pattern[bytes]]] = []
+        self._triggers = tuple(triggers)
+        self._pairs: list[tuple[re.Pattern[bytes], re.Pattern[bytes]] | None] = [None] * len(triggers)
+        self._always: list[int] = []
+        self._cased: dict[bytes, list[int]] = {}
+        self._caseless: dict[bytes, list[int]] = {}
         for number, trigger in enumerate(triggers):
             caseless = trigger.startswith(CASELESS)
-            body = trigger.removeprefix(CASELESS)
-            pattern = re.compile(f"(?=({body}))".encode("latin-1"), re.DOTALL | (re.IGNORECASE if caseless else 0))
-            literal = longest_literal(body)
-            if caseless:
-                self._caseless.append((number, literal.lower(), pattern))
-            else:
-                self._cased.append((number, literal, pattern))
+            index = self._caseless if caseless else self._cased
+            texts = literals(trigger.removeprefix(CASELESS))
+            if not texts:
+                self._always.append(number)
+            for text in texts:
+                index.setdefault((text.lower() if caseless else text).encode("latin-1"), []).append(number)
 
     def scan(self, data: bytes, limit: int) -> list[Hit]:
         """See Locator."""
+        numbers = set(self._always)
+        for index, block in ((self._cased, data), (self._caseless, data.lower())):
+            for literal, having in index.items():
+                if literal in block:
+                    numbers.update(having)
         hits: list[Hit] = []
-        lowered = data.lower()
-        for entries, block in ((self._cased, data), (self._caseless, lowered)):
-            for number, literal, pattern in entries:
-                if literal and literal not in block:
-                    continue
-                for match in pattern.finditer(data):
-                    hits.append((match.end(1), number))
-                    if len(hits) > limit * 8:
-                        break
+        for number in numbers:
+            plain, everywhere = self._compiled(number)
+            first = plain.search(data)
+            if first is not None:
+                found = ((match.end(1), number) for match in everywhere.finditer(data, first.start()))
+                hits += islice(found, limit + 1)
         hits.sort()
         return hits[: limit + 1]
 
-    def ends(self, data: bytes, limit: int) -> list[int]:
-        """See Locator."""
-        return sorted({end for end, _ in self.scan(data, limit)})
+    def _compiled(self, number: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        """Return the pattern of a trigger as it is, which `re` is quick to search, and as a look-ahead."""
+        pair = self._pairs[number]
+        if pair is None:
+            trigger = self._triggers[number]
+            flags = re.DOTALL | (re.IGNORECASE if trigger.startswith(CASELESS) else 0)
+            body = trigger.removeprefix(CASELESS).encode("latin-1")
+            pair = self._pairs[number] = re.compile(body, flags), re.compile(b"(?=(" + body + b"))", flags)
+        return pair

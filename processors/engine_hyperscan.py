@@ -44,10 +44,6 @@ class HyperscanLocator:
             hits.sort()
         return hits
 
-    def ends(self, data: bytes, limit: int) -> list[int]:
-        """See Locator."""
-        return sorted({end for end, _ in self.scan(data, limit)})
-
     def _scratch(self) -> hyperscan.Scratch:
         scratch: hyperscan.Scratch | None = getattr(self._local, "scratch", None)
         if scratch is None:

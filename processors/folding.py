@@ -133,9 +133,13 @@ def _escape(data: bytes) -> str:
 
 
 def _triggers() -> list[str]:
-    """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text."""
+    """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text.
+
+    Dashes and spaces matter only in numbers: prose is full of them.
+    """
     alone = [char for code, plain in _TABLE.items() if plain.isalnum() or plain in ("@", ".") for char in (chr(code),)]
-    return [*_classes(alone), *(_NEAR + trigger for trigger in _classes(_INVISIBLE + _DASHES + _SPACES))]
+    near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
+    return [*_classes(alone), *near, *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES))]
 
 
 def _classes(characters: Iterable[str]) -> list[str]:

@@ -10,6 +10,8 @@ from re import _parser as parser  # type: ignore[attr-defined]  # see above
 from typing import Any, Final
 
 _MAX_REPEAT: Final = 65_536
+_MAX_TEXTS: Final = 24
+_MAX_CLASS: Final = 6
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 
 
@@ -24,13 +26,36 @@ def looks_around(pattern: str) -> bool:
     return any(op in (sre.AT, sre.ASSERT, sre.ASSERT_NOT) for op, _ in parser.parse(pattern))
 
 
-def longest_literal(pattern: str) -> bytes:
-    """Return the longest run of characters that every match of `pattern` holds, or nothing."""
-    best = run = ""
-    for op, argument in parser.parse(pattern):
-        run = run + chr(argument) if op is sre.LITERAL else ""
-        best = max(best, run, key=len)
-    return best.encode("latin-1")
+def literals(pattern: str) -> frozenset[str]:
+    """Return texts of which every match of `pattern` holds one, as long as can be told; empty where none can."""
+    best: list[str] = [""]
+    run: list[str] = [""]
+    for item in parser.parse(pattern):
+        spelt = _spellings([item])
+        run = [head + tail for head in run for tail in spelt] if spelt and len(run) * len(spelt) <= _MAX_TEXTS else [""]
+        best = max(best, run, key=lambda texts: min(map(len, texts)))
+    return frozenset(best) if all(best) else frozenset()
+
+
+def _spellings(parsed: Any) -> list[str]:
+    """Return every text that a part of a pattern matches, or nothing where they are too many to tell."""
+    texts = [""]
+    for op, argument in parsed:
+        if op is sre.LITERAL:
+            part = [chr(argument)]
+        elif op is sre.SUBPATTERN:
+            part = _spellings(argument[-1])
+        elif op is sre.BRANCH:
+            branches = [_spellings(branch) for branch in argument[1]]
+            part = [text for branch in branches for text in branch] if all(branches) else []
+        elif op is sre.IN and len(argument) <= _MAX_CLASS and all(kind is sre.LITERAL for kind, _ in argument):
+            part = [chr(code) for _, code in argument]
+        else:
+            return []
+        texts = [head + tail for head in texts for tail in part]
+        if not part or len(texts) > _MAX_TEXTS:
+            return []
+    return texts
 
 
 def blow_up(pattern: str) -> str:

@@ -231,17 +231,16 @@ class Redactor:
 
     def _checked(self, text: str, result: str, found: list[Finding]) -> str:
         """Go by the structure of JSON text where markers broke it, or where the name of a secret has a list or map."""
-        parsed = _parsed(text)
+        parsed = None if is_marker(result) else _parsed(text)
         if parsed is None or (not _hides(parsed) and (result is text or _parsed(result) is not None)):
             return result
-        return self._as_json(text, found)
+        return self._as_json(parsed, found)
 
-    def _as_json(self, text: str, found: list[Finding]) -> str:
-        """Redact JSON text by its structure, where putting markers into the text would have broken it."""
-        try:
-            return json.dumps(self._walk(json.loads(text), "", found, 0), ensure_ascii=False)
-        except (ValueError, RecursionError):
-            return json.dumps(marker("JSON"))
+    def _as_json(self, parsed: Any, found: list[Finding]) -> str:
+        """Redact JSON by its structure, and then its text for what only names and values together give away."""
+        text = json.dumps(self._walk(parsed, "", found, 0), ensure_ascii=False)
+        result = self._settled(text, self._detector.find(text), found)
+        return result if is_marker(result) or _parsed(result) is not None else json.dumps(marker("JSON"))
 
 
 def _step(places: _Places, key: str) -> _Places:

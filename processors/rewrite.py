@@ -20,6 +20,10 @@ _MASK: Final = "****"
 _MASKED: Final = re.compile(r"\*{4}[^\s*]{0,4}")
 _KEPT: Final = 4
 _JSON_NAME: Final = re.compile(r'(\\*")[ \t\r\n]{0,8}:[ \t\r\n]{0,8}$')
+_JSON_ITEM: Final = re.compile(
+    r'(?:(\\*)(")[ \t]{0,4}(?=([:,\[])):?|^)[ \t\r\n\[\]0-9a-z.,-]{0,200}[\[,][ \t\r\n]{0,8}$'
+)
+_JSON_BEFORE: Final = 240
 _JSON_NEXT: Final = re.compile(r"[ \t\r\n]*(?:[,}\]]|$)")
 
 
@@ -134,8 +138,21 @@ def same_or(items: list[AnyValue], old: Sequence[AnyValue]) -> AnyValue:
 
 
 def _quotes(text: str, match: Match) -> str:
-    """Return the quotes that a number needs when text takes its place in JSON: `"ssn": 123` has them on its name."""
-    if not (text[match.start].isdigit() or text[match.start] == "-"):
+    """Return the quotes that a number needs when text takes its place in JSON, escaped as those around it.
+
+    `"ssn": 123` has them on its name; in a list they are those of the list's name or of the text before it, or, where
+    the list opens a string, one level deeper.
+    """
+    if not (text[match.start].isdigit() or text[match.start] == "-") or not _JSON_NEXT.match(text, match.end):
         return ""
-    name = _JSON_NAME.search(text, max(0, match.start - 40), match.start)
-    return name[1] if name and _JSON_NEXT.match(text, match.end) else ""
+    before = text[max(0, match.start - _JSON_BEFORE) : match.start]
+    name = _JSON_NAME.search(before)
+    if name:
+        return name[1]
+    item = _JSON_ITEM.search(before)
+    if item is None:
+        return ""
+    escape, mark, after = item.groups()
+    if not mark:
+        return '"' if match.start <= len(before) else ""
+    return (escape * 2 + "\\" if after == "[" else escape) + '"'

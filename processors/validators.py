@@ -279,7 +279,7 @@ def _address(text: str, start: int, end: int) -> Span | None:
 
 def url_credentials(text: str, match: re.Match[str]) -> Span | None:
     """Accept what stands between `scheme://` and the last `@` before the host: the password, or a lone token."""
-    at = match.end() - 1
+    at = match.start() + 1
     slashes = text.rfind("://", max(0, at - 320), at)
     if slashes < 1 or not text[slashes - 1].isalnum():
         return None

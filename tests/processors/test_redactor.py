@@ -71,3 +71,22 @@ def test_findings_tell_type_and_length_only(redactor):
     findings = []
     redactor.string("mail a@example.com", findings=findings)
     assert [(f.type, f.rule, f.length) for f in findings] == [("EMAIL", "email", 13)]
+
+
+@pytest.mark.parametrize("template", ["[{0}]", '{{"a": [1, {0}, 2]}}', '["x", {0}]', "[[{0}]]", '{{"n":{0},"m":1}}'])
+def test_a_bare_number_in_json_becomes_a_string_at_any_depth(redactor, template):
+    text = template.format("4111111111111111")
+    for depth in range(3):
+        wrapped = text
+        for _ in range(depth):
+            wrapped = json.dumps({"inner": wrapped})
+        clean = redactor.string(wrapped)
+        for _ in range(depth):
+            clean = json.loads(clean)["inner"]
+        assert json.loads(clean) == json.loads(template.format('"[REDACTED_CREDIT_CARD]"'))
+
+
+def test_what_a_name_in_json_gives_away_goes_even_where_markers_would_break_the_json(redactor):
+    text = '{"phone": "13812345678", "password": {"a": "x y"}, "n": 4111111111111111}'
+    clean = json.loads(redactor.string(text))
+    assert clean == {"phone": "[REDACTED_PHONE]", "password": "[REDACTED_PASSWORD]", "n": "[REDACTED_CREDIT_CARD]"}
