@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,9 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_telemetry import conventions, lifecycle, prices
+from otel_telemetry import config_file, conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.cache.parts import Parts
-from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.processors import log, metric, span
@@ -31,7 +30,7 @@ _logger = logging.getLogger(__name__)
 NAME = "otel_telemetry"
 """Name of our distro and of our configurator among the entry points."""
 
-CONFIG_FILE = "OTEL_CONFIG_FILE"
+INSTRUMENTORS = "opentelemetry_instrumentor"
 
 REQUEST_LOG = "request_log"
 """Name of our exporter in OTEL_TRACES_EXPORTER."""
@@ -96,7 +95,7 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if os.environ["OTEL_LOGS_EXPORTER"] == "none" and not os.environ.get(CONFIG_FILE):
+    if os.environ["OTEL_LOGS_EXPORTER"] == "none" and not config_file.named():
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
 
 
@@ -112,7 +111,7 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
     logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
     measures = metric.MetricRedaction(redactor, leak_check_ratio=ratio)
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        _start_providers(arguments)
+        _start_providers(settings, arguments)
     try:
         _put_in_front(spans, logs, measures)
     except Exception:
@@ -121,19 +120,14 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
     lifecycle.flush_at_end()
 
 
-def _start_providers(arguments: dict[str, Any]) -> None:
-    file = os.environ.get(CONFIG_FILE)
-    if not file:
-        _Configurator().configure(**arguments)  # type: ignore[no-untyped-call]  # the SDK's own has no annotations
+def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
+    configurator: Any = _Configurator()  # type: ignore[no-untyped-call]  # the SDK's own has no annotations
+    if not config_file.named():
+        configurator.configure(**arguments)
         return
-    try:
-        _Configurator().configure()  # type: ignore[no-untyped-call]  # as above; it takes no arguments beside a file
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        raise ConfigurationError(
-            CONFIG_FILE, f"{file} cannot be used: {error}", "correct the file, or unset it"
-        ) from error
+    for entry_point in _chosen(settings):
+        config_file.lend(entry_point.load(), instrumentation_options(settings, entry_point.name))
+    config_file.start(configurator.configure)
 
 
 def _put_in_front(
@@ -177,10 +171,16 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
     default_environment(settings, exporter)
     resource = {conventions.SERVICE_NAME: service_name} if service_name else {}
     start_sdk(settings, resource_attributes=resource)
-    for entry_point in metadata.entry_points(group="opentelemetry_instrumentor"):
+    for entry_point in _chosen(settings):
+        entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+
+
+def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:
+    """Yield the instrumentations that `configure()` starts: of what is installed, those that the settings want."""
+    for entry_point in metadata.entry_points(group=INSTRUMENTORS):
         needs = _INSTRUMENTED.get(entry_point.name)
         if needs and util.find_spec(needs) and instrumented(settings, entry_point.name):
-            entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+            yield entry_point
 
 
 def instrumented(settings: Settings, name: str) -> bool:

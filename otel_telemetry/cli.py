@@ -22,6 +22,7 @@ from otel_telemetry import settings as settings_module
 from otel_telemetry.cli_explain import explain
 from otel_telemetry.cli_redact import redact
 from otel_telemetry.cli_report import report
+from otel_telemetry.cli_run import run
 from otel_telemetry.cli_verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.gateway.spool_reader import SpoolReader
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 spool_app = typer.Typer(help="Look into the spool: what the gateway has acknowledged.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
+app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(report)
 app.command()(verify)
 app.command()(redact)
