@@ -82,6 +82,13 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 #: The others (invoke_agent, execute_tool, invoke_workflow, ...) repeat what their children report.
 MODEL_CALL_OPERATIONS: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
 
+#: Names that SDKs with spans of their own use beside the current ones, for the same things, counted the same way.
+#: anthropic from version 2.11 on; see its `_tracing.py`.
+SDK_NAMES: Final = {
+    "gen_ai.usage.cache_write.input_tokens": USAGE_CACHE_CREATION_TOKENS,
+    "anthropic.message.stop_reason": RESPONSE_FINISH_REASONS,
+}
+
 #: Older names of the same things: how spans of earlier conventions are read.
 OLD_NAMES: Final = {
     "gen_ai.system": PROVIDER_NAME,

@@ -28,7 +28,7 @@ CURRENT: Final = (
 )
 
 DIALECTS: Final[tuple[tuple[str, Mapping[str, str]], ...]] = (
-    ("gen_ai", {name: name for name in CURRENT}),
+    ("gen_ai", {name: name for name in CURRENT} | conventions.SDK_NAMES),
     ("gen_ai.old", conventions.OLD_NAMES),
 )
 
