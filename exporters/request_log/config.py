@@ -10,7 +10,8 @@ class RequestLogSettings(BaseModel):
 
     url: str = Field(
         "sqlite:///telemetry.db",
-        description="SQLAlchemy URL of the database. SQLite: sqlite:///relative.db or sqlite:////absolute.db.",
+        description="SQLAlchemy URL of the database. SQLite: sqlite:///relative.db or sqlite:////absolute.db. "
+        "PostgreSQL: postgresql://user:password@host/database, with special characters as %40 and so on.",
         repr=False,
     )
     store_text: bool = Field(

@@ -1,15 +1,18 @@
 """Reading and writing `span_node` a set at a time: what the derivation knows of a trace while it absorbs a batch.
 
 Every query takes its keys as one parameter, so that it is compiled once and costs one round trip for any batch. The one
-thing that differs by database is how such a list becomes rows (`_pairs`).
+thing that differs by database is how such a list becomes rows.
 """
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
+from otel_telemetry.exporters.request_log import bulk
 from otel_telemetry.exporters.request_log.node import Group, Key, Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
 from otel_telemetry.exporters.request_log.schema import request_log
@@ -17,57 +20,61 @@ from otel_telemetry.exporters.request_log.schema import span_node as table
 
 _FACTS: Final = ("trace_id", "span_id", "parent_span_id", "service", "ts", "local_root", "carrier", "call")
 _LABELS: Final = ("call_below", "carrier_below", "top", "root", "owner", "request_span_id", "direct_calls")
+_KEY: Final = ("trace_id", "span_id")
 _DERIVED: Final = ("part", *_LABELS, "is_request", "log_id", "rollup")
 _LOADED: Final = tuple(table.c[name] for name in (*_FACTS, "claimed_id", *_DERIVED))
 
 
-def _pairs() -> sa.Subquery:
-    """Rows (a, b) from the parameter `pairs`, a JSON array of two-item arrays (SQLite's way)."""
-    each = sa.func.json_each(sa.bindparam("pairs")).table_valued("value")
-    item = each.c.value
-    return sa.select(
-        sa.func.json_extract(item, "$[0]").label("a"), sa.func.json_extract(item, "$[1]").label("b")
-    ).subquery("given")
+def _sqlite_pairs() -> sa.Subquery:
+    item = sa.func.json_each(sa.bindparam("pairs")).table_valued("value").c.value
+    pair = sa.func.json_extract(item, "$[0]").label("a"), sa.func.json_extract(item, "$[1]").label("b")
+    return sa.select(*pair).subquery("given")
 
 
-_given = _pairs()
+def _postgres_pairs() -> sa.Subquery:
+    array = sa.cast(sa.bindparam("pairs", type_=sa.Text), postgresql.JSONB)
+    item = sa.func.jsonb_array_elements(array).column_valued("item")
+    text = sa.type_coerce(item, postgresql.JSONB)
+    return sa.select(text[0].astext.label("a"), text[1].astext.label("b")).subquery("given")
 
 
-def _matching(column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    joined = _given.join(table, sa.and_(table.c.trace_id == _given.c.a, column == _given.c.b))
-    return sa.select(*_LOADED).select_from(joined).where(*conditions)
+class _Queries:
+    """The queries, over rows (a, b) from the parameter `pairs`: a JSON array of two-item arrays."""
+
+    def __init__(self, given: sa.Subquery) -> None:
+        self._given = given
+        self.by_span = self._matching(table.c.span_id)
+        self.by_parent = self._matching(table.c.parent_span_id)
+        self.by_request = self._matching(table.c.request_span_id, table.c.part.is_not(None))
+        self.loose = self._matching(table.c.service, table.c.part.is_not(None), table.c.owner.is_(None))
+        ends = self._request_of_group(sa.func.min), self._request_of_group(sa.func.max)
+        self.requests = sa.select(given.c.a, given.c.b, *ends)
+        self.facts = self._matching(table.c.span_id).with_only_columns(table.c.trace_id, table.c.span_id, table.c.facts)
+        self.first_claimants = sa.select(given.c.a, self._first_claimant())
+        self.holders = sa.select(given.c.a, request_log.c.trace_id, request_log.c.span_id).select_from(
+            given.join(request_log, request_log.c.id == given.c.a)
+        )
+
+    def _matching(self, column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        same = sa.and_(table.c.trace_id == self._given.c.a, column == self._given.c.b)
+        return sa.select(*_LOADED).select_from(self._given.join(table, same)).where(*conditions)
+
+    def _request_of_group(self, end: Any) -> sa.ScalarSelect[Any]:
+        of_group = table.c.trace_id == self._given.c.a, table.c.service == self._given.c.b
+        return sa.select(end(table.c.span_id)).where(*of_group, table.c.is_request).scalar_subquery()
+
+    def _first_claimant(self) -> sa.ScalarSelect[Any]:
+        """Trace and span id of the first request that claims an id, in one text: a subquery has one column."""
+        return (
+            sa.select(table.c.trace_id + " " + table.c.span_id)
+            .where(table.c.claimed_id == self._given.c.a, table.c.claimed_id.is_not(None), table.c.is_request)
+            .order_by(table.c.trace_id, table.c.span_id)
+            .limit(1)
+            .scalar_subquery()
+        )
 
 
-def _request_of_group(end: Any) -> sa.ScalarSelect[Any]:
-    return (
-        sa.select(end(table.c.span_id))
-        .where(table.c.trace_id == _given.c.a, table.c.service == _given.c.b, table.c.is_request)
-        .scalar_subquery()
-    )
-
-
-_BY_SPAN: Final = _matching(table.c.span_id)
-_BY_PARENT: Final = _matching(table.c.parent_span_id)
-_BY_REQUEST: Final = _matching(table.c.request_span_id, table.c.part.is_not(None))
-_LOOSE: Final = _matching(table.c.service, table.c.part.is_not(None), table.c.owner.is_(None))
-_REQUESTS: Final = sa.select(_given.c.a, _given.c.b, _request_of_group(sa.func.min), _request_of_group(sa.func.max))
-_FACTS_OF: Final = sa.select(table.c.trace_id, table.c.span_id, table.c.facts).select_from(
-    _given.join(table, sa.and_(table.c.trace_id == _given.c.a, table.c.span_id == _given.c.b))
-)
-_claim: Final[sa.BindParameter[str]] = sa.bindparam("claim")
-_FIRST_CLAIMANT: Final = (
-    sa.select(table.c.trace_id, table.c.span_id)
-    .where(table.c.claimed_id == _claim, table.c.claimed_id.is_not(None), table.c.is_request)
-    .order_by(table.c.trace_id, table.c.span_id)
-    .limit(1)
-)
-_HOLDER: Final = sa.select(request_log.c.trace_id, request_log.c.span_id).where(request_log.c.id == _claim)
-_INSERT: Final = sa.insert(table)
-_UPDATE: Final = (
-    sa.update(table)
-    .where(table.c.trace_id == sa.bindparam("_trace_id"), table.c.span_id == sa.bindparam("_span_id"))
-    .values({name: sa.bindparam(name) for name in _DERIVED})
-)
+_QUERIES: Final = {"sqlite": _Queries(_sqlite_pairs()), "postgresql": _Queries(_postgres_pairs())}
 
 
 class Graph:
@@ -75,13 +82,15 @@ class Graph:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._queries = _QUERIES[connection.dialect.name]
+        self._bulk = bulk.bulk(connection)
         self.nodes: dict[Key, Node] = {}
         self._absent: set[Key] = set()
 
     def load(self, keys: Iterable[Key]) -> None:
         """Read the nodes of these keys, as far as they exist."""
         wanted = {key for key in keys if key not in self.nodes and key not in self._absent}
-        self._read(_BY_SPAN, wanted)
+        self._read(self._queries.by_span, wanted)
         self._absent |= wanted - self.nodes.keys()
 
     def admit(self, nodes: Iterable[Node]) -> list[Node]:
@@ -112,57 +121,56 @@ class Graph:
 
     def children(self, keys: Iterable[Key]) -> list[Node]:
         """Return the stored children of these spans."""
-        return self._read(_BY_PARENT, set(keys))
+        return self._read(self._queries.by_parent, set(keys))
 
     def loose(self, groups: Iterable[Group]) -> list[Node]:
         """Return the stored parts that no request owns by ancestry."""
-        return [node for node in self._read(_LOOSE, set(groups)) if node.owner is None]
+        return [node for node in self._read(self._queries.loose, set(groups)) if node.owner is None]
 
     def parts_of(self, requests: Iterable[Key]) -> list[Node]:
         """Return the stored parts that count towards these requests."""
-        return self._read(_BY_REQUEST, set(requests))
+        return self._read(self._queries.by_request, set(requests))
 
     def only_requests(self, groups: Collection[Group]) -> dict[Group, str | None]:
         """Return each group's only request, or None where it has none or several. As stored: flush first."""
-        rows = self._connection.execute(_REQUESTS, {"pairs": json.dumps(list(groups))}) if groups else ()
+        rows = self._ask(self._queries.requests, list(groups))
         return {(trace_id, service): first if first == last else None for trace_id, service, first, last in rows}
 
-    def first_claimant(self, claim: str) -> Key | None:
-        """Return the request that gets the id that the app gave: the first in order of trace and span id."""
-        row = self._connection.execute(_FIRST_CLAIMANT, {"claim": claim}).first()
-        return None if row is None else (row[0], row[1])
+    def first_claimants(self, claims: Collection[str]) -> dict[str, Key]:
+        """Return which request gets the id that apps gave to several: the first in order of trace and span id."""
+        rows = self._ask(self._queries.first_claimants, [(claim, None) for claim in claims])
+        return {claim: _key(first) for claim, first in rows if first is not None}
 
-    def holder(self, log_id: str) -> Key | None:
-        """Return the span whose request has this id now."""
-        row = self._connection.execute(_HOLDER, {"claim": log_id}).first()
-        return None if row is None else (row[0], row[1])
+    def holders(self, log_ids: Collection[str]) -> dict[str, Key]:
+        """Return the spans whose requests have these ids now."""
+        rows = self._ask(self._queries.holders, [(log_id, None) for log_id in log_ids])
+        return {log_id: (trace_id, span_id) for log_id, trace_id, span_id in rows}
+
+    def _ask(self, query: sa.Select[Any], pairs: Sequence[Any]) -> Iterable[Any]:
+        return self._connection.execute(query, {"pairs": json.dumps(pairs)}) if pairs else ()
 
     def load_facts(self, nodes: Sequence[Node]) -> None:
         """Read what these spans say of their requests."""
         missing = [node.key for node in nodes if node.facts is None and not node.new]
-        if missing:
-            for trace_id, span_id, facts in self._connection.execute(_FACTS_OF, {"pairs": json.dumps(missing)}):
-                self.nodes[trace_id, span_id].facts = facts
+        for trace_id, span_id, facts in self._ask(self._queries.facts, missing):
+            self.nodes[trace_id, span_id].facts = facts
 
     def flush(self) -> None:
         """Write what is new or changed."""
         new = [node for node in self.nodes.values() if node.new]
         changed = [node for node in self.nodes.values() if node.dirty and not node.new]
         if new:
-            self._connection.execute(_INSERT, [{**_facts(node), **_derived(node)} for node in new])
+            self._bulk.insert(table, map(_row, new))
         if changed:
-            keys = ({"_trace_id": node.trace_id, "_span_id": node.span_id} for node in changed)
-            self._connection.execute(_UPDATE, [{**key, **_derived(n)} for key, n in zip(keys, changed, strict=True)])
+            self._bulk.update(table, _KEY, _DERIVED, [(*node.key, *_derived(node)) for node in changed])
         for node in new:
             node.new = False
         for node in (*new, *changed):
             node.dirty = False
 
     def _read(self, query: sa.Select[Any], pairs: Collection[tuple[str, str | None]]) -> list[Node]:
-        if not pairs:
-            return []
         found = []
-        for row in self._connection.execute(query, {"pairs": json.dumps(list(pairs))}):
+        for row in self._ask(query, list(pairs)):
             key = (row.trace_id, row.span_id)
             node = self.nodes.get(key)
             if node is None:
@@ -183,12 +191,21 @@ def _node(row: Any) -> Node:
     return node
 
 
-def _facts(node: Node) -> dict[str, Any]:
-    return {**{name: getattr(node, name) for name in _FACTS}, "claimed_id": node.claimed_id, "facts": node.facts}
+def _key(text: str) -> Key:
+    trace_id, _, span_id = text.partition(" ")
+    return trace_id, span_id
 
 
-def _derived(node: Node) -> dict[str, Any]:
-    values = {name: getattr(node, name) for name in _DERIVED}
-    values["part"] = node.part.dump() if node.part is not None else None
-    values["rollup"] = node.rollup.dump() if node.rollup else None
-    return values
+def _row(node: Node) -> list[Any]:
+    """Return a node as a row of the table, in the order of its columns."""
+    return [*_facts_of(node), *_derived(node)]
+
+
+def _derived(node: Node) -> list[Any]:
+    part = node.part.dump() if node.part is not None else None
+    rollup = node.rollup.dump() if node.rollup else None
+    return [part, *_labels_of(node), rollup]
+
+
+_facts_of: Final = attrgetter(*_FACTS, "claimed_id", "facts")
+_labels_of: Final = attrgetter(*_LABELS, "is_request", "log_id")

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -86,14 +87,22 @@ class Json(sa.types.TypeDecorator[Any]):
         """Text for SQLite; the PostgreSQL driver encodes by itself."""
         if value is None or dialect.name == "postgresql":
             return value
-        return _encode(value)
+        return encode(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         """The value as it was."""
         return json.loads(value) if value is not None and dialect.name != "postgresql" else value
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_plain = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def encode(value: Any) -> str:
+    """Return JSON text; times as ISO 8601. Raises where PostgreSQL would: for text that is not UTF-8."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # it knows integers of 64 bits only, sums may be larger
+        return _plain.encode(value)
 
 
 def _text(*names: str) -> list[sa.Column[Any]]:

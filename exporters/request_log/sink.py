@@ -1,23 +1,32 @@
 """The request log as one of the gateway's sinks: OTLP bodies from the spool, already redacted, become rows."""
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from otel_telemetry import records
+from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import rows
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.store import Store
+
+_log = logging.getLogger("otel_telemetry.request_log")
 
 
 class RequestLogSink:
     """Writes the spans of trace requests; logs and metrics have no rows here.
 
-    The database is opened at once, so that a wrong setting stops the gateway before it accepts anything.
+    The database is opened at once, so that a wrong setting stops the gateway before it accepts anything. Where it is
+    only away, the gateway starts: what it accepts waits in the spool.
     """
 
     name = "request_log"
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._store = open_store(config)
+        self._store = Store(config)
+        try:
+            self._store.open()
+        except StoreUnavailable as error:
+            _log.warning("starting without the database: %s", error)
 
     def deliver(self, signal: str, bodies: Sequence[bytes]) -> None:
         """Write all spans of these bodies in one transaction.

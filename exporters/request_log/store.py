@@ -10,37 +10,32 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
 from otel_telemetry import metrics, records
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import calls, database, dead_letter, derive, requests, rows, schema
+from otel_telemetry.exporters.request_log import bulk, calls, database, dead_letter, derive, requests, rows, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
+from otel_telemetry.exporters.request_log.partitions import Partitions
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
-_CALL_COLUMNS: Final = tuple(schema.llm_call.c.keys())
-_REQUEST_COLUMNS: Final = tuple(schema.request_log.c.keys())
-
-_insert_calls = sa.insert(schema.llm_call)
-_move_calls = (
-    sa.update(schema.llm_call).where(schema.llm_call.c.id == sa.bindparam("_id")).values(request_id=sa.bindparam("_to"))
-)
-_rename_calls = (
-    sa.update(schema.llm_call)
-    .where(schema.llm_call.c.request_id == sa.bindparam("_from"), schema.llm_call.c.trace_id == sa.bindparam("_trace"))
-    .values(request_id=sa.bindparam("_to"))
-)
-_delete_calls = sa.delete(schema.llm_call).where(schema.llm_call.c.id == sa.bindparam("_id"))
-_insert_requests = sa.insert(schema.request_log)
-_delete_requests = sa.delete(schema.request_log).where(schema.request_log.c.id == sa.bindparam("_id"))
-_bury = sa.insert(schema.dead_letter).prefix_with("OR IGNORE", dialect="sqlite")
+_call_values: Final = attrgetter(*schema.llm_call.c.keys())
+_request_values: Final = attrgetter(*schema.request_log.c.keys())
+_BURY: Final = {
+    "sqlite": sqlite.insert(schema.dead_letter).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(schema.dead_letter).on_conflict_do_nothing(),
+}
+_ROW: Final = ("id", "ts")  # the key of both tables on PostgreSQL, where time says in which partition a row is
+_REQUEST_ID: Final = tuple(schema.llm_call.c.keys()).index("request_id")
 
 
 @dataclass(slots=True)
@@ -71,11 +66,14 @@ class Store:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._engine: sa.Engine | None = None
+        self._partitions: Partitions | None = None
 
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
         with self._mine():
-            self._engine = self._engine or database.connect(self._config.url)
+            if self._engine is None:
+                self._engine = database.connect(self._config.url)
+                self._partitions = Partitions(self._engine) if self._engine.dialect.name == "postgresql" else None
 
     def _mine(self) -> threading.Lock:
         """Return the lock of this process. A forked child must not even close the connection that it inherited."""
@@ -106,13 +104,13 @@ class Store:
         """Store nodes in one transaction, or in several where one of them cannot be stored."""
         try:
             return self._transact([node for node, _ in nodes])
-        except exc.DBAPIError as error:
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
             passing = database.unavailable(error)
             if passing is not None:
                 raise passing from error
-            reason = f"{type(error.orig).__name__}: {error.orig}"
-        except (ValueError, TypeError, ArithmeticError, LookupError, exc.StatementError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = _reason(error)
         fresh = [(rows.node(span, store_text=self._config.store_text), span) for _, span in nodes]
         if len(fresh) == 1:
             return Written(dead_letters=self._bury([(fresh[0][1], reason)]))
@@ -124,6 +122,8 @@ class Store:
     def _transact(self, nodes: Sequence[Node]) -> Written:
         if self._engine is None:
             raise StoreUnavailable("the store was closed")
+        if self._partitions is not None:
+            self._partitions.prepare(node.ts for node in nodes)
         with self._engine.begin() as connection:
             graph = Graph(connection)
             changes = derive.absorb(graph, nodes)
@@ -143,9 +143,8 @@ class Store:
         now = datetime.now(UTC)
         try:
             with self._engine.begin() as connection:
-                connection.execute(
-                    _bury, [dead_letter.letter(*each, now, store_text=self._config.store_text) for each in dead]
-                )
+                letters = [dead_letter.letter(*each, now, store_text=self._config.store_text) for each in dead]
+                connection.execute(_BURY[connection.dialect.name], letters)
         except exc.DBAPIError as error:
             raise (database.unavailable(error) or StoreUnavailable(str(error.orig))) from error
         metrics.dead_lettered.add(len(dead), {"exporter": "request_log", "reason": "refused"})
@@ -158,6 +157,12 @@ class Store:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+
+
+def _reason(error: Exception) -> str:
+    """Return an error as a line, without the statement that SQLAlchemy shows with it."""
+    cause = error.orig if isinstance(error, exc.StatementError) and error.orig is not None else error
+    return f"{type(cause).__name__}: {cause}"
 
 
 _inherited: list[sa.Engine | None] = []  # connections of a parent process: kept, so that nothing closes them
@@ -174,7 +179,7 @@ class _Tables:
     """Brings request_log and llm_call in line with what was derived."""
 
     def __init__(self, connection: sa.Connection, graph: Graph) -> None:
-        self._connection = connection
+        self._bulk = bulk.bulk(connection)
         self._graph = graph
 
     def follow(self, changes: derive.Changes) -> Written:
@@ -189,13 +194,10 @@ class _Tables:
         changed = list({node.key: node for node in (*nodes, *renamed)}.values())
         shown = [node for node in changed if node.is_request]
         self._graph.load_facts(shown)
-        old = [{"_id": node.stored_as} for node in changed if node.stored_as is not None]
-        if old:
-            self._connection.execute(_delete_requests, old)
-        for node in changed:
-            self._rename(node, self._names[node.key] if node.is_request else None)
-        if shown:
-            self._connection.execute(_insert_requests, [_request_row(node) for node in shown])
+        old = [(node.stored_as, node.ts) for node in changed if node.stored_as is not None]
+        self._bulk.delete(schema.request_log, _ROW, old)
+        self._rename(changed)
+        self._bulk.insert(schema.request_log, [_request_values(_request(node)) for node in shown])
         return len(shown)
 
     def _name(self, nodes: list[Node]) -> list[Node]:
@@ -205,24 +207,27 @@ class _Tables:
         """
         self._names = {node.key: node.own_id for node in nodes}
         others: dict[Any, Node] = {}
-        for claim in {node.claimed_id for node in nodes if node.claimed_id is not None}:
-            first, holder = self._graph.first_claimant(claim), self._graph.holder(claim)
-            self._graph.load(key for key in (first, holder) if key is not None)
-            for key in (first, holder):
-                if key is not None and key not in self._names:
-                    others[key] = self._graph.nodes[key]
-                    self._names[key] = others[key].own_id
-            if first is not None:
-                self._names[first] = claim
+        claims = {node.claimed_id for node in nodes if node.claimed_id is not None}
+        first, holders = self._graph.first_claimants(claims), self._graph.holders(claims)
+        self._graph.load((*first.values(), *holders.values()))
+        for key in (*first.values(), *holders.values()):
+            if key not in self._names:
+                others[key] = self._graph.nodes[key]
+                self._names[key] = others[key].own_id
+        self._names.update((key, claim) for claim, key in first.items())
         return list(others.values())
 
-    def _rename(self, node: Node, name: str | None) -> None:
-        if node.stored_as not in (None, name) and name is not None:
-            values = {"_from": node.stored_as, "_trace": node.trace_id, "_to": name}
-            self._connection.execute(_rename_calls, values)
-        if node.log_id != name:
-            node.log_id = name
-            node.dirty = True
+    def _rename(self, nodes: list[Node]) -> None:
+        moves: list[tuple[Any, ...]] = []
+        for node in nodes:
+            name = self._names[node.key] if node.is_request else None
+            if node.stored_as not in (None, name) and name is not None:
+                # Who loses an id that the app gave goes before who gains it: else both would be moved.
+                moves.insert(0 if name == node.own_id else len(moves), (node.stored_as, node.trace_id, name))
+            if node.log_id != name:
+                node.log_id = name
+                node.dirty = True
+        self._bulk.update(schema.llm_call, ("request_id", "trace_id"), ("request_id",), moves)
 
     def _calls(self, changes: derive.Changes) -> int:
         new = [node for node in changes.new if node.row is not None and node.is_counted]
@@ -231,24 +236,21 @@ class _Tables:
         wrapping = [node for node in stored if not node.is_counted]
         owners = {(n.trace_id, n.request_span_id) for n in (*new, *moved) if n.request_span_id}
         self._graph.load(owners)
-        if new:
-            self._connection.execute(_insert_calls, [self._call_row(node) for node in new])
-        if moved:
-            self._connection.execute(_move_calls, [{"_id": n.own_id, "_to": self._request_id(n)} for n in moved])
-        if wrapping:
-            self._connection.execute(_delete_calls, [{"_id": node.own_id} for node in wrapping])
+        self._bulk.insert(schema.llm_call, map(self._call_row, new))
+        moves = [(node.own_id, node.ts, self._request_id(node)) for node in moved]
+        self._bulk.update(schema.llm_call, _ROW, ("request_id",), moves)
+        self._bulk.delete(schema.llm_call, _ROW, [(node.own_id, node.ts) for node in wrapping])
         return len(new)
 
     def _request_id(self, node: Node) -> str | None:
         owner = self._graph.nodes.get((node.trace_id, node.request_span_id or ""))
         return owner.log_id if owner is not None else None
 
-    def _call_row(self, node: Node) -> dict[str, Any]:
-        values = {name: getattr(node.row, name) for name in _CALL_COLUMNS}
-        values["request_id"] = self._request_id(node)
+    def _call_row(self, node: Node) -> list[Any]:
+        values = list(_call_values(node.row))
+        values[_REQUEST_ID] = self._request_id(node)
         return values
 
 
-def _request_row(node: Node) -> dict[str, Any]:
-    request = requests.render(node.log_id or node.own_id, node.key, node.ts, node.facts or {}, node.rollup or Rollup())
-    return {name: getattr(request, name) for name in _REQUEST_COLUMNS}
+def _request(node: Node) -> records.Request:
+    return requests.render(node.log_id or node.own_id, node.key, node.ts, node.facts or {}, node.rollup or Rollup())

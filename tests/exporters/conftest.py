@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from otel_telemetry import records
+from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+SQLITE = sqlite.dialect()
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
 
@@ -107,14 +111,46 @@ def rows_fixture() -> Callable[..., list[dict[str, Any]]]:
     return rows
 
 
-@pytest.fixture(name="written")
-def written_fixture(open_at, tmp_path, rows):
-    """Writes spans and returns (requests, calls)."""
+@pytest.fixture(name="written", params=["sqlite", "postgres"])
+def written_fixture(request, open_at, tmp_path, rows):
+    """Writes spans and returns (requests, calls): as SQLite shows them, whichever database they are in."""
 
-    def written(*spans: records.Span, **settings: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def to_sqlite(*spans: records.Span, **settings: Any) -> Any:
         path = tmp_path / "written.db"
-        store = open_at(path, **settings)
-        store.write(spans)
+        open_at(path, **settings).write(spans)
         return rows(path, "request_log"), rows(path, "llm_call")
 
-    return written
+    def to_postgres(*spans: records.Span, **settings: Any) -> Any:
+        store = open_store(RequestLogSettings(url=request.getfixturevalue("shared_database"), **settings))
+        try:
+            store.write(spans)
+            return postgres_rows(store, "request_log"), postgres_rows(store, "llm_call")
+        finally:
+            assert store._engine is not None
+            with store._engine.begin() as connection:
+                for table in reversed(schema.metadata.sorted_tables):
+                    connection.execute(sa.delete(table))
+            store.close()
+
+    return to_sqlite if request.param == "sqlite" else to_postgres
+
+
+@pytest.fixture(scope="session", name="shared_database")
+def shared_database_fixture(postgres) -> str:
+    """One PostgreSQL database for many tests, each of which leaves it empty."""
+    url: str = postgres.database()
+    return url
+
+
+def postgres_rows(store: Store, name: str) -> list[dict[str, Any]]:
+    """Read a table in the order of its key, its values as SQLite would show them."""
+    table = schema.metadata.tables[name]
+    assert store._engine is not None
+    with store._engine.connect() as connection:
+        found = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).mappings().all()
+    processors = {c.name: c.type.dialect_impl(SQLITE).bind_processor(SQLITE) for c in table.c}
+    return [{key: as_sqlite(value, processors[key]) for key, value in row.items()} for row in found]
+
+
+def as_sqlite(value: Any, processor: Callable[[Any], Any] | None) -> Any:
+    return value if processor is None or value is None else processor(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_telemetry.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
-from otel_telemetry.exporters.request_log import database, schema
+from otel_telemetry.exporters.request_log import database, schema, sqlite
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
 
@@ -129,7 +129,7 @@ def test_urls_that_cannot_be_used_name_the_setting_and_never_show_a_password(url
 def test_a_database_that_another_one_holds_is_unavailable_for_now(  # noqa: PLR0917  # fixtures
     open_at, tmp_path, span, chat, rows, monkeypatch
 ):
-    monkeypatch.setattr(database, "_BUSY_MS", 50)
+    monkeypatch.setattr(sqlite, "_BUSY_MS", 50)
     path = tmp_path / "log.db"
     store = open_at(path)
     other = sqlite3.connect(path, isolation_level=None)

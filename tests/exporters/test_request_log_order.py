@@ -1,10 +1,6 @@
 """Rows depend on the set of spans alone: not on order, batches, repetition or restarts (DESIGN D6 and D7)."""
 
 import random
-import shutil
-import sqlite3
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_telemetry import records
+from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import open_store
 
@@ -73,35 +70,63 @@ def traces(draw: st.DrawFn) -> list[records.Span]:
     return found
 
 
-@pytest.fixture(scope="module", name="empty")
-def empty_fixture(tmp_path_factory) -> Path:
-    """An empty database of the current schema: migrating one for each example would take most of the time."""
-    path: Path = tmp_path_factory.mktemp("empty") / "empty.db"
-    open_store(RequestLogSettings(url=f"sqlite:///{path}")).close()
-    return path
+class Place:
+    """Databases of one kind: empties one, writes spans to it, reads what is in it as Python's own values."""
+
+    def __init__(self, url: str) -> None:
+        self.store = open_store(RequestLogSettings(url=url))
+
+    def write(self, batches: list[list[records.Span]], restarts: frozenset[int] = frozenset()) -> dict[str, list[Any]]:
+        """Write batches to an empty database; return its tables."""
+        self.clear()
+        for number, batch in enumerate(batches):
+            if number in restarts:
+                self.store.close()
+            self.store.write(batch)
+        return contents(self.engine)
+
+    @property
+    def engine(self) -> sa.Engine:
+        assert self.store._engine is not None
+        return self.store._engine
+
+    def clear(self) -> None:
+        self.store.open()
+        with self.engine.begin() as connection:
+            for name in TABLES:
+                connection.execute(sa.delete(schema.metadata.tables[name]))
 
 
-def contents(path: Path) -> dict[str, list[Any]]:
-    connection = sqlite3.connect(path)
-    try:
+def contents(engine: sa.Engine) -> dict[str, list[Any]]:
+    with engine.connect() as connection:
         return {
-            table: connection.execute(f"SELECT * FROM {table} ORDER BY trace_id, span_id").fetchall()  # noqa: S608
-            for table in TABLES
+            name: [dict(row) for row in connection.execute(in_order(schema.metadata.tables[name])).mappings()]
+            for name in TABLES
         }
-    finally:
-        connection.close()
 
 
-def write(empty: Path, path: Path, batches: list[list[records.Span]], restarts: frozenset[int] = frozenset()) -> None:
-    shutil.copyfile(empty, path)
-    config = RequestLogSettings(url=f"sqlite:///{path}")
-    store = open_store(config)
-    for number, batch in enumerate(batches):
-        if number in restarts:
-            store.close()
-            store = open_store(config)
-        store.write(batch)
-    store.close()
+def in_order(table: sa.Table) -> sa.Select[Any]:
+    return sa.select(table).order_by(table.c.trace_id, table.c.span_id)
+
+
+@pytest.fixture(scope="module", name="sqlite_place")
+def sqlite_place_fixture(tmp_path_factory):
+    place = Place(f"sqlite:///{tmp_path_factory.mktemp('order') / 'log.db'}")
+    yield place
+    place.store.close()
+
+
+@pytest.fixture(scope="module", name="postgres_place")
+def postgres_place_fixture(postgres):
+    place = Place(postgres.database())
+    yield place
+    place.store.close()
+
+
+@pytest.fixture(scope="module", name="place", params=["sqlite", "postgres"])
+def place_fixture(request) -> Place:
+    place: Place = request.getfixturevalue(f"{request.param}_place")
+    return place
 
 
 def cut(spans: list[records.Span], chance: random.Random) -> list[list[records.Span]]:
@@ -116,18 +141,21 @@ def cut(spans: list[records.Span], chance: random.Random) -> list[list[records.S
     return batches
 
 
-bounded = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+bounded = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_any_order_split_repetition_and_restart_gives_the_same_tables(empty, spans, chance):
-    with tempfile.TemporaryDirectory() as folder:
-        write(empty, Path(folder, "whole.db"), [spans])
-        batches = cut(spans, chance)
-        restarts = frozenset(chance.sample(range(len(batches)), k=len(batches) // 3))
-        write(empty, Path(folder, "parts.db"), batches, restarts)
-        assert contents(Path(folder, "parts.db")) == contents(Path(folder, "whole.db"))
+def test_any_order_split_repetition_and_restart_gives_the_same_tables(place, spans, chance):
+    batches = cut(spans, chance)
+    restarts = frozenset(chance.sample(range(len(batches)), k=len(batches) // 3))
+    assert place.write(batches, restarts) == place.write([spans])
+
+
+@bounded
+@given(spans=traces(), chance=st.randoms(use_true_random=False))
+def test_both_databases_hold_the_same_tables(sqlite_place, postgres_place, spans, chance):
+    assert postgres_place.write(cut(spans, chance)) == sqlite_place.write(cut(spans, chance))
 
 
 class Oracle:
@@ -192,23 +220,14 @@ class Oracle:
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_requests_and_their_calls_are_those_that_the_rules_name(empty, spans, chance):
+def test_requests_and_their_calls_are_those_that_the_rules_name(place, spans, chance):
     oracle = Oracle(spans)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "log.db")
-        write(empty, path, cut(spans, chance))
-        connection = sqlite3.connect(path)
-        requests = {
-            (trace, span): (log_id, calls, prompt)
-            for trace, span, log_id, calls, prompt in connection.execute(
-                "SELECT trace_id, span_id, id, llm_calls, prompt_tokens FROM request_log"
-            )
-        }
-        calls = {
-            (trace, span): request
-            for trace, span, request in connection.execute("SELECT trace_id, span_id, request_id FROM llm_call")
-        }
-        connection.close()
+    tables = place.write(cut(spans, chance))
+    requests = {
+        (row["trace_id"], row["span_id"]): (row["id"], row["llm_calls"], row["prompt_tokens"])
+        for row in tables["request_log"]
+    }
+    calls = {(row["trace_id"], row["span_id"]): row["request_id"] for row in tables["llm_call"]}
     assert set(requests) == oracle.requests
     assert set(calls) == oracle.counted
     for call, request_id in calls.items():

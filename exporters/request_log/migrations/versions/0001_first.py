@@ -3,6 +3,8 @@
 A migration is a record of what was done: later changes of schema.py get a file of their own.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,6 +14,14 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+_BY_TIME: dict[str, Any] = {"postgresql_partition_by": "RANGE (ts)"}
+
+
+def _key() -> sa.PrimaryKeyConstraint:
+    """Return the key of a table that PostgreSQL partitions by time: it must contain what decides the partition."""
+    return sa.PrimaryKeyConstraint(*(("id", "ts") if op.get_context().dialect.name == "postgresql" else ("id",)))
 
 
 def upgrade() -> None:
@@ -85,7 +95,8 @@ def upgrade() -> None:
         sa.Column("dialect", sa.Text()),
         sa.Column("meta", schema.Json()),
         sa.Column("response_meta", schema.Json()),
-        sa.PrimaryKeyConstraint("id"),
+        _key(),
+        **_BY_TIME,
     )
     op.create_index("ix_llm_call_model_ts", "llm_call", ["model", "ts"])
     op.create_index("ix_llm_call_request_id", "llm_call", ["request_id"])
@@ -142,7 +153,8 @@ def upgrade() -> None:
         sa.Column("query_text", sa.Text()),
         sa.Column("answer_text", sa.Text()),
         sa.Column("meta", schema.Json()),
-        sa.PrimaryKeyConstraint("id"),
+        _key(),
+        **_BY_TIME,
     )
     op.create_index("ix_request_log_route_ts", "request_log", ["route", "ts"])
     op.create_index(
@@ -215,3 +227,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("is_request = 1"),
         postgresql_where=sa.text("is_request"),
     )
+    if op.get_context().dialect.name == "postgresql":
+        for table in ("llm_call", "request_log"):
+            op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")

@@ -1,0 +1,143 @@
+"""Many rows at once, the way each database takes them fastest: `executemany` on SQLite, COPY and sets on PostgreSQL.
+
+Rows are sequences of Python values in the order that the caller names; a column's type (schema.py) says how each value
+is sent. On PostgreSQL new rows are streamed with COPY straight into their tables: which of them are new was decided
+under the lock that every writer holds (postgres.py), and a row that is there already makes COPY fail, and with it the
+whole transaction. So nothing can be counted twice, at half the writing of a detour over staging tables. Updates and
+deletions send all their keys as one JSON parameter: one round trip for any number of rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Final, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from otel_telemetry.exporters.request_log import schema
+
+Row = Sequence[Any]
+Encoder = Callable[[Any], Any]
+
+_SQLITE: Final = sqlite.dialect()
+_POSTGRES: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Bulk(Protocol):
+    """Writes to one connection, within its transaction."""
+
+    def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
+        """Insert new rows; values in the order of the table's columns."""
+
+    def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """Set the columns `values` where the columns `keys` are equal; a row is its keys, then its values."""
+
+    def delete(self, table: sa.Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """Delete where the columns `keys` are equal."""
+
+
+def bulk(connection: sa.Connection) -> Bulk:
+    """Return the writer for a connection."""
+    return _PostgresBulk(connection) if connection.dialect.name == "postgresql" else _SqliteBulk(connection)
+
+
+@cache
+def _encoders(table: sa.Table, columns: tuple[str, ...], *, postgres: bool) -> tuple[tuple[int, Encoder], ...]:
+    """Return what has to be done to values, by position; where the driver knows a type by itself, nothing."""
+    found = []
+    for position, name in enumerate(columns):
+        kind = table.c[name].type
+        encoder: Any = None
+        if isinstance(kind, schema.Json):
+            encoder = schema.encode
+        elif not postgres:
+            encoder = kind.dialect_impl(_SQLITE).bind_processor(_SQLITE)
+        if encoder is not None:
+            found.append((position, encoder))
+    return tuple(found)
+
+
+def _encoded(rows: Iterable[Row], encoders: tuple[tuple[int, Encoder], ...]) -> Iterator[list[Any]]:
+    for row in rows:
+        sent = list(row)
+        for position, encode in encoders:
+            if sent[position] is not None:
+                sent[position] = encode(sent[position])
+        yield sent
+
+
+class _SqliteBulk:
+    """Prepared once, executed for each row: nothing of SQLAlchemy in between."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
+        """See Bulk."""
+        columns = tuple(table.c.keys())
+        marks = ", ".join("?" * len(columns))
+        self._many(f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", table, columns, rows)  # noqa: S608
+
+    def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """See Bulk."""
+        statement = f"UPDATE {table.name} SET {_equal(values, ', ')} WHERE {_equal(keys, ' AND ')}"  # noqa: S608
+        self._many(statement, table, values + keys, ((*row[len(keys) :], *row[: len(keys)]) for row in rows))
+
+    def delete(self, table: sa.Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """See Bulk."""
+        self._many(f"DELETE FROM {table.name} WHERE {_equal(keys, ' AND ')}", table, keys, rows)  # noqa: S608
+
+    def _many(self, statement: str, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
+        sent = [tuple(row) for row in _encoded(rows, _encoders(table, columns, postgres=False))]
+        if sent:
+            self._connection.exec_driver_sql(statement, sent)
+
+
+def _equal(names: tuple[str, ...], between: str) -> str:
+    return between.join(f"{name} = ?" for name in names)
+
+
+class _PostgresBulk:
+    """COPY for new rows; one statement over `json_to_recordset` for a set of changes."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
+        """See Bulk."""
+        columns = tuple(table.c.keys())
+        encoders = _encoders(table, columns, postgres=True)
+        raw: Any = self._connection.connection.driver_connection
+        statement = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
+        with raw.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in _encoded(rows, encoders):
+                copy.write_row(row)
+
+    def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """See Bulk."""
+        sets = ", ".join(f"{name} = given.v{n}" for n, name in enumerate(values))
+        self._set(f"UPDATE {table.name} SET {sets} FROM {_given(table, keys, values)}", table, keys, values, rows)  # noqa: S608
+
+    def delete(self, table: sa.Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """See Bulk."""
+        self._set(f"DELETE FROM {table.name} USING {_given(table, keys, ())}", table, keys, (), rows)  # noqa: S608
+
+    def _set(self, statement: str, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Any) -> None:
+        if not rows:
+            return
+        names = [*(f"k{n}" for n in range(len(keys))), *(f"v{n}" for n in range(len(values)))]
+        where = " AND ".join(f"{table.name}.{name} = given.k{n}" for n, name in enumerate(keys))
+        given = schema.encode([dict(zip(names, row, strict=True)) for row in rows])
+        self._connection.exec_driver_sql(f"{statement} WHERE {where}", (given,))
+
+
+@cache
+def _given(table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return the rows of a JSON parameter, with the types of the columns that they are meant for."""
+    typed = [f"k{n} {_type(table, name)}" for n, name in enumerate(keys)]
+    typed += [f"v{n} {_type(table, name)}" for n, name in enumerate(values)]
+    return f"json_to_recordset(%s::json) AS given({', '.join(typed)})"
+
+
+def _type(table: sa.Table, name: str) -> str:
+    return table.c[name].type.compile(_POSTGRES)
