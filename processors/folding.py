@@ -44,8 +44,8 @@ _ENCODED_TRIGGERS: Final = (
     "%[57][0-9Aa]",
     "[0-9]{2}\\+[0-9A-Z]{2}",
 )
-_ESCAPES: Final = (("\\n", "\n "), ("\\r", "\r "), ("\\t", "\t "))
-_ESCAPED_ESCAPE: Final = re.compile(r"\\\\{1,63}+[nrt]")
+_ESCAPES: Final = (("\\n", "\n "), ("\\r", "\r "), ("\\t", "\t "), ("\\f", "\f "), ("\\b", "\b "))
+_ESCAPED_ESCAPE: Final = re.compile(r"\\\\{1,63}+[nrtfb]")
 #: Not the one for `@`, which the rule for e-mail addresses knows.
 _UNICODE_ESCAPE: Final = re.compile(r"\\{1,64}u(?!0040)([0-9A-Fa-f]{4})")
 _NEAR: Final = "[0-9A-Za-z@._:+-]"

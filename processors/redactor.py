@@ -26,6 +26,7 @@ from otel_telemetry.records import AnyValue
 
 MAX_DEPTH: Final = 64
 _MAX_PASSES: Final = 16
+_SMALL: Final = 100_000_000
 _SEPARATOR: Final = "\x00"
 _STRUCTURED: Final = ("{", "[")
 #: Where the paths of a policy have arrived inside a value.
@@ -152,13 +153,21 @@ class Redactor:
         if isinstance(value, bytes):
             return self._bytes(value, found)
         if isinstance(value, int | float):
-            return value
+            return self._number(value, found)
         if depth >= MAX_DEPTH:
             found.append(Finding("DEPTH", "limit", 0))
             return marker("DEPTH")
         if isinstance(value, Mapping):
             return self._mapping(value, found, depth)
         return same_or([self._walk(item, key, found, depth + 1) for item in value], value)
+
+    def _number(self, value: float, found: list[Finding]) -> AnyValue:
+        """A number is looked at as its digits, where they are enough for a card or a telephone number."""
+        if isinstance(value, float) or -_SMALL < value < _SMALL:
+            return value
+        digits = str(value)
+        clean = self.string(digits, "", found)
+        return value if clean is digits else clean
 
     def _named(self, value: AnyValue, kind: str, found: list[Finding]) -> AnyValue:
         return self._writer.whole(value, kind, self._policy.action(kind), "key", found)
@@ -232,7 +241,7 @@ class Redactor:
     def _checked(self, text: str, result: str, found: list[Finding]) -> str:
         """Go by the structure of JSON text where markers broke it, or where the name of a secret has a list or map."""
         parsed = None if is_marker(result) else _parsed(text)
-        if parsed is None or (not _hides(parsed) and (result is text or _parsed(result) is not None)):
+        if parsed is None or (not _hides(parsed) and (result is text or _intact(parsed, _parsed(result)))):
             return result
         return self._as_json(parsed, found)
 
@@ -240,7 +249,9 @@ class Redactor:
         """Redact JSON by its structure, and then its text for what only names and values together give away."""
         text = json.dumps(self._walk(parsed, "", found, 0), ensure_ascii=False)
         result = self._settled(text, self._detector.find(text), found)
-        return result if is_marker(result) or _parsed(result) is not None else json.dumps(marker("JSON"))
+        if is_marker(result) or _intact(_parsed(text), _parsed(result)):
+            return result
+        return json.dumps(marker("JSON"))
 
 
 def _step(places: _Places, key: str) -> _Places:
@@ -285,6 +296,30 @@ def _hides(value: Any) -> bool:
         elif isinstance(item, list):
             stack += item
     return False
+
+
+def _intact(old: Any, new: Any) -> bool:
+    """Tell whether all that was JSON, at any depth of strings within strings, still is."""
+    stack = [(old, new)]
+    while stack:
+        before, after = stack.pop()
+        if isinstance(before, str) and isinstance(after, str):
+            if before == after or is_marker(after) or before.lstrip()[:1] not in _STRUCTURED:
+                continue
+            before, after = _parsed(before), _parsed(after)
+            if before is None:
+                continue
+        if isinstance(before, dict | list):
+            if not isinstance(after, dict | list):
+                if isinstance(after, str) and is_marker(after):
+                    continue
+                return False
+            stack += zip(_members(before), _members(after), strict=False)
+    return new is not None
+
+
+def _members(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else list(value)
 
 
 def _is_done(member: Any) -> bool:

@@ -90,3 +90,8 @@ def test_what_a_name_in_json_gives_away_goes_even_where_markers_would_break_the_
     text = '{"phone": "13812345678", "password": {"a": "x y"}, "n": 4111111111111111}'
     clean = json.loads(redactor.string(text))
     assert clean == {"phone": "[REDACTED_PHONE]", "password": "[REDACTED_PASSWORD]", "n": "[REDACTED_CREDIT_CARD]"}
+
+
+def test_a_card_number_is_found_as_a_number_too_and_a_timestamp_stays(redactor):
+    value = {"pan": 4111111111111111, "at": 1763683200000000000, "n": 7, "ms": 1763683200123}
+    assert redactor.value(value) == {**value, "pan": "[REDACTED_CREDIT_CARD]"}
