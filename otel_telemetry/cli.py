@@ -19,7 +19,9 @@ from sqlalchemy import make_url
 
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
+from otel_telemetry.cli_doctor import doctor
 from otel_telemetry.cli_explain import explain
+from otel_telemetry.cli_pseudonym import pseudonym
 from otel_telemetry.cli_redact import redact
 from otel_telemetry.cli_report import report
 from otel_telemetry.cli_run import run
@@ -38,10 +40,12 @@ app = typer.Typer(
 spool_app = typer.Typer(help="Look into the spool: what the gateway has acknowledged.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
 app.command(context_settings={"allow_interspersed_args": False})(run)
+app.command()(doctor)
 app.command()(report)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)
+app.command()(pseudonym)
 
 _out = Console()
 _err = Console(stderr=True)

@@ -1,0 +1,45 @@
+"""`otel-telemetry doctor`: what works in this environment, what does not, and the next step."""
+
+import dataclasses
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from otel_telemetry.checkup import State, checkup
+
+_COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
+
+
+class Format(StrEnum):
+    """How the result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def doctor(
+    *, output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE
+) -> None:
+    """Look at everything that telemetry depends on here: versions, loader, settings, exporters, database, spool, clock.
+
+    Run it where the app runs, with the same environment. Nothing is written or sent. Exit code 1: there is a problem.
+
+    [bold]Try it:[/] otel-telemetry doctor
+    """
+    found = checkup()
+    out = Console(highlight=False)
+    if output is Format.JSON:
+        out.print_json(json.dumps([dataclasses.asdict(check) for check in found]))
+    else:
+        table = Table.grid(padding=(0, 2))
+        for check in found:
+            state = f"[{_COLOURS[check.state]}]{check.state}[/]"
+            hint = f"\n[dim]next:[/] {escape(check.next)}" if check.next else ""
+            table.add_row(state, check.name, escape(check.detail) + hint)
+        out.print(table)
+    raise typer.Exit(1 if any(check.state is State.PROBLEM for check in found) else 0)
