@@ -20,8 +20,9 @@ class PseudonymSettings(BaseModel):
     key_id: str = Field("k1", pattern=r"^[a-z0-9]{1,16}$", description="Name of the key, kept beside each pseudonym.")
     previous_secret: SecretStr | None = Field(
         None,
-        description="The key before the last rotation: erasing and searching by person still finds its pseudonyms.",
+        description="Key before the last rotation: `otel-telemetry pseudonym` also shows what people were called then.",
     )
+    previous_key_id: str = Field("k0", pattern=r"^[a-z0-9]{1,16}$", description="Name of that key.")
     length: int = Field(12, ge=12, le=64, description="Hexadecimal characters that are kept of each HMAC.")
 
 

@@ -10,6 +10,8 @@ import ipaddress
 import re
 from typing import Final
 
+from pydantic import SecretStr
+
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors.config import PseudonymSettings
 
@@ -22,12 +24,9 @@ class Pseudonyms:
     """Makes and recognises pseudonyms under one key. Thread-safe: it holds no state but the key."""
 
     def __init__(self, settings: PseudonymSettings) -> None:
-        secret = settings.secret.get_secret_value() if settings.secret else ""
-        if settings.secret and len(secret) < _MIN_SECRET:
-            raise ConfigurationError(
-                "redaction.pseudonyms.secret", f"has under {_MIN_SECRET} characters", "use `openssl rand -hex 32`"
-            )
-        self._key = secret.encode()
+        self._key = _key(settings.secret, "secret")
+        self._previous = _key(settings.previous_secret, "previous_secret")
+        self._previous_prefix = settings.previous_key_id + "_"
         self._prefix = settings.key_id + "_"
         self._length = settings.length
         self._own = re.compile(rf"[a-z0-9]{{1,16}}_[0-9a-f]{{{settings.length}}}")
@@ -55,9 +54,26 @@ class Pseudonyms:
         """Tell whether a text has the shape of our pseudonyms with a key id."""
         return self._own.fullmatch(value) is not None
 
-    def _digest(self, value: str) -> str:
+    def every(self, value: str, *, ip: bool = False) -> list[str]:
+        """Return what a value is called under each key, the newest first: what to look for in rows of either time.
+
+        With `ip`, the pseudonyms of an address; empty where the value is none, or no secret is set.
+        """
+        text = normalise_ip(value) if ip else value
+        keys = ((self._key, self._prefix), (self._previous, self._previous_prefix))
+        return [("" if ip else prefix) + self._digest(text, key) for key, prefix in keys if key and text]
+
+    def _digest(self, value: str, key: bytes | None = None) -> str:
         data = value.encode("utf-8", "surrogatepass")
-        return hmac.new(self._key, data, hashlib.sha256).hexdigest()[: self._length]
+        return hmac.new(key or self._key, data, hashlib.sha256).hexdigest()[: self._length]
+
+
+def _key(secret: SecretStr | None, name: str) -> bytes:
+    text = secret.get_secret_value() if secret else ""
+    if secret and len(text) < _MIN_SECRET:
+        problem = f"has under {_MIN_SECRET} characters"
+        raise ConfigurationError(f"redaction.pseudonyms.{name}", problem, "use `openssl rand -hex 32`")
+    return text.encode()
 
 
 def normalise_ip(value: str) -> str | None:

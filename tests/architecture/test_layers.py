@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "cli_verify": {"settings", "processors", "coverage_table"},
     "cli_redact": {"errors", "processors", "cli_verify"},
     "cli_explain": {"processors", "cli_verify"},
+    "cli_pseudonym": {"errors", "settings", "processors"},
     "cli": BOTTOM
     | {
         "cli_report",
@@ -58,6 +59,7 @@ MAY_IMPORT = {
         "cli_verify",
         "cli_redact",
         "cli_explain",
+        "cli_pseudonym",
         "assemble",
         "settings",
         "processors",
