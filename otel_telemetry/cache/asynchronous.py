@@ -65,12 +65,12 @@ class AsyncWay:
 
     async def _lead(self, flight: AsyncFlight, key: str, ttl: float | None, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            with Aboard(key):
-                hit = await self._look(key)
-                if hit is not None:
+            hit = await self._look(key)
+            if hit is not None:
+                if flight.is_awaited:  # else whoever comes just now looks for itself
                     flight.end(Ending.LANDED, found(key, *hit))
-                    return hit[1].value
-                return await self._make(flight, key, ttl, call)
+                return hit[1].value
+            return await self._make(flight, key, ttl, call)
         except Exception:
             flight.end(Ending.FAILED)
             raise
@@ -89,7 +89,7 @@ class AsyncWay:
                 return other[1].value
             token = mine if claimed else ""
         try:
-            with Making() as making:
+            with Aboard(key), Making() as making:
                 value = await call()
             cost = self._keeper.cost(making.spent)
             text = entries.dump(value)

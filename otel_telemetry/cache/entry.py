@@ -1,27 +1,27 @@
 """A stored value as bytes, with what it cost to make and a checksum that ties it to its key.
 
-    otc1 <CRC-32 of the key and the rest, 8 hex> {"t":stored,"x":expires,"ms":took,"usd":cost,"v":value}
+    otc1 <CRC-32 of the key and the rest, 4 bytes, big-endian> {"t":stored,"x":expires,"ms":took,"usd":cost,"v":value}
 
 Times are seconds since 1970. The checksum (ISO 3309) finds what was cut off, changed or written by others, and the
 answer to another key, which a connection gives that got out of step with its requests.
 """
 
 import json
+import struct
 import zlib
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _MAGIC: Final = b"otc1"
-_HEAD: Final = len(_MAGIC) + 8
+_read: Final = json.JSONDecoder().raw_decode
+_HEAD: Final = struct.Struct(">4sI")
 
 
 class Corrupt(Exception):
     """Stored bytes that are no entry of that key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A value that was found. Times are seconds since 1970; what it took and cost to make is None where unknown."""
 
     value: Any
@@ -54,21 +54,24 @@ def pack(
     cost = "null" if usd is None else f'"{usd}"'
     head = f'{{"t":{stored:.3f},"x":{expires:.3f},"ms":{took},"usd":{cost},"v":'
     body = head.encode() + text + b"}"
-    return b"%b%08x%b" % (_MAGIC, _sum(key, body), body)
+    return _HEAD.pack(_MAGIC, _sum(key, body)) + body
 
 
 def unpack(key: str, data: bytes) -> Entry:
     """Return the entry that is stored, or raise Corrupt."""
-    body = data[_HEAD:]
-    if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : _HEAD] != b"%08x" % _sum(key, body):
+    body = memoryview(data)[_HEAD.size :]
+    if len(data) < _HEAD.size or _HEAD.unpack_from(data) != (_MAGIC, _sum(key, body)):
         raise Corrupt
     try:
-        found = json.loads(body)
+        text = str(body, "utf-8", "surrogatepass")
+        found, end = _read(text)  # what `loads` does but for spaces around, of which there are none
+        if end != len(text):
+            raise Corrupt
         usd = found["usd"]
         return Entry(found["v"], found["t"], found["x"], found["ms"], None if usd is None else Decimal(usd))
     except (ValueError, RecursionError, KeyError, TypeError, InvalidOperation) as error:
         raise Corrupt from error
 
 
-def _sum(key: str, body: bytes) -> int:
+def _sum(key: str, body: bytes | memoryview) -> int:
     return zlib.crc32(body, zlib.crc32(key.encode("utf-8", "surrogatepass")))

@@ -40,19 +40,33 @@ class Flight:
     """One flight of threads. Whoever made it leads it."""
 
     def __init__(self) -> None:
-        self._over = threading.Event()
+        self._over: threading.Event | None = None  # made for the first one who waits: most flights are alone
         self.ending = Ending.LATE
         self.landed: Landed | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits or has waited."""
+        return self._over is not None
 
     def end(self, ending: Ending, landed: Landed | None = None) -> None:
         """Say how it ended; the first word counts."""
         if self.ending is Ending.LATE:
-            self.ending, self.landed = ending, landed
-            self._over.set()
+            self.landed = landed
+            self.ending = ending
+            if self._over is not None:
+                self._over.set()
+
+    def expect(self) -> None:
+        """Say that somebody is about to wait. Called for one at a time."""
+        if self._over is None:
+            self._over = threading.Event()
 
     def wait(self, seconds: float) -> Ending:
         """Wait for the end."""
-        self._over.wait(seconds)
+        # Who ends a flight says so, then looks for the event; who waits makes the event, then looks for the end.
+        if self.ending is Ending.LATE and self._over is not None:
+            self._over.wait(seconds)
         return self.ending
 
 
@@ -60,18 +74,32 @@ class AsyncFlight:
     """One flight of tasks of one event loop."""
 
     def __init__(self) -> None:
-        self._over = asyncio.Event()
+        self._over: asyncio.Event | None = None  # made for the first one who waits: most flights are alone
         self.ending = Ending.LATE
         self.landed: Landed | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits or has waited."""
+        return self._over is not None
 
     def end(self, ending: Ending, landed: Landed | None = None) -> None:
         """Say how it ended; the first word counts."""
         if self.ending is Ending.LATE:
-            self.ending, self.landed = ending, landed
-            self._over.set()
+            self.landed = landed
+            self.ending = ending
+            if self._over is not None:
+                self._over.set()
+
+    def expect(self) -> None:
+        """Say that somebody is about to wait. Called for one at a time."""
+        if self._over is None:
+            self._over = asyncio.Event()
 
     async def wait(self, seconds: float) -> Ending:
         """Wait for the end."""
+        if self.ending is not Ending.LATE or self._over is None:
+            return self.ending
         try:
             async with asyncio.timeout(seconds):
                 await self._over.wait()
@@ -96,6 +124,7 @@ class Flights(Generic[K, F]):
         with self._lock:
             flight = self._under_way.get(key)
             if flight is not None:
+                flight.expect()
                 return flight, False
             flight = self._under_way[key] = self._kind()
             return flight, True

@@ -18,7 +18,7 @@ import datetime as dt
 import hashlib
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
@@ -28,7 +28,13 @@ TEXT_LIMIT: Final = 50
 READABLE_LIMIT: Final = 500
 MAX_DEPTH: Final = 64
 _DIGEST_SIZE: Final = 20
+_KNOWN_NAMES: Final = 1_000
+_REMEMBERED: Final = 4_096
+_LOOKED_AT: Final = 1_024  # characters of a text whose beginning is shown: enough for what begins there to be known
+_WORD: Final = "word"
+_NUMBERS: Final = (int, float, bool, type(None))
 _OUTSIDE: Final = re.compile(r"[^a-z0-9]")
+_ASCII: Final = "".join(c.lower() if c.isascii() and c.isalnum() else "_" for c in map(chr, range(128)))
 _ZONES: Final = (type(None), dt.timezone, zoneinfo.ZoneInfo)
 
 
@@ -48,28 +54,72 @@ def cache_key(
     secret: bytes | None = None,
 ) -> str:
     """Return the key of a call. Raises Unkeyable."""
-    digest = hashlib.blake2b(_canonical((tool, dict(arguments)), 0), digest_size=_DIGEST_SIZE, key=_key(secret))
-    shown = arguments if redact is None else redact(dict(arguments))
-    return f"{_readable(tool, shown)}:{digest.hexdigest()}"
+    return KeyMaker(redact, secret).key(tool, arguments)
 
 
-def _key(secret: bytes | None) -> bytes:
-    return hashlib.sha256(secret).digest() if secret else b""
+class KeyMaker:
+    """Makes keys. What it learns of the names of parameters it keeps: they are few, and the same in each call."""
+
+    def __init__(self, redact: Callable[[Any], Any] | None = None, secret: bytes | None = None) -> None:
+        self._redact = redact
+        self._secret = hashlib.sha256(secret).digest() if secret else b""
+        self._names: dict[str, tuple[str, bool]] = {}
+        self._made: dict[str, str] = {}  # by digest: keys that are asked for again need not be written again
+
+    def key(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Return the key of a call. Raises Unkeyable."""
+        names = sorted(arguments)
+        whole = [_canonical(tool, 0)]
+        for name in names:
+            whole += (_canonical(name, 0), _canonical(arguments[name], 0))
+        digest = hashlib.blake2b(b"".join(whole), digest_size=_DIGEST_SIZE, key=self._secret).hexdigest()
+        key = self._made.get(digest)
+        if key is None:
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            key = self._made[digest] = f"{self._readable(tool, names, arguments)}:{digest}"
+        return key
+
+    def _readable(self, tool: str, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
+        parts = ["tool", _text(tool)]
+        for name in names:
+            shown, plain = self._names.get(name) or self._learn(name)
+            parts += (shown, self._shown(name, arguments[name], plain))
+        return ":".join(parts)[:READABLE_LIMIT]
+
+    def _learn(self, name: str) -> tuple[str, bool]:
+        """Return how a name is shown, and whether it says nothing of the value: no `ssn`, no `user_id`."""
+        known = (_text(name), True)
+        if self._redact is not None:
+            clean = self._redact({name: _WORD})
+            known = (_text(next(iter(clean), "")), clean == {name: _WORD})
+        if len(self._names) < _KNOWN_NAMES:
+            self._names[name] = known
+        return known
+
+    def _shown(self, name: str, value: Any, plain: bool) -> str:
+        kind = type(value)
+        if self._redact is not None:
+            if not plain:
+                value = next(iter(self._redact({name: value}).values()), "")
+            elif kind is str:
+                value = self._redact(value[:_LOOKED_AT])
+            elif kind not in _NUMBERS:
+                value = self._redact(value)
+            kind = type(value)
+        if kind is str:
+            return _text(value)
+        if kind is float:
+            return f"{value:.2f}"
+        if kind is int:
+            return str(value) if abs(value) < 10**TEXT_LIMIT else "int"
+        return _text(_plain(value))
 
 
-def _readable(tool: str, arguments: Mapping[str, Any]) -> str:
-    parts = ["tool", _text(tool)]
-    for name in sorted(arguments):
-        parts += (_text(name), _shown(arguments[name]))
-    return ":".join(parts)[:READABLE_LIMIT]
-
-
-def _shown(value: Any) -> str:
-    if type(value) is float:
-        return f"{value:.2f}"
-    if type(value) is int:
-        return str(value) if abs(value) < 10**TEXT_LIMIT else "int"
-    return _text(value if isinstance(value, str) else _plain(value))
+def _text(text: str) -> str:
+    # Cut before and after: lower-casing may make a text longer, and a prompt may be long.
+    head = text[:TEXT_LIMIT]
+    return head.translate(_ASCII) if head.isascii() else _OUTSIDE.sub("_", head.lower())[:TEXT_LIMIT]
 
 
 def _plain(value: Any) -> str:
@@ -85,13 +135,11 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _text(text: str) -> str:
-    # Cut before and after: lower-casing may make a text longer, and a prompt may be long.
-    return _OUTSIDE.sub("_", text[:TEXT_LIMIT].lower())[:TEXT_LIMIT]
-
-
 def _canonical(value: Any, depth: int) -> bytes:
-    """Return bytes that are different for any two values that differ in type or content."""
+    """Return bytes that are different for any two values that differ in type or content.
+
+    They tell themselves where they end, so a sequence of them can be told apart again too.
+    """
     kind = type(value)
     if kind is str:
         data = value.encode("utf-8", "surrogatepass")
@@ -112,7 +160,7 @@ def _framed(tag: bytes, parts: list[bytes]) -> bytes:
 
 
 def _atom(tag: bytes) -> Callable[[Any, int], bytes]:
-    return lambda value, _: _framed(tag, [repr(value).encode()])
+    return lambda value, _: b"%b%b;" % (tag, repr(value).encode())  # no number's repr holds a semicolon
 
 
 def _int(value: int, _: int) -> bytes:

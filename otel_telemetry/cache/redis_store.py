@@ -10,7 +10,9 @@ instrumented.
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
 from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -26,6 +28,7 @@ PAUSES: Final = (0.01, 0.02, 0.04, *[0.05] * 1000)
 """Seconds between two looks at what another process is making."""
 
 T = TypeVar("T")
+_NOTHING: Final = nullcontext()
 _RELEASE: Final = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
 
 
@@ -41,6 +44,7 @@ class RedisStore:
             raise ConfigurationError(
                 "cache.url", "redis is not installed", "pip install 'otel-telemetry[redis]'"
             ) from None
+        self._methods, self._async_methods = vars(redis.Redis), vars(redis.asyncio.Redis)
         self._unavailable = (redis.ConnectionError, redis.TimeoutError, OSError)
         self._url = config.url.get_secret_value() if config.url else ""
         self._prefix = config.prefix
@@ -49,7 +53,7 @@ class RedisStore:
         options = _options(config.timeout, redis.retry.Retry(once, 0))
         self._client = _client(redis.Redis, self._url, options)
         async_options = _options(config.timeout, redis.asyncio.retry.Retry(once, 0))
-        self._make_async = lambda: _client(redis.asyncio.Redis, self._url, async_options)
+        self._make_async: Callable[[], Any] = lambda: _client(redis.asyncio.Redis, self._url, async_options)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -130,7 +134,7 @@ class RedisStore:
         if not self._breaker.allows():
             return self._missed(operation, "open", otherwise)
         try:
-            with suppress_instrumentation():
+            with _unseen(self._methods):
                 answer = call(self._client)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a cache, the app is answered without it
             return self._failed(operation, error, otherwise)
@@ -141,7 +145,7 @@ class RedisStore:
         if not self._breaker.allows():
             return self._missed(operation, "open", otherwise)
         try:
-            with suppress_instrumentation():
+            with _unseen(self._async_methods):
                 answer = await call(self._async_client())
         except Exception as error:  # noqa: BLE001 - likewise
             return self._failed(operation, error, otherwise)
@@ -170,6 +174,11 @@ class RedisStore:
 
     def _lock_name(self, key: str) -> str:
         return f"{self._prefix}lock:{key}"
+
+
+def _unseen(methods: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Keep instrumentation from seeing a call, where there is any."""
+    return _NOTHING if type(methods["execute_command"]) is FunctionType else suppress_instrumentation()
 
 
 def _client(kind: Any, url: str, options: dict[str, Any]) -> Any:

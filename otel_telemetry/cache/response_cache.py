@@ -34,7 +34,7 @@ from otel_telemetry.cache.calls import Signature
 from otel_telemetry.cache.config import CacheSettings
 from otel_telemetry.cache.entry import Entry
 from otel_telemetry.cache.keeper import Keeper
-from otel_telemetry.cache.keys import Unkeyable, cache_key
+from otel_telemetry.cache.keys import KeyMaker, Unkeyable
 from otel_telemetry.cache.parts import Parts, Price, Redacts
 from otel_telemetry.cache.synchronous import SyncWay
 from otel_telemetry.instrument.cache_measures import CacheMeasures, default
@@ -66,7 +66,7 @@ class ResponseCache:
         else:
             found = source.parts(settings if config is None else {**config.model_dump(), **settings})
             parts = Parts(found.config, redactor or found.redactor, price or found.price, secret or found.secret)
-        self._parts = parts
+        self._keys = KeyMaker(parts.redactor.value, parts.secret)
         self._keeper = Keeper(parts, measures)
         self._sync = SyncWay(self._keeper)
         self._async = AsyncWay(self._keeper)
@@ -75,7 +75,7 @@ class ResponseCache:
     def key(self, tool: str, arguments: Mapping[str, Any]) -> str | None:
         """Return the key of a call, or None where none can be made of its arguments."""
         try:
-            return cache_key(tool, arguments, redact=self._parts.redactor.value, secret=self._parts.secret)
+            return self._keys.key(tool, arguments)
         except Unkeyable as error:
             self._problem("key", "arguments", f"{tool}: no key can be made of {error.kind}; its calls are not cached")
         except Exception as error:  # noqa: BLE001 - the border to the app

@@ -63,12 +63,12 @@ class SyncWay:
 
     def _lead(self, flight: Flight, key: str, ttl: float | None, call: Callable[[], Any]) -> Any:
         try:
-            with Aboard(key):
-                hit = self._look(key)
-                if hit is not None:
+            hit = self._look(key)
+            if hit is not None:
+                if flight.is_awaited:  # else whoever comes just now looks for itself
                     flight.end(Ending.LANDED, found(key, *hit))
-                    return hit[1].value
-                return self._make(flight, key, ttl, call)
+                return hit[1].value
+            return self._make(flight, key, ttl, call)
         except Exception:
             flight.end(Ending.FAILED)
             raise
@@ -87,7 +87,7 @@ class SyncWay:
                 return other[1].value
             token = mine if claimed else ""
         try:
-            with Making() as making:
+            with Aboard(key), Making() as making:
                 value = call()
             cost = self._keeper.cost(making.spent)
             text = entries.dump(value)

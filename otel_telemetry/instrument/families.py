@@ -28,12 +28,23 @@ class Families:
 
     def __init__(self, parts: int = 1) -> None:
         self._parts = parts
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str] = {}  # by its head
+        self._recent: dict[str, str] = {}  # by key
         self._names: set[str] = set()
         self._lock = threading.Lock()
 
     def of(self, key: object) -> str:
         """Return the family of a key as redis-py takes it: text, bytes, or a number."""
+        if type(key) is not str:  # the others need not be hashable, and are rare
+            return self._of(key)
+        family = self._recent.get(key)
+        if family is None:
+            if len(self._recent) >= _REMEMBERED:
+                self._recent.clear()
+            family = self._recent[key] = self._of(key)
+        return family
+
+    def _of(self, key: object) -> str:
         if isinstance(key, bytes | bytearray | memoryview):
             key = bytes(key[:_HEAD]).decode("latin-1")
         elif not isinstance(key, str):
