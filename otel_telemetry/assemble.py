@@ -99,6 +99,18 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
 
 
+def warn_of_other_configurator() -> None:
+    """Say that nothing is redacted where OTEL_PYTHON_CONFIGURATOR names another configurator than ours."""
+    chosen = os.environ.get("OTEL_PYTHON_CONFIGURATOR", NAME)
+    if chosen != NAME:
+        lifecycle.show_warnings()
+        _logger.warning(
+            "OTEL_PYTHON_CONFIGURATOR=%s starts the SDK, not ours: nothing is redacted. Unset it, or set it to %s.",
+            chosen,
+            NAME,
+        )
+
+
 def start_sdk(settings: Settings, **arguments: Any) -> None:
     """Start the OpenTelemetry SDK as OTEL_* (or OTEL_CONFIG_FILE) say, with redaction in front of every exporter.
 

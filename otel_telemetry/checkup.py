@@ -167,23 +167,28 @@ def _database(settings: Settings) -> Iterator[Check]:
     if parsed.get_backend_name() == "sqlite" and not (path := sqlite.file_of(parsed)).exists():
         yield _absent(shown, path)
         return
-    engine = database.reader(url)
     try:
-        with engine.connect() as connection:
-            count, newest = connection.execute(
-                sa.select(sa.func.count(), sa.func.max(schema.request_log.c.ts)).select_from(schema.request_log)
-            ).one()
+        count, newest = _counted(url)
     except sa.exc.DBAPIError as error:
-        yield Check(
-            "request_log", State.PROBLEM, f"{shown}: {error.orig}", "is it there, and ours? see request_log.url"
-        )
+        problem = " ".join(str(error.orig).split())
+        yield Check("request_log", State.PROBLEM, f"{shown}: {problem}", "is it there, and ours? see request_log.url")
         return
-    finally:
-        engine.dispose()
     yield Check("request_log", State.OK, f"{shown}: {count} requests")
     ahead = newest.replace(tzinfo=newest.tzinfo or UTC) - datetime.now(UTC) if newest else None
     if ahead is not None and ahead.total_seconds() > _CLOCK_SECONDS:
         yield Check("clock", State.PROBLEM, f"the newest row is {ahead.total_seconds():.0f} s ahead of it", _SET_CLOCK)
+
+
+def _counted(url: str) -> tuple[int, datetime | None]:
+    """Return how many requests a database has, and when the newest of them began."""
+    engine = database.reader(url)
+    try:
+        with engine.connect() as connection:
+            of_all = (sa.func.count(), sa.func.max(schema.request_log.c.ts))
+            count, newest = connection.execute(sa.select(*of_all).select_from(schema.request_log)).one()
+            return int(count), newest
+    finally:
+        engine.dispose()
 
 
 def _absent(shown: str, path: Path) -> Check:

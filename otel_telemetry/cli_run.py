@@ -158,7 +158,7 @@ def _database(settings: Settings, places: list[Destination]) -> str:
     try:
         store.open()
     except StoreUnavailable as error:
-        return f" [yellow](not now: {escape(str(error))})[/]"
+        return f" [yellow](not now: {escape(' '.join(str(error).split()))})[/]"
     finally:
         store.close()
     return " [green](open)[/]"

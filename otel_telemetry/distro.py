@@ -18,6 +18,7 @@ class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
         resolved = assemble.load_settings()
         if resolved is not None:
             assemble.default_environment(resolved)
+            assemble.warn_of_other_configurator()
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Start one instrumentation, with our options where it has some."""

@@ -51,6 +51,18 @@ with trace.get_tracer("script").start_as_current_span("work for jane.roe@example
         print(client.post(os.environ["MODEL"] + "/v1/chat/completions", json=body).status_code)
 """
 
+LOOK = """
+import os, signal
+from opentelemetry import metrics, trace
+import httpx
+print(
+    type(trace.get_tracer_provider()).__name__,
+    type(metrics.get_meter_provider()).__name__,
+    signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+    "wrapped" if hasattr(httpx.Client.send, "__wrapped__") else "plain",
+)
+"""
+
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[str]:
@@ -85,8 +97,10 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-def run_script(folder: Path, model: str, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    (folder / "script.py").write_text(SCRIPT)
+def run_script(
+    folder: Path, model: str, *command: str, script: str = SCRIPT, **more: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(script)
     return subprocess.run(
         command,
         cwd=folder,
@@ -178,6 +192,64 @@ def test_switched_off_nothing_is_recorded(tmp_path: Path, model: str) -> None:
     done = run_script(tmp_path, model, *command, OTEL_TRACES_EXPORTER="request_log", OTEL_TELEMETRY_ENABLED="false")
     assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
     assert not (tmp_path / "rows.db").exists()
+
+
+@pytest.mark.parametrize("start", ["opentelemetry-instrument", "configure()"])
+def test_with_the_sdk_disabled_nothing_at_all_is_done_whatever_the_settings(
+    tmp_path: Path, model: str, start: str
+) -> None:
+    command = [sys.executable, "script.py", "--configure"]
+    if start == "opentelemetry-instrument":
+        command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    look = SCRIPT + LOOK
+    done = run_script(
+        tmp_path,
+        model,
+        *command,
+        script=look,
+        OTEL_TRACES_EXPORTER="request_log",
+        OTEL_SDK_DISABLED="TRUE",
+        OTEL_TELEMETRY_NO_SUCH_SETTING="1",
+    )
+    assert done.stdout == "200\nProxyTracerProvider _ProxyMeterProvider True plain\n", done.stderr
+    assert done.stderr == ""
+    assert not (tmp_path / "rows.db").exists()
+
+
+def test_variables_that_the_user_has_set_are_kept(tmp_path: Path, model: str) -> None:
+    names = {
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_SEMCONV_STABILITY_OPT_IN": "http/dup",
+        "OTEL_BSP_SCHEDULE_DELAY": "77",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "88",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "66",
+        "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "true",
+        "OTEL_SERVICE_NAME": "mine",
+    }
+    script = f"import os; print([os.environ[name] for name in {list(names)}])"
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(tmp_path, model, *command, script=script, **names)
+    assert done.stdout.splitlines()[0] == str(list(names.values())), done.stderr
+
+
+def test_another_configurator_beside_our_distro_is_told(tmp_path: Path, model: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    done = run_script(tmp_path, model, *command, OTEL_PYTHON_CONFIGURATOR="other")
+    assert "OTEL_PYTHON_CONFIGURATOR=other starts the SDK, not ours: nothing is redacted" in done.stderr
+
+
+def test_metrics_of_an_instrumented_app_leave_redacted(tmp_path: Path, model: str) -> None:
+    script = f"""
+from opentelemetry import metrics
+metrics.get_meter("app").create_counter("mails").add(1, {{"to": "{PLANTED}"}})
+"""
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    exporters = {"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "console"}
+    done = run_script(tmp_path, model, *command, script=script, **exporters)
+    assert '"to": "[REDACTED_EMAIL]"' in done.stdout, done.stderr
+    assert PLANTED not in done.stdout
 
 
 def test_a_database_that_cannot_be_written_costs_the_app_nothing(tmp_path: Path, model: str) -> None:
