@@ -10,10 +10,13 @@ from typing import Final
 
 from otel_telemetry.processors.validators import Span
 
-#: Words that say that a telephone number follows.
+#: Words of telephony, each with its forms, and what directories print beside a number.
 _CONTEXT: Final = frozenset(
-    "tel cell mob mobile fax call calls calling dial ring sms whatsapp msisdn text reach contact telefon telefono"
-    " telefone telefonnummer handy portable hotline desk office answering messages voicemail landline home work".split()
+    "call calls called caller callers calling callback dial dials dialed dialled dialing ring rings rang ringing answer"
+    " answers answered answering message messages messaged messaging text texts texted texting sms mms whatsapp signal"
+    " telegram viber reach reached voicemail hotline helpline landline extension switchboard pager contact contacts"
+    " tel cell cellular mob mobile fax msisdn telefon telefono telefone telefonnummer handy portable office desk home"
+    " work".split()
 )
 _WORDS: Final = re.compile(r"[a-z]+")
 _NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number")
