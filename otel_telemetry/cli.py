@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from sqlalchemy import make_url
 
@@ -140,12 +141,10 @@ def show_settings(
     if markdown:
         sys.stdout.write(settings_markdown())
         return
-    table = Table("setting", "default", "what it does", title="settings", row_styles=["", "dim"])
     for name, info in settings_module.describe():
-        table.add_row(
-            f"[bold]{name}[/]\n{settings_module.variable(name)}", escape(_default(info)), escape(info.description)
-        )
-    _out.print(table)
+        _out.print(f"[bold]{name}[/] = {escape(_default(info))}", soft_wrap=True)
+        _out.print(f"  [dim]{settings_module.variable(name)}[/]", soft_wrap=True)
+        _out.print(Padding(escape(info.description), (0, 0, 1, 2)))
 
 
 def settings_markdown() -> str:
@@ -166,7 +165,10 @@ def settings_markdown() -> str:
 
 def _log_to_terminal() -> None:
     """Show what we have to say, and of the libraries beneath only what needs attention."""
-    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    if _err.is_terminal:
+        logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    else:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("otel_telemetry").setLevel(logging.INFO)
 
 

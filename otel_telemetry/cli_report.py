@@ -12,16 +12,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape, render
 from rich.table import Table
+from sqlalchemy.exc import DatabaseError
 
 from otel_telemetry import settings
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.request_log.report import Report, RouteSummary
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
-#: Columns of the latest requests: heading, field, digits behind the point where it is a number.
+#: Columns: heading, field, digits behind the point where it is a number. Where the window is too narrow for all, those
+#: that `_SPARE` names are left out, in its order: no figure is ever cut.
 _LATEST = (
     ("time", "ts", None),
     ("service", "service", None),
@@ -61,6 +65,24 @@ _DAYS = (
     ("unpriced", "unpriced", 0),
 )
 
+_SPARE = (
+    "service",
+    "latency_p95_ms",
+    "cached_tokens",
+    "ttfb_ms",
+    "ttfb_p50_ms",
+    "llm_calls",
+    "completion_tokens",
+    "prompt_tokens",
+    "error",
+    "model",
+    "unpriced",
+    "latency_ms",
+    "latency_p50_ms",
+    "degraded",
+)
+_TEXT_WIDTH = 24
+
 Columns = Sequence[tuple[str, str, int | None]]
 
 
@@ -99,28 +121,51 @@ def report(
             By.REQUEST: (_LATEST, lambda: answers.latest(limit)),
         }
         columns, query = queries[by]
-        rows = query()
+        try:
+            rows = query()
+        except DatabaseError as error:
+            raise ConfigurationError(
+                "request_log.url", f"cannot be read as a request_log: {error.orig}", "correct the path, or --db"
+            ) from None
     if as_json:
         json.dump([dataclasses.asdict(row) for row in rows], sys.stdout, default=str, indent=2)
         sys.stdout.write("\n")
         return
     title = f"latest {len(rows)} requests" if by is By.REQUEST else f"by {by}"
-    Console().print(table(title, columns, rows) if rows else "no requests yet")
+    Console().print(table(title, columns, rows, Console().width) if rows else "no requests yet")
 
 
-def routes(rows: Sequence[RouteSummary]) -> Table:
-    """Return cost and latency by route as a table."""
-    return table("by route", _ROUTES, rows)
+def routes(rows: Sequence[RouteSummary], width: int) -> Table:
+    """Return cost and latency by route as a table for a window of that width."""
+    return table("by route", _ROUTES, rows, width)
 
 
-def table(title: str, columns: Columns, rows: Sequence[Any]) -> Table:
+def table(title: str, columns: Columns, rows: Sequence[Any], width: int) -> Table:
     """Return rows as a table: numbers to the right, with the digits given; what is not known is a dash."""
+    columns = _fitting(columns, rows, width)
     made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading, _, digits in columns:
-        made.add_column(heading, justify="left" if digits is None else "right", no_wrap=True)
+        right = {"justify": "right"} if digits is not None else {"max_width": _TEXT_WIDTH}
+        made.add_column(heading, no_wrap=True, **right)
     for row in rows:
         made.add_row(*(_cell(getattr(row, name), digits) for _, name, digits in columns))
     return made
+
+
+def _fitting(columns: Columns, rows: Sequence[Any], width: int) -> Columns:
+    """Return the columns that fit into a window."""
+    kept = list(columns)
+    for spare in _SPARE:
+        if sum(_width(column, rows) for column in kept) < width:
+            break
+        kept = [column for column in kept if column[1] != spare]
+    return kept
+
+
+def _width(column: tuple[str, str, int | None], rows: Sequence[Any]) -> int:
+    heading, name, digits = column
+    longest = max((cell_len(render(_cell(getattr(row, name), digits)).plain) for row in rows), default=0)
+    return max(len(heading), longest if digits is not None else min(longest, _TEXT_WIDTH)) + 3  # the room between two
 
 
 def _cell(value: Any, digits: int | None) -> str:

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from typer.testing import CliRunner
 
 from otel_telemetry.cli import app
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
 
 
@@ -71,3 +72,17 @@ def test_a_since_that_is_no_time_is_refused_with_examples(database: str) -> None
     result = CliRunner().invoke(app, ["report", "--db", database, "--since", "yesterday"])
     assert result.exit_code == 2
     assert "neither an age like 24h nor a date" in result.output
+
+
+@pytest.mark.parametrize("content", [b"this is not a database, whatever its name says", b""])
+def test_a_file_that_is_no_request_log_is_named_without_a_traceback(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other.db").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"request_log\.url: cannot be read as a request_log"):
+        CliRunner().invoke(app, ["report", "--db", f"sqlite:///{tmp_path}/other.db"], catch_exceptions=False)
+
+
+def test_in_a_narrow_window_columns_are_left_out_and_no_figure_is_cut(database: str) -> None:
+    result = CliRunner().invoke(app, ["report", "--db", database], env={"COLUMNS": "60"})
+    assert "0.000420" in result.output
+    assert "…" not in result.output
+    assert max(len(line) for line in result.output.splitlines()) <= 60

@@ -68,7 +68,7 @@ def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
     database = f"sqlite:///{run.database}"
     for table in (
         show.request_table(found.requests, out.width),
-        show.route_table(database),
+        show.route_table(database, out.width),
         show.redaction_table(found),
     ):
         out.print(table)

@@ -97,10 +97,10 @@ def _width(column: _Column, width: int) -> int | None:
     return (column.width or 0) * 2 // 3 if small else column.width
 
 
-def route_table(url: str) -> Table:
+def route_table(url: str, width: int) -> Table:
     """Return cost and latency by route, as `otel-telemetry report` shows them."""
     with Report(RequestLogSettings(url=url)) as answers:
-        return cli_report.routes(answers.by_route())
+        return cli_report.routes(answers.by_route(), width)
 
 
 def redaction_table(found: Found) -> Table:
