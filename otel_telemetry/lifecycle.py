@@ -18,6 +18,7 @@ from wrapt import register_post_import_hook, wrap_function_wrapper
 
 _logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def flush_at_end() -> None:
@@ -26,19 +27,17 @@ def flush_at_end() -> None:
     The SDK itself flushes in Python's exit handlers. They do not run when a signal ends the process, nor in the
     processes that `multiprocessing` forks, nor under a worker that gives signals back to the system before it runs.
     """
-    flush_on_sigterm()
+    flush_on_signals()
     _watch_other_ends()
 
 
-def flush_on_sigterm() -> None:
-    """Flush all providers when SIGTERM ends the process; where the app has a handler of its own, leave that alone.
+def flush_on_signals() -> None:
+    """Flush all providers when SIGTERM (or SIGINT) ends the process; a handler of the app's own is left alone.
 
     uvicorn restores the handler it found once it has shut down, and raises the signal again: that is when this one
-    runs.
+    runs. For SIGINT Python has a handler of its own, unless a worker of gunicorn's took it away.
     """
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    if on_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _flush_and_end)
+    _replace(signal.SIG_DFL, _flush_and_end)
 
 
 def _flush_and_end(number: int, frame: FrameType | None) -> None:
@@ -53,10 +52,15 @@ def _flush_and_end(number: int, frame: FrameType | None) -> None:
 
 
 def _hear_no_more() -> None:
-    """Let a last flush that has begun come to its end: a second SIGTERM would cut it off."""
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    if on_main_thread and signal.getsignal(signal.SIGTERM) is _flush_and_end:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let a last flush that has begun come to its end: a second signal would cut it off."""
+    _replace(_flush_and_end, signal.SIG_IGN)
+
+
+def _replace(old: Any, new: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            if signal.getsignal(number) is old:
+                signal.signal(number, new)
 
 
 @functools.cache  # once a process, and its forks
@@ -77,11 +81,11 @@ def _end_of_fork() -> None:
 
 
 def _in_workers(base: Any) -> None:
-    """Flush in gunicorn's workers of every class: uvicorn's sets SIGTERM back to what ends a process at once."""
+    """Flush in gunicorn's workers of every class: uvicorn's lets signals end a process at once."""
 
     def loaded(wrapped: Callable[..., Any], worker: Any, args: Any, kwargs: Any) -> Any:
         del worker
-        flush_on_sigterm()
+        flush_on_signals()
         return wrapped(*args, **kwargs)
 
     wrap_function_wrapper(base, "Worker.load_wsgi", loaded)

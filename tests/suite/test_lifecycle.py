@@ -49,16 +49,16 @@ def test_without_it_the_last_spans_are_lost(tmp_path: Path) -> None:
 
 
 def test_the_last_spans_go_out_and_the_process_still_ends_by_the_signal(tmp_path: Path) -> None:
-    assert end(tmp_path, "lifecycle.flush_on_sigterm()") == (-signal.SIGTERM, "last words\n")
+    assert end(tmp_path, "lifecycle.flush_on_signals()") == (-signal.SIGTERM, "last words\n")
 
 
 def test_a_flush_that_hangs_or_raises_does_not_keep_the_process(tmp_path: Path) -> None:
-    hangs = "provider.shutdown = lambda: time.sleep(60); lifecycle._FLUSH_SECONDS = 0.2; lifecycle.flush_on_sigterm()"
+    hangs = "provider.shutdown = lambda: time.sleep(60); lifecycle._FLUSH_SECONDS = 0.2; lifecycle.flush_on_signals()"
     assert end(tmp_path, hangs)[0] == -signal.SIGTERM
-    raises = "provider.shutdown = lambda: 1 / 0; lifecycle.flush_on_sigterm()"
+    raises = "provider.shutdown = lambda: 1 / 0; lifecycle.flush_on_signals()"
     assert end(tmp_path, raises)[0] == -signal.SIGTERM
 
 
 def test_a_handler_of_the_app_is_left_alone(tmp_path: Path) -> None:
-    install = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); lifecycle.flush_on_sigterm()"
+    install = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); lifecycle.flush_on_signals()"
     assert end(tmp_path, install) == (7, "last words\n")  # by the SDK's own exit function

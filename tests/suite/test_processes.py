@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
@@ -37,6 +38,7 @@ def wsgi(environ, start_response):
         return [str(os.getpid()).encode()]
 """
 
+End = Callable[[subprocess.Popen[bytes]], None]
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--log-level", "warning"]
 UVICORN_WORKER = ["--worker-class", "uvicorn_worker.UvicornWorker"]
 SERVERS = {
@@ -68,8 +70,10 @@ def direct(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, command: list[str], env: dict[str, str]) -> Iterator[str]:
-    """Run a server under opentelemetry-instrument, and end it with SIGTERM."""
+def running(
+    folder: Path, command: list[str], env: dict[str, str], end: End = subprocess.Popen.terminate
+) -> Iterator[str]:
+    """Run a server under opentelemetry-instrument, and end it, by SIGTERM unless told otherwise."""
     (folder / "app.py").write_text(APP)
     port = str(free_port())
     words = [word.format(port=port) for word in command]
@@ -80,14 +84,20 @@ def running(folder: Path, command: list[str], env: dict[str, str]) -> Iterator[s
             env=env,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
     try:
         wait_for(int(port), process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        assert process.wait(20) in (0, -signal.SIGTERM), (folder / "log").read_text()
+        end(process)
+        assert process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT), (folder / "log").read_text()
     assert "Traceback" not in (folder / "log").read_text()
+
+
+def interrupt_all(process: subprocess.Popen[bytes]) -> None:
+    """Do what a terminal does: SIGINT to the server and all its workers."""
+    os.killpg(process.pid, signal.SIGINT)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -104,7 +114,22 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def ask(base: str) -> set[str]:
     """Ask for everything once, each time over a new connection; return the ids of the processes that answered."""
-    return {urllib.request.urlopen(f"{base}/{route}", timeout=20).read().decode() for route in REQUESTS}
+    return {answer(f"{base}/{route}") for route in REQUESTS}
+
+
+def answer(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def ask_slowly(url: str) -> str:
+    """Ask at a pace at which workers notice that they have served enough; one that is just ending may refuse."""
+    for _ in range(100):
+        time.sleep(0.1)
+        with suppress(URLError, ConnectionError):
+            return answer(url)
+    raise AssertionError("nobody answers any more")
 
 
 def routes(database: Path) -> list[str]:
@@ -119,6 +144,21 @@ def routes(database: Path) -> list[str]:
 def test_each_request_gives_one_row_when_the_server_writes_them_itself(tmp_path: Path, server: str) -> None:
     with running(tmp_path, SERVERS[server], direct(tmp_path)) as base:
         ask(base)
+    assert routes(tmp_path / "rows.db") == REQUESTS
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn, uvicorn's worker", "uvicorn --workers"])
+def test_control_c_in_a_terminal_loses_no_row(tmp_path: Path, server: str) -> None:
+    with running(tmp_path, SERVERS[server], direct(tmp_path), end=interrupt_all) as base:
+        ask(base)
+    assert routes(tmp_path / "rows.db") == REQUESTS
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn, uvicorn's worker"])
+def test_workers_that_are_replaced_after_some_requests_lose_no_row(tmp_path: Path, server: str) -> None:
+    command = [*SERVERS[server][:-1], "--max-requests", "3", SERVERS[server][-1]]
+    with running(tmp_path, command, direct(tmp_path)) as base:
+        assert len({ask_slowly(f"{base}/{route}") for route in REQUESTS}) > 2
     assert routes(tmp_path / "rows.db") == REQUESTS
 
 
