@@ -3,14 +3,28 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
 
+from otel_telemetry.cache import ResponseCache
 from otel_telemetry.cache.breaker import FAILURES, Breaker
 from otel_telemetry.cache.redis_store import RedisStore
+
+
+def recorded(cache: ResponseCache, make: Callable[[int], Any]) -> tuple[list[int], Callable[[int], Any]]:
+    """Return a cached function and the calls that reach what it decorates."""
+    calls: list[int] = []
+
+    @cache.cached(tool="t")
+    def made(x: int) -> Any:
+        calls.append(x)
+        return make(x)
+
+    return calls, made
 
 
 def eventually(check) -> None:
@@ -22,8 +36,7 @@ def eventually(check) -> None:
 
 def test_while_redis_is_away_calls_are_made_and_afterwards_kept_again(make, own_redis, counted):
     cache = make(url=own_redis.url, cooldown=0.05)
-    calls = []
-    made = cache.cached(tool="t")(lambda x: calls.append(x) or {"x": x})
+    calls, made = recorded(cache, lambda x: {"x": x})
     assert [made(1), made(1)] == [{"x": 1}] * 2
     assert calls == [1]
     own_redis.stop()
@@ -60,8 +73,7 @@ async def test_tasks_find_their_way_back_to_a_restarted_redis(make, own_redis, c
 
 def test_a_frozen_redis_is_waited_for_once_and_then_left_alone(make, own_redis, counted):
     cache = make(url=own_redis.url, timeout=0.1, cooldown=600)
-    calls = []
-    made = cache.cached(tool="t")(lambda x: calls.append(x) or x)
+    calls, made = recorded(cache, lambda x: x)
     made(1)
     own_redis.freeze()
     assert [made(1) for _ in range(10)] == [1] * 10  # it is frozen until the end of this test

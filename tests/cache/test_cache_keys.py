@@ -137,7 +137,11 @@ class Text(str):
 
 
 class Zone(dt.tzinfo):
-    pass
+    def utcoffset(self, moment: object) -> None: ...
+
+    def tzname(self, moment: object) -> None: ...
+
+    def dst(self, moment: object) -> None: ...
 
 
 DEEP: list[object] = []

@@ -150,7 +150,7 @@ async def test_a_pipeline_adds_up_what_its_commands_found(seen, filled, kind):
         pipeline.incr("counter")
         answers = await settled(pipeline.execute())
     assert len(answers) == len(CASES) + 3
-    expected = [sum(case[n] for case in CASES.values()) for n in (1, 2, 3)]
+    expected = [sum(column) for column in zip(*(case[1:] for case in CASES.values()), strict=True)]
     assert counted(seen) == (expected[0] + 1, expected[1], expected[2] + 15)
     found = said(seen)
     assert found["cache.family"] == ("order", "user")
@@ -233,7 +233,8 @@ def cluster() -> Iterator[RedisServer]:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_cluster_is_seen_too(seen, cluster, kind):
-    client = (redis.RedisCluster if kind == "sync" else redis.asyncio.RedisCluster)("127.0.0.1", cluster.port)
+    make: Any = redis.RedisCluster if kind == "sync" else redis.asyncio.RedisCluster
+    client = make("127.0.0.1", cluster.port)
     assert await settled(client.get(KEYS[0])) == VALUE.encode()
     pipeline = client.pipeline()
     pipeline.get(KEYS[0])
