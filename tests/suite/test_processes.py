@@ -159,7 +159,7 @@ def test_workers_that_are_replaced_after_some_requests_lose_no_row(tmp_path: Pat
     command = [*SERVERS[server][:-1], "--max-requests", "3", SERVERS[server][-1]]
     with running(tmp_path, command, direct(tmp_path)) as base:
         assert len({ask_slowly(f"{base}/{route}") for route in REQUESTS}) > 2
-    assert routes(tmp_path / "rows.db") == REQUESTS
+    assert set(routes(tmp_path / "rows.db")) == set(REQUESTS)  # one asked for twice may be there twice
 
 
 class Gateway:
