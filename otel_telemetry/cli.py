@@ -26,6 +26,7 @@ from otel_telemetry.cli_pseudonym import pseudonym
 from otel_telemetry.cli_redact import redact
 from otel_telemetry.cli_report import report
 from otel_telemetry.cli_run import run
+from otel_telemetry.cli_trim import trim
 from otel_telemetry.cli_verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.gateway.spool_reader import SpoolReader
@@ -43,6 +44,7 @@ app.add_typer(spool_app, name="spool")
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
 app.command()(report)
+app.command()(trim)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)

@@ -41,6 +41,11 @@ dropped = _meter.create_counter(
 rows_written = _meter.create_counter(
     "otel_telemetry.rows_written", unit="{row}", description="Rows committed, by table."
 )
+rows_trimmed = _meter.create_counter(
+    "otel_telemetry.rows_trimmed",
+    unit="{row}",
+    description="Rows deleted, or freed of their texts, because of their age, by table and what (row, text).",
+)
 write_failures = _meter.create_counter(
     "otel_telemetry.write_failures", unit="{attempt}", description="Failed writes that will be retried, by exporter."
 )

@@ -14,6 +14,12 @@ class RequestLogSettings(BaseModel):
         "PostgreSQL: postgresql://user:password@host/database, with special characters as %40 and so on.",
         repr=False,
     )
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days after which rows are deleted; none keeps them for good."
+    )
+    text_retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days after which question and answer texts are removed from rows that stay."
+    )
     store_text: bool = Field(
         default=False, description="Keep question and answer texts (redacted). Off: text never reaches a table."
     )

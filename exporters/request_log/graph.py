@@ -6,13 +6,14 @@ thing that differs by database is how such a list becomes rows.
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from otel_telemetry.exporters.request_log import bulk
+from otel_telemetry.exporters.request_log import bulk, requests
 from otel_telemetry.exporters.request_log.node import Group, Key, Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
 from otel_telemetry.exporters.request_log.schema import request_log
@@ -42,7 +43,7 @@ class _Queries:
     """The queries, over rows (a, b) from the parameter `pairs`: a JSON array of two-item arrays."""
 
     def __init__(self, given: sa.Subquery) -> None:
-        self._given = given
+        self.given = given
         self.by_span = self._matching(table.c.span_id)
         self.by_parent = self._matching(table.c.parent_span_id)
         self.by_request = self._matching(table.c.request_span_id, table.c.part.is_not(None))
@@ -56,18 +57,18 @@ class _Queries:
         )
 
     def _matching(self, column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        same = sa.and_(table.c.trace_id == self._given.c.a, column == self._given.c.b)
-        return sa.select(*_LOADED).select_from(self._given.join(table, same)).where(*conditions)
+        same = sa.and_(table.c.trace_id == self.given.c.a, column == self.given.c.b)
+        return sa.select(*_LOADED).select_from(self.given.join(table, same)).where(*conditions)
 
     def _request_of_group(self, end: Any) -> sa.ScalarSelect[Any]:
-        of_group = table.c.trace_id == self._given.c.a, table.c.service == self._given.c.b
+        of_group = table.c.trace_id == self.given.c.a, table.c.service == self.given.c.b
         return sa.select(end(table.c.span_id)).where(*of_group, table.c.is_request).scalar_subquery()
 
     def _first_claimant(self) -> sa.ScalarSelect[Any]:
         """Trace and span id of the first request that claims an id, in one text: a subquery has one column."""
         return (
             sa.select(table.c.trace_id + " " + table.c.span_id)
-            .where(table.c.claimed_id == self._given.c.a, table.c.claimed_id.is_not(None), table.c.is_request)
+            .where(table.c.claimed_id == self.given.c.a, table.c.claimed_id.is_not(None), table.c.is_request)
             .order_by(table.c.trace_id, table.c.span_id)
             .limit(1)
             .scalar_subquery()
@@ -75,6 +76,14 @@ class _Queries:
 
 
 _QUERIES: Final = {"sqlite": _Queries(_sqlite_pairs()), "postgresql": _Queries(_postgres_pairs())}
+
+
+def forget(dialect: str, before: datetime) -> sa.Delete:
+    """Return the statement that deletes the traces of `pairs` (trace id, anything) whose spans are all that old."""
+    given = _QUERIES[dialect].given
+    newer = table.alias()
+    recent = sa.select(newer.c.trace_id).where(newer.c.trace_id == given.c.a, newer.c.ts >= before).exists()
+    return sa.delete(table).where(table.c.trace_id.in_(sa.select(given.c.a).where(~recent)))
 
 
 class Graph:
@@ -198,7 +207,8 @@ def _key(text: str) -> Key:
 
 def _row(node: Node) -> list[Any]:
     """Return a node as a row of the table, in the order of its columns."""
-    return [*_facts_of(node), *_derived(node)]
+    has_text = node.facts is not None and any(name in node.facts for name in requests.TEXT_COLUMNS)
+    return [*_facts_of(node), *_derived(node), has_text]
 
 
 def _derived(node: Node) -> list[Any]:

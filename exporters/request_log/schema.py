@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -126,6 +126,11 @@ def _where(sqlite: str, postgresql: str | None = None) -> dict[str, Any]:
     return {"sqlite_where": sa.text(sqlite), "postgresql_where": sa.text(postgresql or sqlite)}
 
 
+#: Rows that hold what people typed and read: conditions of the indexes by which retention finds them.
+REQUEST_TEXT: Final = "query_text IS NOT NULL OR answer_text IS NOT NULL OR normalized IS NOT NULL"
+CALL_TEXT: Final = "chat_request IS NOT NULL OR chat_response IS NOT NULL"
+
+
 def _tokens() -> list[sa.Column[Any]]:
     return _integers("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 
@@ -162,6 +167,7 @@ request_log = sa.Table(
     *_text("query_text", "answer_text"),
     sa.Column("meta", Json),
     sa.Index("ix_request_log_ts", "ts"),
+    sa.Index("ix_request_log_text", "ts", **_where(REQUEST_TEXT)),
     sa.Index("ix_request_log_route_ts", "route", "ts"),
     sa.Index("ix_request_log_trace_id", "trace_id"),
     sa.Index("ix_request_log_session_id", "session_id", **_where("session_id IS NOT NULL")),
@@ -199,6 +205,7 @@ llm_call = sa.Table(
     sa.Column("meta", Json),
     sa.Column("response_meta", Json),
     sa.Index("ix_llm_call_ts", "ts"),
+    sa.Index("ix_llm_call_text", "ts", **_where(CALL_TEXT)),
     sa.Index("ix_llm_call_request_id", "request_id"),
     sa.Index("ix_llm_call_model_ts", "model", "ts"),
 )
@@ -228,6 +235,10 @@ span_node = sa.Table(
     *_flags("is_request"),
     *_text("log_id"),
     sa.Column("rollup", Json),
+    # A fact too, added later: the facts hold texts (retention.py).
+    sa.Column("has_text", sa.Boolean, nullable=False),
+    sa.Index("ix_span_node_ts", "ts", postgresql_using="brin"),
+    sa.Index("ix_span_node_text", "ts", **_where("has_text = 1", "has_text")),
     sa.Index("ix_span_node_parent", "trace_id", "parent_span_id"),
     sa.Index("ix_span_node_part", "trace_id", "request_span_id", **_has_part),
     sa.Index("ix_span_node_loose", "trace_id", "service", **_is_loose),

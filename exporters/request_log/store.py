@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -24,12 +24,15 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.partitions import Partitions
+from otel_telemetry.exporters.request_log.retention import Retention
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
 _call_values: Final = attrgetter(*schema.llm_call.c.keys())
 _request_values: Final = attrgetter(*schema.request_log.c.keys())
+_WRITES_BETWEEN_TRIMS: Final = 200
+_TRIM_SECONDS: Final = 0.25
 _BURY: Final = {
     "sqlite": sqlite.insert(schema.dead_letter).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(schema.dead_letter).on_conflict_do_nothing(),
@@ -67,6 +70,7 @@ class Store:
         self._lock = threading.Lock()
         self._engine: sa.Engine | None = None
         self._partitions: Partitions | None = None
+        self._writes = 0
 
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
@@ -98,7 +102,22 @@ class Store:
         with self._mine():
             written = self._write(nodes) if nodes else Written()
             written.dead_letters += self._bury(dead)
+            self._trim()
         return written
+
+    def _trim(self) -> None:
+        """Trim after the first write and then every 200; what goes wrong with it concerns no row that was written."""
+        self._writes += 1
+        days = self._config.retention_days, self._config.text_retention_days
+        if self._engine is None or days == (None, None) or self._writes % _WRITES_BETWEEN_TRIMS != 1:
+            return
+        now = datetime.now(UTC)
+        rows_before, texts_before = (None if each is None else now - timedelta(days=each) for each in days)
+        try:
+            Retention(self._engine, rows_before, texts_before).run(_TRIM_SECONDS)
+        except Exception:  # noqa: BLE001  # the write is done, whatever becomes of this
+            metrics.write_failures.add(1, {"exporter": "request_log"})
+            _log.warning("old rows could not be trimmed; it is tried again later", exc_info=True)
 
     def _write(self, nodes: Sequence[tuple[Node, records.Span]]) -> Written:
         """Store nodes in one transaction, or in several where one of them cannot be stored."""

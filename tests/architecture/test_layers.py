@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "checkup": {"errors", "config_file", "settings", "assemble", "surroundings", "processors", "exporters", "gateway"},
     "distro": {"assemble", "settings", "exporters", "instrument"},
     "cli_report": BOTTOM | {"settings", "exporters"},
+    "cli_trim": {"errors", "settings", "exporters"},
     "cli_run": {"errors", "config_file", "settings", "assemble", "surroundings", "processors", "exporters"},
     "cli_doctor": {"checkup"},
     "coverage_table": {"processors"},
@@ -54,6 +55,7 @@ MAY_IMPORT = {
     "cli": BOTTOM
     | {
         "cli_report",
+        "cli_trim",
         "cli_run",
         "cli_doctor",
         "cli_verify",

@@ -1,0 +1,93 @@
+"""`otel-telemetry trim`: delete old rows and texts now, or count what would go."""
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from otel_telemetry import settings
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.exporters.request_log import database
+from otel_telemetry.exporters.request_log.retention import Retention
+
+Due = dict[tuple[str, str], int]
+
+
+def trim(
+    *,
+    older_than: Annotated[
+        str | None,
+        typer.Option(help="Delete rows older than this: 90d.", show_default="request_log.retention_days"),
+    ] = None,
+    texts_older_than: Annotated[
+        str | None,
+        typer.Option(
+            help="Remove texts older than this from rows that stay: 30d.",
+            show_default="request_log.text_retention_days",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    db: Annotated[
+        str | None,
+        typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of objects.")] = False,
+) -> None:
+    """Delete old rows and texts, and give the disk its space back.
+
+    [bold]Try it:[/] otel-telemetry trim --older-than 90d --dry-run. Writers may go on meanwhile: it works in small
+    transactions. A running exporter or gateway does the same by itself where request_log.retention_days is set.
+    """
+    config = settings.load(**({"request_log": {"url": db}} if db else {})).request_log
+    rows_before = _before(older_than, config.retention_days, "--older-than")
+    texts_before = _before(texts_older_than, config.text_retention_days, "--texts-older-than")
+    if rows_before is None and texts_before is None:
+        hint = "give --older-than 90d, or set request_log.retention_days"
+        raise ConfigurationError("request_log.retention_days", "nothing says what is old", hint)
+    database.reader(config.url).dispose()  # a database that is not there is not made
+    engine = database.connect(config.url)
+    try:
+        retention = Retention(engine, rows_before, texts_before)
+        due = retention.due()
+        if not dry_run:
+            _run(retention, due)
+    finally:
+        engine.dispose()
+    _show(due, dry_run=dry_run, as_json=as_json)
+
+
+def _run(retention: Retention, due: Due) -> None:
+    columns = TextColumn("trimming {task.fields[table]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=sum(due.values()), table="")
+        for step in retention.steps():
+            counted = step.count if (step.table, step.what) in due else 0
+            progress.update(task, advance=counted, table=step.table or "file")
+
+
+def _show(due: Due, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        rows = [{"table": table, "what": what, "count": count} for (table, what), count in due.items()]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    table = Table("table", "what", title="would go" if dry_run else "gone", title_justify="left")
+    table.add_column("rows", justify="right")
+    for (name, what), count in due.items():
+        table.add_row(name, "deleted" if what == "row" else "texts removed", f"{count:,}")
+    Console().print(table if due else "nothing is that old")
+
+
+def _before(given: str | None, days: int | None, option: str) -> datetime | None:
+    """Return the moment before which things are old, in UTC."""
+    if given is None:
+        return None if days is None else datetime.now(UTC) - timedelta(days=days)
+    if not (age := re.fullmatch(r"(\d{1,5})([hdw])", given)):
+        raise typer.BadParameter(f"{given!r} is not an age like 90d, 12h or 4w", param_hint=option)
+    hours = {"h": 1, "d": 24, "w": 168}[age[2]]
+    return datetime.now(UTC) - timedelta(hours=int(age[1]) * hours)
