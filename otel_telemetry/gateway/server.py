@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.gateway import listen
+from otel_telemetry.gateway import listen, spool_file
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver import Delivery, Sink
@@ -132,6 +133,7 @@ class Gateway:
     # --- the parts, in the order of their start; they are stopped in reverse ----------------------------------------
     def _open_spool(self, parts: contextlib.AsyncExitStack) -> Spool:
         config = self._config
+        parts.callback(os.close, spool_file.claim(config.spool_dir))
         spool = Spool(config.spool_dir, config.spool_max_bytes, config.spool_retention_hours)
         parts.push_async_callback(asyncio.to_thread, spool.close)
         parts.callback(self._exposition.watch(spool))

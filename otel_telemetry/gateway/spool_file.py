@@ -6,6 +6,7 @@ A file that SQLite cannot read is moved aside, whatever can still be read is cop
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from typing import Final
 from otel_telemetry.errors import ConfigurationError
 
 FILE_NAME: Final = "spool.db"
+LOCK_NAME: Final = "spool.lock"
 _SETTING: Final = "gateway.spool_dir"
 _PAGE_BYTES: Final = 16384
 _BUSY_SECONDS: Final = 5.0
@@ -59,6 +61,28 @@ def prepare_folder(folder: Path) -> Path:
             "make that folder writable for the user that runs the gateway, or set gateway.spool_dir to another one",
         ) from None
     return path
+
+
+def claim(folder: Path) -> int:
+    """Take the folder for this process and return the file descriptor that holds it; the system lets go at its end.
+
+    Raises ConfigurationError where another gateway has it: two would deliver each batch twice.
+    """
+    prepare_folder(folder)
+    held = os.open(folder / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(held, 20, 0).decode(errors="replace").strip()
+        os.close(held)
+        raise ConfigurationError(
+            _SETTING,
+            f"{folder} is in use by another gateway (process {owner or 'unknown'})",
+            "stop that one first, or set gateway.spool_dir to another folder",
+        ) from None
+    os.truncate(held, 0)
+    os.pwrite(held, str(os.getpid()).encode(), 0)
+    return held
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -209,6 +209,11 @@ def test_a_port_in_use_is_named_with_the_next_step(tmp_path: Path) -> None:
     assert "next:" in said
 
 
+def test_a_spool_that_another_gateway_uses_is_named_with_its_process(served: Served) -> None:
+    said = refused(served.folder, "--spool-dir", str(served.folder / "spool"))
+    assert f"in use by another gateway (process {served.process.pid})" in said
+
+
 def test_a_database_that_cannot_be_is_named_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     said = refused(tmp_path, "--db", f"sqlite:///{tmp_path}/file/rows.db")
