@@ -12,9 +12,10 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_telemetry import config_file, conventions, lifecycle, prices
+from otel_telemetry import config_file, console, conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.cache.parts import Parts
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.processors import log, metric, span
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from otel_telemetry.gateway.server import Gateway
 
 _logger = logging.getLogger(__name__)
+_started = False
+"""Whether the SDK runs with our redaction in this process."""
 
 NAME = "otel_telemetry"
 """Name of our distro and of our configurator among the entry points."""
@@ -103,7 +106,7 @@ def warn_of_other_configurator() -> None:
     """Say that nothing is redacted where OTEL_PYTHON_CONFIGURATOR names another configurator than ours."""
     chosen = os.environ.get("OTEL_PYTHON_CONFIGURATOR", NAME)
     if chosen != NAME:
-        lifecycle.show_warnings()
+        console.show_warnings()
         _logger.warning(
             "OTEL_PYTHON_CONFIGURATOR=%s starts the SDK, not ours: nothing is redacted. Unset it, or set it to %s.",
             chosen,
@@ -116,7 +119,8 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
 
     The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
     """
-    lifecycle.show_warnings()
+    global _started  # noqa: PLW0603  # one SDK a process
+    console.show_warnings()
     redactor = redactor_of(settings)
     summary, ratio = settings.redaction.summary, settings.redaction.leak_check_ratio
     spans = span.RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=ratio)
@@ -130,6 +134,7 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
         lifecycle.shut_down_providers()  # fail closed: these exporters would be given what nobody cleans
         raise
     lifecycle.flush_at_end()
+    _started = True
 
 
 def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
@@ -177,14 +182,42 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
     redaction is put in front of its exporters. Raises ConfigurationError naming the setting that cannot be used.
     Applications are instrumented when they are made: call this before `FastAPI()`.
     """
+    _refuse_unknown(exporter or "", arguments)
     settings = load_settings(**arguments)
     if settings is None:
         return
+    if _started:
+        _logger.warning("telemetry was started before: this call of configure() changes nothing")
+        return
     default_environment(settings, exporter)
     resource = {conventions.SERVICE_NAME: service_name} if service_name else {}
-    start_sdk(settings, resource_attributes=resource)
+    start_sdk(settings, resource_attributes=resource, exporter_args_map=_exporter_arguments(arguments))
     for entry_point in _chosen(settings):
         entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+    console.keep_last_resort()
+
+
+def _refuse_unknown(exporter: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse names that `configure()` does not know, with the nearest that it does."""
+    names = {entry_point.name for entry_point in _exporters()} | {"none"}
+    for name in filter(None, map(str.strip, exporter.split(","))):
+        if name not in names:
+            raise ConfigurationError("exporter", f"there is no exporter {name!r}", settings_module.nearest(name, names))
+    known = {"service_name", "exporter", *Settings.model_fields}
+    for name in arguments:
+        if name not in known:
+            problem = "configure() takes no such argument"
+            raise ConfigurationError(name, problem, settings_module.nearest(name, known))
+
+
+def _exporters() -> metadata.EntryPoints:
+    return metadata.entry_points(group="opentelemetry_traces_exporter")
+
+
+def _exporter_arguments(arguments: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+    """Return what the SDK gives our exporter when it makes it: the settings that are arguments here."""
+    given = dict(arguments.get("request_log", {}))
+    return {entry_point.load(): given for entry_point in _exporters() if entry_point.name == REQUEST_LOG}
 
 
 def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:

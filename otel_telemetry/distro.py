@@ -6,7 +6,7 @@ from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr
 from opentelemetry.sdk._configuration import _BaseConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from otel_telemetry import assemble, settings
+from otel_telemetry import assemble, console, settings
 from otel_telemetry.exporters import request_log
 
 
@@ -26,6 +26,7 @@ class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
         if resolved is not None and assemble.instrumented(resolved, entry_point.name):
             options = assemble.instrumentation_options(resolved, entry_point.name)
             super().load_instrumentor(entry_point, **kwargs, **options)
+            console.keep_last_resort()
 
 
 class TelemetryConfigurator(_BaseConfigurator):

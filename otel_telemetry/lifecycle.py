@@ -1,19 +1,17 @@
-"""What a process owes its telemetry: a last flush when it is told to end, and warnings that somebody sees."""
+"""What a process owes its telemetry: a last flush, however it ends."""
 
 import atexit
 import functools
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
-from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
 _logger = logging.getLogger(__name__)
@@ -105,24 +103,3 @@ def shut_down_providers() -> None:
                 shutdown()
             except Exception:
                 _logger.warning("the last flush failed", exc_info=True)
-
-
-class _LastWord(logging.StreamHandler[TextIO]):
-    """Prints our warnings where nobody else does: a root logger with OpenTelemetry's handler alone prints nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-        self.setLevel(logging.WARNING)
-        self.setFormatter(logging.Formatter("otel-telemetry: %(message)s"))
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Stay silent where the app has set up logging."""
-        others = [handler for handler in logging.getLogger().handlers if not isinstance(handler, LoggingHandler)]
-        return not others and bool(super().filter(record))
-
-
-def show_warnings() -> None:
-    """Make sure that our warnings are seen in an app that has not set up logging; safe to repeat."""
-    ours = logging.getLogger("otel_telemetry")
-    if not any(isinstance(handler, _LastWord) for handler in ours.handlers):
-        ours.addHandler(_LastWord())

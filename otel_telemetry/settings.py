@@ -94,7 +94,7 @@ def _refuse_unknown_environment() -> None:
     for name in sorted(os.environ):
         upper = name.upper()
         if upper.startswith(ENV_PREFIX) and upper not in known:
-            raise ConfigurationError(name, "no such setting", _did_you_mean(upper, known))
+            raise ConfigurationError(name, "no such setting", nearest(upper, known))
 
 
 def variable(name: str) -> str:
@@ -125,12 +125,13 @@ def _first_problem(error: ValidationError) -> ConfigurationError:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return ConfigurationError(
-            key, "no such setting", _did_you_mean(key, {*_sections(Settings), *(n for n, _ in describe())})
+            key, "no such setting", nearest(key, {*_sections(Settings), *(n for n, _ in describe())})
         )
     return ConfigurationError(key, first["msg"], f"set it in {DEFAULT_FILE} or as {variable(key)}")
 
 
-def _did_you_mean(given: str, known: set[str]) -> str:
+def nearest(given: str, known: set[str]) -> str:
+    """Return the next step for a name that is not known: the nearest that is."""
     close = difflib.get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else "`otel-telemetry settings` lists them all"
 

@@ -178,6 +178,56 @@ def test_configure_with_a_wrong_setting_stops_and_names_it(tmp_path: Path, model
     assert "did you mean OTEL_TELEMETRY_REQUEST_LOG__URL?" in done.stderr
 
 
+def test_settings_given_to_configure_go_before_the_environment(tmp_path: Path, model: str) -> None:
+    given = f"sqlite:///{tmp_path / 'given.db'}"
+    script = SCRIPT.replace('exporter="request_log")', f'exporter="request_log", request_log={{"url": "{given}"}})')
+    (tmp_path / "given.py").write_text(script)
+    done = run_script(tmp_path, model, sys.executable, "given.py", "--configure")
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert not (tmp_path / "rows.db").exists()
+    (tmp_path / "given.db").rename(tmp_path / "rows.db")
+    assert rows(tmp_path, "SELECT service, llm_calls FROM request_log") == [("script", 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('exporter="request_logg"', "did you mean request_log?"),
+        ('servicename="x"', "did you mean service_name?"),
+    ],
+)
+def test_a_mistyped_argument_of_configure_is_named_with_the_right_one(tmp_path: Path, call: str, said: str) -> None:
+    code = f"import otel_telemetry; otel_telemetry.configure({call})"
+    done = run_script(tmp_path, "", sys.executable, "-c", code)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_a_second_configure_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    code = "import otel_telemetry as o; o.configure(exporter='none'); o.configure(exporter='none')"
+    done = run_script(tmp_path, "", sys.executable, "-c", code)
+    assert done.returncode == 0
+    assert done.stderr.count("changes nothing") == 1
+    assert "already instrumented" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "set_up", ["", "logging.basicConfig(format='%(message)s')", "log.addHandler(logging.StreamHandler())"]
+)
+def test_warnings_of_an_app_are_printed_once_as_without_telemetry(tmp_path: Path, set_up: str) -> None:
+    code = (
+        f"import logging; log = logging.getLogger('app'); {set_up or 'pass'}; log.warning('look out'); log.info('no')"
+    )
+    (tmp_path / "warns.py").write_text(code)
+    plain = run_script(tmp_path, "", sys.executable, "warns.py")
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "warns.py"]
+    exporters = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "console"}
+    instrumented = run_script(tmp_path, "", *command, **exporters)
+    assert plain.stderr == "look out\n"
+    assert instrumented.stderr == plain.stderr
+    assert "look out" in instrumented.stdout  # the console exporter of logs has it too
+
+
 def test_with_a_wrong_setting_an_instrumented_app_runs_on_and_nothing_leaves(tmp_path: Path, model: str) -> None:
     command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
     done = run_script(
