@@ -121,7 +121,8 @@ class Request:
         said = error if isinstance(error, str) else type(error).__name__
         self._say("ok", False)
         self._say("error", said[:MAX_ERROR])
-        if isinstance(error, BaseException) and (message := str(error)):
+        # What cancels a task writes the address of its scope into the message: nothing to group by.
+        if isinstance(error, Exception) and (message := str(error)):
             said = f"{said}: {message}"
             self._say("error", said[:MAX_ERROR])
         if self._own:

@@ -234,6 +234,10 @@ GARBAGE = {
 }
 
 
+#: Those in which an answer begins that does not end.
+CUT = {"truncated json", "truncated event", "invalid utf-8", "bom"}
+
+
 @MODULES
 @pytest.mark.parametrize("case", GARBAGE)
 def test_the_app_gets_the_very_bytes_whatever_they_are(
@@ -246,8 +250,33 @@ def test_the_app_gets_the_very_bytes_whatever_they_are(
         answer = client.post(f"{server.url}/v1/chat/completions", json=BODY)
     assert answer.content == body
     assert answer.headers["content-type"].startswith(kind)
-    assert telemetry.span().status.status_code is StatusCode.UNSET
+    assert telemetry.span().attributes.get("error.type") == ("incomplete_response" if case in CUT else None)
     assert telemetry.faults() == 0
+
+
+@MODULES
+@pytest.mark.parametrize("last", [event("", "stop"), b"data: [DONE]\n\n"])
+def test_a_stream_is_whole_with_a_finish_reason_or_a_mark_at_its_end(
+    telemetry: Telemetry, server: ModelServer, module: Any, last: bytes
+) -> None:
+    server.raw(event("Hel"), event("lo"), content_type="text/event-stream")
+    with module.Client() as client:
+        client.post(f"{server.url}/v1/chat/completions", json=BODY)
+        server.raw(event("Hel"), event("lo"), last, content_type="text/event-stream")
+        client.post(f"{server.url}/v1/chat/completions", json=BODY)
+    cut, whole = telemetry.spans(2)
+    assert (cut.attributes["error.type"], cut.status.status_code) == ("incomplete_response", StatusCode.ERROR)
+    assert ("error.type" in whole.attributes, whole.status.status_code) == (False, StatusCode.UNSET)
+
+
+@MODULES
+async def test_an_asynchronous_stream_that_ends_early_is_incomplete_too(
+    telemetry: Telemetry, server: ModelServer, module: Any
+) -> None:
+    server.raw(event("Hel"), content_type="text/event-stream")
+    async with module.AsyncClient() as client:
+        await client.post(f"{server.url}/v1/chat/completions", json=BODY)
+    assert telemetry.attributes()["error.type"] == "incomplete_response"
 
 
 def test_what_is_left_of_bad_answers_is_known(telemetry: Telemetry, server: ModelServer) -> None:

@@ -8,6 +8,7 @@ import httpx
 import httpx2
 import openai
 import pytest
+import wrapt
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 
@@ -173,6 +174,34 @@ def test_a_call_that_another_instrumentation_sees_gets_no_second_span(
     tracer = telemetry.tracers.get_tracer("another")
     with httpx.Client() as client, tracer.start_as_current_span("theirs", attributes=attributes):
         client.post(f"{server.url}/v1/chat/completions", json={"model": "m"})
+    telemetry.spans(spans)
+
+
+@pytest.mark.parametrize(
+    ("module", "agent", "path", "spans"),
+    [
+        ("opentelemetry.instrumentation.openai.utils", "OpenAI/Python 3.52.0", "responses", 0),
+        ("opentelemetry.instrumentation.openai.utils", "AsyncOpenAI/Python 3.52.0", "responses", 0),
+        ("opentelemetry.instrumentation.openai.utils", "python-httpx/0.28", "responses", 1),
+        ("opentelemetry.instrumentation.openai.utils", "OpenAI/Python 3.52.0", "chat/completions", 1),
+        ("an.app.of.its.own", "OpenAI/Python 3.52.0", "responses", 1),
+    ],
+)
+def test_a_call_of_which_another_makes_a_span_afterwards_gets_none_from_us(  # noqa: PLR0917 - parameters
+    telemetry: Telemetry, server: ModelServer, module: str, agent: str, path: str, spans: int
+) -> None:
+    def theirs(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    theirs.__module__ = module
+    server.answer(ANSWER)
+    original = openai.resources.responses.Responses.__dict__["create"]
+    wrapt.wrap_function_wrapper("openai.resources.responses", "Responses.create", theirs)
+    try:
+        with httpx.Client(headers={"user-agent": agent}) as client:
+            client.post(f"{server.url}/v1/{path}", json={"model": "m"})
+    finally:
+        openai.resources.responses.Responses.create = original
     telemetry.spans(spans)
 
 

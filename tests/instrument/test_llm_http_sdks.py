@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import pytest
 from genai_prices import Usage, calc_price
 
-from tests.instrument.sdk_answers import RECORDED, SETUPS, Case, Reply, Told, attempts, cases
+from tests.instrument.sdk_answers import RECORDED, SETUPS, Case, Reply, attempts, cases
+from tests.instrument.sdk_readings import Told
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -147,6 +147,12 @@ def test_an_exception_passes_through_unchanged_and_is_the_requests_error(spans: 
     assert [event.name for event in span.events] == ["exception"]
 
 
+async def test_a_cancelled_request_has_an_error_to_group_by(spans: Telemetry) -> None:
+    with pytest.raises(asyncio.CancelledError), request():
+        raise asyncio.CancelledError("Cancelled via cancel scope 7f11a2")
+    assert said(spans) == {"error": "CancelledError", "ok": False}
+
+
 def test_an_exception_on_a_server_span_leaves_its_status_to_the_server(spans: Telemetry) -> None:
     tracer = spans.tracers.get_tracer("server")
     with tracer.start_as_current_span("POST /", kind=SpanKind.SERVER), pytest.raises(KeyError), request():

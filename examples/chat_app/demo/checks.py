@@ -41,7 +41,7 @@ _STAGES: Final = {
 }
 #: The default of redaction.pseudonyms.key_id.
 _KEY_ID: Final = "k1"
-_FAULTY: Final = {"refused", "stalled", "dropped"}
+_FAULTY: Final = {"refused", "stalled", "dropped", "truncated"}
 _TOLD: Final = ("prompt_tokens", "completion_tokens", "cost_usd", "finish_reason")
 
 
@@ -151,7 +151,7 @@ def _failures(ours: list[Row], served: tuple[Row, ...]) -> Iterator[Check]:
     failed = [call for call in ours if not call["ok"] and call["trace_id"] not in left]
     faulty = [row for row in served if row["outcome"] in _FAULTY]
     yield Check(
-        "calls that were refused, stalled or dropped are not ok and say why, and no others",
+        "calls that were refused, stalled, dropped or cut off are not ok and say why, and no others",
         _trace_counts(failed) == _trace_counts(faulty) and all(call["error"] for call in failed),
         _counts(Counter(call["error"] for call in failed)),
     )

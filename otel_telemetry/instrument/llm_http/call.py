@@ -23,6 +23,8 @@ from otel_telemetry.instrument.llm_http.measures import Gaps, Measures, Taken
 from otel_telemetry.instrument.shield import shielded
 
 COMPONENT = "llm_http"
+INCOMPLETE = "incomplete_response"
+"""The `error.type` of an answer whose end is missing, though the connection ended properly."""
 _IDENTITY = ("", "identity")
 _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
 
@@ -36,6 +38,7 @@ class ModelCall:
         "_decode",
         "_dialect",
         "_endpoint",
+        "_exhausted",
         "_first",
         "_gaps",
         "_last",
@@ -62,6 +65,7 @@ class ModelCall:
         self._last = 0.0
         self._gaps: Gaps | None = None
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
+        self._exhausted = False  # the server ended the answer, and not the app or a fault
         self._started = time.perf_counter()
         self._model: str | None = None
         self._asked: bool | None = None  # for a stream, where the request says so or not
@@ -151,6 +155,7 @@ class ModelCall:
         self._decode = None
         self.feed(data)
         self._first = None
+        self._exhausted = True
 
     # --- what the reader finds ----------------------------------------------------------------------------------
 
@@ -179,6 +184,11 @@ class ModelCall:
     def is_open(self) -> bool:
         """Whether nobody has ended the call yet."""
         return bool(self._open)
+
+    def exhausted(self) -> None:
+        """End the call now: the server has sent all that it is going to."""
+        self._exhausted = True
+        self.finish()
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the call now; only the first time that a call is ended counts."""
@@ -234,20 +244,28 @@ class ModelCall:
         )
 
     def _error_type(self, error: BaseException | None) -> str | None:
-        """Return the provider's code, else the HTTP status, else the exception's name."""
+        """Return the provider's code, else the HTTP status, else the exception's name, else that the end is missing."""
         if error is not None:
             return type(error).__qualname__
         failed = self._status is not None and self._status >= 400  # noqa: PLR2004 - the class of HTTP errors
         if self._seen.error and self._seen.error != "error":
             return self._seen.error
-        return str(self._status) if failed else self._seen.error
+        if failed or self._seen.error:
+            return str(self._status) if failed else self._seen.error
+        return INCOMPLETE if self._is_incomplete() else None
+
+    def _is_incomplete(self) -> bool:
+        """Tell that the server ended an answer that had begun in the middle, as if all were well."""
+        seen, reader = self._seen, self._reader
+        cut = reader.broken or (reader.unfinished and not seen.finish and not seen.ended)
+        return cut and self._exhausted and (seen.content or bool(seen.id or seen.model))
 
     def _description(self, error: BaseException | None, error_type: str) -> str:
         """Say what went wrong in codes only: messages of providers may repeat what they were sent."""
+        if error is not None or self._status is None or self._status < 400:  # noqa: PLR2004 - the class of HTTP errors
+            return error_type
         status = str(self._status)
-        if error is not None or self._status is None or status == error_type:
-            return f"HTTP {error_type}" if status == error_type else error_type
-        return f"HTTP {status} {error_type}"
+        return f"HTTP {status}" if status == error_type else f"HTTP {status} {error_type}"
 
     def _attributes(self) -> dict[str, Attribute]:
         seen = self._seen

@@ -124,9 +124,13 @@ class Bounded:
 
 
 class Reader:
-    """Splits a decoded response into JSON values as it comes, and gives them to a sink."""
+    """Splits a decoded response into JSON values as it comes, and gives them to a sink.
 
-    __slots__ = ("_event", "_held", "_lines", "_sink", "feed")
+    `unfinished` is true of lines until `data: [DONE]` (which not every dialect has), and `broken` of a document that
+    turned out to be none.
+    """
+
+    __slots__ = ("_event", "_held", "_lines", "_sink", "broken", "feed", "unfinished")
 
     def __init__(self, sink: Sink, *, lines: bool) -> None:
         """Take `lines` for an endpoint that streams one JSON value a line."""
@@ -135,6 +139,7 @@ class Reader:
         self.feed: Callable[[bytes], None] = self._sniff
         self._held = Bounded()
         self._event = b""
+        self.broken = self.unfinished = False
 
     def end(self) -> None:
         """Take it that no more bytes come, and let go of everything: nothing is left to the garbage collector."""
@@ -159,6 +164,7 @@ class Reader:
             self.feed = self._collect
         else:
             self.feed, self._held, self._lines = self._split, Bounded(), bool(found["json"])
+            self.unfinished = True
             self._split(start.removeprefix(b"\xef\xbb\xbf"))
 
     def _collect(self, data: bytes) -> None:
@@ -215,6 +221,8 @@ class Reader:
             self._sink.event(value)
         elif len(data) < MAX_MULTILINE and data.lstrip()[:1] == b"{":
             self._event = data + b"\n"
+        elif data.strip() == b"[DONE]":
+            self.unfinished = False
 
     def _document(self) -> None:
         whole = self._held.whole()
@@ -225,6 +233,7 @@ class Reader:
             for item in value:
                 self._sink.event(item)
         else:
+            self.broken = whole is not None
             self._sink.salvaged(salvage(*self._held.ends()))
 
 

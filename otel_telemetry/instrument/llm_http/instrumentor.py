@@ -20,7 +20,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 from otel_telemetry import conventions
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.config import InstrumentSettings
-from otel_telemetry.instrument.llm_http import afterwards, endpoints
+from otel_telemetry.instrument.llm_http import afterwards, endpoints, others
 from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall, request_body
 from otel_telemetry.instrument.llm_http.measures import Measures
 from otel_telemetry.instrument.llm_http.streams import Tees
@@ -29,9 +29,6 @@ from otel_telemetry.instrument.shield import shielded
 MODULES = ("httpx", "httpx2")
 #: Set by other instrumentations of model calls around a call that they do not want to be seen.
 _SUPPRESS_LLM = "suppress_language_model_instrumentation"
-#: Attributes that spans of older conventions and other dialects have when they are a model call.
-_CALL_KEYS = ("llm.request.type", "llm.model_name", "gen_ai.system", "gen_ai.request.model")
-_KIND = "openinference.span.kind"
 _RETRY_COUNT = "x-stainless-retry-count"  # of SDKs that Stainless generates: openai, anthropic, groq
 
 
@@ -109,7 +106,7 @@ class Observer:
             return None
         if root := active.live_root():
             root.is_request()
-        if seen_by_another(trace.get_current_span()):
+        if others.see_it(trace.get_current_span()) or others.will_see_it(endpoint.dialect, request):
             return None
         afterwards.watch()
         call = ModelCall(endpoint, self._measures, capture=self._capture)
@@ -124,20 +121,6 @@ def _body(request: Any) -> Mapping[str, Any]:
     """Return a JSON body that is in memory already; one that is streamed or multipart is left alone."""
     content = getattr(request, "_content", None)  # `.content` raises where the body was not loaded
     return request_body(content) if isinstance(content, bytes) and content[:1] == b"{" else {}
-
-
-def seen_by_another(span: trace.Span) -> bool:
-    """Tell that the current span is a model call by itself, one of ours or of any other instrumentation."""
-    attributes = getattr(span, "attributes", None)
-    if not attributes or not span.is_recording():
-        return False
-    operation = attributes.get(conventions.OPERATION_NAME)
-    if operation is not None:
-        return operation in conventions.MODEL_CALL_OPERATIONS
-    kind = attributes.get(_KIND)
-    if kind is not None:
-        return kind in ("LLM", "EMBEDDING")
-    return any(key in attributes for key in _CALL_KEYS)
 
 
 def _wrap(module: ModuleType, observer: Observer) -> Callable[[], None]:

@@ -44,7 +44,7 @@ class _SyncTee(_Tee):
         except BaseException as error:
             self._call.finish(error)
             raise
-        self._call.finish()
+        self._call.exhausted()
 
     def close(self) -> None:
         try:
@@ -69,7 +69,7 @@ class _AsyncTee(_Tee):
         finally:
             if isinstance(inner, AsyncGenerator):
                 await inner.aclose()
-        self._call.finish()
+        self._call.exhausted()
 
     async def aclose(self) -> None:
         try:

@@ -89,6 +89,7 @@ class Seen:
     model: str | None = None
     error: str | None = None
     content: bool = False  # something that a reader would see has come: text, a tool call, reasoning
+    ended: bool = False  # the answer itself said that it is over, without saying why
     input_tokens: int | None = None
     uncached: int | None = None  # what a provider that counts cached tokens beside its input calls input
     output_tokens: int | None = None

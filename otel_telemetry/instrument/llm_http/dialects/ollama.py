@@ -50,6 +50,7 @@ class Chat:
                 function = base.part(call, "function")
                 kept.tool(len(kept.tools), None, function.get("name"), base.dumped(function.get("arguments")))
         seen.finished(value.get("done_reason"))
+        seen.ended = value.get("done") is True
         self._usage(seen, value)
 
     def _usage(self, seen: Seen, value: Json) -> None:
