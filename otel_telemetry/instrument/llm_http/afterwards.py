@@ -36,10 +36,10 @@ def do(function: Callable[..., None], *arguments: Any) -> None:
 def watch() -> None:
     """See to it that the thread runs in this process. Not for destructors."""
     global _thread  # noqa: PLW0603 - one thread a process
-    if _thread is not None and _thread.is_alive():
+    if _thread is not None:
         return
     with _starting:
-        if _thread is None or not _thread.is_alive():
+        if _thread is None:
             _thread = threading.Thread(target=_work, name="otel_telemetry_afterwards", daemon=True)
             _thread.start()
 

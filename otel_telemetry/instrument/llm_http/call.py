@@ -58,7 +58,7 @@ class ModelCall:
         self._endpoint = endpoint
         self._measures = measures
         self._seen = Seen(capture=capture)
-        self._reader = framing.Reader(self, lines=endpoint.dialect.lines)
+        self._reader: framing.Reader | None = None
         self._decode: Decode | None = None
         self._status: int | None = None
         self._first: float | None = None  # when content was first seen, and the last chunk since, in perf_counter
@@ -134,12 +134,15 @@ class ModelCall:
     def feed(self, data: bytes) -> None:
         """Take the next raw bytes of the answer's body."""
         now = time.perf_counter()
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = framing.Reader(self, lines=self._dialect.lines)
         try:
             if self._decode is None:
-                self._reader.feed(data)
+                reader.feed(data)
             else:
                 for piece in self._decode(data):
-                    self._reader.feed(piece)
+                    reader.feed(piece)
             if self._gaps is not None:
                 self._gaps.add(now - self._last)
                 self._last = now
@@ -152,10 +155,14 @@ class ModelCall:
 
     def feed_decoded(self, data: bytes) -> None:
         """Take a body that somebody has read and decoded already; when its parts came is unknown."""
+        self._exhausted = True
+        value = framing.parse(data) if len(data) <= framing.MAX_VALUE and not self._dialect.lines else None
+        if isinstance(value, dict):  # as nearly always: no need to find out what it is
+            self.document(value)
+            return
         self._decode = None
         self.feed(data)
         self._first = None
-        self._exhausted = True
 
     # --- what the reader finds ----------------------------------------------------------------------------------
 
@@ -206,7 +213,8 @@ class ModelCall:
         except IndexError:
             return
         try:
-            self._reader.end()
+            if self._reader is not None:
+                self._reader.end()
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
         try:
@@ -257,6 +265,8 @@ class ModelCall:
     def _is_incomplete(self) -> bool:
         """Tell that the server ended an answer that had begun in the middle, as if all were well."""
         seen, reader = self._seen, self._reader
+        if reader is None:
+            return False
         cut = reader.broken or (reader.unfinished and not seen.finish and not seen.ended)
         return cut and self._exhausted and (seen.content or bool(seen.id or seen.model))
 

@@ -168,20 +168,24 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 def recognise(target: Target, hosts: frozenset[str]) -> Endpoint | None:
     """Return the model endpoint that a POST goes to, or None. `hosts` are those that the settings name; "*" is any."""
     path = target.path.rstrip("/")
-    word = path[path.rfind("/") + 1 :]
-    word = word[word.rfind(":") + 1 :]
-    if word not in RULES:
+    rules = RULES.get(_word(path))
+    if rules is None:
         return None
-    found = _known(word, target.host, path, hosts)
-    return found or next((made for rule in RULES[word] if (made := _by_evidence(rule, target, path))), None)
+    found = _known(target.host, path, hosts)
+    return found or next((made for rule in rules if (made := _by_evidence(rule, target, path))), None)
+
+
+def _word(path: str) -> str:
+    """Return the last word of a path, after a colon if it has one."""
+    return path[max(path.rfind("/"), path.rfind(":")) + 1 :]
 
 
 @functools.lru_cache(maxsize=256)
-def _known(word: str, host: str, path: str, hosts: frozenset[str]) -> Endpoint | None:
+def _known(host: str, path: str, hosts: frozenset[str]) -> Endpoint | None:
     """Return the endpoint that host and path alone make one."""
     owner = owner_of(host)
     named = host in hosts or "*" in hosts
-    for rule in RULES[word]:
+    for rule in RULES[_word(path)]:
         found = rule.path.search(path)
         ours = owner is not None and (owner in rule.hosts or not rule.hosts)
         if found and (ours or named or (rule.anywhere and rule.anywhere.search(path))):
