@@ -279,23 +279,24 @@ class ModelCall:
 
     def _attributes(self) -> dict[str, Attribute]:
         seen = self._seen
-        found: dict[str, Attribute | None] = {
-            conventions.HTTP_RESPONSE_STATUS_CODE: self._status,
-            conventions.RESPONSE_ID: seen.id,
-            conventions.RESPONSE_MODEL: seen.model,
-            conventions.USAGE_INPUT_TOKENS: seen.input_tokens,
-            conventions.USAGE_OUTPUT_TOKENS: seen.output_tokens,
-            conventions.USAGE_CACHE_READ_TOKENS: seen.cache_read,
-            conventions.USAGE_CACHE_CREATION_TOKENS: seen.cache_creation,
-            conventions.USAGE_REASONING_TOKENS: seen.reasoning,
-        }
+        told: tuple[tuple[str, Attribute | None], ...] = (
+            (conventions.HTTP_RESPONSE_STATUS_CODE, self._status),
+            (conventions.RESPONSE_ID, seen.id),
+            (conventions.RESPONSE_MODEL, seen.model),
+            (conventions.USAGE_INPUT_TOKENS, seen.input_tokens),
+            (conventions.USAGE_OUTPUT_TOKENS, seen.output_tokens),
+            (conventions.USAGE_CACHE_READ_TOKENS, seen.cache_read),
+            (conventions.USAGE_CACHE_CREATION_TOKENS, seen.cache_creation),
+            (conventions.USAGE_REASONING_TOKENS, seen.reasoning),
+        )
+        found = {key: value for key, value in told if value is not None}
         if seen.finish:
             found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
         if self._first is not None:
             found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
-        if seen.capture:
-            found[conventions.OUTPUT_MESSAGES] = content.dump(content.answers(seen))
-        return {key: value for key, value in found.items() if value is not None}
+        if seen.capture and (said := content.dump(content.answers(seen))):
+            found[conventions.OUTPUT_MESSAGES] = said
+        return found
 
     def _measure(self, seconds: float, error_type: str | None) -> None:
         first = None if self._first is None else self._first - self._started

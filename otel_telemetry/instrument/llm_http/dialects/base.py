@@ -28,7 +28,10 @@ def count(value: Any) -> int | None:
 
 def text(value: Any) -> str | None:
     """Return a short, non-empty text, or None."""
-    return clean(value[:MAX_TEXT]) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    short = value[:MAX_TEXT]
+    return short if short.isascii() else clean(short)
 
 
 def clean(value: str) -> str:
@@ -36,11 +39,12 @@ def clean(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
-def part(value: Any, *path: str) -> Json:
+def part(value: Any, key: str, *path: str) -> Json:
     """Return the object at a path of keys, or an empty one."""
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else _EMPTY
+    found = value.get(key) if isinstance(value, dict) else None
+    for deeper in path:
+        found = found.get(deeper) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else _EMPTY
 
 
 def items(value: Any) -> list[Json]:
@@ -107,8 +111,10 @@ class Seen:
     def finished(self, reason: Any, index: Any = 0) -> None:
         """Note why the answer with that index ended."""
         known = text(reason)
+        if known is None:
+            return
         position = count(index) or 0
-        if known and (position in self.finish or len(self.finish) < MAX_CHOICES):
+        if position in self.finish or len(self.finish) < MAX_CHOICES:
             self.finish[position] = known
 
     def failed(self, error: Any) -> None:
