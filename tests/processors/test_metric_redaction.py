@@ -65,7 +65,7 @@ def test_no_planted_value_leaves_through_any_reader_of_any_instrument(redactor: 
     provider.add_metric_reader(later)
     metric.protect(provider, metric.MetricRedaction(redactor))  # twice does no harm
     meter = provider.get_meter(PLANTED, attributes={"scope": PLANTED})
-    planted = {"kept": PLANTED, f"key {PLANTED}": 1, "list": [PLANTED]}
+    planted: dict[str, Any] = {"kept": PLANTED, f"key {PLANTED}": 1, "list": [PLANTED]}
     with trace.use_span(TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("s")):
         meter.create_counter("counter", unit=PLANTED, description=f"mails to {PLANTED}").add(1, planted)
         meter.create_up_down_counter("updown").add(1, planted)
@@ -156,7 +156,12 @@ def test_what_is_clean_leaves_as_the_very_objects_that_were_collected(redactor: 
     provider = MeterProvider([reader], Resource({"service.name": "shop"}), shutdown_on_exit=False)
     consumer: Any = provider._measurement_consumer
     collect = consumer.collect
-    consumer.collect = lambda *args, **kwargs: collected.append(collect(*args, **kwargs)) or collected[-1]
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        collected.append(collect(*args, **kwargs))
+        return collected[-1]
+
+    consumer.collect = noted
     metric.protect(provider, metric.MetricRedaction(redactor))
     provider.get_meter("t").create_counter("c").add(1, {"route": "/ask", "n": 3})
     left = read(reader).resource_metrics[0].scope_metrics[0].metrics[0]

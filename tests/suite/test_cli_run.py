@@ -161,7 +161,15 @@ def test_sdk_disabled_does_not_even_look_at_the_settings(tmp_path: Path) -> None
 def test_a_signal_reaches_the_program_and_its_row_is_there(tmp_path: Path) -> None:
     waiting = "import otel_telemetry, time\nwith otel_telemetry.request(route='direct'): pass\nprint(1, flush=True)\n"
     (tmp_path / "waits.py").write_text(waiting + "time.sleep(30)\n")
-    command = [BIN / "otel-telemetry", "run", "--quiet", "--db", f"sqlite:///{tmp_path}/rows.db", "--service-name", "s"]
+    command = [
+        str(BIN / "otel-telemetry"),
+        "run",
+        "--quiet",
+        "--db",
+        f"sqlite:///{tmp_path}/rows.db",
+        "--service-name",
+        "s",
+    ]
     env = environment(OTEL_TELEMETRY_REQUEST_LOG__DEBOUNCE="30")
     process = subprocess.Popen([*command, "--", "python", "waits.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -45,7 +45,8 @@ SERVERS = {
     "gunicorn": [*GUNICORN, "app:wsgi"],
     "gunicorn --preload": [*GUNICORN, "--preload", "app:wsgi"],
     "gunicorn, threads": [*GUNICORN, "--worker-class", "gthread", "--threads", "2", "app:wsgi"],
-    "gunicorn, its ASGI worker": [*GUNICORN, "--worker-class", "asgi", "app:app"],
+    # One worker: gunicorn 27.0.1 waits for ever for one of this class that is told to end while it starts.
+    "gunicorn, its ASGI worker": [*GUNICORN, "--worker-class", "asgi", "--workers", "1", "app:app"],
     "gunicorn, uvicorn's worker": [*GUNICORN, *UVICORN_WORKER, "app:app"],
     "gunicorn --preload, uvicorn's worker": [*GUNICORN, *UVICORN_WORKER, "--preload", "app:app"],
     "uvicorn": ["uvicorn", "app:app", "--port", "{port}", "--log-level", "warning"],
@@ -92,7 +93,8 @@ def running(
     finally:
         end(process)
         assert process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT), (folder / "log").read_text()
-    assert "Traceback" not in (folder / "log").read_text()
+    if end is not interrupt_all:  # Python and gunicorn print where they were
+        assert "Traceback" not in (folder / "log").read_text()
 
 
 def interrupt_all(process: subprocess.Popen[bytes]) -> None:
@@ -169,7 +171,7 @@ class Gateway:
         self.database = folder / "rows.db"
         self.grpc, self.http = free_port(), free_port()
         ports = ["--grpc-port", str(self.grpc), "--http-port", str(self.http)]
-        command = [BIN / "otel-telemetry", "serve", *ports, "--db", f"sqlite:///{self.database}"]
+        command = [str(BIN / "otel-telemetry"), "serve", *ports, "--db", f"sqlite:///{self.database}"]
         with (folder / "said").open("wb") as said:
             self.process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=said)
         wait_for(self.http, self.process)
@@ -241,7 +243,7 @@ ENDINGS = {
 def run_script(folder: Path, ending: str) -> subprocess.CompletedProcess[str]:
     lines = [f"    {line}" for line in ending.splitlines()]
     (folder / "script.py").write_text(SCRIPT + "\n".join(lines) + "\n")
-    command = [BIN / "opentelemetry-instrument", sys.executable, "script.py"]
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
     return subprocess.run(
         command, cwd=folder, env=direct(folder), capture_output=True, text=True, timeout=60, check=False
     )
