@@ -48,8 +48,25 @@ CLIENT_ADDRESS_KEYS: Final = (
     "http.request.header.true_client_ip",
 )
 
+#: Attributes that say who asked, and in which session: by the general conventions, and by SDKs for models.
+USER_ID_KEYS: Final = (
+    USER_ID,
+    ENDUSER_ID,
+    "langfuse.user.id",
+    "traceloop.association.properties.user_id",
+    "ai.telemetry.metadata.userId",
+)
+SESSION_ID_KEYS: Final = (
+    SESSION_ID,
+    "langfuse.session.id",
+    "traceloop.association.properties.session_id",
+    "ai.telemetry.metadata.sessionId",
+)
+
 # --- GenAI ------------------------------------------------------------------------------------------------------
 GEN_AI: Final = "gen_ai."
+#: How attributes begin that can make a span a model call, in any dialect.
+MODEL_PREFIXES: Final = (GEN_AI, "llm.", "openinference.", "embedding.", "traceloop.", "ai.", "langfuse.")
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -112,8 +129,49 @@ CONTENT_KEYS: Final = frozenset(
         "gen_ai.retrieval.documents",
         "gen_ai.prompt",
         "gen_ai.completion",
+        # OpenInference
         "input.value",
         "output.value",
+        "llm.prompt_template.template",
+        "llm.prompt_template.variables",
+        "llm.function_call",
+        # OpenLLMetry, Traceloop
+        "traceloop.entity.input",
+        "traceloop.entity.output",
+        "traceloop.prompt.template",
+        "traceloop.prompt.template_variables",
+        # Vercel AI SDK
+        "ai.prompt",
+        "ai.prompt.messages",
+        "ai.response.text",
+        "ai.response.object",
+        "ai.response.reasoning",
+        "ai.response.toolCalls",
+        "ai.response.files",
+        "ai.result.text",
+        "ai.result.object",
+        "ai.result.toolCalls",
+        "ai.toolCall.args",
+        "ai.toolCall.result",
+        "ai.value",
+        "ai.values",
+        "ai.embedding",
+        "ai.embeddings",
+        # Langfuse
+        "langfuse.observation.input",
+        "langfuse.observation.output",
+        "langfuse.trace.input",
+        "langfuse.trace.output",
+        "langfuse.experiment.item.expected_output",
+        # Pydantic AI, Logfire
+        "pydantic_ai.all_messages",
+        "all_messages",
+        "all_messages_events",
+        "final_result",
+        "tool_arguments",
+        "tool_response",
+        "request_data",
+        "response_data",
     }
 )
 CONTENT_PREFIXES: Final = (
@@ -124,6 +182,10 @@ CONTENT_PREFIXES: Final = (
     "llm.output_messages.",
     "llm.prompts",
     "llm.completions",
+    "llm.choices",
+    "embedding.embeddings.",
+    "retrieval.documents",
+    "reranker.",
 )
 
 # --- metrics of the GenAI conventions: name -> (unit, advised buckets) ------------------------------------------

@@ -19,11 +19,8 @@ CONTENTS: Final = get_args(Content)
 
 #: Attributes that hold one person's or session's id: pseudonyms keep them countable.
 HASHED_KEYS: Final[Mapping[str, str]] = {
-    conventions.USER_ID: "USER_ID",
-    conventions.ENDUSER_ID: "USER_ID",
-    "request_log.user_id": "USER_ID",
-    conventions.SESSION_ID: "SESSION_ID",
-    "request_log.session_id": "SESSION_ID",
+    **dict.fromkeys((*conventions.USER_ID_KEYS, "request_log.user_id"), "USER_ID"),
+    **dict.fromkeys((*conventions.SESSION_ID_KEYS, "request_log.session_id"), "SESSION_ID"),
 }
 #: Attributes that hold addresses of clients: each address becomes the contract's ip_hash.
 CLIENT_KEYS: Final = frozenset(conventions.CLIENT_ADDRESS_KEYS)

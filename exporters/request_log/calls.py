@@ -7,12 +7,14 @@ the others after it. NULL for calls that are not streamed, and where the model r
 those tokens were made before the first chunk.
 """
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from otel_telemetry import conventions, metrics, records
 from otel_telemetry.exporters.request_log import coerce, cost, dialects
+from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.coerce import Notes
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
@@ -21,13 +23,34 @@ _SAID_TEXT: Final = (
     *("organization_id", "project_id", "user_id", "request_organization_id", "request_project_id", "request_user_id"),
     *("workflow_id", "workflow_name", "run_id", "step_id", "prompt_id", "prompt_version"),
 )
+#: Columns that dialects say too.
+_ALSO_SAID: Final = (
+    ("user_id", conventions.USER_ID),
+    ("workflow_name", table.WORKFLOW_NAME),
+    ("prompt_id", table.PROMPT_ID),
+    ("prompt_version", table.PROMPT_VERSION),
+)
+#: What calls say of the request that they are part of.
+_OF_REQUEST: Final = (
+    ("user_id", conventions.USER_ID),
+    ("session_id", conventions.SESSION_ID),
+    ("conversation_id", conventions.CONVERSATION_ID),
+)
+#: How the clients of OpenAI, Anthropic and Pydantic AI begin the message of an error that has an HTTP status.
+_STATUS_IN_TEXT: Final = re.compile(r"\b(?:error code|status[_ ]code): ?(\d{3})\b", re.IGNORECASE)
 _BAD_REQUEST: Final = 400
 _TOO_MANY_REQUESTS: Final = 429
 #: Longest text of an attribute that we do not know, where texts are not stored: longer ones may be messages.
 _UNKNOWN_TEXT: Final = 256
+_STATUS_DIGITS: Final = 3
 _FINAL: Final = "final"
 _EMBEDDINGS: Final = "embeddings"
 _USAGE: Final = "gen_ai.usage."
+_COUNTS: Final = (
+    *(conventions.USAGE_INPUT_TOKENS, conventions.USAGE_OUTPUT_TOKENS, conventions.USAGE_REASONING_TOKENS),
+    *(conventions.USAGE_CACHE_READ_TOKENS, conventions.USAGE_CACHE_CREATION_TOKENS),
+    *(table.INPUT_BESIDE_CACHE, table.OUTPUT_BESIDE_REASONING, table.TOTAL_TOKENS),
+)
 
 
 def row_id(trace_id: str, span_id: str) -> str:
@@ -72,28 +95,32 @@ def build(span: records.Span, reading: dialects.Reading, *, store_text: bool) ->
         ts=coerce.moment(span.start_ns),
         application=coerce.text(span.resource.get(conventions.SERVICE_NAME), conventions.SERVICE_NAME, notes),
         environment=environment(span.resource, notes),
-        dialect=reading.dialect,
+        dialect=reading.dialect.name,
     )
-    _say(call, span.attributes, notes)
+    _say(call, span.attributes, reading.values, notes)
     _name(call, reading.values, notes)
     _outcome(call, span, notes)
     _count(call, reading, notes)
     _time(call, span, reading.values, notes)
-    _charge(call, span, notes)
+    _charge(call, span, reading.values, notes)
     _remember(call, span, notes, store_text=store_text)
+    if store_text:
+        call.chat_request, call.chat_response = _texts(span, reading, notes)
+    if notes:
+        call.meta = {**(call.meta or {}), "problems": dict(notes)}
     return call
 
 
-def _say(call: records.LlmCall, attributes: records.Attributes, notes: Notes) -> None:
+def _say(call: records.LlmCall, attributes: records.Attributes, values: dict[str, Any], notes: Notes) -> None:
     for name in _SAID_TEXT:
         value = attributes.get(conventions.REQUEST_LOG + name)
         if value is not None:
             setattr(call, name, coerce.text(value, name, notes))
     index = attributes.get(conventions.REQUEST_LOG + "step_index")
     call.step_index = coerce.integer(index, "step_index", notes)
-    if call.user_id is None:
-        user = attributes.get(conventions.USER_ID) or attributes.get(conventions.ENDUSER_ID)
-        call.user_id = coerce.text(user, conventions.USER_ID, notes)
+    for name, meaning in _ALSO_SAID:
+        if getattr(call, name) is None:
+            setattr(call, name, coerce.text(values.get(meaning), meaning, notes))
 
 
 def _name(call: records.LlmCall, values: dict[str, Any], notes: Notes) -> None:
@@ -113,40 +140,66 @@ def _name(call: records.LlmCall, values: dict[str, Any], notes: Notes) -> None:
 
 
 def _outcome(call: records.LlmCall, span: records.Span, notes: Notes) -> None:
-    code = status_code(span)
-    kind = str(span.attributes.get(conventions.ERROR_TYPE) or "")
-    call.rate_limited = code == _TOO_MANY_REQUESTS or kind == str(_TOO_MANY_REQUESTS) or "RateLimit" in kind
-    resent = span.attributes.get(conventions.HTTP_RESEND_COUNT)
-    call.retries = coerce.integer(resent, conventions.HTTP_RESEND_COUNT, notes) or 0
     call.error = error_text(span, notes)
     call.ok = span.status != "ERROR" and call.error is None
+    limited = any("RateLimit" in kind for kind in _kinds_of_error(span))
+    call.rate_limited = _refusal(call, span) == _TOO_MANY_REQUESTS or limited
+    resent = span.attributes.get(conventions.HTTP_RESEND_COUNT)
+    call.retries = coerce.integer(resent, conventions.HTTP_RESEND_COUNT, notes) or 0
+
+
+def _kinds_of_error(span: records.Span) -> list[str]:
+    """Return the names of what went wrong: the error's type, and those of exceptions."""
+    kinds = [span.attributes.get(conventions.ERROR_TYPE)]
+    kinds += [event.attributes.get(conventions.EXCEPTION_TYPE) for event in span.events]
+    return [kind for kind in kinds if isinstance(kind, str)]
+
+
+def _refusal(call: records.LlmCall, span: records.Span) -> int | None:
+    """Return the HTTP status of a failed call: said by the span, its error type, or its error's text."""
+    if call.ok:
+        return None
+    said = status_code(span)
+    code = str(said if said is not None else span.attributes.get(conventions.ERROR_TYPE))
+    if said is None and not code.isdecimal():
+        found = _STATUS_IN_TEXT.search((call.error or "")[:_UNKNOWN_TEXT])
+        code = found[1] if found else ""
+    return int(code) if code.isascii() and code.isdecimal() and len(code) <= _STATUS_DIGITS else None
 
 
 def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> None:
-    def counted(key: str) -> int | None:
-        return coerce.count(reading.values.get(key), key, notes)
-
-    prompt = counted(conventions.USAGE_INPUT_TOKENS)
-    call.cached_tokens = counted(conventions.USAGE_CACHE_READ_TOKENS)
-    call.cache_write_tokens = counted(conventions.USAGE_CACHE_CREATION_TOKENS)
-    call.completion_tokens = counted(conventions.USAGE_OUTPUT_TOKENS)
-    call.reasoning_tokens = counted(conventions.USAGE_REASONING_TOKENS)
-    call.token_basis = dialects.token_basis(
-        reading.dialect, call.provider, prompt, call.cached_tokens, call.cache_write_tokens
-    )
+    counts = {key: coerce.count(reading.values.get(key), key, notes) for key in _COUNTS}
+    call.cached_tokens = counts[conventions.USAGE_CACHE_READ_TOKENS]
+    call.cache_write_tokens = counts[conventions.USAGE_CACHE_CREATION_TOKENS]
+    call.reasoning_tokens = counts[conventions.USAGE_REASONING_TOKENS]
+    call.token_basis = dialects.token_basis(reading, counts)
+    prompt = counts[conventions.USAGE_INPUT_TOKENS]
+    prompt = counts[table.INPUT_BESIDE_CACHE] if prompt is None else prompt
     if prompt is not None and call.token_basis == dialects.EXCLUSIVE:
         prompt += (call.cached_tokens or 0) + (call.cache_write_tokens or 0)
     call.prompt_tokens = prompt
-    reasoning, completion = call.reasoning_tokens, call.completion_tokens
-    if reasoning is not None and completion is not None and reasoning > completion:
-        # More than all output tokens: so they were counted beside them.
-        call.completion_tokens = completion + reasoning
+    call.completion_tokens = _completion(counts)
+
+
+def _completion(counts: dict[str, int | None]) -> int | None:
+    """Return the output tokens with reasoning among them."""
+    reasoning = counts[conventions.USAGE_REASONING_TOKENS] or 0
+    completion = counts[conventions.USAGE_OUTPUT_TOKENS]
+    said = counts[table.OUTPUT_BESIDE_REASONING]
+    if completion is None:
+        return None if said is None else said + reasoning
+    # More than all output tokens: so they were counted beside them.
+    return completion + reasoning if reasoning > completion else completion
 
 
 def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
     total = coerce.milliseconds(span.start_ns, span.end_ns)
     if total is None:
         notes.refuse("latency", "ends before it starts")
+    lasted = coerce.real(values.get(table.DURATION), table.DURATION, notes)
+    if lasted is not None and total == 0:  # a log of the call, written at its end
+        total = lasted * 1_000
+        call.ts = coerce.moment(max(0, span.start_ns - round(lasted * 1e9)))
     call.total_latency_ms = total
     last_try = span.attributes.get(conventions.REQUEST_LOG + "request_latency_ms")
     said = coerce.real(last_try, "request_latency_ms", notes)
@@ -163,14 +216,14 @@ def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], not
         call.tokens_per_second = (tokens - 1) / (generating / 1_000)
 
 
-def _charge(call: records.LlmCall, span: records.Span, notes: Notes) -> None:
+def _charge(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
     """Fill in the cost: what the producer was billed, else what the price table says, else nothing.
 
     A call that the server refused (an HTTP status from 400 on) is not billed: it has no cost and lacks none. One that
     was given up or broke off may well be, for tokens that nobody reported. Where a count is missing or was absurd, the
     others alone would give too low a cost, hence none.
     """
-    given = _given(span.attributes, notes)
+    given = _given(span.attributes, values, notes)
     counted = call.prompt_tokens is not None or call.completion_tokens is not None
     full = _is_fully_counted(call, notes)
     computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if full else None
@@ -193,19 +246,15 @@ def _is_fully_counted(call: records.LlmCall, notes: Notes) -> bool:
 
 
 def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
-    said = status_code(span)
-    code = str(said if said is not None else span.attributes.get(conventions.ERROR_TYPE))
-    return not call.ok and code.isdigit() and int(code) >= _BAD_REQUEST
+    return call.rate_limited or (_refusal(call, span) or 0) >= _BAD_REQUEST
 
 
-def _given(attributes: records.Attributes, notes: Notes) -> Decimal | None:
-    for key in dialects.GIVEN_COST:
-        if attributes.get(key) is not None:
-            amount = coerce.money(attributes[key], key, notes)
-            # Some proxies say 0 for a model whose price they do not know; only the app itself means it.
-            if amount is not None and (amount > 0 or key.startswith(conventions.REQUEST_LOG)):
-                return amount
-    return None
+def _given(attributes: records.Attributes, values: dict[str, Any], notes: Notes) -> Decimal | None:
+    own = coerce.money(attributes.get(dialects.GIVEN_COST), dialects.GIVEN_COST, notes)
+    if own is not None:
+        return own
+    # Some proxies and SDKs say 0 for what they cannot price; only the app itself means it.
+    return coerce.money(values.get(table.COST), table.COST, notes) or None
 
 
 def _tokens(call: records.LlmCall) -> cost.Tokens:
@@ -219,11 +268,11 @@ def _tokens(call: records.LlmCall) -> cost.Tokens:
 
 
 def _remember(call: records.LlmCall, span: records.Span, notes: Notes, *, store_text: bool) -> None:
-    """Keep the other gen_ai attributes: those of the answer in `response_meta`, the rest in `meta`."""
+    """Keep what else is worth it: what is said of the answer in `response_meta`, the rest in `meta`."""
     meta: dict[str, Any] = dict(call.meta or {})
     response: dict[str, Any] = {}
     for key, value in span.attributes.items():
-        if not key.startswith(conventions.GEN_AI) or dialects.is_known(key) or dialects.is_content(key):
+        if not dialects.is_kept(key) or dialects.is_known(key) or dialects.is_content(key):
             continue
         if not store_text and _is_long(value):
             notes.refuse(key, "long text left out")
@@ -233,10 +282,6 @@ def _remember(call: records.LlmCall, span: records.Span, notes: Notes, *, store_
     stage = span.attributes.get(conventions.STAGE)
     if stage is not None:
         meta["stage"] = coerce.text(stage, "stage", notes, coerce.ID_LIMIT)
-    if store_text:
-        call.chat_request, call.chat_response = _texts(span, notes)
-    if notes:
-        meta["problems"] = dict(notes)
     call.meta = meta or None
     call.response_meta = response or None
 
@@ -248,19 +293,13 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, (Sequence, dict)) and len(str(value)) > _UNKNOWN_TEXT
 
 
-def _texts(span: records.Span, notes: Notes) -> tuple[Any, Any]:
-    attributes = span.attributes
-    asked = {
-        key: coerce.parsed(attributes[key], key, notes, coerce.CONTENT_LIMIT)
-        for key in (conventions.SYSTEM_INSTRUCTIONS, conventions.INPUT_MESSAGES)
-        if attributes.get(key) is not None
-    }
-    answered = attributes.get(conventions.OUTPUT_MESSAGES)
-    chat_request = {key.removeprefix(conventions.GEN_AI): value for key, value in asked.items()} or None
-    return chat_request, coerce.parsed(answered, conventions.OUTPUT_MESSAGES, notes, coerce.CONTENT_LIMIT)
+def _texts(span: records.Span, reading: dialects.Reading, notes: Notes) -> tuple[Any, Any]:
+    asked, answered = dialects.texts(span, reading)
+    chat_request = {key: coerce.parsed(value, key, notes, coerce.CONTENT_LIMIT) for key, value in asked.items()}
+    return chat_request or None, coerce.parsed(answered, "answer", notes, coerce.CONTENT_LIMIT)
 
 
-def contribution(call: records.LlmCall, span: records.Span) -> Rollup:
+def contribution(call: records.LlmCall, span: records.Span, reading: dialects.Reading) -> Rollup:
     """Return what the call adds to its request."""
     part = Rollup()
     part.add("llm_calls", 1)
@@ -281,6 +320,10 @@ def contribution(call: records.LlmCall, span: records.Span) -> Rollup:
     part.saw("", span.end_ns, span.span_id, answer)
     if stage:
         part.saw(stage, span.end_ns, span.span_id, answer)
+    for column, meaning in _OF_REQUEST:
+        said = coerce.text(reading.values.get(meaning), meaning, Notes())
+        if said is not None:
+            part.tell(column, span.end_ns, span.span_id, said)
     return part
 
 

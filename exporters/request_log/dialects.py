@@ -1,93 +1,231 @@
-"""The ways in which spans speak of model calls, as a table: which attribute of which dialect means what.
+"""Reading what a span says about a model call, in whichever dialect, into the names of the current convention.
 
-A dialect is a mapping from its attribute names to the current GenAI names. Adding one is adding a row (and a fixture).
-Where a span speaks two dialects, the earlier row wins, and the row records the latest dialect that was needed.
+Dialects are rows of a table (dialect_table.py). Where a span speaks several, the earlier row wins value by value; its
+row is marked with the first dialect whose marks it bears, else with the least current one that a value was taken from.
+A span is a model call where a dialect says so and none says otherwise: agents, chains, tasks and the outer spans of
+SDKs repeat the usage of the calls below them.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
-from otel_telemetry import conventions
+from otel_telemetry import conventions, records
+from otel_telemetry.exporters.request_log import dialect_table as table
+from otel_telemetry.exporters.request_log.dialect_table import DIALECTS, Dialect
 
-#: Current names that a model call is read from.
-CURRENT: Final = (
-    conventions.OPERATION_NAME,
-    conventions.PROVIDER_NAME,
-    conventions.REQUEST_MODEL,
-    conventions.REQUEST_STREAM,
-    conventions.RESPONSE_ID,
-    conventions.RESPONSE_MODEL,
-    conventions.RESPONSE_FINISH_REASONS,
-    conventions.RESPONSE_TIME_TO_FIRST_CHUNK,
-    conventions.USAGE_INPUT_TOKENS,
-    conventions.USAGE_OUTPUT_TOKENS,
-    conventions.USAGE_CACHE_READ_TOKENS,
-    conventions.USAGE_CACHE_CREATION_TOKENS,
-    conventions.USAGE_REASONING_TOKENS,
-)
-
-DIALECTS: Final[tuple[tuple[str, Mapping[str, str]], ...]] = (
-    ("gen_ai", {name: name for name in CURRENT} | conventions.SDK_NAMES),
-    ("gen_ai.old", conventions.OLD_NAMES),
-)
-
-#: Attributes in which a producer says what a call cost it, in USD, best first.
-GIVEN_COST: Final = ("request_log.cost_usd", "gen_ai.usage.cost", "llm.cost.total", "llm.usage.cost")
-
-_MEANING: Final = {
-    attribute: (canonical, rank)
-    for rank, (_, names) in reversed(list(enumerate(DIALECTS)))
-    for attribute, canonical in names.items()
-}
+#: The same fact in words of the app itself, in USD. It alone may say 0; see calls.py.
+GIVEN_COST: Final = "request_log.cost_usd"
 
 INCLUSIVE: Final = "inclusive"
 EXCLUSIVE: Final = "exclusive"
 #: The providers whose own APIs count cached tokens beside the input, not inside it.
 _EXCLUSIVE_PROVIDERS: Final = frozenset({"anthropic", "aws.bedrock"})
+#: The event that carries what a span would, as an event of that span or as a log record in its context.
+DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
+_CHOICE_EVENT: Final = "gen_ai.choice"
+#: Longest JSON that is looked into.
+_JSON_LIMIT: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Known:
+    """What an attribute means to whom: ranks are places in the table."""
+
+    names: list[tuple[int, str]] = field(default_factory=list)
+    inside: list[tuple[int, Mapping[str, str]]] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+
+
+def _known() -> dict[str, _Known]:
+    found: dict[str, _Known] = {}
+    for rank, dialect in enumerate(DIALECTS):
+        for attribute, meaning in dialect.names.items():
+            found.setdefault(attribute, _Known()).names.append((rank, meaning))
+        for attribute, paths in dialect.inside.items():
+            found.setdefault(attribute, _Known()).inside.append((rank, paths))
+        for attribute in dialect.marks:
+            found.setdefault(attribute, _Known()).marks.append(rank)
+        if dialect.kind:
+            found.setdefault(dialect.kind, _Known())
+    return found
+
+
+_KNOWN: Final = _known()
+_UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not dialect.marks)
+_KEPT: Final = frozenset(key for dialect in DIALECTS for key in dialect.kept)
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a span says about a model call, under current names, and in which dialect."""
+    """What a span says about a model call: values under current names, and the attributes that they came from."""
 
+    spoken: frozenset[int] = _UNMARKED
     values: dict[str, Any] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    is_model_call: bool = False
 
     @property
-    def dialect(self) -> str:
-        """Name of the least current dialect that a value was taken from."""
-        return DIALECTS[max(self.ranks.values(), default=0)][0]
+    def dialect(self) -> Dialect:
+        """The dialect that the span bears the marks of, else the least current one that a value is from."""
+        marked = self.spoken - _UNMARKED
+        return DIALECTS[min(marked) if marked else max(self.ranks.values(), default=0)]
 
-    @property
-    def is_model_call(self) -> bool:
-        """A model call says so, or is of an older convention: it names a model and its usage, but no operation."""
-        operation = self.values.get(conventions.OPERATION_NAME)
-        if operation is not None:
-            return operation in conventions.MODEL_CALL_OPERATIONS
-        has_model = conventions.REQUEST_MODEL in self.values or conventions.RESPONSE_MODEL in self.values
-        return has_model and (
-            conventions.USAGE_INPUT_TOKENS in self.values or conventions.USAGE_OUTPUT_TOKENS in self.values
-        )
+    def take(self, rank: int, meaning: str, value: Any, source: str) -> None:
+        """Take a value, unless an earlier dialect gave one."""
+        if value is not None and value != "" and rank in self.spoken and rank < self.ranks.get(meaning, len(DIALECTS)):
+            self.values[meaning], self.ranks[meaning], self.sources[meaning] = value, rank, source
+
+    def imply(self, rank: int, said: Mapping[str, Any], source: str) -> None:
+        """Take what a span's kind or name implies, where nothing says it outright."""
+        for meaning, value in said.items():
+            if meaning not in self.values:
+                self.take(rank, meaning, value, source)
 
 
-def read(attributes: Mapping[str, Any]) -> Reading:
-    """Read what a span says about a model call."""
-    reading = Reading()
-    for attribute, value in attributes.items():
-        meaning = _MEANING.get(attribute)
-        if meaning is None or value is None:
-            continue
-        canonical, rank = meaning
-        if rank < reading.ranks.get(canonical, len(DIALECTS)):
-            reading.values[canonical] = value
-            reading.ranks[canonical] = rank
+def read(span: records.Span) -> Reading:
+    """Read what a span says about a model call. Never raises for what attributes hold."""
+    attributes = _with_details(span)
+    known = [(key, value, about) for key, value in attributes.items() if (about := _KNOWN.get(key)) is not None]
+    reading = Reading(spoken=_UNMARKED.union(*(about.marks for _, _, about in known)) if known else _UNMARKED)
+    for key, value, about in known:
+        for rank, meaning in about.names:
+            reading.take(rank, meaning, value, key)
+        for rank, paths in about.inside:
+            _look_inside(reading, rank, paths, key, value)
+    if known:
+        reading.is_model_call = _is_model_call(reading, span, attributes)
+    if reading.is_model_call:
+        _hear_events(reading, span)
+        _settle(reading, span)
     return reading
 
 
+def _with_details(span: records.Span) -> records.Attributes:
+    """Add what an event of the span says in its place."""
+    said = next((event.attributes for event in span.events if event.name == DETAILS_EVENT), None)
+    return {**said, **span.attributes} if said else span.attributes
+
+
+def _look_inside(reading: Reading, rank: int, paths: Mapping[str, str], key: str, value: Any) -> None:
+    if rank not in reading.spoken:
+        return
+    content = parsed(value)
+    if not isinstance(content, Mapping):
+        return
+    for path, meaning in paths.items():
+        reading.take(rank, meaning, _at(content, path), f"{key}: {path}")
+
+
+def parsed(value: Any) -> Any:
+    """Return what JSON text stands for, or the value itself where it is none."""
+    if isinstance(value, str) and value[:1] in ("{", "[", '"') and len(value) <= _JSON_LIMIT:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _at(content: Mapping[str, Any], path: str) -> Any:
+    """Return what is at a path: nested maps, or a key with dots."""
+    if path in content:
+        return content[path]
+    found: Any = content
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return None if isinstance(found, (Mapping, list)) else found
+
+
+def _is_model_call(reading: Reading, span: records.Span, attributes: records.Attributes) -> bool:
+    """Tell whether the span is one model call, and take what its kind implies.
+
+    Where no dialect tells kinds apart, it is of an older convention: one that names a model and its usage.
+    """
+    said_so = False
+    for rank in sorted(reading.spoken):
+        dialect = DIALECTS[rank]
+        kind = attributes.get(dialect.kind) if dialect.kind else None
+        if isinstance(kind, str):
+            if kind not in dialect.calls:
+                return False
+            said_so = said_so or conventions.OPERATION_NAME in dialect.calls[kind]
+            reading.imply(rank, dialect.calls[kind], dialect.kind)
+        reading.imply(rank, dialect.spans.get(span.name, {}), "span name")
+    values = reading.values
+    if span.status != "ERROR" and any(_is_only_announced(DIALECTS[rank], values) for rank in reading.spoken):
+        return False
+    has_model = conventions.REQUEST_MODEL in values or conventions.RESPONSE_MODEL in values
+    has_usage = conventions.USAGE_INPUT_TOKENS in values or conventions.USAGE_OUTPUT_TOKENS in values
+    return said_so or (conventions.OPERATION_NAME not in values and has_model and has_usage)
+
+
+def _is_only_announced(dialect: Dialect, values: Mapping[str, Any]) -> bool:
+    return bool(dialect.announced_by) and not any(name in values for name in dialect.announced_by)
+
+
+def _hear_events(reading: Reading, span: records.Span) -> None:
+    for event in span.events:
+        for rank in reading.spoken:
+            if event.name in DIALECTS[rank].events and event.time_ns >= span.start_ns:
+                seconds = (event.time_ns - span.start_ns) / 1e9
+                reading.imply(rank, {conventions.RESPONSE_TIME_TO_FIRST_CHUNK: seconds}, event.name)
+        if event.name == _CHOICE_EVENT:
+            reason = event.attributes.get("finish_reason")
+            reading.imply(1, {conventions.RESPONSE_FINISH_REASONS: reason}, event.name)
+
+
+def _settle(reading: Reading, span: records.Span) -> None:
+    """Turn what has no current name into what has one."""
+    values = reading.values
+    for meaning in (conventions.RESPONSE_FINISH_REASONS, table.FIRST_CHUNK_AT):
+        if meaning in values:
+            values[meaning] = parsed(values[meaning])
+    provider = values.get(conventions.PROVIDER_NAME)
+    if isinstance(provider, str):
+        values[conventions.PROVIDER_NAME] = _provider(provider, reading)
+    milliseconds = values.get(table.FIRST_CHUNK_MS)
+    at = _seconds_until(values.get(table.FIRST_CHUNK_AT), span.start_ns)
+    if isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool):
+        values.setdefault(conventions.RESPONSE_TIME_TO_FIRST_CHUNK, milliseconds / 1_000)
+    elif at is not None:
+        values.setdefault(conventions.RESPONSE_TIME_TO_FIRST_CHUNK, at)
+
+
+def _provider(name: str, reading: Reading) -> str:
+    """Return the current name of a provider."""
+    lowered = name.lower()
+    if "ai.operationId" in _marks_of(reading):
+        lowered = next((known for known in table.PROVIDERS if lowered.startswith(f"{known}.")), lowered)
+        lowered = lowered if lowered in table.PROVIDERS else lowered.partition(".")[0]
+        return table.PROVIDERS.get(lowered, lowered)
+    return table.PROVIDERS.get(lowered, name)
+
+
+def _marks_of(reading: Reading) -> frozenset[str]:
+    return frozenset().union(*(DIALECTS[rank].marks for rank in reading.spoken))
+
+
+def _seconds_until(moment: Any, start_ns: int) -> float | None:
+    try:
+        at = datetime.fromisoformat(moment) if isinstance(moment, str) else None
+    except ValueError:
+        return None
+    seconds = at.timestamp() - start_ns / 1e9 if at is not None and at.tzinfo is not None else -1.0
+    return seconds if seconds >= 0 else None
+
+
 def is_known(attribute: str) -> bool:
-    """Tell whether an attribute has a column by way of `read`."""
-    return attribute in _MEANING
+    """Tell whether an attribute has a column by way of `read`, or serves only to tell dialects apart."""
+    return attribute in _KNOWN
+
+
+def is_kept(attribute: str) -> bool:
+    """Tell whether an attribute without a column has a place in the row's meta."""
+    return attribute.startswith(conventions.GEN_AI) or attribute in _KEPT
 
 
 def is_content(attribute: str) -> bool:
@@ -95,18 +233,98 @@ def is_content(attribute: str) -> bool:
     return attribute in conventions.CONTENT_KEYS or attribute.startswith(conventions.CONTENT_PREFIXES)
 
 
-def token_basis(
-    dialect: str, provider: str | None, prompt: int | None, cached: int | None, cache_write: int | None
-) -> str | None:
-    """Say whether `prompt` counts cached tokens too (inclusive) or not (exclusive); None without a count.
+def token_basis(reading: Reading, counts: Mapping[str, int | None]) -> str | None:
+    """Say whether the input count has cached tokens in it (inclusive) or not (exclusive); None without a count.
 
-    The current convention demands inclusive counts. Whatever a span claims, more cached than all tokens can only be
-    exclusive. Spans of older conventions pass on what the provider counts, which for Anthropic is exclusive.
+    Evidence goes first: a separate count of what was not cached, more cached tokens than all, a total that only adds up
+    with cached tokens beside. Without any, the dialect decides: it either promises inclusive counts, or passes on what
+    the provider counts, which for Anthropic is exclusive.
     """
+    prompt = counts[conventions.USAGE_INPUT_TOKENS]
+    anew = counts[table.INPUT_BESIDE_CACHE]
     if prompt is None:
-        return None
-    if (cached or 0) + (cache_write or 0) > prompt:
+        return None if anew is None else EXCLUSIVE
+    beside = (counts[conventions.USAGE_CACHE_READ_TOKENS] or 0) + (counts[conventions.USAGE_CACHE_CREATION_TOKENS] or 0)
+    if not beside:
+        return INCLUSIVE
+    if anew is not None:
+        return EXCLUSIVE if prompt == anew else INCLUSIVE
+    total = counts[table.TOTAL_TOKENS]
+    completion = counts[conventions.USAGE_OUTPUT_TOKENS] or 0
+    if beside > prompt or total == prompt + beside + completion:
         return EXCLUSIVE
-    if dialect != DIALECTS[0][0] and provider in _EXCLUSIVE_PROVIDERS and (cached or cache_write):
-        return EXCLUSIVE
-    return INCLUSIVE
+    provider = reading.values.get(conventions.PROVIDER_NAME)
+    is_provider_s = reading.dialect.basis == "provider" and provider in _EXCLUSIVE_PROVIDERS
+    return EXCLUSIVE if is_provider_s else INCLUSIVE
+
+
+def texts(span: records.Span, reading: Reading) -> tuple[dict[str, Any], Any]:
+    """Return what was asked, {attribute: value}, and what was answered; both as the dialect shapes them.
+
+    What was answered is the value itself, or {attribute: value} where an answer has several parts.
+    """
+    attributes = _with_details(span)
+    asked: dict[str, Any] = {}
+    answered: dict[str, Any] = {}
+    for rank in sorted(reading.spoken):
+        dialect = DIALECTS[rank]
+        if not asked:
+            asked = _collected(attributes, dialect.asked, all_parts="asked" in dialect.in_parts)
+        if not answered:
+            answered = _collected(attributes, dialect.answered, all_parts="answered" in dialect.in_parts)
+    asked = asked or _spoken_of(span, _ASKED_EVENTS)
+    answered = answered or _spoken_of(span, _ANSWERED_EVENTS)
+    return asked, next(iter(answered.values())) if len(answered) == 1 else answered or None
+
+
+_ASKED_EVENTS: Final = (
+    *("gen_ai.content.prompt", "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message"),
+    "gen_ai.tool.message",
+)
+_ANSWERED_EVENTS: Final = ("gen_ai.content.completion", _CHOICE_EVENT)
+
+
+def _spoken_of(span: records.Span, names: Sequence[str]) -> dict[str, Any]:
+    """Return the messages that span events of older conventions carry."""
+    found = [{"event": event.name, **event.attributes} for event in span.events if event.name in names]
+    return {"events": found} if found else {}
+
+
+def _collected(attributes: records.Attributes, names: Sequence[str], *, all_parts: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in names:
+        value = attributes.get(name) if not name.endswith(".") else _nested(attributes, name)
+        if value is not None:
+            found[name.removeprefix(conventions.GEN_AI).rstrip(".")] = value
+            if not all_parts:
+                break
+    return found
+
+
+def _nested(attributes: records.Attributes, prefix: str) -> Any:
+    """Return attributes with dotted keys as the structure that they flatten: maps, and lists for numbers."""
+    tree: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if not key.startswith(prefix):
+            continue
+        place = tree
+        *path, last = key[len(prefix) :].split(".")
+        for step in path[:_DEEPEST]:
+            inner = place.setdefault(step, {})
+            if not isinstance(inner, dict):
+                inner = place[step] = {"": inner}
+            place = inner
+        place[last] = value
+    return _listed(tree) if tree else None
+
+
+_DEEPEST: Final = 8
+_LONGEST_INDEX: Final = 6
+
+
+def _listed(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if all(key.isascii() and key.isdecimal() and len(key) < _LONGEST_INDEX for key in tree):
+        return [_listed(tree[key]) for key in sorted(tree, key=int)]
+    return {key: _listed(value) for key, value in tree.items()}

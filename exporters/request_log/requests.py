@@ -102,9 +102,9 @@ COLUMNS: Final[Mapping[str, Reader]] = {
 }
 #: Columns that only the span and its resource say.
 _NOT_SAID: Final = frozenset({"ts", "trace_id", "span_id", "service", "environment", "cost_source"})
-_ELSEWHERE: Final = (
-    ("user_id", (conventions.USER_ID, conventions.ENDUSER_ID)),
-    ("session_id", (conventions.SESSION_ID,)),
+_ELSEWHERE: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("user_id", conventions.USER_ID_KEYS),
+    ("session_id", conventions.SESSION_ID_KEYS),
     ("conversation_id", (conventions.CONVERSATION_ID,)),
 )
 _HTTP: Final = (
@@ -204,6 +204,7 @@ def _summed(rollup: Rollup) -> dict[str, Any]:
     if answer is not None:
         names = ("model", "provider", "tokens_per_second", "provider_request_id")
         values.update(zip(names, answer, strict=True))
+    values.update({column: held[2] for column, held in rollup.told.items()})
     values["models"] = {slot: held[2][0] for slot, held in rollup.last.items() if slot and held[2][0]} or None
     spans, of_calls = rollup.named("span_ns:"), rollup.named("call_ns:")
     # A stage has a span of its own around its calls, or its calls are all that is known of it.

@@ -4,6 +4,7 @@
 `#name` counts how many parts knew `name`, so that "nobody knew" and "it was 0" stay apart.
 `last` keeps, for each stage and for the request as a whole (""), what the call that ended last said:
 `[end_ns, span_id, payload]`; the span id decides between calls that ended in the same nanosecond.
+`told` keeps in the same way what calls say of their request, by column: who asked, in which session and conversation.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Rollup:
 
     sums: dict[str, int] = field(default_factory=dict)
     last: dict[str, list[Any]] = field(default_factory=dict)
+    told: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, name: str, amount: int) -> None:
         """Add to a sum; what is 0 is not kept, so that equal sums are equal data."""
@@ -33,22 +35,26 @@ class Rollup:
 
     def saw(self, slot: str, end_ns: int, span_id: str, payload: list[Any]) -> None:
         """Keep the payload of whatever ended last."""
-        held = self.last.get(slot)
-        if held is None or (end_ns, span_id) > (held[0], held[1]):
-            self.last[slot] = [end_ns, span_id, payload]
+        _keep_latest(self.last, slot, [end_ns, span_id, payload])
+
+    def tell(self, column: str, end_ns: int, span_id: str, value: str) -> None:
+        """Keep what the call that ended last says of a column of its request."""
+        _keep_latest(self.told, column, [end_ns, span_id, value])
 
     def merge(self, part: "Rollup") -> None:
         """Add a part."""
         for name, amount in part.sums.items():
             self.add(name, amount)
-        for slot, (end_ns, span_id, payload) in part.last.items():
-            self.saw(slot, end_ns, span_id, payload)
+        for held, added in ((self.last, part.last), (self.told, part.told)):
+            for slot, said in added.items():
+                _keep_latest(held, slot, said)
 
     def take_back(self, part: "Rollup") -> bool:
         """Remove a part that was added. False: it was the last of a slot, so that only a fresh sum knows the next."""
         for name, amount in part.sums.items():
             self.add(name, -amount)
-        return all(self.last.get(slot, held)[:2] != held[:2] for slot, held in part.last.items())
+        pairs = ((self.last, part.last), (self.told, part.told))
+        return all(held.get(slot, said)[:2] != said[:2] for held, taken in pairs for slot, said in taken.items())
 
     def known(self, name: str) -> int | None:
         """Return a measured sum, or None where no part knew it."""
@@ -64,18 +70,24 @@ class Rollup:
         return None if held is None else held[2]
 
     def as_stage(self) -> "Rollup | None":
-        """Return what is left of a call that turned out to wrap another one: the time of its stage."""
-        left = Rollup({f"span_ns:{stage}": ns for stage, ns in self.named("call_ns:").items()})
-        return left if left.sums else None
+        """Return what is left of a call that turned out to wrap another one: the time of its stage, and who asked."""
+        left = Rollup({f"span_ns:{stage}": ns for stage, ns in self.named("call_ns:").items()}, told=dict(self.told))
+        return left or None
 
     def dump(self) -> dict[str, Any]:
         """Return plain data for a JSON column."""
-        return {"sums": self.sums, "last": self.last}
+        return {"sums": self.sums, "last": self.last, "told": self.told}
 
     @classmethod
     def load(cls, data: dict[str, Any] | None) -> "Rollup":
         """Return the rollup of a JSON column."""
-        return cls(dict(data["sums"]), dict(data["last"])) if data else cls()
+        return cls(dict(data["sums"]), dict(data["last"]), dict(data.get("told") or {})) if data else cls()
 
     def __bool__(self) -> bool:
-        return bool(self.sums or self.last)
+        return bool(self.sums or self.last or self.told)
+
+
+def _keep_latest(held: dict[str, list[Any]], slot: str, said: list[Any]) -> None:
+    before = held.get(slot)
+    if before is None or (said[0], said[1]) > (before[0], before[1]):
+        held[slot] = said

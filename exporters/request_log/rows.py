@@ -26,7 +26,7 @@ _PARENT_IS_REMOTE: Final = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 #: Attributes that can give a span a role; without one, an inner span is only a branch.
-_TELLING: Final = (conventions.GEN_AI, conventions.REQUEST_LOG, "llm.")
+_TELLING: Final = (conventions.REQUEST_LOG, *conventions.MODEL_PREFIXES)
 _CALL_SAYS: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
 
 
@@ -115,7 +115,7 @@ def _value(value: AnyValue) -> Any:
 
 def node(span: records.Span, *, store_text: bool) -> Node:
     """Return the span as the derivation sees it, with the row of its model call if it is one."""
-    reading = dialects.read(span.attributes)
+    reading = dialects.read(span)
     is_call = reading.is_model_call
     carrier = _is_carrier(span.attributes, is_call=is_call)
     call = calls.build(span, reading, store_text=store_text) if is_call else None
@@ -132,7 +132,7 @@ def node(span: records.Span, *, store_text: bool) -> Node:
         call=is_call,
         claimed_id=said.get("id") if said else None,
         facts=said,
-        part=calls.contribution(call, span) if call is not None else _stage(span),
+        part=calls.contribution(call, span, reading) if call is not None else _stage(span),
         row=call,
         new=True,
     )

@@ -9,7 +9,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 
-from otel_telemetry.exporters.request_log import cost, dialects, rows
+from otel_telemetry.exporters.request_log import cost, rows
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -319,8 +319,3 @@ def test_the_columns_of_workflows_and_organisations_are_read_from_the_call(span,
     call = call_of(span(1, None, {**chat(), "request_log.workflow_id": "w", "request_log.step_index": "3"}))
     assert (call.workflow_id, call.step_index) == ("w", 3)
     assert not rows.node(span(1, 9, {**chat(), "request_log.workflow_id": "w"}), store_text=False).carrier
-
-
-def test_every_dialect_maps_to_names_of_the_current_convention():
-    for _, names in dialects.DIALECTS:
-        assert set(names.values()) <= set(dialects.CURRENT)
