@@ -43,7 +43,7 @@ format: $(READY) ## Put the code in shape
 
 bench: $(READY) ## Measure speed, as ratios against a named baseline in the same run
 	@for file in benchmarks/[a-z]*.py; do \
-	  grep -q __main__ $$file && { echo; echo "== $$file"; PYTHONPATH=benchmarks $(BIN)/python $$file || exit 1; }; \
+	  grep -q __main__ $$file && { echo; echo "== $$file"; PYTHONPATH=.:benchmarks $(BIN)/python $$file || exit 1; }; \
 	done; true
 
 clean: ## Remove what was made

@@ -1,32 +1,37 @@
-"""Rows per second through the request log's store, beside bare executemany of the very same rows.
+"""Rows per second through the request log's store, beside the bare driver with the very same rows.
 
     python benchmarks/request_log.py [requests]
 
 Each request is a server span with request_log attributes, one branch, and two model calls below it: 4 spans in, rows of
 request_log, llm_call and span_node out, with roll-ups and prices. The bare figure inserts the rows that the store has
-just written into a second, empty database of the same schema: what the disk and the tables cost by themselves.
+just written into a second, empty database of the same schema, by executemany on SQLite and by COPY on PostgreSQL: what
+the disk, the tables and their indexes cost by themselves.
 """
 
 import secrets
-import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from otel_telemetry import records
+from otel_telemetry.exporters.request_log import bulk, database, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.partitions import Partitions
 from otel_telemetry.exporters.request_log.store import open_store
+from tests.backends import postgres
 
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
-TABLES = ("request_log", "llm_call", "span_node")
+TABLES = (schema.request_log, schema.llm_call, schema.span_node)
 
 
 def span(trace: str, parent: str | None, kind: str, at: int, attributes: dict[str, Any]) -> records.Span:
@@ -76,9 +81,9 @@ def batches(spans: list[records.Span], size: int) -> Iterator[list[records.Span]
         yield spans[start : start + size]
 
 
-def through_store(path: Path, spans: list[records.Span], size: int) -> float:
-    store = open_store(RequestLogSettings(url=f"sqlite:///{path}"))
-    store.write(request(0))  # load the price table
+def through_store(url: str, spans: list[records.Span], size: int) -> float:
+    store = open_store(RequestLogSettings(url=url))
+    store.write(request(0))  # load the price table, make the partitions
     start = time.perf_counter()
     for batch in batches(spans, size):
         store.write(batch)
@@ -87,42 +92,81 @@ def through_store(path: Path, spans: list[records.Span], size: int) -> float:
     return seconds
 
 
-def bare(path: Path, source: Path, size: int) -> tuple[float, int]:
+def bare(url: str, source: str, size: int) -> tuple[float, int]:
     """Insert the same rows, in batches that hold as many spans, and count them."""
-    open_store(RequestLogSettings(url=f"sqlite:///{path}")).close()
-    reader, writer = sqlite3.connect(source), sqlite3.connect(path, isolation_level=None)
-    writer.execute("PRAGMA synchronous=NORMAL")
-    rows = {table: reader.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in TABLES}  # noqa: S608
-    spans = len(rows["span_node"])
-    count = sum(map(len, rows.values()))
+    reader = database.reader(source)
+    with reader.connect() as connection:
+        rows = {table: [tuple(row) for row in connection.execute(sa.select(table))] for table in TABLES}
+    reader.dispose()
+    engine = database.connect(url)
+    if engine.dialect.name == "postgresql":
+        Partitions(engine).prepare(row[rows_ts] for row in rows[schema.llm_call])
+    spans = len(rows[schema.span_node])
+    shares = [
+        [(table, encoded(table, share(of_table, at, size, spans), engine)) for table, of_table in rows.items()]
+        for at in range(0, spans, size)
+    ]
     start = time.perf_counter()
-    for at in range(0, spans, size):
-        writer.execute("BEGIN IMMEDIATE")
-        for table, all_rows in rows.items():
-            share = all_rows[at * len(all_rows) // spans : (at + size) * len(all_rows) // spans]
-            marks = ",".join("?" * len(all_rows[0]))
-            writer.executemany(f"INSERT INTO {table} VALUES ({marks})", share)  # noqa: S608
-        writer.execute("COMMIT")
+    for batch in shares:
+        with engine.begin() as connection:
+            for table, ready in batch:
+                insert(connection, table, ready)
     seconds = time.perf_counter() - start
-    reader.close()
-    writer.close()
-    return seconds, count
+    engine.dispose()
+    return seconds, sum(map(len, rows.values()))
+
+
+rows_ts = list(schema.llm_call.c.keys()).index("ts")
+
+
+def share(rows: list[Any], at: int, size: int, spans: int) -> list[Any]:
+    return rows[at * len(rows) // spans : (at + size) * len(rows) // spans]
+
+
+def encoded(table: sa.Table, rows: list[Any], engine: sa.Engine) -> list[Any]:
+    """Return rows as the driver takes them, so that only the driver and the database are measured."""
+    encoders = bulk._encoders(table, tuple(table.c.keys()), postgres=engine.dialect.name == "postgresql")  # noqa: SLF001
+    return list(map(tuple, bulk._encoded(rows, encoders)))  # noqa: SLF001
+
+
+def insert(connection: sa.Connection, table: sa.Table, rows: list[Any]) -> None:
+    raw: Any = connection.connection.driver_connection
+    if connection.dialect.name == "postgresql":
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    else:
+        marks = ",".join("?" * len(table.c))
+        raw.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, Callable[[], str]]]:
+    """Yield what makes an empty database, by kind."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        made = {"SQLite": lambda: f"sqlite:///{folder}/{secrets.token_hex(4)}.db"}
+        with suppress(pytest.skip.Exception):
+            made["PostgreSQL"] = stack.enter_context(postgres.running()).database
+        yield made
 
 
 def main() -> None:
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
     spans = [each for number in track(range(requests), "making spans") for each in request(number)]
     table = Table(
-        "spans a batch", "rows", "store, rows/s", "of these request_log and llm_call", "bare, rows/s", "ratio"
+        *("database", "batch", "rows", "store, rows/s", "requests and calls/s"),
+        *("bare, rows/s", "ratio"),
     )
-    for size in (200, 1_000, 5_000):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = through_store(Path(folder, "store.db"), spans, size)
-            bare_seconds, rows = bare(Path(folder, "bare.db"), Path(folder, "store.db"), size)
-        table.add_row(
-            *(f"{size:,}", f"{rows:,}", f"{rows / seconds:,.0f}", f"{3 * requests / seconds:,.0f}"),
-            *(f"{rows / bare_seconds:,.0f}", f"{seconds / bare_seconds:.1f} x"),
-        )
+    with databases() as kinds:
+        for kind, make in kinds.items():
+            for size in (200, 1_000, 5_000):
+                source = make()
+                seconds = through_store(source, spans, size)
+                bare_seconds, rows = bare(make(), source, size)
+                table.add_row(
+                    *(kind, f"{size:,}", f"{rows:,}", f"{rows / seconds:,.0f}", f"{3 * requests / seconds:,.0f}"),
+                    *(f"{rows / bare_seconds:,.0f}", f"{seconds / bare_seconds:.1f} x"),
+                )
     Console().print(table)
 
 

@@ -8,18 +8,19 @@ deletions send all their keys as one JSON parameter: one round trip for any numb
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 from otel_telemetry.exporters.request_log import schema
 
 Row = Sequence[Any]
 Encoder = Callable[[Any], Any]
 
-_SQLITE: Final = sqlite.dialect()
+_TO_MICROSECONDS: Final = len("2026-11-20 10:11:12.123456")
 _POSTGRES: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -47,14 +48,20 @@ def _encoders(table: sa.Table, columns: tuple[str, ...], *, postgres: bool) -> t
     found = []
     for position, name in enumerate(columns):
         kind = table.c[name].type
-        encoder: Any = None
-        if isinstance(kind, schema.Json):
-            encoder = schema.encode
-        elif not postgres:
-            encoder = kind.dialect_impl(_SQLITE).bind_processor(_SQLITE)
+        encoder: Encoder | None = schema.encode if isinstance(kind, schema.Json) else None
+        if not postgres:  # truth values are integers to its driver already
+            encoder = _sqlite_time if isinstance(kind, schema.UtcTime) else encoder
+            encoder = float if isinstance(kind, schema.Money) else encoder
         if encoder is not None:
             found.append((position, encoder))
     return tuple(found)
+
+
+def _sqlite_time(value: datetime) -> str:
+    """Return a time as SQLAlchemy writes it, which takes it five times as long."""
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(" ", "microseconds")[:_TO_MICROSECONDS]
 
 
 def _encoded(rows: Iterable[Row], encoders: tuple[tuple[int, Encoder], ...]) -> Iterator[list[Any]]:

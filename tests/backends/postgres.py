@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,9 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def _running() -> Iterator[PostgresServer]:
+@contextmanager
+def running() -> Iterator[PostgresServer]:
+    """Run a server for as long as the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         server = PostgresServer(folder)
@@ -137,10 +140,12 @@ def _running() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session", name="postgres")
 def postgres_fixture() -> Iterator[PostgresServer]:
     """A server that all tests share: make a database of your own in it, and leave it running."""
-    yield from _running()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(name="own_postgres")
 def own_postgres_fixture() -> Iterator[PostgresServer]:
     """A server for one test, which may kill it."""
-    yield from _running()
+    with running() as server:
+        yield server
