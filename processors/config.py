@@ -33,6 +33,11 @@ class RedactionSettings(BaseModel):
 
     policy: Path | None = Field(None, description="YAML file with the redaction policy; none: the built-in policy.")
     rules: tuple[Path, ...] = Field((), description="TOML files with further detection rules.")
+    optional: tuple[Literal["national_id", "passport", "crypto_wallet"], ...] = Field(
+        (),
+        description="Groups of built-in rules that are off by default: national_id (needs the extra ids), passport, "
+        "crypto_wallet.",
+    )
     engine: Literal["auto", "hyperscan", "re"] = Field(
         "auto", description="Multi-pattern engine. auto: hyperscan where it is installed, else re."
     )

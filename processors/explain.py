@@ -9,6 +9,7 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.detector import Match, apply
 from otel_telemetry.processors.engine import make_locator
 from otel_telemetry.processors.insight import active_rules, detector_of, policy_of
+from otel_telemetry.processors.official_ids import Stdnum
 from otel_telemetry.processors.patterns import widths
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Policy, is_content, is_safe
 from otel_telemetry.processors.pseudonym import Pseudonyms
@@ -153,4 +154,6 @@ def _near_misses(text: str, rules: dict[str, Rule], matches: list[Match]) -> lis
 
 
 def _validator(rule: Rule | None) -> str:
-    return _NAMES.get(rule.validator, "") if rule and rule.validator else ""
+    if rule is None or rule.validator is None:
+        return ""
+    return rule.validator.name if isinstance(rule.validator, Stdnum) else _NAMES.get(rule.validator, "")

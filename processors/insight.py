@@ -9,7 +9,7 @@ from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 
 def active_rules(settings: RedactionSettings) -> tuple[Rule, ...]:
     """Return the rules that a redactor with these settings applies."""
-    return (*builtin_rules(), *load_rules(settings.rules))
+    return (*builtin_rules(optional=settings.optional), *load_rules(settings.rules))
 
 
 def policy_of(redactor: Redactor) -> Policy:

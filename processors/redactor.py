@@ -38,11 +38,12 @@ class Redactor:
 
     def __init__(self, settings: RedactionSettings) -> None:
         own = load_rules(settings.rules)
-        rules = (*builtin_rules(), *own)
+        rules = (*builtin_rules(optional=settings.optional), *own)
         policy = load_policy(settings.policy, _types(rules)) if settings.policy else Policy()
         policy = _with_content(policy, settings)
         self._detector = Detector(rules, settings.engine, sorted(set(policy.named())))
         refuse_broken(own, self._detector)
+        self._near = frozenset(rule.id for rule in rules if rule.near)
         self._pseudonyms = Pseudonyms(settings.pseudonyms)
         self.engine = self._detector.engine
         self._everything = policy.everything()
@@ -149,11 +150,11 @@ class Redactor:
         if keys.is_strong(key) and not is_safe(key):
             return self._named(value, keys.classify(key), found)
         if isinstance(value, str):
-            return self.string(value, "", found)
+            return self._beside(value, key, found) if self._near else self.string(value, "", found)
         if isinstance(value, bytes):
             return self._bytes(value, found)
         if isinstance(value, int | float):
-            return self._number(value, found)
+            return self._number(value, key, found)
         if depth >= MAX_DEPTH:
             found.append(Finding("DEPTH", "limit", 0))
             return marker("DEPTH")
@@ -161,12 +162,22 @@ class Redactor:
             return self._mapping(value, found, depth)
         return same_or([self._walk(item, key, found, depth + 1) for item in value], value)
 
-    def _number(self, value: float, found: list[Finding]) -> AnyValue:
+    def _beside(self, text: str, key: str, found: list[Finding]) -> str:
+        """Redact text under a key, which stands beside it for the rules that want a name there."""
+        head = f"{key}: "
+        if key and text.lstrip()[:1] not in _STRUCTURED:
+            for match in self._detector.candidates(head + text):
+                if match.rule in self._near and match.start >= len(head):
+                    place = match._replace(start=match.start - len(head), end=match.end - len(head))
+                    return self.string(self._writer.text(text, [place], found), "", found)
+        return self.string(text, "", found)
+
+    def _number(self, value: float, key: str, found: list[Finding]) -> AnyValue:
         """A number is looked at as its digits, where they are enough for a card or a telephone number."""
         if isinstance(value, float) or -_SMALL < value < _SMALL:
             return value
         digits = str(value)
-        clean = self.string(digits, "", found)
+        clean = self._beside(digits, key, found) if self._near else self.string(digits, "", found)
         return value if clean is digits else clean
 
     def _named(self, value: AnyValue, kind: str, found: list[Finding]) -> AnyValue:

@@ -9,9 +9,10 @@ A file holds `[[rule]]` tables. Examples may hold placeholders such as `{alnum:3
 ours contains anything that looks like a live token.
 """
 
+import importlib.util
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -20,12 +21,17 @@ from random import Random
 from typing import Any, Final
 
 from otel_telemetry.errors import RuleError
-from otel_telemetry.processors import assignments, patterns, phones
+from otel_telemetry.processors import assignments, patterns, phones, wallets
+from otel_telemetry.processors.official_ids import STDNUM, Stdnum, passport_zone
 from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
 from otel_telemetry.processors.validators import Validator
 
 VALIDATORS: Final[Mapping[str, Validator]] = {
     **_PLAIN,
+    "base58_wallet": wallets.base58_wallet,
+    "bech32_wallet": wallets.bech32_wallet,
+    "ethereum_wallet": wallets.ethereum_wallet,
+    "passport_zone": passport_zone,
     "assignment": assignments.assignment,
     "client_password": assignments.client_password,
     "flag": assignments.flag,
@@ -38,8 +44,9 @@ VALIDATORS: Final[Mapping[str, Validator]] = {
 }
 TYPE_PATTERN: Final = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
 _ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
-_REQUIRED: Final = {"id", "type", "trigger", "regex", "docs", "match"}
-_OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "words"}
+_REQUIRED: Final = {"id", "type", "regex", "docs", "match"}
+_OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "words", "trigger", "near", "optional"}
+_OPTIONAL_FILE: Final = "_optional.toml"
 _MAX_BACK: Final = 512
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABETS: Final[Mapping[str, str]] = {
@@ -65,6 +72,9 @@ _SEPARATORS: Final = (
     ),
     *(":" + "\\" * level + "n" for level in (1, 2, 4)),
 )
+#: Between a name and a number beside it, and before the name: it starts a word, also in camelCase.
+_BESIDE: Final = r"(?:[\W_]{0,24}+(?i:n[a-z\u00fa.]{0,7}+|is|was|id|code|card|value)){0,3}[\W_]{1,24}+"
+_WORD_START: Final = "(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
 _PLACEHOLDER: Final = re.compile(r"\{(" + "|".join(_ALPHABETS) + r"):(\d{1,4})\}")
 
 
@@ -74,7 +84,8 @@ class Rule:
 
     `triggers` locate it; `left` is a character class that is walked back over, at most `back` characters, from the
     trigger's start to where `regex` is tried. The span found is the group `v` where the regex has one, else the match.
-    Of overlapping findings the higher `priority` names the type.
+    Of overlapping findings the higher `priority` names the type. `optional` names the group that switches it on.
+    `near`: it is found beside a name only, so an attribute's key counts as that name too.
     """
 
     id: str
@@ -89,6 +100,8 @@ class Rule:
     priority: int = 50
     match: tuple[str, ...] = ()
     no_match: tuple[str, ...] = ()
+    optional: str = ""
+    near: bool = False
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -101,16 +114,16 @@ class Rule:
         return re.compile(rf"{self.left}{{0,{self.back}}}") if self.left else None
 
 
-def builtin_rules(*, check: bool = False) -> tuple[Rule, ...]:
-    """Return every rule that ships with the package, in the order of files and entries.
+def builtin_rules(*, optional: Collection[str] = (), check: bool = False) -> tuple[Rule, ...]:
+    """Return the rules that ship with the package, in the order of files and entries, with those of `optional` groups.
 
     Their patterns need no check at each start: a test does it.
     """
     rules: list[Rule] = []
     folder = resources.files("otel_telemetry.processors") / "rules"
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-        if entry.name.endswith(".toml"):
-            rules += parse_rules(entry.read_text(encoding="utf-8"), entry.name, check=check)
+        if entry.name.endswith(".toml") and (optional or not entry.name.endswith(_OPTIONAL_FILE)):
+            rules += parse_rules(entry.read_text(encoding="utf-8"), entry.name, check=check, optional=optional)
     _refuse_duplicates(rules)
     return tuple(rules)
 
@@ -128,8 +141,11 @@ def load_rules(paths: Iterable[Path]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def parse_rules(text: str, source: str, *, check: bool = True) -> list[Rule]:
-    """Read one TOML text; `source` names it in errors, `check` tells whether patterns are looked through."""
+def parse_rules(text: str, source: str, *, check: bool = True, optional: Collection[str] | None = None) -> list[Rule]:
+    """Read one TOML text; `source` names it in errors, `check` tells whether patterns are looked through.
+
+    Rules of a group that `optional` does not name are left out; None: these are a user's rules, which have no groups.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -138,7 +154,7 @@ def parse_rules(text: str, source: str, *, check: bool = True) -> list[Rule]:
     entries = document.get("rule", [])
     if unknown or not isinstance(entries, list):
         raise RuleError(source, f"holds {sorted(unknown) or 'no list of rules'}", "use [[rule]] tables only")
-    rules = [_rule(entry, source) for entry in entries]
+    rules = [_rule(entry, source) for entry in entries if _is_on(entry, source, optional)]
     for rule in rules if check else ():
         _check_patterns(rule, f"{rule.source}: {rule.id}")
     return rules
@@ -163,20 +179,30 @@ def _refuse_duplicates(rules: Iterable[Rule]) -> None:
         seen[rule.id] = rule
 
 
+def _is_on(entry: Any, source: str, optional: Collection[str] | None) -> bool:
+    if not isinstance(entry, dict) or "optional" not in entry:
+        return True
+    if optional is None:
+        raise RuleError(f"{source}: {entry.get('id', '?')}", "has optional", "leave it out: your own rules are on")
+    return entry["optional"] in optional
+
+
 def _rule(entry: Any, source: str) -> Rule:
     name = f"{source}: {entry.get('id', '?') if isinstance(entry, dict) else '?'}"
     if not isinstance(entry, dict):
         raise RuleError(name, "is no table", "write [[rule]]")
     _check_names(entry, name)
-    triggers = entry["trigger"] if isinstance(entry["trigger"], list) else [entry["trigger"]]
+    triggers = entry.get("trigger", [])
+    triggers = triggers if isinstance(triggers, list) else [triggers]
+    near = entry.get("near", [])
     back = entry.get("back", 64 if "left" in entry else 0)
     if not isinstance(back, int) or not 0 <= back <= _MAX_BACK:
         raise RuleError(name, f"back = {back!r}", f"use a number from 0 to {_MAX_BACK}")
     return Rule(
         id=entry["id"],
         type=entry["type"],
-        triggers=tuple(_spell_out(triggers, entry.get("words", []))),
-        pattern=entry["regex"],
+        triggers=(*_spell_out(triggers, entry.get("words", [])), *_near_triggers(near)),
+        pattern=_near_pattern(near, entry["regex"]) if near else entry["regex"],
         source=source,
         docs=entry["docs"],
         left=entry.get("left", ""),
@@ -185,7 +211,22 @@ def _rule(entry: Any, source: str) -> Rule:
         priority=entry.get("priority", 50),
         match=tuple(entry["match"]),
         no_match=tuple(entry.get("no_match", ())),
+        optional=entry.get("optional", ""),
+        near=bool(near),
     )
+
+
+def _near_triggers(names: Iterable[str]) -> Iterator[str]:
+    """Yield triggers for names such as `tax file`, also written tax_file, tax-file and taxFile."""
+    for name in names:
+        yield "(?i)" + re.escape(name).replace("\\ ", "[ _-]")
+        if " " in name:
+            yield "(?i)" + re.escape(name.replace(" ", ""))
+
+
+def _near_pattern(names: Iterable[str], value: str) -> str:
+    spelt = "|".join(re.escape(name).replace("\\ ", "[ _-]?") for name in names)
+    return rf"{_WORD_START}(?i:{spelt}){_BESIDE}(?P<v>{value})(?!\w|[-.]\d)"
 
 
 def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
@@ -226,11 +267,29 @@ def _check_names(entry: Mapping[str, Any], name: str) -> None:
         raise RuleError(name, f"its type {entry['type']!r} is not like API_KEY", "use A-Z, 0-9 and _")
     if not entry["match"]:
         raise RuleError(name, "has no example in match", "add a text that must be found")
+    if "trigger" not in entry and not _is_names(entry.get("near")):
+        raise RuleError(name, "has neither trigger nor near", 'add trigger = ["..."], or near = ["badge"]')
+
+
+def _is_names(near: Any) -> bool:
+    return bool(near) and isinstance(near, list) and all(isinstance(item, str) and len(item) > 1 for item in near)
+
+
+def _stdnum(value: str, name: str) -> Validator:
+    try:
+        return Stdnum(value)
+    except (ImportError, ValueError, AttributeError):
+        installed = importlib.util.find_spec("stdnum") is not None
+    if installed:
+        raise RuleError(name, f"python-stdnum has no {value!r}", "name one of its modules, such as stdnum.gb.nhs")
+    raise RuleError(name, f"needs python-stdnum for {value!r}", "pip install 'otel-telemetry[ids]'")
 
 
 def _validator(value: Any, name: str) -> Validator | None:
     if value is None:
         return None
+    if isinstance(value, str) and value.startswith(STDNUM):
+        return _stdnum(value, name)
     found = VALIDATORS.get(value)
     if found is None:
         raise RuleError(name, f"unknown validator {value!r}", f"known: {', '.join(sorted(VALIDATORS))}")
