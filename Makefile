@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ := .venv-fuzz
+FUZZ_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types format bench clean
+.PHONY: help setup demo serve test lint types format fuzz bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -41,10 +43,15 @@ format: $(READY) ## Put the code in shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+fuzz: $(READY) ## Fuzz the redactor (FUZZ_SECONDS=300), with atheris in an environment of its own
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris --editable .
+	@$(FUZZ)/bin/python tests/fuzz/fuzz_redactor.py -max_total_time=$(FUZZ_SECONDS) -max_len=400 -timeout=20
+
 bench: $(READY) ## Measure speed, as ratios against a named baseline in the same run
 	@for file in benchmarks/[a-z]*.py; do \
 	  grep -q __main__ $$file && { echo; echo "== $$file"; PYTHONPATH=.:benchmarks $(BIN)/python $$file || exit 1; }; \
 	done; true
 
 clean: ## Remove what was made
-	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) $(FUZZ) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
