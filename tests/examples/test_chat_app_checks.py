@@ -114,7 +114,13 @@ def run(tmp_path: Path) -> Run:
         calls=[
             call(1),
             call(2, "house-model-7b", ttfb_ms=70.0),
-            call(3, **FAILED, error="HTTP 429", rate_limited=1, provider_request_id=None),
+            call(
+                3,
+                **FAILED,  # type: ignore[arg-type]  # its columns, by name
+                error="HTTP 429",
+                rate_limited=1,
+                provider_request_id=None,
+            ),
             call(9, foreign_call.model, application=foreign.SEARCH, **tokens, cost_usd=foreign_cost),
         ],
         served=[

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redactor import Finding, Redactor
 
 SECRET = "0123456789abcdef0123"
 
@@ -68,7 +68,7 @@ def test_a_dirty_string_is_located_among_clean_ones(redactor):
 
 
 def test_findings_tell_type_and_length_only(redactor):
-    findings = []
+    findings: list[Finding] = []
     redactor.string("mail a@example.com", findings=findings)
     assert [(f.type, f.rule, f.length) for f in findings] == [("EMAIL", "email", 13)]
 

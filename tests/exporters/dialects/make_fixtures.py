@@ -163,7 +163,7 @@ def _prepare_npm(subject: Subject, folder: Path) -> tuple[list[str], dict[str, s
         name = re.sub(r"(?<=.)@.*", "", package)
         about = json.loads((folder / "node_modules" / name / "package.json").read_text())
         versions[name] = about["version"]
-    return ["node", app], versions
+    return ["node", str(app)], versions
 
 
 def run(command: list[str], case: str, environment: dict[str, str], journal: Path) -> dict[str, Any]:
@@ -190,7 +190,8 @@ def run(command: list[str], case: str, environment: dict[str, str], journal: Pat
 def _as_json(message: Any) -> dict[str, Any]:
     """Return OTLP JSON: ids in hex, enums as numbers, and nothing that only this machine has."""
     data: dict[str, Any] = json_format.MessageToDict(message, use_integers_for_enums=True)
-    return _clean(data)
+    clean: dict[str, Any] = _clean(data)
+    return clean
 
 
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
