@@ -20,12 +20,20 @@ _INVISIBLE: Final = (
 )
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 _SPACES: Final = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+#: Letters of Cyrillic and Greek that look like a Latin one, and that one, in the same order (UTS 39, confusables).
+_ALIKE: Final = (
+    "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
+    "\u0430\u0435\u0455\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u04bb\u0501\u051b\u051d"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b1\u03bd\u03bf"
+)
+_MEANT: Final = "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXavo"
 _TABLE: Final[dict[int, str]] = {
     **{zero + n: str(n) for zero in _DIGIT_ZEROS for n in range(10)},
     **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, _DASHES), "-"),
     **dict.fromkeys(map(ord, _SPACES), " "),
     **dict.fromkeys(map(ord, _INVISIBLE), ""),
+    **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
 }
 #: A percent-encoded byte (RFC 3986, section 2.1), and a plus that stands for a space in a form (WHATWG URL, 5.1). Each
 #: pattern starts with one character: that is what `re` searches for at the speed of memory.
@@ -135,11 +143,18 @@ def _escape(data: bytes) -> str:
 def _triggers() -> list[str]:
     """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text.
 
-    Dashes and spaces matter only in numbers: prose is full of them.
+    Dashes and spaces matter only in numbers: prose is full of them. So are the letters of other alphabets, which hide
+    something only beside Latin ones, or before a number.
     """
-    alone = [char for code, plain in _TABLE.items() if plain.isalnum() or plain in ("@", ".") for char in (chr(code),)]
+    plain = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
+    alone = [char for char, meant in plain.items() if meant.isalnum() or meant in ("@", ".")]
     near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
-    return [*_classes(alone), *near, *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES))]
+    mixed = [
+        both
+        for trigger in _classes(_ALIKE)
+        for both in ("[A-Za-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")
+    ]
+    return [*_classes(alone), *near, *mixed, *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES))]
 
 
 def _classes(characters: Iterable[str]) -> list[str]:
