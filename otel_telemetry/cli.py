@@ -20,14 +20,14 @@ from sqlalchemy import make_url
 
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
-from otel_telemetry.cli_doctor import doctor
-from otel_telemetry.cli_explain import explain
-from otel_telemetry.cli_pseudonym import pseudonym
-from otel_telemetry.cli_redact import redact
-from otel_telemetry.cli_report import report
-from otel_telemetry.cli_run import run
-from otel_telemetry.cli_trim import trim
-from otel_telemetry.cli_verify import verify
+from otel_telemetry.commands.doctor import doctor
+from otel_telemetry.commands.explain import explain
+from otel_telemetry.commands.pseudonym import pseudonym
+from otel_telemetry.commands.redact import redact
+from otel_telemetry.commands.report import report
+from otel_telemetry.commands.run import run
+from otel_telemetry.commands.trim import trim
+from otel_telemetry.commands.verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.gateway.spool_reader import SpoolReader
 

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from opentelemetry._logs import LogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_telemetry import coverage_table
+from otel_telemetry.commands import coverage_table
 from otel_telemetry.processors import evidence, keys
 from otel_telemetry.processors.canaries import Canaries, types_of_names
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry import surroundings
+from otel_telemetry.commands import surroundings
 
 BIN = Path(sys.executable).parent
 PLANTED = "jane.roe@example.com"

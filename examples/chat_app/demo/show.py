@@ -12,7 +12,7 @@ from rich.table import Table
 
 from examples.chat_app.demo.checks import Check
 from examples.chat_app.demo.found import Found, Row
-from otel_telemetry import cli_report
+from otel_telemetry.commands import report
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.report import Report
 
@@ -100,7 +100,7 @@ def _width(column: _Column, width: int) -> int | None:
 def route_table(url: str, width: int) -> Table:
     """Return cost and latency by route, as `otel-telemetry report` shows them."""
     with Report(RequestLogSettings(url=url)) as answers:
-        return cli_report.routes(answers.by_route(), width)
+        return report.routes(answers.by_route(), width)
 
 
 def redaction_table(found: Found) -> Table:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from otel_telemetry.cli_verify import PolicyFile, redaction_settings
+from otel_telemetry.commands.verify import PolicyFile, redaction_settings
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.streams import Tally, redact_stream

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from otel_telemetry.cli_verify import PolicyFile, redaction_settings
+from otel_telemetry.commands.verify import PolicyFile, redaction_settings
 from otel_telemetry.processors.explain import Explanation, NearMiss, Step
 from otel_telemetry.processors.explain import explain as explain_text
 

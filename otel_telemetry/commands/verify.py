@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from otel_telemetry import coverage_table
 from otel_telemetry import settings as settings_module
+from otel_telemetry.commands import coverage_table
 from otel_telemetry.processors import coverage, evidence
 from otel_telemetry.processors.insight import active_rules
 from otel_telemetry.processors.redactor import Redactor

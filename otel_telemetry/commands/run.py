@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otel_telemetry import assemble, config_file, surroundings
+from otel_telemetry import assemble, config_file
 from otel_telemetry import settings as settings_module
+from otel_telemetry.commands import surroundings
+from otel_telemetry.commands.surroundings import Destination, Instrumentation
 from otel_telemetry.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.request_log.store import Store
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.settings import Settings
-from otel_telemetry.surroundings import Destination, Instrumentation
 
 _TRACES = "OTEL_TRACES_EXPORTER"
 _SECRET = settings_module.variable("redaction.pseudonyms.secret")

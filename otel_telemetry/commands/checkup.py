@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from packaging.requirements import Requirement
 
-from otel_telemetry import assemble, config_file, surroundings
+from otel_telemetry import assemble, config_file
 from otel_telemetry import settings as settings_module
+from otel_telemetry.commands import surroundings
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.exporters.request_log import database, schema, sqlite
 from otel_telemetry.gateway.spool_file import FILE_NAME

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otel_telemetry.checkup import State, checkup
+from otel_telemetry.commands.checkup import State, checkup
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 
