@@ -16,6 +16,7 @@ from otel_telemetry import conventions, metrics, records
 from otel_telemetry.exporters.request_log import coerce, cost, dialects
 from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.coerce import Notes
+from otel_telemetry.exporters.request_log.logs import LOG
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
 #: Columns that an app or its framework says on the call's own span, as `request_log.<column>`.
@@ -193,8 +194,9 @@ def _completion(counts: dict[str, int | None]) -> int | None:
 
 
 def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
-    total = coerce.milliseconds(span.start_ns, span.end_ns)
-    if total is None:
+    is_log = span.kind == LOG  # written once, at some time
+    total = None if is_log else coerce.milliseconds(span.start_ns, span.end_ns)
+    if total is None and not is_log:
         notes.refuse("latency", "ends before it starts")
     lasted = coerce.real(values.get(table.DURATION), table.DURATION, notes)
     if lasted is not None and total == 0:  # a log of the call, written at its end
@@ -297,6 +299,35 @@ def _texts(span: records.Span, reading: dialects.Reading, notes: Notes) -> tuple
     asked, answered = dialects.texts(span, reading)
     chat_request = {key: coerce.parsed(value, key, notes, coerce.CONTENT_LIMIT) for key, value in asked.items()}
     return chat_request or None, coerce.parsed(answered, "answer", notes, coerce.CONTENT_LIMIT)
+
+
+_USAGE_COLUMNS: Final = (
+    *("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "token_basis"),
+    *("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd", "cost_source", "price_version"),
+)
+#: Columns of a call that a log record of it may fill in.
+COMPLETED: Final = (
+    *_USAGE_COLUMNS,
+    *("provider", "model_requested", "model", "provider_request_id", "finish_reason", "streamed", "ttfb_ms", "user_id"),
+    *("prompt_id", "prompt_version", "workflow_name", "chat_request", "chat_response"),
+)
+
+
+def complete(call: records.LlmCall, log: records.LlmCall) -> None:
+    """Fill in what a span does not know of its call and a log record of it does. Usage and cost come together."""
+    if _has_usage(call) or not _has_usage(log):
+        missing = [name for name in COMPLETED if name not in _USAGE_COLUMNS]
+    else:
+        missing = [*COMPLETED]
+        for name in _USAGE_COLUMNS:
+            setattr(call, name, None)
+    for name in missing:
+        if getattr(call, name) is None:
+            setattr(call, name, getattr(log, name))
+
+
+def _has_usage(call: records.LlmCall) -> bool:
+    return any(value is not None for value in (call.prompt_tokens, call.completion_tokens, call.cost_usd))
 
 
 def contribution(call: records.LlmCall, span: records.Span, reading: dialects.Reading) -> Rollup:

@@ -3,8 +3,11 @@
 What holds in the end depends on the set of spans alone, not on their order, their batches or their repetition:
 
 1. *Above* a span are its parent, its parent's parent and so on, as far as they are known and of the same service.
-2. A span that reports a model call is counted unless another one hangs below it: agents and frameworks repeat what
-   their calls report, and two instrumentations may see one call.
+2. A span that reports a model call is counted unless one of the same call hangs below it: frameworks repeat what
+   their calls report, and two instrumentations may see one call. They are of one call unless both say the id of their
+   answer and the ids differ: then the inner one was made while the outer one ran. A log record of a call stands below
+   the span in whose context it was written, and is counted only where no span above tells of the same call; where that
+   very span does, the log (the first to come, should there be several) adds what the span does not know.
 3. A request is the outermost span, going up, that carries `request_log.*`. Where a local root (it entered the service
    or began there) has no such span in its tree, it is a request itself once a counted call is its own.
 4. A call belongs to the outermost carrier at or above it, else to its nearest local root if that is a request. Where
@@ -20,10 +23,14 @@ added to and taken from, never formed anew, except where the call that ended las
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Group, Key, Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
+
+#: As many calls within calls are told apart.
+_NEAREST: Final = 16
 
 
 @dataclass(slots=True)
@@ -32,6 +39,7 @@ class Changes:
 
     new: list[Node] = field(default_factory=list)
     calls: dict[Key, Node] = field(default_factory=dict)
+    completed: list[tuple[Node, Node]] = field(default_factory=list)
     requests: dict[Key, Node] = field(default_factory=dict)
 
 
@@ -42,7 +50,7 @@ def absorb(graph: Graph, incoming: Iterable[Node]) -> Changes:
         return changes
     touched = _Touched(graph)
     touched.place(changes.new)
-    touched.mark_wrapping_calls(changes.new)
+    touched.tell_calls_apart()
     touched.own()
     touched.sum_up()
     groups = graph.changed_groups() | touched.groups()
@@ -52,7 +60,7 @@ def absorb(graph: Graph, incoming: Iterable[Node]) -> Changes:
     touched.adopt(before, after)
     touched.sum_up()
     touched.sum_anew()
-    changes.calls, changes.requests = touched.calls, touched.requests
+    changes.calls, changes.requests, changes.completed = touched.calls, touched.requests, touched.completed
     return changes
 
 
@@ -66,7 +74,9 @@ class _Touched:
         self._parts: dict[Key, Node] = {}  # parts whose owner has to be looked at
         self._owners: dict[Key, Node] = {}  # spans that may have become, or ceased to be, a request
         self._stale: set[Key] = set()  # owners whose sum has to be formed anew
+        self._placed: dict[Key, Node] = {}  # calls that are new or have other calls above them now
         self.calls: dict[Key, Node] = {}
+        self.completed: list[tuple[Node, Node]] = []  # spans and the logs that complete them
         self.requests: dict[Key, Node] = {}
 
     def place(self, new: list[Node]) -> None:
@@ -109,13 +119,16 @@ class _Touched:
         top = above.top if above is not None else None
         if top is None and node.carrier:
             top = node.span_id
+        calls_above = _calls_above(node, above)
         if node.part is not None:
             self._parts[node.key] = node
         if node.carrier or enters:
             self._owners[node.key] = node
-        if (root, top) == (node.root, node.top):
+        if node.call:
+            self._placed[node.key] = node
+        if (root, top, calls_above) == (node.root, node.top, node.calls_above):
             return False
-        node.root, node.top, node.dirty = root, top, True
+        node.root, node.top, node.calls_above, node.dirty = root, top, calls_above, True
         return True
 
     def _load_roots(self) -> None:
@@ -137,30 +150,37 @@ class _Touched:
         """Return the groups of the parts that are looked at."""
         return {node.group for node in self._parts.values()}
 
-    def mark_wrapping_calls(self, new: list[Node]) -> None:
-        """Mark every span above a model call, so that a call among them is not counted too."""
-        for node in new:
-            if self._has_call_below(node):
-                self._mark(node)
-        rising = [node for node in new if node.call or node.call_below]
-        while rising:
-            self._graph.load(self._parent_key(node) for node in rising if node.parent_span_id)
-            above = {parent.key: parent for node in rising if (parent := self._graph.parent(node)) is not None}
-            rising = [node for node in above.values() if self._mark(node)]
+    def tell_calls_apart(self) -> None:
+        """Mark the calls that another span tells of too, so that each is counted once."""
+        above = {node.key: [(node.trace_id, each) for each in _ids(node.calls_above)] for node in self._placed.values()}
+        self._graph.load(key for keys in above.values() for key in keys)
+        logs: list[tuple[Node, Node]] = []
+        for node in self._placed.values():
+            outer = (self._graph.nodes[key] for key in above[node.key])
+            same = [call for call in outer if call.is_same_call(node)]
+            if not node.of_log:
+                for call in same:
+                    self._mark(call)
+            elif same and not node.call_below:
+                logs.append((same[0], node))
+        for call, log in logs:
+            self._complete(call, log)
+            self._mark(log)
 
-    def _has_call_below(self, node: Node) -> bool:
-        children = self._children.get(node.key, ())
-        return any(child.service == node.service and (child.call or child.call_below) for child in children)
+    def _complete(self, call: Node, log: Node) -> None:
+        if call.span_id != log.parent_span_id or call.call_below or call.part is None or log.part is None:
+            return
+        call.part, call.dirty = call.part.completed(log.part), True
+        self._parts[call.key] = call
+        self.completed.append((call, log))
 
-    def _mark(self, node: Node) -> bool:
+    def _mark(self, node: Node) -> None:
         if node.call_below:
-            return False
+            return
         node.call_below = node.dirty = True
-        if node.call:
-            node.part = node.part.as_stage() if node.part is not None else None
-            self._parts[node.key] = node
-            self.calls[node.key] = node
-        return True
+        node.part = node.part.as_stage() if node.part is not None else None
+        self._parts[node.key] = node
+        self.calls[node.key] = node
 
     def own(self) -> None:
         """Give every part its owner, count the calls of owners, and say which spans are requests."""
@@ -258,3 +278,15 @@ class _Touched:
             owner.rollup = owner.rollup or Rollup()
             if part.part is not None:
                 owner.rollup.merge(part.part)
+
+
+def _ids(joined: str | None) -> list[str]:
+    return joined.split(" ") if joined else []
+
+
+def _calls_above(node: Node, above: Node | None) -> str | None:
+    """Return the ids of the nearest calls above a span; a circle ends where it began."""
+    if above is None:
+        return None
+    ids = [*([above.span_id] if above.call else []), *_ids(above.calls_above)]
+    return " ".join([each for each in dict.fromkeys(ids) if each != node.span_id][:_NEAREST]) or None

@@ -13,14 +13,21 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from otel_telemetry import records
 from otel_telemetry.exporters.request_log import bulk, requests
 from otel_telemetry.exporters.request_log.node import Group, Key, Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
-from otel_telemetry.exporters.request_log.schema import request_log
+from otel_telemetry.exporters.request_log.schema import llm_call, request_log
 from otel_telemetry.exporters.request_log.schema import span_node as table
 
-_FACTS: Final = ("trace_id", "span_id", "parent_span_id", "service", "ts", "local_root", "carrier", "call")
-_LABELS: Final = ("call_below", "carrier_below", "top", "root", "owner", "request_span_id", "direct_calls")
+_FACTS: Final = (
+    *("trace_id", "span_id", "parent_span_id", "service", "ts", "local_root", "carrier"),
+    *("call", "of_log", "response_id"),
+)
+_LABELS: Final = (
+    *("call_below", "carrier_below", "calls_above", "top", "root", "owner", "request_span_id"),
+    *("direct_calls",),
+)
 _KEY: Final = ("trace_id", "span_id")
 _DERIVED: Final = ("part", *_LABELS, "is_request", "log_id", "rollup")
 _LOADED: Final = tuple(table.c[name] for name in (*_FACTS, "claimed_id", *_DERIVED))
@@ -51,6 +58,7 @@ class _Queries:
         ends = self._request_of_group(sa.func.min), self._request_of_group(sa.func.max)
         self.requests = sa.select(given.c.a, given.c.b, *ends)
         self.facts = self._matching(table.c.span_id).with_only_columns(table.c.trace_id, table.c.span_id, table.c.facts)
+        self.calls = sa.select(llm_call).select_from(given.join(llm_call, llm_call.c.id == given.c.a))
         self.first_claimants = sa.select(given.c.a, self._first_claimant())
         self.holders = sa.select(given.c.a, request_log.c.trace_id, request_log.c.span_id).select_from(
             given.join(request_log, request_log.c.id == given.c.a)
@@ -163,6 +171,11 @@ class Graph:
         missing = [node.key for node in nodes if node.facts is None and not node.new]
         for trace_id, span_id, facts in self._ask(self._queries.facts, missing):
             self.nodes[trace_id, span_id].facts = facts
+
+    def load_calls(self, nodes: Sequence[Node]) -> dict[str, records.LlmCall]:
+        """Read the stored rows of these calls, by their ids."""
+        found = self._ask(self._queries.calls, [(node.own_id, None) for node in nodes])
+        return {row.id: records.LlmCall(**row._mapping) for row in found}  # noqa: SLF001  # SQLAlchemy's documented name
 
     def flush(self) -> None:
         """Write what is new or changed."""

@@ -19,14 +19,17 @@ class Node:
     """A row of `span_node`. Ids of other spans are of the same trace; "above" and "below" mean within the service.
 
     Facts: `local_root`, the span entered the service or began there. `carrier`, it says something of a request.
-    `call`, it reports a model call. `claimed_id`, the request id that the app gave. `facts`, what it says of a request.
+    `call`, it reports a model call. `of_log`, it is a log record of a model call, standing below the span in whose
+    context it was written. `response_id`, the id of the answer. `claimed_id`, the request id that the app gave.
+    `facts`, what it says of a request.
 
-    Derived: `part`, what the span adds to a request (facts at first; a call that wraps another keeps only its stage's
-    time). `call_below`, another model call hangs below. `top`, the outermost carrier at or above. `root`, the nearest
-    local root at or above. `carrier_below`, on a local root: a carrier has it for root. `owner`, the request that the
-    part belongs to by ancestry. `request_span_id`, the same, or the group's only request where ancestry says nothing.
-    `direct_calls`, on an owner: model calls that it owns. `is_request`, it has a row in request_log, whose key is
-    `log_id`. `rollup`, the sum of all parts with this `request_span_id`.
+    Derived: `part`, what the span adds to a request (facts at first; a call that is told of elsewhere keeps only its
+    stage's time and who asked). `call_below`, on a call: another span or, for a log, a span above tells of the same
+    call. `calls_above`, the ids of the nearest calls above, nearest first, with a space between. `top`, the outermost
+    carrier at or above. `root`, the nearest local root at or above. `carrier_below`, on a local root: a carrier has it
+    for root. `owner`, the request that the part belongs to by ancestry. `request_span_id`, the same, or the group's
+    only request where ancestry says nothing. `direct_calls`, on an owner: model calls that it owns. `is_request`, it
+    has a row in request_log, whose key is `log_id`. `rollup`, the sum of all parts with this `request_span_id`.
     """
 
     trace_id: str
@@ -37,11 +40,14 @@ class Node:
     local_root: bool
     carrier: bool
     call: bool
+    of_log: bool = False
+    response_id: str | None = None
     claimed_id: str | None = None
     facts: dict[str, Any] | None = None
     part: Rollup | None = None
     call_below: bool = False
     carrier_below: bool = False
+    calls_above: str | None = None
     top: str | None = None
     root: str | None = None
     owner: str | None = None
@@ -78,8 +84,12 @@ class Node:
 
     @property
     def is_counted(self) -> bool:
-        """Tell whether the span is a model call that wraps no other: one that is counted and priced."""
+        """Tell whether the span is a model call that is told of nowhere else: one that is counted and priced."""
         return self.call and not self.call_below
+
+    def is_same_call(self, other: "Node") -> bool:
+        """Tell whether two calls, one below the other, are one: unless each has the id of another answer."""
+        return self.response_id is None or other.response_id is None or self.response_id == other.response_id
 
     def settle(self) -> None:
         """Say whether the span is a request, from what is derived of it."""

@@ -74,6 +74,25 @@ class Rollup:
         held = self.last.get(slot)
         return None if held is None else held[2]
 
+    def completed(self, other: "Rollup") -> "Rollup":
+        """Return the part of a call with what only another part of the same call knows: its usage and its names."""
+        whole = Rollup(dict(self.sums), dict(self.last), dict(self.told))
+        if not self.has_usage and other.has_usage:
+            whole.sums = {name: amount for name, amount in self.sums.items() if not name.startswith("source:")}
+            for name, amount in other.sums.items():
+                if name.startswith(("#", "source:")) or f"#{name}" in other.sums:
+                    whole.add(name, amount)
+        said = other.latest("")
+        for slot, (end_ns, span_id, payload) in whole.last.items() if said else ():
+            filled = [mine if mine is not None else theirs for mine, theirs in zip(payload, said or (), strict=True)]
+            whole.last[slot] = [end_ns, span_id, filled]
+        return whole
+
+    @property
+    def has_usage(self) -> bool:
+        """Tell whether tokens or a cost are known."""
+        return any(self.known(name) is not None for name in ("prompt_tokens", "completion_tokens", "cost_usd"))
+
     def as_stage(self) -> "Rollup | None":
         """Return what is left of a call that turned out to wrap another one: the time of its stage, and who asked."""
         left = Rollup({f"span_ns:{stage}": ns for stage, ns in self.named("call_ns:").items()}, told=dict(self.told))

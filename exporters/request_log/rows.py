@@ -3,19 +3,19 @@
 `node` decides which role a span can play: a model call, a stage of a request, a request, or only a branch between them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_telemetry import conventions, records
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.exporters.request_log import calls, coerce, dialects, requests
+from otel_telemetry.exporters.request_log import calls, coerce, dialects, otlp, requests
+from otel_telemetry.exporters.request_log.logs import LOG
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
@@ -66,7 +66,7 @@ def from_otlp(body: bytes, *, lean: bool = False) -> Iterator[records.Span]:
     except DecodeError as error:
         raise MalformedTelemetry(f"not an ExportTraceServiceRequest: {error}") from None
     for of_resource in message.resource_spans:
-        resource = _attributes(of_resource.resource.attributes)
+        resource = otlp.attributes(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
                 if len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES:
@@ -89,28 +89,13 @@ def _span(span: trace_pb2.Span, resource: records.Attributes, scope: str, *, lea
         end_ns=span.end_time_unix_nano,
         status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
         status_message=span.status.message,
-        attributes=_attributes(span.attributes) if telling else {},
-        events=[records.Event(each.name, each.time_unix_nano, _attributes(each.attributes)) for each in span.events]
+        attributes=otlp.attributes(span.attributes) if telling else {},
+        events=[records.Event(each.name, each.time_unix_nano, otlp.attributes(each.attributes)) for each in span.events]
         if telling
         else (),
         resource=resource,
         scope=scope,
     )
-
-
-def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: AnyValue) -> Any:
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    return getattr(value, kind)
 
 
 def node(span: records.Span, *, store_text: bool) -> Node:
@@ -126,10 +111,12 @@ def node(span: records.Span, *, store_text: bool) -> Node:
         span_id=span.span_id,
         parent_span_id=parent,
         service=_service(span.resource),
-        ts=coerce.moment(span.start_ns),
+        ts=call.ts if call is not None else coerce.moment(span.start_ns),
         local_root=span.local_root,
         carrier=carrier,
         call=is_call,
+        of_log=span.kind == LOG,
+        response_id=call.provider_request_id[: coerce.ID_LIMIT] if call and call.provider_request_id else None,
         claimed_id=said.get("id") if said else None,
         facts=said,
         part=calls.contribution(call, span, reading) if call is not None else _stage(span),

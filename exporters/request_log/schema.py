@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -229,13 +229,13 @@ span_node = sa.Table(
     *_text("parent_span_id"),
     sa.Column("service", sa.Text, nullable=False),
     sa.Column("ts", UtcTime, nullable=False),
-    *_flags("local_root", "carrier", "call"),
-    *_text("claimed_id"),
+    *_flags("local_root", "carrier", "call", "of_log"),
+    *_text("response_id", "claimed_id"),
     sa.Column("facts", Json),
     # Derived: follows from the facts of all spans of the trace (derive.py says what each means).
     sa.Column("part", Json),
     *_flags("call_below", "carrier_below"),
-    *_text("top", "root", "owner", "request_span_id"),
+    *_text("calls_above", "top", "root", "owner", "request_span_id"),
     sa.Column("direct_calls", sa.BigInteger, nullable=False),
     *_flags("is_request"),
     *_text("log_id"),

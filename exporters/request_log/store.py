@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -30,6 +31,7 @@ from otel_telemetry.exporters.request_log.rollup import Rollup
 _log = logging.getLogger("otel_telemetry.request_log")
 
 _call_values: Final = attrgetter(*schema.llm_call.c.keys())
+_completed_values: Final = attrgetter(*calls.COMPLETED)
 _request_values: Final = attrgetter(*schema.request_log.c.keys())
 _WRITES_BETWEEN_TRIMS: Final = 200
 _TRIM_SECONDS: Final = 0.25
@@ -253,6 +255,7 @@ class _Tables:
         stored = [node for node in changes.calls.values() if node.row is None]
         moved = [node for node in stored if node.is_counted]
         wrapping = [node for node in stored if not node.is_counted]
+        self._complete(changes.completed)
         owners = {(n.trace_id, n.request_span_id) for n in (*new, *moved) if n.request_span_id}
         self._graph.load(owners)
         self._bulk.insert(schema.llm_call, map(self._call_row, new))
@@ -260,6 +263,19 @@ class _Tables:
         self._bulk.update(schema.llm_call, _ROW, ("request_id",), moves)
         self._bulk.delete(schema.llm_call, _ROW, [(node.own_id, node.ts) for node in wrapping])
         return len(new)
+
+    def _complete(self, pairs: Sequence[tuple[Node, Node]]) -> None:
+        """Let log records fill in what spans do not know of their calls, while both rows are there."""
+        pairs = [(node, log) for node, log in pairs if node.is_counted]
+        stored = self._graph.load_calls([each for pair in pairs for each in pair if each.row is None])
+        changed = {}
+        for node, log in pairs:
+            call, told = node.row or stored.get(node.own_id), log.row or stored.get(log.own_id)
+            if call is not None and told is not None:
+                calls.complete(call, told)
+                if node.row is None:
+                    changed[node.own_id] = [call.id, call.ts, *map(_sendable, _completed_values(call))]
+        self._bulk.update(schema.llm_call, _ROW, calls.COMPLETED, list(changed.values()))
 
     def _request_id(self, node: Node) -> str | None:
         owner = self._graph.nodes.get((node.trace_id, node.request_span_id or ""))
@@ -269,6 +285,11 @@ class _Tables:
         values = list(_call_values(node.row))
         values[_REQUEST_ID] = self._request_id(node)
         return values
+
+
+def _sendable(value: Any) -> Any:
+    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _request(node: Node) -> records.Request:

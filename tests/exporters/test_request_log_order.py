@@ -1,5 +1,6 @@
 """Rows depend on the set of spans alone: not on order, batches, repetition or restarts (DESIGN D6 and D7)."""
 
+import dataclasses
 import random
 from typing import Any
 
@@ -29,11 +30,34 @@ SAYINGS: tuple[dict[str, Any], ...] = (
     {**_chat, "error.type": "timeout", "request_log.stage": "router"},
     {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "gpt-4o", **_usage},
     {"gen_ai.request.model": "gpt-4o", "gen_ai.system": "openai", "gen_ai.usage.prompt_tokens": 50},
+    {**_chat, **_usage, "gen_ai.response.id": "a"},
+    {**_chat, **_usage, "gen_ai.response.id": "b", "user.id": "0123456789ab"},
+    {**_chat, "gen_ai.response.id": "a"},
     {"request_log.stage": "web"},
     {"request_log.route": "web_then_grok", "request_log.degraded": "web_failed"},
     {"request_log.id": "r-1", "request_log.stage_ms.web": 12},
     {"request_log.id": "r-2", "request_log.prompt_tokens": 7},
 )
+#: What a log record of a model call may say.
+LOGGED: tuple[dict[str, Any], ...] = (
+    {**_chat, "gen_ai.usage.input_tokens": 700, "gen_ai.usage.output_tokens": 8},
+    {**_chat, "gen_ai.usage.input_tokens": 800, "gen_ai.usage.output_tokens": 9, "gen_ai.response.id": "a"},
+    {**_chat, "gen_ai.response.id": "b", "gen_ai.response.finish_reasons": ["stop"], "user.id": "ba9876543210"},
+)
+
+
+def log_of(span: records.Span, said: dict[str, Any]) -> records.Span:
+    """Return the log record of a model call, written in the context of a span."""
+    return dataclasses.replace(
+        span,
+        span_id=f"1{span.span_id[1:]}",
+        parent_span_id=span.span_id,
+        local_root=False,
+        kind="LOG",
+        start_ns=span.end_ns,
+        status="UNSET",
+        attributes=said,
+    )
 
 
 @st.composite
@@ -67,6 +91,8 @@ def traces(draw: st.DrawFn) -> list[records.Span]:
             )
             if not missing:
                 found.append(span)
+            if draw(st.integers(0, 3)) == 0:
+                found.append(log_of(span, draw(st.sampled_from(LOGGED))))
     return found
 
 
@@ -163,7 +189,7 @@ class Oracle:
 
     def __init__(self, spans: list[records.Span]) -> None:
         self.spans = {(span.trace_id, span.span_id): span for span in spans}
-        self.counted = {key for key in self.spans if self.is_call(key) and not self.wraps_call(key)}
+        self.counted = {key for key in self.spans if self.is_call(key) and not self.is_told_elsewhere(key)}
         self.requests = {key for key in self.spans if self.is_request(key)}
 
     def above(self, key):
@@ -179,8 +205,17 @@ class Oracle:
         said = self.spans[key].attributes
         return said.get("gen_ai.operation.name") == "chat" or "gen_ai.usage.prompt_tokens" in said
 
-    def wraps_call(self, key):
-        return any(self.is_call(other) and other != key and key in list(self.above(other)) for other in self.spans)
+    def is_told_elsewhere(self, key):
+        calls = [
+            other for other in self.spans if self.is_call(other) and other != key and self.is_same_call(key, other)
+        ]
+        if self.spans[key].kind == "LOG":
+            return any(self.spans[other].kind != "LOG" and other in self.above(key) for other in calls)
+        return any(self.spans[other].kind != "LOG" and key in self.above(other) for other in calls)
+
+    def is_same_call(self, key, other):
+        ids = {self.spans[each].attributes.get("gen_ai.response.id") for each in (key, other)}
+        return None in ids or len(ids) == 1
 
     def is_carrier(self, key):
         names = {name for name in self.spans[key].attributes if name.startswith("request_log.")}
