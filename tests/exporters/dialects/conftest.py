@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,8 +38,8 @@ def _bytes(data: dict[str, Any], message: Any) -> bytes:
 class Case:
     """What a package sent in one run of its app, and what the model server says that it served."""
 
-    def __init__(self, fixture: str, case: str) -> None:
-        found = json.loads((FIXTURES / f"{fixture}.json").read_text())["cases"][case]
+    def __init__(self, fixture: str, case: str, folder: Path = FIXTURES) -> None:
+        found = json.loads((folder / f"{fixture}.json").read_text())["cases"][case]
         self.served: list[dict[str, Any]] = found["served"]
         self._found = found
 
@@ -49,6 +52,18 @@ class Case:
         return _bytes(self._found["logs"], ExportLogsServiceRequest())
 
 
+@pytest.fixture(name="fixtures", scope="session")
+def fixtures_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed fixtures, or with REGENERATE=1 those that the packages of today make. That takes the network."""
+    if os.environ.get("REGENERATE") != "1":
+        return FIXTURES
+    made, environments = tmp_path_factory.mktemp("fixtures"), tmp_path_factory.mktemp("environments")
+    maker = Path(__file__).parent / "make_fixtures.py"
+    command = [sys.executable, str(maker), "--fixtures", str(made), "--environments", str(environments)]
+    subprocess.run(command, check=True, timeout=3_600)
+    return made
+
+
 @pytest.fixture(name="case_of", scope="session")
-def case_of_fixture() -> Callable[[str, str], Case]:
-    return Case
+def case_of_fixture(fixtures: Path) -> Callable[[str, str], Case]:
+    return lambda fixture, case: Case(fixture, case, fixtures)

@@ -1,5 +1,6 @@
 """Rows from what real packages send are what the model server served, whatever the dialect (DESIGN D7 to D9)."""
 
+import importlib.util
 import itertools
 import json
 import random
@@ -8,11 +9,18 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from otel_telemetry import conventions
 from otel_telemetry.exporters.request_log import cost, dialect_table, dialects, rows
 
 FIXTURES = Path(__file__).parent / "fixtures"
+_spec = importlib.util.spec_from_file_location("dialect_docs", Path(__file__).parent / "dialect_docs.py")
+assert _spec is not None
+assert _spec.loader is not None
+dialect_docs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(dialect_docs)
 CASES = [
     pytest.param(file.stem, case, id=f"{file.stem}-{case}")
     for file in sorted(FIXTURES.glob("*.json"))
@@ -219,7 +227,59 @@ def test_flat_messages_of_older_conventions_become_lists(rows_of):
     assert json.loads(calls[0]["chat_response"])[0]["finish_reason"] == "stop"
 
 
-# --- the table --------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------------
+
+ODD = st.recursive(
+    st.one_of(
+        *(
+            st.none(),
+            st.booleans(),
+            st.integers(-(2**70), 2**70),
+            st.floats(),
+            st.text(max_size=20),
+            st.binary(max_size=8),
+        ),
+        st.sampled_from(
+            ['{"total": 1e999}', "[[[", '{"a": ' * 50, '"2026-13-01T00:00:00Z"', "0001-01-01T00:00:00+14:00"]
+        ),
+        *(st.sampled_from(sorted(dialect.calls)) for dialect in dialect_table.DIALECTS if dialect.calls),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+NAMES = sorted(
+    {name for dialect in dialect_table.DIALECTS for name in (*dialect.names, *dialect.inside, *dialect.marks)}
+    | {dialect.kind for dialect in dialect_table.DIALECTS if dialect.kind}
+    | {f"{key}{n}.x.{n}" for dialect in dialect_table.DIALECTS for key in dialect.asked if key[-1] == "." for n in "07"}
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(attributes=st.dictionaries(st.sampled_from(NAMES), ODD, max_size=25), status=st.sampled_from(["UNSET", "ERROR"]))
+def test_whatever_a_dialect_s_attributes_hold_a_span_is_read_and_its_values_fit_the_tables(span, attributes, status):
+    node = rows.node(span(1, None, attributes, status=status), store_text=True)
+    assert node.call == (node.row is not None)
+    if node.row is not None:
+        json.dumps(
+            [node.row.meta, node.row.response_meta, node.row.chat_request, node.row.chat_response], allow_nan=False
+        )
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "ttfb_ms", "total_latency_ms"):
+            value = getattr(node.row, name)
+            assert value is None or 0 <= value < 2**60
+        assert node.row.cost_usd is None or 0 <= node.row.cost_usd < 10**6
+
+
+# --- the docs and the table -------------------------------------------------------------------------------------
+
+
+def test_the_docs_are_those_of_the_table():
+    told = dialect_docs.DOCS.read_text(encoding="utf-8")
+    assert dialect_docs.generated() in told, "run python tests/exporters/dialects/dialect_docs.py"
 
 
 def test_everything_that_a_dialect_says_has_a_meaning_that_is_read():
