@@ -120,8 +120,8 @@ def _say(call: records.LlmCall, attributes: records.Attributes, values: dict[str
     index = attributes.get(conventions.REQUEST_LOG + "step_index")
     call.step_index = coerce.integer(index, "step_index", notes)
     for name, meaning in _ALSO_SAID:
-        if getattr(call, name) is None:
-            setattr(call, name, coerce.text(values.get(meaning), meaning, notes))
+        if meaning in values and getattr(call, name) is None:
+            setattr(call, name, coerce.text(values[meaning], meaning, notes))
 
 
 def _name(call: records.LlmCall, values: dict[str, Any], notes: Notes) -> None:
@@ -352,7 +352,7 @@ def contribution(call: records.LlmCall, span: records.Span, reading: dialects.Re
     if stage:
         part.saw(stage, span.end_ns, span.span_id, answer)
     for column, meaning in _OF_REQUEST:
-        said = coerce.text(reading.values.get(meaning), meaning, Notes())
+        said = coerce.text(reading.values[meaning], meaning, Notes()) if meaning in reading.values else None
         if said is not None:
             part.tell(column, span.end_ns, span.span_id, said)
     return part

@@ -55,6 +55,10 @@ def _known() -> dict[str, _Known]:
 
 _KNOWN: Final = _known()
 _UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not dialect.marks)
+#: The dialects that tell what a span is, and those that announce calls.
+_TELLING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.kind or dialect.spans)
+_ANNOUNCING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.announced_by)
+_VERCEL: Final = next(rank for rank, dialect in enumerate(DIALECTS) if dialect.name == "vercel")
 _KEPT: Final = frozenset(key for dialect in DIALECTS for key in dialect.kept)
 
 
@@ -90,7 +94,8 @@ def read(span: records.Span) -> Reading:
     """Read what a span says about a model call. Never raises for what attributes hold."""
     attributes = _with_details(span)
     known = [(key, value, about) for key, value in attributes.items() if (about := _KNOWN.get(key)) is not None]
-    reading = Reading(spoken=_UNMARKED.union(*(about.marks for _, _, about in known)) if known else _UNMARKED)
+    marks = [rank for _, _, about in known for rank in about.marks]
+    reading = Reading(spoken=_UNMARKED.union(marks) if marks else _UNMARKED)
     for key, value, about in known:
         for rank, meaning in about.names:
             reading.take(rank, meaning, value, key)
@@ -146,7 +151,7 @@ def _is_model_call(reading: Reading, span: records.Span, attributes: records.Att
     Where no dialect tells kinds apart, it is of an older convention: one that names a model and its usage.
     """
     said_so = False
-    for rank in sorted(reading.spoken):
+    for rank in sorted(reading.spoken & _TELLING):
         dialect = DIALECTS[rank]
         kind = attributes.get(dialect.kind) if dialect.kind else None
         if isinstance(kind, str):
@@ -156,7 +161,9 @@ def _is_model_call(reading: Reading, span: records.Span, attributes: records.Att
             reading.imply(rank, dialect.calls[kind], dialect.kind)
         reading.imply(rank, dialect.spans.get(span.name, {}), "span name")
     values = reading.values
-    if span.status != "ERROR" and any(_is_only_announced(DIALECTS[rank], values) for rank in reading.spoken):
+    if span.status != "ERROR" and any(
+        _is_only_announced(DIALECTS[rank], values) for rank in reading.spoken & _ANNOUNCING
+    ):
         return False
     has_model = conventions.REQUEST_MODEL in values or conventions.RESPONSE_MODEL in values
     has_usage = conventions.USAGE_INPUT_TOKENS in values or conventions.USAGE_OUTPUT_TOKENS in values
@@ -164,7 +171,7 @@ def _is_model_call(reading: Reading, span: records.Span, attributes: records.Att
 
 
 def _is_only_announced(dialect: Dialect, values: Mapping[str, Any]) -> bool:
-    return bool(dialect.announced_by) and not any(name in values for name in dialect.announced_by)
+    return not any(name in values for name in dialect.announced_by)
 
 
 def _hear_events(reading: Reading, span: records.Span) -> None:
@@ -198,15 +205,11 @@ def _settle(reading: Reading, span: records.Span) -> None:
 def _provider(name: str, reading: Reading) -> str:
     """Return the current name of a provider."""
     lowered = name.lower()
-    if "ai.operationId" in _marks_of(reading):
+    if _VERCEL in reading.spoken:
         lowered = next((known for known in table.PROVIDERS if lowered.startswith(f"{known}.")), lowered)
         lowered = lowered if lowered in table.PROVIDERS else lowered.partition(".")[0]
         return table.PROVIDERS.get(lowered, lowered)
     return table.PROVIDERS.get(lowered, name)
-
-
-def _marks_of(reading: Reading) -> frozenset[str]:
-    return frozenset().union(*(DIALECTS[rank].marks for rank in reading.spoken))
 
 
 def _seconds_until(moment: Any, start_ns: int) -> float | None:

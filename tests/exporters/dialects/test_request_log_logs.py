@@ -182,3 +182,12 @@ def test_a_second_call_within_one_is_told_from_a_second_look_at_it_by_the_id_of_
     assert [call["span_id"][-1] for call in calls] == counted
     request = rows(tmp_path / "log.db", "request_log")[0]
     assert (request["llm_calls"], request["prompt_tokens"]) == (len(counted), 100 * len(counted))
+
+
+def test_an_event_of_a_call_further_up_is_no_second_call_and_leaves_that_row_alone(store, span, chat, rows, tmp_path):
+    call = span(2, 1, chat(tokens=(100, 20)))
+    told = span(7, 9, {**chat(), "gen_ai.response.finish_reasons": ["stop"]}, kind="LOG", local_root=False)
+    store.write([span(1, None, {"request_log.route": "a"}), told, span(9, 2, {})])
+    store.write([call])
+    calls = rows(tmp_path / "log.db", "llm_call")
+    assert [(call["span_id"][-1], call["finish_reason"]) for call in calls] == [("2", None)]
