@@ -17,7 +17,6 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 ERROR_TYPE: Final = "error.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_TYPE: Final = "exception.type"
-EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 USER_ID: Final = "user.id"
@@ -29,8 +28,6 @@ HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
 HTTP_STATUS_CODE_OLD: Final = "http.status_code"
 HTTP_RESEND_COUNT: Final = "http.request.resend_count"
 HTTP_ROUTE: Final = "http.route"
-URL_PATH: Final = "url.path"
-URL_QUERY: Final = "url.query"
 
 #: Attributes that hold the address of a person's machine, in the order in which a row looks for its client.
 #: Instrumentations name it by their version of the HTTP conventions; see docs/privacy.md.

@@ -26,7 +26,6 @@ _OTHER_NUMBER: Final = re.compile(
     r"|license|policy|flight|room|card|id|code|pid|block|size|bytes|error|status|count|timeout|count|duration)"
     r"(?:[ _](?:number|no|nr|id|num))?[\s.:#=\"'\\]{0,5}$"
 )
-_NANP: Final = re.compile(r"(?:\+?1[-. ]?)?\(?([2-9]\d{2})\)?[-. ]{0,2}([2-9]\d{2})[-. ]?(\d{4})")
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-./ ](?:0?\d|1[0-2])[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d")
 _WINDOW: Final = 48
 
@@ -62,13 +61,6 @@ def _possible(digits: str) -> bool:
     except phonenumbers.NumberParseException:
         return False
     return phonenumbers.is_possible_number(number)
-
-
-def north_american(text: str, match: re.Match[str]) -> Span | None:
-    """Accept NANP shapes: area code and exchange start with 2 to 9 (nanpa.com); no further digits beside them."""
-    del text
-    start, end = match.span()
-    return Span(start, end) if _NANP.match(match[0]) else None
 
 
 def national(text: str, match: re.Match[str]) -> Span | None:

@@ -36,11 +36,16 @@ class Landed(NamedTuple):
     cost_usd: Decimal | None
 
 
-class Flight:
-    """One flight of threads. Whoever made it leads it."""
+E = TypeVar("E", threading.Event, asyncio.Event)
+
+
+class _Flight(Generic[E]):
+    """One flight. Whoever made it leads it; how to wait for it is up to the kind."""
+
+    _kind: type[E]
 
     def __init__(self) -> None:
-        self._over: threading.Event | None = None  # made for the first one who waits: most flights are alone
+        self._over: E | None = None  # made for the first one who waits: most flights are alone
         self.ending = Ending.LATE
         self.landed: Landed | None = None
 
@@ -60,7 +65,13 @@ class Flight:
     def expect(self) -> None:
         """Say that somebody is about to wait. Called for one at a time."""
         if self._over is None:
-            self._over = threading.Event()
+            self._over = self._kind()
+
+
+class Flight(_Flight[threading.Event]):
+    """One flight of threads."""
+
+    _kind = threading.Event
 
     def wait(self, seconds: float) -> Ending:
         """Wait for the end."""
@@ -70,31 +81,10 @@ class Flight:
         return self.ending
 
 
-class AsyncFlight:
+class AsyncFlight(_Flight[asyncio.Event]):
     """One flight of tasks of one event loop."""
 
-    def __init__(self) -> None:
-        self._over: asyncio.Event | None = None  # made for the first one who waits: most flights are alone
-        self.ending = Ending.LATE
-        self.landed: Landed | None = None
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody waits or has waited."""
-        return self._over is not None
-
-    def end(self, ending: Ending, landed: Landed | None = None) -> None:
-        """Say how it ended; the first word counts."""
-        if self.ending is Ending.LATE:
-            self.landed = landed
-            self.ending = ending
-            if self._over is not None:
-                self._over.set()
-
-    def expect(self) -> None:
-        """Say that somebody is about to wait. Called for one at a time."""
-        if self._over is None:
-            self._over = asyncio.Event()
+    _kind = asyncio.Event
 
     async def wait(self, seconds: float) -> Ending:
         """Wait for the end."""

@@ -7,14 +7,12 @@ so there it runs as `postgres` or `nobody`.
 import os
 import pwd
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +120,9 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-@contextmanager
-def running() -> Iterator[PostgresServer]:
+def running() -> AbstractContextManager[PostgresServer]:
     """Run a server for as long as the block lasts."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    try:
-        server = PostgresServer(folder)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return programs.in_a_folder(PostgresServer)
 
 
 @pytest.fixture(scope="session", name="postgres")

@@ -6,10 +6,12 @@ With REQUIRE_BACKENDS=1 and as root, what is missing is installed from the distr
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol, TypeVar
 
 import pytest
 
@@ -67,3 +69,31 @@ def _no_cluster_of_its_own() -> None:
     if not folder.exists():
         folder.mkdir()
         (folder / "createcluster.conf").write_text("create_main_cluster = false\n")
+
+
+class Server(Protocol):
+    """What can be started, and stopped for good."""
+
+    def start(self) -> None:
+        """Return once it answers."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def in_a_folder(make: Callable[[Path], S]) -> Iterator[S]:
+    """Run a server in a temporary folder of its own for as long as the block lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="backend-"))
+    try:
+        server = make(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

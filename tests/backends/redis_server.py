@@ -1,13 +1,11 @@
 """A real redis-server for tests: on a free port of loopback, with a temporary folder, nothing on disk."""
 
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +68,14 @@ class RedisServer:
             process.kill()
             process.wait(10)
 
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
 
-@contextmanager
-def running(*arguments: str) -> Iterator[RedisServer]:
+
+def running(*arguments: str) -> AbstractContextManager[RedisServer]:
     """Run a server with further arguments."""
-    folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    try:
-        server = RedisServer(folder, *arguments)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return programs.in_a_folder(lambda folder: RedisServer(folder, *arguments))
 
 
 @pytest.fixture(scope="session", name="shared_redis")
