@@ -35,6 +35,8 @@ NAME = "otel_telemetry"
 
 INSTRUMENTORS = "opentelemetry_instrumentor"
 
+DISABLED_INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+
 REQUEST_LOG = "request_log"
 """Name of our exporter in OTEL_TRACES_EXPORTER."""
 
@@ -49,7 +51,9 @@ _INSTRUMENTED = {
     "httpx": "httpx",
     "httpx2": "httpx2",
     "logging": "logging",
+    "redis": "redis",
     LLM_HTTP: "httpx2",
+    REDIS_CACHE: "redis",
 }
 """What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
 
@@ -175,7 +179,7 @@ def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
-    """Make this process emit safe telemetry: redaction, pseudonyms, FastAPI, httpx and model calls, and an exporter.
+    """Make this process emit safe telemetry: redaction, pseudonyms, FastAPI, httpx, Redis, model calls, an exporter.
 
     `exporter` is `otlp` (to a gateway or collector, the default) or `request_log` (straight into the database of
     `request_log.url`); OTEL_TRACES_EXPORTER, where set, wins. Further arguments are settings, as nested mappings:
@@ -223,10 +227,17 @@ def _exporter_arguments(arguments: Mapping[str, Any]) -> dict[Any, dict[str, Any
 
 def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:
     """Yield the instrumentations that `configure()` starts: of what is installed, those that the settings want."""
+    disabled = disabled_instrumentations()
     for entry_point in metadata.entry_points(group=INSTRUMENTORS):
-        needs = _INSTRUMENTED.get(entry_point.name)
-        if needs and util.find_spec(needs) and instrumented(settings, entry_point.name):
+        name = entry_point.name
+        needs = None if name in disabled or "*" in disabled else _INSTRUMENTED.get(name)
+        if needs and util.find_spec(needs) and instrumented(settings, name):
             yield entry_point
+
+
+def disabled_instrumentations() -> set[str]:
+    """Return the names that OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches off; "*" among them is all."""
+    return {name.strip() for name in os.environ.get(DISABLED_INSTRUMENTATIONS, "").split(",")}
 
 
 def instrumented(settings: Settings, name: str) -> bool:

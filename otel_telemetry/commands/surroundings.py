@@ -20,7 +20,6 @@ from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.settings import Settings, variable
 
 SIGNALS: Final = ("traces", "logs", "metrics")
-DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 PINS: Final = {"distro": "OTEL_PYTHON_DISTRO", "configurator": "OTEL_PYTHON_CONFIGURATOR"}
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _PORTS: Final = {"grpc": 4317, "http/protobuf": 4318}
@@ -66,12 +65,13 @@ class Destination:
 
 def instrumentations(settings: Settings) -> list[Instrumentation]:
     """Return every instrumentation that is installed, as `opentelemetry-instrument` would treat it."""
-    disabled = {name.strip() for name in os.environ.get(DISABLED, "").split(",")}
+    disabled = assemble.disabled_instrumentations()
     found = []
     for entry_point in entry_points(group=assemble.INSTRUMENTORS):
         name = entry_point.name
         if name in disabled or "*" in disabled:
-            found.append(Instrumentation(name, starts=False, why=f"switched off by {DISABLED}"))
+            why = f"switched off by {assemble.DISABLED_INSTRUMENTATIONS}"
+            found.append(Instrumentation(name, starts=False, why=why))
         elif not assemble.instrumented(settings, name):
             found.append(Instrumentation(name, starts=False, why=f"switched off by {_OURS[name][0]}"))
         else:

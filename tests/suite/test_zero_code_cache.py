@@ -64,8 +64,10 @@ def model() -> Iterator[str]:
     listening.close()
 
 
-def run(folder: Path, model: str, server: RedisServer, url: str) -> subprocess.CompletedProcess[str]:
-    (folder / "script.py").write_text(SCRIPT)
+def run(
+    folder: Path, model: str, server: RedisServer, url: str, *, configured: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text("import otel_telemetry; otel_telemetry.configure()\n" * configured + SCRIPT)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     env = {
         **kept,
@@ -78,8 +80,8 @@ def run(folder: Path, model: str, server: RedisServer, url: str) -> subprocess.C
         "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{folder / 'rows.db'}",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "a secret of the tests",
     }
-    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=90, check=True)
+    command = [*([] if configured else [str(BIN / "opentelemetry-instrument")]), sys.executable, "script.py"]
+    return subprocess.run(command, cwd=folder, env=env | more, capture_output=True, text=True, timeout=90, check=True)
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
@@ -112,10 +114,11 @@ def test_a_hit_marks_its_row_with_what_it_saved(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("configured", [False, True], ids=["zero code", "configure()"])
 def test_lookups_of_the_app_are_on_its_spans_and_those_of_the_cache_are_not(
-    tmp_path: Path, model: str, redis_server: RedisServer
+    tmp_path: Path, model: str, redis_server: RedisServer, configured: bool
 ) -> None:
-    done = run(tmp_path, model, redis_server, redis_server.url)
+    done = run(tmp_path, model, redis_server, redis_server.url, configured=configured)
     decoder, spans, text = json.JSONDecoder(), [], done.stdout
     position = text.find("{")
     while position >= 0:
@@ -130,3 +133,13 @@ def test_lookups_of_the_app_are_on_its_spans_and_those_of_the_cache_are_not(
     assert '"telemetry_cache.cache_hits"' in text
     assert PLANTED not in text
     assert "of hers" not in text
+
+
+def test_configure_starts_no_instrumentation_that_the_environment_switches_off(
+    tmp_path: Path, model: str, redis_server: RedisServer
+) -> None:
+    off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, otel_telemetry_redis_cache"}
+    done = run(tmp_path, model, redis_server, redis_server.url, configured=True, **off)
+    assert '"db.system"' not in done.stdout
+    assert '"cache.family"' not in done.stdout
+    assert set(rows(tmp_path)) == {"asked-1", "asked-2", "looked-1", "looked-2"}
