@@ -1,12 +1,14 @@
 """What a process owes its telemetry: a last flush, however it ends."""
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,14 +18,17 @@ from wrapt import register_post_import_hook, wrap_function_wrapper
 
 _logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
+"""How long the end of a process waits for its last flush: the SDK alone waits for 10 to 30 s where nobody listens."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def flush_at_end() -> None:
     """Flush all providers when this process, or one forked from it, ends; safe to repeat.
 
-    The SDK itself flushes in Python's exit handlers. They do not run when a signal ends the process, nor in the
-    processes that `multiprocessing` forks, nor under a worker that gives signals back to the system before it runs.
+    The SDK itself flushes in Python's exit handlers, for as long as its exporters try. They do not run when a signal
+    ends the process, nor in the processes that `multiprocessing` forks, nor under a worker that gives signals back to
+    the system before it runs.
     """
     flush_on_signals()
     _watch_other_ends()
@@ -41,10 +46,7 @@ def flush_on_signals() -> None:
 def _flush_and_end(number: int, frame: FrameType | None) -> None:
     del frame
     _hear_no_more()
-    # In a thread of its own: this one may have been interrupted while it held the lock of a queue.
-    flushing = threading.Thread(target=shut_down_providers, name="otel-telemetry-flush", daemon=True)
-    flushing.start()
-    flushing.join(_FLUSH_SECONDS)
+    _LastFlush().run()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -63,9 +65,28 @@ def _replace(old: Any, new: Any) -> None:
 
 @functools.cache  # once a process, and its forks
 def _watch_other_ends() -> None:
-    atexit.register(_hear_no_more)  # exit handlers run in reverse: this comes before the SDK's
+    flush = _LastFlush()
+    atexit.register(_at_exit, flush)  # exit handlers run in reverse: this comes before the SDK's
+    with contextlib.suppress(AttributeError, RuntimeError):
+        # Python 3.12 starts no threads any more once exit handlers run. These come before, and threads go on.
+        threading._register_atexit(flush.prepare)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     register_post_import_hook(_at_end_of_forks, "multiprocessing.util")
     register_post_import_hook(_in_workers, "gunicorn.workers.base")
+
+
+def _at_exit(flush: "_LastFlush") -> None:
+    _hear_no_more()
+    with contextlib.suppress(RuntimeError):  # no more threads here: the SDK's own handlers flush, in their time
+        flush.prepare()
+        flush.run([_taken_from_the_sdk(provider) for provider in providers()])
+
+
+def _taken_from_the_sdk(provider: Any) -> bool:
+    """Take the SDK's own exit handler out; false where there is none: that provider was shut down, or is not to be."""
+    handlers = [getattr(provider, name, None) for name in ("_atexit_handler", "_at_exit_handler")]  # it has both names
+    for handler in filter(None, handlers):
+        atexit.unregister(handler)
+    return any(handlers)
 
 
 def _at_end_of_forks(util: Any) -> None:
@@ -75,7 +96,7 @@ def _at_end_of_forks(util: Any) -> None:
 
 def _end_of_fork() -> None:
     _hear_no_more()
-    shut_down_providers()
+    _LastFlush().run()
 
 
 def _in_workers(base: Any) -> None:
@@ -97,9 +118,51 @@ def providers() -> tuple[Any, Any, Any]:
 def shut_down_providers() -> None:
     """Flush and stop all providers; one that cannot be does not keep the others from it."""
     for provider in providers():
-        shutdown: Callable[[], None] | None = getattr(provider, "shutdown", None)
-        if shutdown is not None:
-            try:
-                shutdown()
-            except Exception:
-                _logger.warning("the last flush failed", exc_info=True)
+        _shut_down(provider)
+
+
+def _shut_down(provider: Any) -> None:
+    shutdown: Callable[[], None] | None = getattr(provider, "shutdown", None)
+    if shutdown is not None:
+        try:
+            shutdown()
+        except Exception:
+            _logger.warning("the last flush failed", exc_info=True)
+
+
+class _LastFlush:
+    """Flushes and stops all providers at once, each in a thread of its own, and waits for them a bounded time.
+
+    In threads also because the one that asks may have been interrupted while it held the lock of a queue.
+    """
+
+    def __init__(self) -> None:
+        self._go = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._wanted: Sequence[bool] = (True, True, True)
+
+    def prepare(self) -> None:
+        """Start the threads; they wait for `run`. Raises RuntimeError where Python starts no threads any more."""
+        if not self._threads:
+            self._threads = [
+                threading.Thread(target=self._flush, args=(number,), name="otel-telemetry-flush", daemon=True)
+                for number in range(len(providers()))
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def run(self, wanted: Sequence[bool] = (True, True, True)) -> None:
+        """Flush those `providers` that are wanted; return when all is out, or after _FLUSH_SECONDS."""
+        self._wanted = wanted
+        self.prepare()
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        self._go.set()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            _logger.warning("the last flush was given up after %g s: what nobody took by then is lost", _FLUSH_SECONDS)
+
+    def _flush(self, number: int) -> None:
+        self._go.wait()
+        if self._wanted[number]:
+            _shut_down(providers()[number])

@@ -62,3 +62,51 @@ def test_a_flush_that_hangs_or_raises_does_not_keep_the_process(tmp_path: Path) 
 def test_a_handler_of_the_app_is_left_alone(tmp_path: Path) -> None:
     install = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); lifecycle.flush_on_signals()"
     assert end(tmp_path, install) == (7, "last words\n")  # by the SDK's own exit function
+
+
+SCRIPT = """
+import sys, threading, time
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from otel_telemetry import lifecycle
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))))
+trace.set_tracer_provider(provider)
+metrics.set_meter_provider(MeterProvider())
+lifecycle.flush_at_end()
+tracer = provider.get_tracer("app")
+{rest}
+tracer.start_span("last words").end()
+"""
+
+
+def run(rest: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SCRIPT.format(rest=rest)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+
+def test_a_script_ends_when_all_is_out() -> None:
+    done = run("")
+    assert (done.stdout, done.stderr) == ("last words\n", "")
+
+
+def test_what_threads_say_after_the_script_goes_out_too() -> None:
+    late = "threading.Thread(target=lambda: (time.sleep(0.3), tracer.start_span('later').end())).start()"
+    assert run(late).stdout == "last words\nlater\n"
+
+
+def test_an_exporter_without_anybody_to_listen_does_not_keep_a_script() -> None:
+    hangs = "provider.shutdown = lambda: time.sleep(60); lifecycle._FLUSH_SECONDS = 0.2"
+    done = run("provider._atexit_handler = None; import atexit; atexit.unregister(provider.shutdown); " + hangs)
+    assert done.stderr == ""  # the app took the exit handler out: this provider is its own business
+    done = run(hangs)
+    assert "given up after 0.2 s" in done.stderr
+
+
+def test_providers_that_the_app_shut_down_itself_are_left_alone() -> None:
+    done = run("tracer.start_span('first').end(); provider.shutdown(); metrics.get_meter_provider().shutdown()")
+    assert done.stdout == "first\n"
+    assert "can only be called once" not in done.stderr
