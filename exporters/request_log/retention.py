@@ -2,7 +2,8 @@
 
 It works in small transactions, and stops where its caller wants: after a write it gets a quarter of a second at most,
 and goes on after a later one. Rows go by their own time. What is known of a trace's spans (`span_node`) goes when its
-newest span is old enough, all at once: with half of it missing, a late span would be understood wrongly.
+newest span is old enough, all at once: with half of it missing, a late span would be understood wrongly. Runs and steps
+of workflows go by the time of the last event that spoke of them (workflow_trim.py).
 
 SQLite hands free pages back by incremental vacuum, and cuts its write-ahead log; PostgreSQL drops the partitions whose
 months are over, and deletes row by row only in the month that the time falls into.
@@ -19,16 +20,20 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from otel_telemetry import metrics
-from otel_telemetry.exporters.request_log import graph, partitions, requests, schema
+from otel_telemetry.exporters.request_log import graph, partitions, requests, schema, workflow_trim
 
 _CHUNK: Final = 2_000
 _PAGES: Final = 500
 _CHECKPOINT_MS: Final = 100
-_BY_ROW: Final = (schema.request_log, schema.llm_call, schema.dead_letter)
+_BY_ROW: Final = (
+    *(schema.request_log, schema.llm_call, schema.dead_letter),
+    *(schema.workflow_event, schema.workflow_seen, schema.feedback, schema.browser_event),
+)
 _TEXTS: Final = {
     schema.request_log: (schema.REQUEST_TEXT, requests.TEXT_COLUMNS),
     schema.llm_call: (schema.CALL_TEXT, ("chat_request", "chat_response")),
     schema.dead_letter: ("item IS NOT NULL", ("item",)),
+    schema.feedback: (schema.FEEDBACK_TEXT, ("query", "answer", "note")),
 }
 
 
@@ -72,6 +77,8 @@ class Retention:
             nodes = schema.span_node.c
             over = sa.select(nodes.trace_id).group_by(nodes.trace_id).having(sa.func.max(nodes.ts) < self._rows_before)
             yield ("span_node", "row"), count(schema.span_node, nodes.trace_id.in_(over))
+            for table, is_old in workflow_trim.rows(self._rows_before):
+                yield (table.name, "row"), count(table, is_old)
         if self._texts_before is not None:
             for table, (condition, _) in _TEXTS.items():
                 kept = table.c.ts >= self._rows_before if self._rows_before is not None else sa.true()
@@ -79,6 +86,8 @@ class Retention:
                     (table.name, "text"),
                     count(table, table.c.ts < self._texts_before, sa.text(f"({condition})"), kept),
                 )
+            for table, has_text in workflow_trim.texts(self._texts_before, self._rows_before):
+                yield (table.name, "text"), count(table, has_text)
 
     def steps(self) -> Iterator[Step]:
         """Trim, a step at a time; ends when nothing is left to do."""
@@ -95,10 +104,12 @@ class Retention:
             for table in _BY_ROW:
                 yield from self._repeated(table, "row", self._delete(table, self._rows_before))
             yield from self._forget_traces(self._rows_before)
+            yield from self._together(workflow_trim.delete(self._rows_before, _CHUNK), "row")
         if self._texts_before is not None:
             for table, (condition, columns) in _TEXTS.items():
                 yield from self._repeated(table, "text", self._clear(table, condition, columns, self._texts_before))
             yield from self._repeated(schema.span_node, "text", self._clear_facts(self._texts_before))
+            yield from self._together(workflow_trim.clear(self._texts_before, _CHUNK), "text")
         if not self._postgres:
             yield from self._give_back()
 
@@ -128,6 +139,16 @@ class Retention:
             with self._engine.begin() as connection:
                 count = connection.execute(statement).rowcount
             yield Step(table.name, what, count)
+
+    def _together(self, statements: workflow_trim.Statements, what: str) -> Iterator[Step]:
+        """Execute statements over a chunk in one transaction; the last of them tells how full the chunk was."""
+        full = True
+        while full:
+            with self._engine.begin() as connection:
+                counts = [(table.name, connection.execute(statement).rowcount) for table, statement in statements]
+            for name, count in counts:
+                yield Step(name, what, count)
+            full = counts[-1][1] >= _CHUNK
 
     def _delete(self, table: sa.Table, before: datetime) -> sa.Delete:
         return sa.delete(table).where(_chunk(table, table.c.ts < before))

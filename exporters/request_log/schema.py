@@ -1,10 +1,15 @@
 """The tables, defined once for SQLite and PostgreSQL.
 
-`request_log` and `llm_call` are the contract (section 1), column for column. Two tables are ours alone:
+`request_log`, `llm_call`, `workflow_run`, `workflow_step`, `feedback` and `browser_event` are the contract (section 1),
+column for column; `workflow_event` begins with the contract's columns. The views `ask_logs`, `events` and
+`chronicle_events` answer queries that were written for other systems (migrations/versions/0005_events.py).
+These tables are ours alone:
 
 - `span_node`, one row per span seen: where it hangs in its trace, what it contributes to a request, and, on a span that
   can be a request, what the app said about it. Everything in `request_log` is derived from these rows (derive.py).
-- `dead_letter`, spans that no table would take, each with its reason.
+- `workflow_state`, one row per run (`step_id` is empty) and per step: when it was last spoken of, and, for each of its
+  columns, by which event it was set (workflow.py). `workflow_seen` holds the ids of the events that were merged.
+- `dead_letter`, what no table would take, each with its reason.
 
 Types. Timestamps are UTC with microseconds: `timestamptz` on PostgreSQL; on SQLite text such as
 `2026-11-20 10:11:12.123456`, whose order is the order of time. Money is NUMERIC(20, 12). SQLite keeps a NUMERIC as an
@@ -22,7 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -129,6 +134,7 @@ def _where(sqlite: str, postgresql: str | None = None) -> dict[str, Any]:
 #: Rows that hold what people typed and read: conditions of the indexes by which retention finds them.
 REQUEST_TEXT: Final = "query_text IS NOT NULL OR answer_text IS NOT NULL OR normalized IS NOT NULL"
 CALL_TEXT: Final = "chat_request IS NOT NULL OR chat_response IS NOT NULL"
+FEEDBACK_TEXT: Final = "query IS NOT NULL OR answer IS NOT NULL OR note IS NOT NULL"
 
 
 def _tokens() -> list[sa.Column[Any]]:
@@ -249,6 +255,110 @@ span_node = sa.Table(
     sa.Index("ix_span_node_loose", "trace_id", "service", **_is_loose),
     sa.Index("ix_span_node_request", "trace_id", "service", "span_id", **_is_request),
     sa.Index("ix_span_node_claim", "claimed_id", "trace_id", "span_id", **_is_claim),
+)
+
+workflow_run = sa.Table(
+    "workflow_run",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    *_text("name", "description", "application", "environment"),
+    sa.Column("input", Json),
+    sa.Column("output", Json),
+    *_text("status", "trace_id", "span_id"),
+    sa.Column("tags", Json),
+    sa.Column("info", Json),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Index("ix_workflow_run_created_at", "created_at"),
+    sa.Index("ix_workflow_run_name_created_at", "name", "created_at"),
+)
+
+workflow_step = sa.Table(
+    "workflow_step",
+    metadata,
+    # Ids of steps need to be unique in their run only: many producers number them.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, primary_key=True),
+    *_text("type", "parent_step", "name"),
+    sa.Column("input", Json),
+    sa.Column("output", Json),
+    *_text("status"),
+    sa.Column("tags", Json),
+    sa.Column("info", Json),
+    *_text("span_id"),
+    sa.Column("start_time", UtcTime),
+    sa.Column("end_time", UtcTime),
+    sa.Index("ix_workflow_step_run_id", "run_id"),
+)
+
+workflow_event = sa.Table(
+    "workflow_event",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    *_text("run_id", "step_id"),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("data", Json),
+    sa.Column("error", Json),
+    sa.Column("ts", UtcTime, nullable=False),
+    # Whom and what it is about, as far as its sender said.
+    *_text("request_id", "trace_id", "session_id", "user_id", "application", "environment"),
+    *_text("organization_id", "project_id", "workflow_id", "workflow_name"),
+    *_integers("step_index"),
+    *_text("prompt_id", "prompt_version"),
+    sa.Column("meta", Json),
+    sa.Index("ix_workflow_event_ts", "ts"),
+    sa.Index("ix_workflow_event_type_ts", "type", "ts"),
+    sa.Index("ix_workflow_event_run_id", "run_id", **_where("run_id IS NOT NULL")),
+    sa.Index("ix_workflow_event_session_id", "session_id", **_where("session_id IS NOT NULL")),
+    sa.Index("ix_workflow_event_user_id", "user_id", **_where("user_id IS NOT NULL")),
+)
+
+workflow_state = sa.Table(
+    "workflow_state",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("step_id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Column("stamps", Json, nullable=False),
+    *_flags("has_text"),
+    sa.Index("ix_workflow_state_ts", "ts"),
+    sa.Index("ix_workflow_state_text", "ts", **_where("has_text = 1", "has_text")),
+)
+
+workflow_seen = sa.Table(
+    "workflow_seen",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Index("ix_workflow_seen_ts", "ts"),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    *_text("request_id", "trace_id", "session_id", "ip_hash"),
+    sa.Column("verdict", sa.Text, nullable=False),
+    *_text("query", "answer", "note", "model", "scope"),
+    sa.Column("sources", Json),
+    sa.Index("ix_feedback_ts", "ts"),
+    sa.Index("ix_feedback_text", "ts", **_where(FEEDBACK_TEXT)),
+    sa.Index("ix_feedback_request_id", "request_id", **_where("request_id IS NOT NULL")),
+    sa.Index("ix_feedback_session_id", "session_id", **_where("session_id IS NOT NULL")),
+)
+
+browser_event = sa.Table(
+    "browser_event",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    *_text("session_id", "user_agent", "ip_hash"),
+    sa.Column("data", Json),
+    sa.Index("ix_browser_event_ts", "ts"),
+    sa.Index("ix_browser_event_type_ts", "type", "ts"),
+    sa.Index("ix_browser_event_session_id", "session_id", **_where("session_id IS NOT NULL")),
 )
 
 dead_letter = sa.Table(

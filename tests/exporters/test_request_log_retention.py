@@ -175,6 +175,12 @@ def test_a_database_of_the_first_schema_is_upgraded_and_its_texts_are_found(open
     store = open_(store_text=True)
     store.write(asked(1, 40))
     with store._engine.begin() as connection:
+        for view in ("ask_logs", "events", "chronicle_events"):
+            connection.exec_driver_sql(f"DROP VIEW {view}")
+        for table in ("run", "step", "event", "state", "seen"):
+            connection.exec_driver_sql(f"DROP TABLE workflow_{table}")
+        connection.exec_driver_sql("DROP TABLE feedback")
+        connection.exec_driver_sql("DROP TABLE browser_event")
         for index in ("span_node_ts", "span_node_text", "request_log_text", "llm_call_text"):
             connection.exec_driver_sql(f"DROP INDEX ix_{index}")
         connection.exec_driver_sql("DROP INDEX ix_request_log_report")
