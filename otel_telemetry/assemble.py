@@ -25,6 +25,7 @@ from otel_telemetry.settings import Settings
 
 if TYPE_CHECKING:
     from otel_telemetry.gateway.server import Gateway
+    from otel_telemetry.sinks import Sink
 
 _logger = logging.getLogger(__name__)
 _started = False
@@ -258,13 +259,22 @@ def cache_parts(arguments: Mapping[str, Any]) -> Parts:
 
 
 def gateway_of(settings: Settings) -> "Gateway":
-    """Put the gateway together: receivers, redaction, spool, and the request_log sink."""
-    from otel_telemetry.exporters.request_log.sink import RequestLogSink  # noqa: PLC0415  # apps need none of these
-    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
+    """Put the gateway together: receivers, redaction, spool, and the sinks."""
+    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415  # apps need none of these
     from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
 
     redaction = settings.redaction
     redactor = OtlpRedactor(
         redactor_of(settings), summary=redaction.summary, leak_check_ratio=redaction.leak_check_ratio
     )
-    return Gateway(settings.gateway, redactor, [RequestLogSink(settings.request_log)])
+    return Gateway(settings.gateway, redactor, list(sinks_of(settings)))
+
+
+def sinks_of(settings: Settings) -> "Iterator[Sink]":
+    """Make what the gateway delivers to: the request log, and every destination that is set."""
+    from otel_telemetry.exporters.otlp.sink import ForwardSink  # noqa: PLC0415
+    from otel_telemetry.exporters.request_log.sink import RequestLogSink  # noqa: PLC0415
+
+    yield RequestLogSink(settings.request_log)
+    for name, config in settings.forward.items():
+        yield ForwardSink(f"forward.{name}", config, f"forward.{name}")

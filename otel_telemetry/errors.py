@@ -5,6 +5,7 @@ TelemetryError
 │   └── RuleError           a detection rule or policy entry cannot be used; names file and rule
 ├── MalformedTelemetry      a payload is not valid OTLP (or not a valid event); names the field
 ├── Overloaded              cannot take more right now; the sender should retry after `retry_after` seconds
+├── DeliveryRefused         a destination will not take these items, however often they are sent
 └── StoreError              a database or the spool cannot do what was asked
     ├── SchemaTooNew        the database was written by a newer version; nothing was changed
     └── StoreUnavailable    a passing fault: the same call may succeed later
@@ -61,4 +62,25 @@ class SchemaTooNew(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The database is away, locked or full for now; the same call may succeed later."""
+    """The database or destination is away, locked or full for now; the same call may succeed later.
+
+    `retry_after` is how long it asked to be left alone, in seconds; 0 where it did not say.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DeliveryRefused(TelemetryError):
+    """A destination will not take these items, however often they are sent.
+
+    `reason` is a stable word for counters. `doubtful` says that the answer may as well be a passing fault of the
+    destination (HTTP 500), so that some more tries are worth their while.
+    """
+
+    def __init__(self, reason: str, detail: str, *, doubtful: bool = False) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.doubtful = doubtful
+        super().__init__(f"{reason}: {detail}")

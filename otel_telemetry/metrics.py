@@ -49,6 +49,26 @@ rows_trimmed = _meter.create_counter(
 write_failures = _meter.create_counter(
     "otel_telemetry.write_failures", unit="{attempt}", description="Failed writes that will be retried, by exporter."
 )
+delivered = _meter.create_counter(
+    "otel_telemetry.delivered",
+    unit="{item}",
+    description="Spans, log records and data points that an exporter's destination has, by exporter and signal.",
+)
+rejected = _meter.create_counter(
+    "otel_telemetry.rejected",
+    unit="{item}",
+    description="Items that a destination did not keep though it took their request, by exporter, signal and reason.",
+)
+delivery_duration = _meter.create_histogram(
+    "otel_telemetry.delivery_duration",
+    unit="s",
+    description="Time that one call of a destination took, by exporter and outcome (delivered, retry, refused).",
+    explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+)
+circuit = _meter.create_gauge(
+    "otel_telemetry.circuit",
+    description="Whether an exporter's destination is tried: 0 closed (all is well), 1 half open, 2 open.",
+)
 dead_lettered = _meter.create_counter(
     "otel_telemetry.dead_lettered",
     unit="{item}",

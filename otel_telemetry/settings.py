@@ -7,16 +7,18 @@ settings beside them; this module only composes them.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from otel_telemetry.cache.config import CacheSettings
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.instrument.config import InstrumentSettings
@@ -26,6 +28,10 @@ ENV_PREFIX = "OTEL_TELEMETRY_"
 FILE_VARIABLE = ENV_PREFIX + "FILE"
 DEFAULT_FILE = Path("otel-telemetry.toml")
 _NESTED = "__"
+_ANY = "NAME"
+"""Stands for the name that the user gives to one of many, as in `forward.NAME.endpoint`."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
 
 
 class Settings(BaseSettings):
@@ -41,6 +47,7 @@ class Settings(BaseSettings):
     instrument: InstrumentSettings = InstrumentSettings()
     cache: CacheSettings = CacheSettings()
     gateway: GatewaySettings = GatewaySettings()
+    forward: dict[Name, ForwardSettings] = {}
 
     @classmethod
     def settings_customise_sources(
@@ -93,8 +100,13 @@ def _refuse_unknown_environment() -> None:
     known.add(FILE_VARIABLE)
     for name in sorted(os.environ):
         upper = name.upper()
-        if upper.startswith(ENV_PREFIX) and upper not in known:
+        if upper.startswith(ENV_PREFIX) and not _is_known(upper, known):
             raise ConfigurationError(name, "no such setting", nearest(upper, known))
+
+
+def _is_known(variable_name: str, known: set[str]) -> bool:
+    patterns = (re.sub(f"(?<={_NESTED}){_ANY}(?=$|{_NESTED})", ".+", name) for name in known)
+    return variable_name in known or any(re.fullmatch(pattern, variable_name) for pattern in patterns)
 
 
 def variable(name: str) -> str:
@@ -105,19 +117,28 @@ def variable(name: str) -> str:
 def describe(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, pydantic field) of every single setting, in order: what docs and --help are made from."""
     for name, info in model.model_fields.items():
-        nested = info.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from describe(nested, f"{prefix}{name}.")
+        nested, inner = _nested(info, f"{prefix}{name}")
+        if nested is not None:
+            yield from describe(nested, f"{inner}.")
         else:
             yield f"{prefix}{name}", info
 
 
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, info in model.model_fields.items():
-        nested = info.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield f"{prefix}{name}"
-            yield from _sections(nested, f"{prefix}{name}.")
+        nested, inner = _nested(info, f"{prefix}{name}")
+        if nested is not None:
+            yield from dict.fromkeys((f"{prefix}{name}", inner))
+            yield from _sections(nested, f"{inner}.")
+
+
+def _nested(info: Any, name: str) -> tuple[type[BaseModel] | None, str]:
+    """Return the model of a section, or of each of many by name, and the dotted name that its settings begin with."""
+    of_many = get_args(info.annotation)[1:] if get_origin(info.annotation) is dict else ()
+    for model in of_many or (info.annotation,):
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model, f"{name}.{_ANY}" if of_many else name
+    return None, name
 
 
 def _first_problem(error: ValidationError) -> ConfigurationError:

@@ -1,48 +1,40 @@
 """Delivery: one thread per sink reads the spool behind the sink's cursor and hands batches over.
 
 Every batch ends as delivered or, where the sink can never take it, as a dead letter kept with its reason. A sink that
-is away (StoreUnavailable) is tried again with a growing, jittered pause. Any other exception means that one of the
-batches is poisonous: the chunk is halved until it is found. The cursor moves only after the sink returned, so a crash
-repeats a chunk at most (sinks are idempotent).
+is away (StoreUnavailable) is tried again, as its circuit says. Any other exception means that one of the batches is
+poisonous: the group is halved until it is found; where the fault may as well be the destination's, that comes after
+some more tries. The cursor moves only after the sink returned, so a crash repeats a chunk at most.
 """
 
 import contextlib
+import dataclasses
 import logging
-import random
 import threading
-from collections import deque
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_telemetry import metrics
-from otel_telemetry.errors import SchemaTooNew, StoreError, StoreUnavailable
-from otel_telemetry.gateway.otlp_json import Signal
+from otel_telemetry.errors import DeliveryRefused, SchemaTooNew, StoreUnavailable, TelemetryError
+from otel_telemetry.gateway.circuit import Circuit, State
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_reader import Batch
+from otel_telemetry.sinks import Choosy, Receipt, Rejected, Signal, Sink
+
+__all__ = ["Delivery", "Sink"]
 
 _CHUNK_BYTES: Final = 8 << 20
 _CHUNK_BATCHES: Final = 256
 _LOOK_SECONDS: Final = 1.0  # another process may have committed: only commits of this one wake us at once
-_FIRST_PAUSE: Final = 0.25
-_LONGEST_PAUSE: Final = 30.0
+_DOUBTS: Final = 6
 _REASON_CHARACTERS: Final = 500
+_STATES: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 _log = logging.getLogger("otel_telemetry.gateway.deliver")
-
-
-class Sink(Protocol):
-    """Where batches go. `deliver` returns once they are safe there; raises StoreUnavailable to get them again later."""
-
-    @property
-    def name(self) -> str:
-        """Its name, the same over restarts: the spool's cursor belongs to it."""
-
-    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
-        """Store the requests; return once they are safe."""
-
-    def close(self) -> None:
-        """Let go of what it holds. Called once, in the thread that delivers, after the last delivery."""
 
 
 class _Stopped(Exception):
@@ -51,17 +43,12 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class _Chunk:
-    """Batches read at one time: what is still to deliver, by signal, and what turned out to be poisonous."""
+    """Batches read at one time: the groups that are still to deliver, and what the sink would not take."""
 
     batches: list[Batch]
-    todo: deque[list[Batch]] = field(default_factory=deque)
+    todo: deque[list[Batch]]
     dead: list[tuple[Batch, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        by_signal: dict[Signal, list[Batch]] = {}
-        for batch in self.batches:
-            by_signal.setdefault(batch.signal, []).append(batch)
-        self.todo.extend(by_signal.values())
+    doubts: int = 0
 
 
 class Delivery:
@@ -70,10 +57,13 @@ class Delivery:
     def __init__(self, spool: Spool, sink: Sink) -> None:
         self._spool = spool
         self._sink = sink
+        self._signals = sink.signals if isinstance(sink, Choosy) else None
+        self._max_bytes = sink.max_bytes if isinstance(sink, Choosy) else _CHUNK_BYTES
         self._stop = threading.Event()
         self._abandoned = False
-        self._failures = 0
-        self.problem = ""
+        self._circuit = Circuit()
+        self._rejected: Counter[str] = Counter()
+        self._warning = ""
         self._thread = threading.Thread(target=self._run, name=f"otel-telemetry-deliver-{sink.name}", daemon=True)
 
     @property
@@ -81,8 +71,20 @@ class Delivery:
         """The sink's name."""
         return self._sink.name
 
+    @property
+    def problem(self) -> str:
+        """Why the sink is waited for, or ""."""
+        return self._circuit.reason
+
+    def state(self) -> dict[str, Any]:
+        """Return how it stands, for /health: the circuit, and what the destination did not keep since the start."""
+        rejected = {"rejected": dict(self._rejected)} if self._rejected else {}
+        warning = {"warning": self._warning} if self._warning else {}
+        return {"circuit": self._circuit.state.value, **rejected, **warning}
+
     def start(self) -> None:
         """Begin; the spool must know the sink (`Spool.attach`)."""
+        self._show_circuit()
         self._thread.start()
 
     def stop(self) -> None:
@@ -101,7 +103,7 @@ class Delivery:
 
     # --- the thread -------------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        with contextlib.suppress(_Stopped):
+        with suppress_instrumentation(), contextlib.suppress(_Stopped):  # what we send makes no telemetry of its own
             while not self._abandoned:
                 self._step()
         try:
@@ -114,7 +116,7 @@ class Delivery:
             position = self._spool.reader.position(self._sink.name)
             batches = self._spool.reader.read(position, _CHUNK_BYTES, _CHUNK_BATCHES)
             if batches:
-                self._deliver(_Chunk(batches))
+                self._deliver(_Chunk(batches, deque(self._groups(batches))))
             elif not self._stop.is_set():
                 self._spool.wait(position, _LOOK_SECONDS)
             else:
@@ -127,21 +129,83 @@ class Delivery:
             _log.exception("delivery to %s stumbled, it goes on", self._sink.name)
             self._pause(StoreUnavailable(type(error).__name__))
 
+    def _groups(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+        """Yield what the sink gets in one call each: batches of one signal that it takes, up to its size."""
+        by_signal: dict[Signal, list[Batch]] = {}
+        for batch in batches:
+            if self._signals is None or batch.signal in self._signals:
+                by_signal.setdefault(batch.signal, []).append(batch)
+        for wanted in by_signal.values():
+            yield from _cut(wanted, self._max_bytes)
+
     def _deliver(self, chunk: _Chunk) -> None:
         while chunk.todo:
             self._check()
             group = chunk.todo.popleft()
-            try:
-                self._sink.deliver(group[0].signal, [batch.body for batch in group])
-            except (StoreUnavailable, SchemaTooNew) as error:  # not the batches' fault
-                chunk.todo.appendleft(group)
-                self._pause(error)
-            except Exception as error:  # noqa: BLE001 - a sink may fail in any way on hostile data
-                self._halve(chunk, group, error)
-            else:
-                self._recovered()
+            if self._circuit.probe():
+                self._show_circuit()
+                group = _first_of(chunk, group)
+            self._try(chunk, group)
         self._spool.advance(self._sink.name, chunk.batches, chunk.dead)
         self._mourn(chunk.dead)
+
+    def _try(self, chunk: _Chunk, group: list[Batch]) -> None:
+        try:
+            receipt = self._timed(group)
+        except (StoreUnavailable, SchemaTooNew) as error:  # not the batches' fault
+            chunk.todo.appendleft(group)
+            self._pause(error)
+        except Exception as error:  # noqa: BLE001 - a sink may fail in any way on hostile data
+            self._refused(chunk, group, error)
+        else:
+            self._recovered()
+            self._delivered(chunk, group, receipt or Receipt())
+
+    def _timed(self, group: Sequence[Batch]) -> Receipt | None:
+        started, outcome = time.monotonic(), "refused"
+        try:
+            receipt = self._sink.deliver(group[0].signal, [batch.body for batch in group])
+            outcome = "delivered"
+        except (StoreUnavailable, SchemaTooNew):
+            outcome = "retry"
+            raise
+        finally:
+            labels = {"exporter": self._sink.name, "outcome": outcome}
+            metrics.delivery_duration.record(time.monotonic() - started, labels)
+        return receipt
+
+    # --- outcomes ---------------------------------------------------------------------------------------------------
+    def _delivered(self, chunk: _Chunk, group: Sequence[Batch], receipt: Receipt) -> None:
+        for rejected in receipt.rejected:
+            self._take_note(group[0].signal, rejected)
+            if rejected.body:
+                batch = dataclasses.replace(group[rejected.index], items=rejected.items, body=rejected.body)
+                chunk.dead.append((batch, f"{rejected.reason}: {rejected.detail}"[:_REASON_CHARACTERS]))
+        if receipt.warning and receipt.warning != self._warning:
+            self._warning = receipt.warning[:_REASON_CHARACTERS]
+            _log.warning("%s says: %s", self._sink.name, self._warning)
+        items = sum(batch.items for batch in group) - sum(rejected.items for rejected in receipt.rejected)
+        metrics.delivered.add(max(0, items), {"exporter": self._sink.name, "signal": group[0].signal})
+
+    def _take_note(self, signal: Signal, rejected: Rejected) -> None:
+        self._rejected[rejected.reason] += rejected.items
+        if not rejected.body:  # else it is counted as a dead letter
+            labels = {"exporter": self._sink.name, "signal": signal, "reason": rejected.reason}
+            metrics.rejected.add(rejected.items, labels)
+
+    def _refused(self, chunk: _Chunk, group: list[Batch], error: Exception) -> None:
+        """Halve the group, or set aside the one that is left of it; where in doubt, first try again as it is."""
+        if isinstance(error, DeliveryRefused) and error.doubtful and chunk.doubts < _DOUBTS:
+            chunk.doubts += 1
+            chunk.todo.appendleft(group)
+            self._pause(error)
+            return
+        middle = len(group) // 2
+        if middle:
+            chunk.todo.extendleft((group[middle:], group[:middle]))
+            return
+        kind = str(error) if isinstance(error, DeliveryRefused) else f"{type(error).__name__}: {error}"
+        chunk.dead.append((group[0], kind[:_REASON_CHARACTERS]))
 
     def _mourn(self, dead: Sequence[tuple[Batch, str]]) -> None:
         for batch, reason in dead:
@@ -154,32 +218,48 @@ class Delivery:
                 name, len(dead), first.seq, reason.partition(":")[0],
             )  # fmt: skip
 
-    def _halve(self, chunk: _Chunk, group: list[Batch], error: Exception) -> None:
-        middle = len(group) // 2
-        if middle:
-            chunk.todo.extendleft((group[middle:], group[:middle]))
-            return
-        reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS]
-        chunk.dead.append((group[0], reason))
-
-    def _pause(self, error: StoreError) -> None:
+    # --- waiting ----------------------------------------------------------------------------------------------------
+    def _pause(self, error: TelemetryError) -> None:
         if self._stop.is_set():
             raise _Stopped
-        if not self._failures:
+        if not self._circuit.failures:
             _log.warning("%s is away, what is spooled waits for it: %s", self._sink.name, error)
-        self.problem = str(error)
-        self._failures += 1
         metrics.write_failures.add(1, {"exporter": self._sink.name})
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures - 1, 10))
-        if self._stop.wait(longest * random.uniform(0.5, 1)):  # noqa: S311 - spreads retries
+        seconds = self._circuit.failed(str(error), error.retry_after if isinstance(error, StoreUnavailable) else 0.0)
+        self._show_circuit()
+        if self._stop.wait(seconds):
             raise _Stopped
 
     def _recovered(self) -> None:
-        if self._failures:
-            _log.warning("%s is back after %d failed tries", self._sink.name, self._failures)
-        self._failures = 0
-        self.problem = ""
+        failed = self._circuit.succeeded()
+        if failed:
+            self._show_circuit()
+            _log.warning("%s is back after %d failed tries", self._sink.name, failed)
+
+    def _show_circuit(self) -> None:
+        metrics.circuit.set(_STATES[self._circuit.state], {"exporter": self._sink.name})
 
     def _check(self) -> None:
         if self._abandoned:
             raise _Stopped
+
+
+def _first_of(chunk: _Chunk, group: list[Batch]) -> list[Batch]:
+    """Return the first batch of the group alone; the others come after it."""
+    if group[1:]:
+        chunk.todo.appendleft(group[1:])
+    return group[:1]
+
+
+def _cut(batches: Sequence[Batch], max_bytes: int) -> Iterator[list[Batch]]:
+    """Yield the batches in runs of at most `max_bytes` of bodies; a larger batch comes alone."""
+    group: list[Batch] = []
+    size = 0
+    for batch in batches:
+        if group and size + len(batch.body) > max_bytes:
+            yield group
+            group, size = [], 0
+        group.append(batch)
+        size += len(batch.body)
+    if group:
+        yield group

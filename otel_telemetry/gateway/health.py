@@ -76,4 +76,4 @@ def _spool_part(spool: Spool, now: SpoolStatus) -> dict[str, Any]:
 def _exporter_part(delivery: Delivery, now: SpoolStatus | None) -> dict[str, Any]:
     lag = now.lag.get(delivery.name) if now else None
     part: dict[str, Any] = {"status": "waiting", "problem": delivery.problem} if delivery.problem else {"status": _OK}
-    return part | ({"lag": asdict(lag)} if lag else {})
+    return part | delivery.state() | ({"lag": asdict(lag)} if lag else {})

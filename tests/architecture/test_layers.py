@@ -11,11 +11,12 @@ import pytest
 import otel_telemetry
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"errors", "conventions", "records", "metrics"}
+BOTTOM = {"errors", "conventions", "records", "metrics", "sinks"}
 MAY_IMPORT = {
     "errors": set(),
     "conventions": set(),
     "records": set(),
+    "sinks": set(),
     "metrics": {"conventions"},
     "processors": BOTTOM,
     "exporters": BOTTOM,

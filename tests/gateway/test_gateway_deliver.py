@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from otel_telemetry.errors import SchemaTooNew
-from otel_telemetry.gateway import deliver
+from otel_telemetry.gateway import circuit
 from otel_telemetry.gateway.deliver import Delivery
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
@@ -40,8 +40,8 @@ def delivering(spool: Spool) -> Iterator[Any]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(deliver, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(deliver, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.05)
 
 
 def append(spool: Spool, *bodies: bytes, signal: Signal = "traces") -> Any:
@@ -205,7 +205,7 @@ def test_a_crash_between_storing_and_moving_on_repeats_the_chunk(spool: Spool, d
 def test_delivery_goes_on_when_something_unforeseen_happens_on_the_way(
     spool: Spool, delivering: Any, make_sink: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(deliver, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.01)
     position = spool.reader.position
     calls: list[str] = []
 

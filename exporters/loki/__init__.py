@@ -1,0 +1,1 @@
+"""Log records to Grafana Loki."""

@@ -1,0 +1,33 @@
+"""Settings of OTLP forwarding: one such object for each destination."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from otel_telemetry.exporters.destination import Destination, Endpoint
+from otel_telemetry.sinks import Signal
+
+
+def _short(value: Any) -> Any:
+    return "http" if value == "http/protobuf" else value
+
+
+class ForwardSettings(Destination):
+    """Where redacted telemetry goes on as OTLP."""
+
+    endpoint: Endpoint = Field(
+        description="URL of the destination, without /v1/traces: http://collector:4317, https:// for TLS."
+    )
+    protocol: Annotated[Literal["grpc", "http"], BeforeValidator(_short)] = Field(
+        "grpc", description="OTLP over gRPC, or over HTTP with protobuf bodies."
+    )
+    signals: tuple[Signal, ...] = Field(
+        ("traces", "logs", "metrics"),
+        description="What it gets, of traces, logs and metrics. Leave out what it does not take.",
+        min_length=1,
+    )
+    max_request_bytes: int = Field(
+        4_000_000,
+        ge=1 << 10,
+        description="Size up to which batches travel as one request; gRPC servers take 4 MiB unless told otherwise.",
+    )

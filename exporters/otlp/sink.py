@@ -1,0 +1,84 @@
+"""`ForwardSink`: hands what the spool holds to another OTLP receiver, as the bytes that they are.
+
+Export requests that are concatenated are one merged request, so batches are merged without being parsed.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from otel_telemetry.exporters import answers
+from otel_telemetry.exporters.otlp.config import ForwardSettings
+from otel_telemetry.exporters.otlp.rpc import RpcClient
+from otel_telemetry.exporters.post import Poster
+from otel_telemetry.sinks import Receipt, Rejected, Signal
+
+_PROTOBUF: Final = "application/x-protobuf"
+_REJECTED_KEYS: Final = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints")
+
+_log = logging.getLogger("otel_telemetry.forward")
+
+
+class ForwardSink:
+    """One destination. Nothing is sent before the first delivery; wrong certificates raise ConfigurationError now."""
+
+    def __init__(self, name: str, config: ForwardSettings, setting: str) -> None:
+        self.name = name
+        self.signals = frozenset(config.signals)
+        self.max_bytes = config.max_request_bytes
+        self._client: RpcClient | _HttpClient
+        self._client = RpcClient(config, setting) if config.protocol == "grpc" else _HttpClient(config, setting)
+        if config.headers and config.endpoint.startswith("http:"):
+            _log.info("%s gets its headers without TLS", name)
+
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
+        """Send them as one request."""
+        answer = self._client.export(signal, bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        return read_receipt(answer)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class _HttpClient:
+    """The same over HTTP."""
+
+    def __init__(self, config: ForwardSettings, setting: str) -> None:
+        self._poster = Poster(config.endpoint, config, setting)
+
+    def export(self, signal: Signal, body: bytes) -> bytes:
+        answer = self._poster.post(f"/v1/{signal}", body, _PROTOBUF)
+        answers.judge(answer)
+        return answer.body if answer.content_type != "application/json" else _from_json(answer.body)
+
+    def close(self) -> None:
+        self._poster.close()
+
+
+def read_receipt(answer: bytes) -> Receipt:
+    """Read an Export*ServiceResponse, of whichever signal: all have their numbers and texts in the same fields."""
+    try:
+        partial = ExportTraceServiceResponse.FromString(answer).partial_success
+    except DecodeError:  # it took the request, whatever it said then
+        return Receipt()
+    message = answers.one_line(partial.error_message)
+    rejected = (Rejected(partial.rejected_spans, "partial_success", message),) if partial.rejected_spans > 0 else ()
+    return Receipt(rejected, message)
+
+
+def _from_json(body: bytes) -> bytes:
+    """Return the same response as protobuf, for the destination that answers JSON to protobuf."""
+    response = ExportTraceServiceResponse()
+    try:
+        partial = json.loads(body or b"{}").get("partialSuccess") or {}
+        count = next((int(partial[key]) for key in _REJECTED_KEYS if key in partial), 0)
+        response.partial_success.rejected_spans = count
+        response.partial_success.error_message = str(partial.get("errorMessage", ""))
+    except (ValueError, AttributeError, TypeError):
+        return b""
+    return response.SerializeToString()

@@ -1,0 +1,89 @@
+"""HTTP POST to one destination: kept-alive connection, TLS, gzip, deadline, bounded answers; no redirect, no retry."""
+
+import gzip
+import ssl
+import time
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from otel_telemetry.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.exporters.answers import Answer
+from otel_telemetry.exporters.destination import Destination
+
+_ANSWER_BYTES: Final = 64 << 10
+_GZIP_LEVEL: Final = 1  # three times faster than the default, for a tenth more bytes
+_CONNECT_SECONDS: Final = 5.0
+
+
+class Poster:
+    """Posts bodies to paths below `endpoint`. Raises ConfigurationError where certificates cannot be used."""
+
+    def __init__(self, endpoint: str, config: Destination, setting: str) -> None:
+        self._endpoint = endpoint
+        self._gzip = config.compression == "gzip"
+        self._headers = config.header_values()
+        self._timeout = config.timeout
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=1,
+            block=True,
+            retries=False,
+            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, config.timeout), read=config.timeout),
+            ssl_context=_tls(config, setting) if endpoint.startswith("https:") else None,
+        )
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
+        """Send it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        headers = {"user-agent": "otel-telemetry", **self._headers, "content-type": content_type}
+        if self._gzip:
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            headers["content-encoding"] = "gzip"
+        deadline = time.monotonic() + self._timeout
+        try:
+            response = self._pool.request(
+                "POST", self._endpoint + path, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            said = _read(response, deadline)
+        except (HTTPError, OSError) as error:
+            raise StoreUnavailable(_why(error)) from None
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, said)
+
+    def close(self) -> None:
+        """Close the connections; a later post opens new ones."""
+        self._pool.clear()
+
+
+def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """Return the beginning of the body. A connection with more to say, or slow to say it, is given up."""
+    said = bytearray()
+    try:
+        while len(said) < _ANSWER_BYTES and time.monotonic() < deadline:
+            piece = response.read1(_ANSWER_BYTES, decode_content=True)
+            if not piece:
+                response.release_conn()
+                return bytes(said)
+            said += piece
+        response.close()
+    except BaseException:
+        response.close()
+        raise
+    return bytes(said[:_ANSWER_BYTES])
+
+
+def _why(error: Exception) -> str:
+    """Return the innermost reason; urllib3 wraps it in texts with the addresses of objects."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).rpartition('>: ')[2]}"
+
+
+def _tls(config: Destination, setting: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        if config.certificate_file:
+            context.load_cert_chain(config.certificate_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(setting, f"its certificates cannot be used: {error}", "correct the files") from None
+    return context

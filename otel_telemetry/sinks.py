@@ -1,0 +1,62 @@
+"""What a sink is: the contract between the gateway, which delivers, and the exporters, which take.
+
+Every call of `deliver` has one of three outcomes. It returns: the items are safe, but for those that its `Receipt`
+names. It raises StoreUnavailable: nothing is known to be safe, the same call comes again. It raises anything else
+(DeliveryRefused, best): there is something in these bodies that will never be taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Signal = Literal["traces", "logs", "metrics"]
+
+
+@dataclass(slots=True, frozen=True)
+class Rejected:
+    """Items that the destination did not keep, though it took the request. They are not sent again.
+
+    `reason` is a stable word for counters, `detail` what the destination said. `body` is an Export*ServiceRequest of
+    just these items, which is kept as a dead letter of the request at `index`; empty where nobody knows which they are.
+    """
+
+    items: int
+    reason: str
+    detail: str
+    index: int = 0
+    body: bytes = b""
+
+
+@dataclass(slots=True, frozen=True)
+class Receipt:
+    """What a destination said when it took a request. `warning` is its text, with or without rejected items."""
+
+    rejected: Sequence[Rejected] = ()
+    warning: str = ""
+
+
+class Sink(Protocol):
+    """Where batches go."""
+
+    @property
+    def name(self) -> str:
+        """Its name, the same over restarts: the spool's cursor belongs to it."""
+
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt | None:
+        """Store the requests; return once they are safe. None: all of them are."""
+
+    def close(self) -> None:
+        """Let go of what it holds. Called once, in the thread that delivers, after the last delivery."""
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A sink that says what it takes: of which signals, and how many bytes in one call (one body may be larger)."""
+
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """The signals that it takes; batches of others are passed over."""
+
+    @property
+    def max_bytes(self) -> int:
+        """The bytes of bodies that one call brings at most."""
