@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
@@ -107,23 +107,30 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
 
 
-def warn_of_other_configurator() -> None:
-    """Say that nothing is redacted where OTEL_PYTHON_CONFIGURATOR names another configurator than ours."""
-    chosen = os.environ.get("OTEL_PYTHON_CONFIGURATOR", NAME)
-    if chosen != NAME:
-        console.show_warnings()
-        _logger.warning(
-            "OTEL_PYTHON_CONFIGURATOR=%s starts the SDK, not ours: nothing is redacted. Unset it, or set it to %s.",
-            chosen,
-            NAME,
-        )
-
-
 def start_sdk(settings: Settings, **arguments: Any) -> None:
     """Start the OpenTelemetry SDK as OTEL_* (or OTEL_CONFIG_FILE) say, with redaction in front of every exporter.
 
     The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
     """
+    _start(settings, lambda: _start_providers(settings, arguments))
+
+
+def protect_sdk() -> None:
+    """Put redaction in front of what another configurator has started, and our options into the instrumentations.
+
+    Nothing is done where our own has started it. Raises where it cannot be done; then nothing leaves.
+    """
+    try:
+        settings = load_settings()
+        if settings is not None and not _started:
+            _start(settings, lambda: None)
+            _lend_options(settings)
+    except Exception:
+        lifecycle.shut_down_providers()
+        raise
+
+
+def _start(settings: Settings, make_providers: Callable[[], None]) -> None:
     global _started  # noqa: PLW0603  # one SDK a process
     console.show_warnings()
     redactor = redactor_of(settings)
@@ -132,7 +139,7 @@ def start_sdk(settings: Settings, **arguments: Any) -> None:
     logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
     measures = metric.MetricRedaction(redactor, leak_check_ratio=ratio)
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        _start_providers(settings, arguments)
+        make_providers()
     try:
         _put_in_front(spans, logs, measures)
     except Exception:
@@ -148,9 +155,13 @@ def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
     if not config_file.named():
         configurator.configure(**arguments)
         return
+    _lend_options(settings)
+    config_file.start(configurator.configure)
+
+
+def _lend_options(settings: Settings) -> None:
     for entry_point in _chosen(settings):
         config_file.lend(entry_point.load(), instrumentation_options(settings, entry_point.name))
-    config_file.start(configurator.configure)
 
 
 def _put_in_front(

@@ -18,7 +18,6 @@ class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
         resolved = assemble.load_settings()
         if resolved is not None:
             assemble.default_environment(resolved)
-            assemble.warn_of_other_configurator()
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Start one instrumentation, with our options where it has some."""
@@ -36,6 +35,14 @@ class TelemetryConfigurator(_BaseConfigurator):
         resolved = assemble.load_settings()
         if resolved is not None:
             assemble.start_sdk(resolved, **kwargs)
+
+
+def before_instrumentation() -> None:
+    """Protect what has been started by now: `opentelemetry-instrument` may have loaded another configurator than ours.
+
+    It does where OTEL_PYTHON_CONFIGURATOR names one, or where another distribution that has one was found first.
+    """
+    assemble.protect_sdk()
 
 
 class RequestLogSpanExporter(request_log.RequestLogSpanExporter):

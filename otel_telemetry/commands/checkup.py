@@ -110,8 +110,8 @@ def _loaders() -> Iterator[Check]:
         if loader.is_ours:
             yield Check(loader.kind, State.OK, f"ours{beside}")
         else:
-            lost = "nothing is redacted" if loader.kind == "configurator" else "our settings and hooks are not applied"
-            yield Check(loader.kind, State.PROBLEM, f"{loader.wins or 'none'} is loaded, not ours: {lost}", pin)
+            lost = "redaction is put in front of it" if loader.kind == "configurator" else "our defaults are not applied"
+            yield Check(loader.kind, State.NOTE, f"{loader.wins or 'none'} is loaded, not ours: {lost}", pin)
 
 
 def _redaction(settings: Settings) -> Iterator[Check]:

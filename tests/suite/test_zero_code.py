@@ -284,10 +284,48 @@ def test_variables_that_the_user_has_set_are_kept(tmp_path: Path, model: str) ->
     assert done.stdout.splitlines()[0] == str(list(names.values())), done.stderr
 
 
-def test_another_configurator_beside_our_distro_is_told(tmp_path: Path, model: str) -> None:
+OTHER = """
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+class Configurator(_OTelSDKConfigurator):
+    pass
+
+class Distro(BaseDistro):
+    def _configure(self, **kwargs):
+        print("the other distro")
+"""
+
+
+def other_distribution(folder: Path) -> str:
+    """Install another distribution with a distro and a configurator in a folder; return the folder for PYTHONPATH."""
+    (folder / "other.py").write_text(OTHER)
+    info = folder / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[opentelemetry_distro]\nother = other:Distro\n[opentelemetry_configurator]\nother = other:Configurator\n"
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize("pinned", [{}, {"OTEL_PYTHON_CONFIGURATOR": "other"}], ids=["found first", "pinned"])
+def test_what_another_distribution_starts_is_redacted_too(tmp_path: Path, model: str, pinned: dict[str, str]) -> None:
     command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
-    done = run_script(tmp_path, model, *command, OTEL_PYTHON_CONFIGURATOR="other")
-    assert "OTEL_PYTHON_CONFIGURATOR=other starts the SDK, not ours: nothing is redacted" in done.stderr
+    exporters = {"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distribution(tmp_path), **exporters, **pinned)
+    assert done.stdout.count("the other distro") == 1, done.stderr
+    assert '"name": "work for [REDACTED_EMAIL]"' in done.stdout
+    assert '"chat gpt-4o-mini"' in done.stdout
+    assert PLANTED not in done.stdout
+
+
+def test_beside_another_distribution_a_wrong_setting_lets_nothing_leave(tmp_path: Path, model: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    wrong = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TELEMETRY_REDACTION__ENGINE": "nonsense"}
+    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distribution(tmp_path), **wrong)
+    assert done.stdout.splitlines() == ["the other distro", "200"], done.stderr
+    assert "redaction.engine" in done.stderr
 
 
 def test_metrics_of_an_instrumented_app_leave_redacted(tmp_path: Path, model: str) -> None:
