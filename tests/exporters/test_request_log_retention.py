@@ -185,6 +185,10 @@ def test_a_database_of_the_first_schema_is_upgraded_and_its_texts_are_found(open
             connection.exec_driver_sql(f"DROP INDEX ix_{index}")
         connection.exec_driver_sql("DROP INDEX ix_request_log_report")
         connection.exec_driver_sql("CREATE INDEX ix_request_log_route_ts ON request_log (route, ts)")
+        for index in ("request_log_time", "request_log_cache", "llm_call_report"):
+            connection.exec_driver_sql(f"DROP INDEX ix_{index}")
+        connection.exec_driver_sql("CREATE INDEX ix_request_log_ts ON request_log (ts)")
+        connection.exec_driver_sql("CREATE INDEX ix_llm_call_model_ts ON llm_call (model, ts)")
         for column in ("has_text", "of_log", "response_id", "calls_above"):
             connection.exec_driver_sql(f"ALTER TABLE span_node DROP COLUMN {column}")
         connection.exec_driver_sql("UPDATE otel_telemetry_version SET version_num = '0001'")
