@@ -29,7 +29,7 @@ __all__ = ["Delivery", "Sink"]
 
 _CHUNK_BYTES: Final = 8 << 20
 _CHUNK_BATCHES: Final = 256
-_LOOK_SECONDS: Final = 1.0  # another process may have committed: only commits of this one wake us at once
+_LOOK_SECONDS: Final = 1.0  # an operator may have asked for something again
 _DOUBTS: Final = 6
 _REASON_CHARACTERS: Final = 500
 _STATES: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -114,7 +114,7 @@ class Delivery:
     def _step(self) -> None:
         try:
             position = self._spool.reader.position(self._sink.name)
-            batches = self._spool.reader.read(position, _CHUNK_BYTES, _CHUNK_BATCHES)
+            batches = self._spool.due(self._sink.name, _CHUNK_BYTES, _CHUNK_BATCHES)
             if batches:
                 self._deliver(_Chunk(batches, deque(self._groups(batches))))
             elif not self._stop.is_set():

@@ -3,42 +3,39 @@
 One thread owns the write connection and commits all waiting appends in one transaction (group commit); an append's
 future resolves after that commit. Each sink has a cursor, moved in the same file, so a crash repeats at most the chunk
 that was under way. Delivered batches are kept for replay until they are older than the retention or the room is
-needed; what is not delivered is never dropped: at `max_bytes` new batches are refused.
+needed; what is not delivered is never dropped unasked: at `max_bytes` new batches are refused.
+
+Several processes may have it open, each with a Spool of its own: any number append, one delivers and is the keeper.
 """
 
 import logging
 import math
+import os
 import queue
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_telemetry import metrics
 from otel_telemetry.errors import Overloaded, StoreUnavailable
-from otel_telemetry.gateway import spool_file
+from otel_telemetry.gateway import spool_cursor, spool_file, spool_rescue
 from otel_telemetry.gateway.otlp_json import Signal
+from otel_telemetry.gateway.spool_keeper import Keeper
 from otel_telemetry.gateway.spool_reader import Batch, SpoolReader
 
 _GROUP_BYTES: Final = 16 << 20
-_TRIM_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 1.0
 _CROWDED_SECONDS: Final = 0.02
-_TRIM_ROWS: Final = 64
+_POLL_SECONDS: Final = 0.05  # what other processes commit is seen after this
 _FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
-_VACUUM_PAGES: Final = 512
-_KEEP_FREE_PAGES: Final = 1024  # free pages (16 MiB) that stay in the file for the next batches
-
-#: A new cursor stands before the oldest batch that is still there, and counts as its own all that came before.
-_NEW_CURSOR: Final = """
-INSERT INTO cursor
-SELECT ?, coalesce(min(b.seq) - 1, t.seq), t.batches - count(b.seq), t.items - coalesce(sum(b.items), 0),
-       t.bytes - coalesce(sum(length(b.body)), 0)
-FROM total t LEFT JOIN batch b ON true WHERE NOT EXISTS (SELECT 1 FROM cursor WHERE sink = ?) GROUP BY t.id
-"""
+_LONGEST_WAIT_FOR_ROOM: Final = 3.0
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
@@ -58,16 +55,31 @@ class _Change:
 class Spool:
     """The spool in `folder`; made, or recovered, on construction. Raises ConfigurationError where that fails.
 
-    `problem` is why it cannot be written right now, or "".
+    `problem` is why it cannot be written right now, or "". The one `keeper` among several processes trims it, after
+    `retention_hours` for what is delivered, and after `max_age_hours` (0: never) for what is not.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, retention_hours: float) -> None:
-        self._writer = spool_file.open_spool(folder)
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        retention_hours: float,
+        *,
+        max_age_hours: float = 0.0,
+        keeper: bool = True,
+    ) -> None:
+        self._shared = spool_file.share(folder)
+        self._turn_lock = spool_file.lock_file(folder, spool_file.TURN_NAME)
+        try:
+            self._writer = spool_rescue.open_spool(folder, self._shared, self._turn_lock)
+        except BaseException:
+            self._let_go()
+            raise
         self.reader = SpoolReader(folder)
+        self._keeper = Keeper(self._writer, self._turn, retention_hours, max_age_hours) if keeper else None
         self._last_seq = self.reader.last_seq()
         self.problem = ""
         self.max_bytes = max_bytes
-        self._retention_ns = int(retention_hours * 3600e9)
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._largest_refused = 0
@@ -79,6 +91,13 @@ class Spool:
         self._thread = threading.Thread(target=self._write_loop, name="otel-telemetry-spool", daemon=True)
         self._thread.start()
 
+    def _turn(self) -> AbstractContextManager[None]:
+        return spool_file.turn(self._turn_lock)
+
+    def _let_go(self) -> None:
+        os.close(self._turn_lock)
+        os.close(self._shared)
+
     # --- writing ------------------------------------------------------------------------------------------------
     def append(self, signal: Signal, body: bytes, items: int) -> Future[int]:
         """Queue a redacted batch; the future is its seq, once committed, or StoreUnavailable.
@@ -89,9 +108,7 @@ class Spool:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
             if self._live_bytes + self._waiting_bytes + len(body) > self.max_bytes:
-                self._refusing = True
-                self._largest_refused = max(self._largest_refused, len(body))
-                raise Overloaded("the spool is full", random.uniform(1, 3))  # noqa: S311 - spreads retries, no secret
+                raise self._full(len(body))
             self._refusing = False
             self._waiting_bytes += len(body)
             future: Future[int] = Future()
@@ -103,35 +120,28 @@ class Spool:
         """Say whether it refused the last batch for lack of room, and has not got much more room since."""
         return self._refusing and self._crowded()
 
+    def _full(self, size: int) -> Overloaded:
+        self._refusing = True
+        self._largest_refused = max(self._largest_refused, size)
+        return Overloaded("the spool is full", random.uniform(1, _LONGEST_WAIT_FOR_ROOM))  # noqa: S311 - spreads retries
+
     def attach(self, sinks: Sequence[str]) -> None:
-        """Give each named sink a cursor (a new one starts at the oldest batch) and forget the cursors of all others."""
+        """Give each named sink a cursor; a new one starts at the oldest batch. Only the one that delivers does so.
 
-        def run(connection: sqlite3.Connection) -> None:
-            connection.executemany(_NEW_CURSOR, [(name, name) for name in sinks])
-            marks = ",".join("?" * len(sinks))
-            connection.execute(f"DELETE FROM cursor WHERE sink NOT IN ({marks})", list(sinks))  # noqa: S608 - marks only
-
-        self._change(run)
+        Of other sinks, those that have everything are forgotten; what the rest have not got is kept, and told.
+        """
+        left: list[str] = []
+        self._change(lambda connection: left.extend(spool_cursor.attach(connection, sinks)))
+        for name in left:
+            _log.warning(
+                "nobody delivers to %s any more, and what it has not got is kept: configure it again, or say "
+                "`otel-telemetry spool drop --exporter %s --forget`", name, name,
+            )  # fmt: skip
 
     def advance(self, sink: str, batches: Sequence[Batch], dead: Sequence[tuple[Batch, str]] = ()) -> None:
-        """Move the sink's cursor behind `batches`; it has them all, except the `dead` ones, set aside with a reason."""
-        letters = [(sink, b.seq, b.signal, b.received_ns, time.time_ns(), b.items, why, b.body) for b, why in dead]
-        moved = (
-            batches[-1].seq, len(batches), sum(b.items for b in batches), sum(len(b.body) for b in batches), sink,
-        )  # fmt: skip
-
-        def run(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO dead_letter (sink, seq, signal, received_ns, at_ns, items, reason, body)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                letters,
-            )
-            connection.execute(
-                "UPDATE cursor SET seq = ?, batches = batches + ?, items = items + ?, bytes = bytes + ? WHERE sink = ?",
-                moved,
-            )
-
-        self._change(run)
+        """Note that the sink has `batches`, which `due` returned, except the `dead` ones, set aside with a reason."""
+        move = spool_cursor.settle if batches[0].seq < 0 else spool_cursor.advance
+        self._change(lambda connection: move(connection, sink, batches, dead))
 
     def _change(self, run: Callable[[sqlite3.Connection], None]) -> None:
         future: Future[None] = Future()
@@ -142,11 +152,41 @@ class Spool:
         future.result()
 
     # --- reading ------------------------------------------------------------------------------------------------
+    def due(self, sink: str, limit_bytes: int, limit_batches: int) -> list[Batch]:
+        """Return what the sink is to get next: dead letters that are asked for again, else what is behind its cursor.
+
+        What the disk did not keep is passed over here, counted and told.
+        """
+        while True:
+            found = self.reader.replays(sink, limit_bytes, limit_batches) or self.reader.read(
+                self.reader.position(sink), limit_bytes, limit_batches
+            )
+            damaged = [index for index, batch in enumerate(found) if batch.damaged]
+            if not damaged:
+                return found
+            if damaged[0]:
+                return found[: damaged[0]]
+            self._pass_over(sink, found[0])
+
+    def _pass_over(self, sink: str, batch: Batch) -> None:
+        heads = [spool_cursor.head(batch)]
+
+        def run(connection: sqlite3.Connection) -> None:
+            spool_cursor.pass_over(connection, sink, heads, "unreadable")
+
+        self._change(run)
+        metrics.dropped.add(batch.items, {"signal": batch.signal, "exporter": sink, "reason": "unreadable"})
+        _log.error("batch %d of the spool cannot be read from the disk, %s will not get it", batch.seq, sink)
+
     def wait(self, after_seq: int, timeout: float) -> None:
         """Wait until there is a batch behind `after_seq`, or `wake` is called, or the time is over."""
-        with self._committed:
-            if self._last_seq <= after_seq:  # what other processes commit is seen after the timeout
-                self._committed.wait(timeout)
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            with self._committed:
+                if self._last_seq > after_seq or self._committed.wait(min(_POLL_SECONDS, left)):
+                    return
+            if self.reader.last_seq() > after_seq:  # another process committed it
+                return
 
     def wake(self) -> None:
         """End every `wait`."""
@@ -162,19 +202,21 @@ class Spool:
             self._queue.put(None)
         self._thread.join()
         self.reader.close()
-        self._writer.close()
+        with self._turn():  # the last one to close puts the log into the file
+            self._writer.close()
+        self._let_go()
 
     # --- the writer's thread ------------------------------------------------------------------------------------
     def _write_loop(self) -> None:
         looked = time.monotonic()
         more = True
         while more:
-            due = looked + (_CROWDED_SECONDS if self._crowded() else _TRIM_SECONDS)
+            due = looked + (_CROWDED_SECONDS if self._crowded() else _LOOK_SECONDS)
             group, more = self._take_group(due - time.monotonic())
             if group:
                 self._commit(group)
             if time.monotonic() >= due and (self._crowded() or not group):  # else: the senders come first
-                looked = -math.inf if self._guarded_trim() else time.monotonic()
+                looked = -math.inf if self._look() else time.monotonic()
 
     def _take_group(self, timeout: float) -> tuple[list[_Append | _Change], bool]:
         """Return what waits, up to a transaction's worth, and whether the loop goes on."""
@@ -197,18 +239,30 @@ class Spool:
         changes = [task for task in group if isinstance(task, _Change)]
         wanted = [task for task in appends if task.future.set_running_or_notify_cancel()]
         try:
-            with spool_file.transaction(self._writer):
-                last = spool_file.insert(self._writer, [task.row for task in wanted]) if wanted else 0
+            with self._turn(), spool_file.transaction(self._writer):
+                fitting = self._fitting(wanted)
+                last = spool_file.insert(self._writer, [task.row for task in fitting]) if fitting else 0
                 for change in changes:
                     change.run(self._writer)
             self._live_bytes = spool_file.measure(self._writer)
         except Exception as error:  # noqa: BLE001 - of any fault the senders are told; the writer must live on
             self._fail([*wanted, *changes], error)
         else:
-            self._succeed(wanted, changes, last)
+            self._succeed(fitting, changes, last)
+            for task in wanted[len(fitting) :]:
+                task.future.set_exception(self._full(len(task.row[3])))
         finally:
             with self._counting:
                 self._waiting_bytes -= sum(len(task.row[3]) for task in appends)
+
+    def _fitting(self, wanted: list[_Append]) -> list[_Append]:
+        """Return the first of them, as many as there is room for: other processes may have filled it meanwhile."""
+        room = self.max_bytes - spool_file.measure(self._writer) if wanted else 0
+        for index, task in enumerate(wanted):
+            room -= len(task.row[3])
+            if room < 0:
+                return wanted[:index]
+        return wanted
 
     def _succeed(self, appends: Sequence[_Append], changes: Sequence[_Change], last: int) -> None:
         self.problem = ""
@@ -234,10 +288,12 @@ class Spool:
         """Return the size from which delivered batches go whatever their age, so that what comes finds room."""
         return self.max_bytes - max(_FREE_SHARE * self.max_bytes, self._largest_refused)
 
-    def _guarded_trim(self) -> bool:
+    def _look(self) -> bool:
+        """See how things are, and keep house; true if there may be more to do at once."""
         try:
             self._probe()
-            return self._trim() or self._shrink()
+            self._live_bytes = spool_file.measure(self._writer)
+            return self._keeper is not None and self._keeper.step(self._live_bytes - self._high_water())
         except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
             return False
@@ -245,47 +301,6 @@ class Spool:
     def _probe(self) -> None:
         """Find out whether a spool that could not be written can be again; nobody may be sending meanwhile."""
         if self.problem:
-            with spool_file.transaction(self._writer):
+            with self._turn(), spool_file.transaction(self._writer):
                 self._writer.execute("UPDATE total SET seq = seq")
             self.problem = ""
-
-    def _trim(self) -> bool:
-        """Drop some delivered batches that are past the retention, or in the way; true if there may be more."""
-        heads = self._writer.execute(
-            "SELECT seq, received_ns, length(body) FROM batch WHERE seq <= (SELECT min(seq) FROM cursor)"
-            " ORDER BY seq LIMIT ?",
-            (_TRIM_ROWS,),
-        ).fetchall()
-        gone = [(seq,) for seq in self._to_drop(heads)]
-        if gone:
-            with spool_file.transaction(self._writer):
-                self._writer.executemany("DELETE FROM batch WHERE seq = ?", gone)
-                self._writer.execute("UPDATE total SET trimmed = trimmed + ?", (len(gone),))
-            self._live_bytes = spool_file.measure(self._writer)
-        return len(gone) == _TRIM_ROWS
-
-    def _to_drop(self, heads: Sequence[tuple[int, int, int]]) -> Iterator[int]:
-        """Yield those of the (seq, received_ns, size) that are past the retention, or in the way of new ones."""
-        horizon = time.time_ns() - self._retention_ns
-        too_much = self._live_bytes - self._high_water()
-        for seq, received_ns, size in heads:
-            if received_ns <= horizon or too_much > 0:
-                yield seq
-                too_much -= size
-
-    def _shrink(self) -> bool:
-        """Give some free pages back to the disk when they are many; true if there may be more."""
-        before = self._excess()
-        if not before:
-            return False
-        # execute() would take one step of it, and each step frees one page
-        self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-        after = self._excess()
-        if not after:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only now does the file get shorter
-        return 0 < after < before
-
-    def _excess(self) -> int:
-        """Return how many pages are free beyond what the next batches may well need."""
-        pages, free = (spool_file.pragma(self._writer, name) for name in ("page_count", "freelist_count"))
-        return max(0, free - max(_KEEP_FREE_PAGES, pages // 4))

@@ -1,16 +1,21 @@
-"""The spool's SQLite file: its schema, how it is opened, and what is done with one that is damaged.
+"""The spool's SQLite file: its schema, its locks, how it is opened, and the few statements that write batches.
 
-WAL mode with synchronous=FULL: a committed transaction survives kill -9 and power loss, a torn tail is discarded by
-SQLite's own checksums, and several processes may use the file at once. Pages of 16 KiB suit bodies of some hundred kB.
-A file that SQLite cannot read is moved aside, whatever can still be read is copied over, and the gateway serves on.
+WAL mode with synchronous=FULL: a committed transaction survives kill -9 and power loss, and a torn tail is discarded by
+SQLite's own checksums. Several processes use the file at once, and take turns at writing through a lock of the system,
+which wakes the next one at once, where SQLite's own would have it sleep and try again. Pages of 16 KiB suit bodies of
+some hundred kB.
+
+Three locks lie beside the file, all of them let go by the system when their process ends: `spool.lock` (one gateway
+delivers), `spool.turn` (one process writes), `spool.open` (shared by whoever has the file open, so that nobody replaces
+a damaged file under the hands of another).
 """
 
 import contextlib
 import fcntl
-import logging
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,72 +24,137 @@ from otel_telemetry.errors import ConfigurationError
 
 FILE_NAME: Final = "spool.db"
 LOCK_NAME: Final = "spool.lock"
+TURN_NAME: Final = "spool.turn"
+OPEN_NAME: Final = "spool.open"
 _SETTING: Final = "gateway.spool_dir"
 _PAGE_BYTES: Final = 16384
 _BUSY_SECONDS: Final = 5.0
 _WAL_LIMIT: Final = 64 << 20
+_CLAIM_SECONDS: Final = 2.0  # a gateway that was killed takes a moment to be gone, with all of its processes
+_CLAIM_LOOK_SECONDS: Final = 0.02
 
 #: `total` counts what was ever appended, and what was trimmed; a cursor repeats the first at its place, so that a
-#: sink's lag is one subtraction.
+#: sink's lag is one subtraction. `outcome` counts what a sink never got, by what became of it. `replay` names the dead
+#: letters that are to be delivered again, `attached` the sinks that are delivered to.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS batch (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
-    items INTEGER NOT NULL, body BLOB NOT NULL);
+    items INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS total (
     id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, batches INTEGER NOT NULL,
     items INTEGER NOT NULL, bytes INTEGER NOT NULL, trimmed INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS cursor (
     sink TEXT PRIMARY KEY, seq INTEGER NOT NULL, batches INTEGER NOT NULL,
     items INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attached (sink TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dead_letter (
     id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, seq INTEGER NOT NULL, signal TEXT NOT NULL,
     received_ns INTEGER NOT NULL, at_ns INTEGER NOT NULL, items INTEGER NOT NULL, reason TEXT NOT NULL,
     body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS dead_letter_sink ON dead_letter (sink);
+CREATE TABLE IF NOT EXISTS replay (id INTEGER PRIMARY KEY, sink TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outcome (
+    sink TEXT NOT NULL, what TEXT NOT NULL, batches INTEGER NOT NULL, items INTEGER NOT NULL,
+    PRIMARY KEY (sink, what)) WITHOUT ROWID;
 INSERT OR IGNORE INTO total VALUES (1, 0, 0, 0, 0, 0);
 """
 
-_log = logging.getLogger("otel_telemetry.gateway.spool")
 
-
-def prepare_folder(folder: Path) -> Path:
-    """Make the folder (0700) and its spool file (0600) and return the file's path, or raise ConfigurationError."""
-    try:
+def make_folder(folder: Path) -> None:
+    """Make the folder (0700), or raise ConfigurationError."""
+    with _writable(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / FILE_NAME
+
+
+def make_file(path: Path) -> None:
+    """Make an empty spool file (0600) where there is none, or raise ConfigurationError."""
+    with _writable(path.parent):
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigurationError(
             _SETTING,
             f"{folder} cannot be written: {error.strerror}",
             "make that folder writable for the user that runs the gateway, or set gateway.spool_dir to another one",
         ) from None
-    return path
 
 
+# --- locks ----------------------------------------------------------------------------------------------------------
 def claim(folder: Path) -> int:
-    """Take the folder for this process and return the file descriptor that holds it; the system lets go at its end.
+    """Become the one that delivers from this folder; return the file descriptor that holds it, also over a fork.
 
     Raises ConfigurationError where another gateway has it: two would deliver each batch twice.
     """
-    prepare_folder(folder)
-    held = os.open(folder / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.pread(held, 20, 0).decode(errors="replace").strip()
-        os.close(held)
-        raise ConfigurationError(
-            _SETTING,
-            f"{folder} is in use by another gateway (process {owner or 'unknown'})",
-            "stop that one first, or set gateway.spool_dir to another folder",
-        ) from None
+    make_folder(folder)
+    held = lock_file(folder, LOCK_NAME)
+    end = time.monotonic() + _CLAIM_SECONDS
+    while not _try_lock(held, fcntl.LOCK_EX):
+        if time.monotonic() > end:
+            owner = os.pread(held, 20, 0).decode(errors="replace").strip()
+            os.close(held)
+            raise ConfigurationError(
+                _SETTING,
+                f"{folder} is in use by another gateway (process {owner or 'unknown'})",
+                "stop that one first, or set gateway.spool_dir to another folder",
+            )
+        time.sleep(_CLAIM_LOOK_SECONDS)
     os.truncate(held, 0)
     os.pwrite(held, str(os.getpid()).encode(), 0)
     return held
 
 
+def share(folder: Path) -> int:
+    """Take note that this process has the spool open; closing the file descriptor ends that."""
+    make_folder(folder)
+    held = lock_file(folder, OPEN_NAME)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return held
+
+
+def alone(shared: int) -> bool:
+    """Turn a shared hold on the folder into the only one; false, and still shared, where others have the spool open."""
+    if _try_lock(shared, fcntl.LOCK_EX):
+        return True
+    share_again(shared)  # a conversion that fails may have let go
+    return False
+
+
+def share_again(shared: int) -> None:
+    """Let others in again."""
+    fcntl.flock(shared, fcntl.LOCK_SH)
+
+
+def lock_file(folder: Path, name: str) -> int:
+    """Return a file descriptor of a lock file in the folder, or raise ConfigurationError."""
+    with _writable(folder):
+        return os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o600)
+
+
+def _try_lock(held: int, kind: int) -> bool:
+    try:
+        fcntl.flock(held, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def turn(lock: int) -> Iterator[None]:
+    """Wait for the turn to write, and have it."""
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
 def connect(path: Path) -> sqlite3.Connection:
     """Open the spool for reading and writing. Raises sqlite3.DatabaseError where the file is damaged."""
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -101,69 +171,51 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_spool(folder: Path) -> sqlite3.Connection:
-    """Return the write connection on a sound spool in `folder`, recovering a damaged one first."""
-    path = prepare_folder(folder)
-    try:
-        return _open_sound(path)
-    except sqlite3.OperationalError as error:
-        raise ConfigurationError(
-            _SETTING,
-            f"{path} cannot be opened: {error}",
-            "free the disk, or end the process that holds the file, or set gateway.spool_dir to another folder",
-        ) from None
-    except sqlite3.DatabaseError as error:
-        return _start_anew(path, error)
-
-
-def _open_sound(path: Path) -> sqlite3.Connection:
+def open_sound(path: Path, *, thorough: bool = False) -> sqlite3.Connection:
+    """Open the spool and make its tables. Raises sqlite3.DatabaseError where it is damaged; `thorough` finds more."""
     connection = connect(path)
     try:
         connection.executescript(_SCHEMA)
+        if "crc" not in {row[1] for row in connection.execute("PRAGMA table_info(batch)")}:
+            connection.execute("ALTER TABLE batch ADD COLUMN crc INTEGER")
         connection.execute("SELECT seq, batches, items, bytes FROM total").fetchone()
         connection.execute("SELECT seq, length(body) FROM batch ORDER BY seq DESC LIMIT 1").fetchone()
         connection.execute("SELECT seq, length(body) FROM batch ORDER BY seq LIMIT 1").fetchone()
+        if thorough:
+            _check(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _start_anew(path: Path, error: sqlite3.DatabaseError) -> sqlite3.Connection:
-    aside = path.with_name(f"{path.stem}.damaged-{time.time_ns()}.db")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    connection = _open_sound(prepare_folder(path.parent))
-    saved = _salvage(aside, connection)
-    _log.error(
-        "the spool %s was damaged (%s); it was moved to %s, %d batches were saved from it, serving on with a new file",
-        path, error, aside, saved,
-    )  # fmt: skip
-    return connection
+def _check(connection: sqlite3.Connection) -> None:
+    said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if said != "ok":
+        raise sqlite3.DatabaseError(said)
 
 
-def _salvage(aside: Path, target: sqlite3.Connection) -> int:
-    """Copy every batch that can still be read, one by one, and return their number. Sinks start over with them."""
-    saved = 0
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(aside)) as source:
-        last, kept = source.execute("SELECT seq, batches - trimmed FROM total").fetchone()
-        for seq in range(last - kept + 1, last + 1):  # there are no gaps: a roll-back takes its numbers back
-            saved += _copy(source, target, seq)
-    return saved
+def open_reader(folder: Path) -> sqlite3.Connection:
+    """Open the spool in `folder` for reading beside its writers."""
+    path = (folder / FILE_NAME).absolute()
+    try:
+        path.stat()
+    except OSError as error:
+        hint = "name the folder that the gateway uses, as the user that runs it"
+        raise ConfigurationError(_SETTING, f"{path} cannot be read: {error.strerror}", hint) from None
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
 
 
-def _copy(source: sqlite3.Connection, target: sqlite3.Connection, seq: int) -> int:
-    query = "SELECT signal, received_ns, items, body FROM batch WHERE seq = ?"
-    with contextlib.suppress(sqlite3.DatabaseError):
-        rows = source.execute(query, (seq,)).fetchall()
-        if rows:
-            with transaction(target):
-                insert(target, rows)
-            return 1
-    return 0
+def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
+    """Return the error for a spool that cannot be opened though nothing says that it is damaged."""
+    return ConfigurationError(
+        _SETTING,
+        f"{path} cannot be opened: {error}",
+        "free the disk, or end the process that holds the file, or set gateway.spool_dir to another folder",
+    )
 
 
+# --- statements -----------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Commit what happens inside, or roll all of it back."""
@@ -179,13 +231,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def insert(connection: sqlite3.Connection, rows: Sequence[tuple[str, int, int, bytes]]) -> int:
     """Append (signal, received_ns, items, body) rows, one or more, in the caller's transaction; return the last seq."""
-    statement = "INSERT INTO batch (signal, received_ns, items, body) VALUES (?, ?, ?, ?)"
-    seqs = [connection.execute(statement, row).lastrowid or 0 for row in rows]
+    statement = "INSERT INTO batch (signal, received_ns, items, body, crc) VALUES (?, ?, ?, ?, ?)"
+    seqs = [connection.execute(statement, (*row, zlib.crc32(row[3]))).lastrowid or 0 for row in rows]
     connection.execute(
         "UPDATE total SET seq = ?, batches = batches + ?, items = items + ?, bytes = bytes + ?",
         (seqs[-1], len(rows), sum(row[2] for row in rows), sum(len(row[3]) for row in rows)),
     )
     return seqs[-1]
+
+
+def count_outcome(connection: sqlite3.Connection, sink: str, what: str, batches: int, items: int) -> None:
+    """Add to what a sink never got, in the caller's transaction."""
+    connection.execute(
+        "INSERT INTO outcome VALUES (?, ?, ?, ?) ON CONFLICT (sink, what)"
+        " DO UPDATE SET batches = batches + excluded.batches, items = items + excluded.items",
+        (sink, what, batches, items),
+    )
 
 
 def measure(connection: sqlite3.Connection) -> int:
@@ -197,14 +258,3 @@ def measure(connection: sqlite3.Connection) -> int:
 def pragma(connection: sqlite3.Connection, name: str) -> int:
     """Return the value of a numeric pragma."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def open_reader(folder: Path) -> sqlite3.Connection:
-    """Open the spool in `folder` for reading beside its writers."""
-    path = (folder / FILE_NAME).absolute()
-    try:
-        path.stat()
-    except OSError as error:
-        hint = "name the folder that the gateway uses, as the user that runs it"
-        raise ConfigurationError(_SETTING, f"{path} cannot be read: {error.strerror}", hint) from None
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)

@@ -7,7 +7,8 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -18,17 +19,22 @@ from otel_telemetry.gateway.otlp_json import Signal
 
 _CAT_BYTES: Final = 4 << 20
 _MAX_BATCHES: Final = 256
+_BATCH: Final = "SELECT seq, signal, received_ns, items, body, crc FROM batch"
 
 
 @dataclass(slots=True, frozen=True)
 class Batch:
-    """One acknowledged request: `body` is a redacted Export*ServiceRequest, `items` its spans, records or points."""
+    """One acknowledged request: `body` is a redacted Export*ServiceRequest, `items` its spans, records or points.
+
+    A negative `seq` is a dead letter that is to be delivered again. Where `damaged`, the disk did not keep the body.
+    """
 
     seq: int
     signal: Signal
     received_ns: int
     items: int
     body: bytes
+    damaged: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,13 +49,22 @@ class Lag:
 
 @dataclass(slots=True, frozen=True)
 class SpoolStatus:
-    """The spool in numbers. `bytes` is what it occupies; `batches` counts delivered ones kept for replay too."""
+    """The spool in numbers. `bytes` is what it occupies; `batches` counts delivered ones kept for replay too.
+
+    `appended` are the items that ever came in. For each sink they are what it has, what still lies before it (`lag`),
+    its dead letters (`dead_items`) and what it never got (`missed`: dropped, expired, unreadable). `detached` are sinks
+    that nobody delivers to any more.
+    """
 
     bytes: int
     batches: int
     oldest_seconds: float
     dead_letters: int
     lag: Mapping[str, Lag]
+    appended: int
+    dead_items: Mapping[str, int]
+    missed: Mapping[str, Mapping[str, int]]
+    detached: Sequence[str]
 
 
 class SpoolReader:
@@ -74,25 +89,37 @@ class SpoolReader:
                 raise StoreUnavailable(f"the spool cannot be read: {error}") from None
 
     def read(self, after_seq: int, limit_bytes: int, limit_batches: int = _MAX_BATCHES) -> list[Batch]:
-        """Return the batches behind `after_seq`, in order, until a limit is reached (one at least, if there is one)."""
-        query = "SELECT seq, signal, received_ns, items, body FROM batch WHERE seq > ? ORDER BY seq LIMIT ?"
-        found: list[Batch] = []
-        size = 0
+        """Return the batches behind `after_seq`, in order, until a limit is reached (one at least, if there is one).
+
+        What the disk did not keep is among them, marked as damaged.
+        """
+        with self._reading() as connection:
+            try:
+                query = f"{_BATCH} WHERE seq > ? ORDER BY seq LIMIT ?"
+                with contextlib.closing(connection.execute(query, (after_seq, limit_batches))) as rows:
+                    return _until(limit_bytes, map(_batch, rows))
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # a page is damaged
+                return _until(limit_bytes, _one_by_one(connection, after_seq, limit_batches))
+
+    def replays(self, sink: str, limit_bytes: int, limit_batches: int = _MAX_BATCHES) -> list[Batch]:
+        """Return dead letters of the sink that are to be delivered again, with negative numbers."""
+        query = (
+            "SELECT -d.id, d.signal, d.received_ns, d.items, d.body FROM replay r JOIN dead_letter d USING (id)"
+            " WHERE r.sink = ? ORDER BY id LIMIT ?"
+        )
         with (
             self._reading() as connection,
-            contextlib.closing(connection.execute(query, (after_seq, limit_batches))) as rows,
+            contextlib.closing(connection.execute(query, (sink, limit_batches))) as rows,
         ):
-            for row in rows:
-                found.append(Batch(*row))
-                size += len(row[4])
-                if size >= limit_bytes:
-                    break
-        return found
+            return _until(limit_bytes, (Batch(*row) for row in rows))
 
     def cat(self) -> Iterator[str]:
-        """Yield every batch that is in the spool, oldest first, as one line of OTLP/JSON each."""
+        """Yield every batch that is in the spool and can be read, oldest first, as one line of OTLP/JSON each."""
         for batch in self.batches():
-            yield otlp_json.encode(batch.signal, batch.body)
+            if not batch.damaged:
+                yield otlp_json.encode(batch.signal, batch.body)
 
     def batches(self) -> Iterator[Batch]:
         """Yield every batch that is in the spool, oldest first."""
@@ -125,7 +152,19 @@ class SpoolReader:
             }
             oldest = max((one.seconds for one in lag.values()), default=_age(connection, 0))
             (dead,) = connection.execute("SELECT count(*) FROM dead_letter").fetchone()
-            return SpoolStatus(spool_file.measure(connection), batches - trimmed, oldest, dead, lag)
+            dead_items = dict(connection.execute("SELECT sink, sum(items) FROM dead_letter GROUP BY sink"))
+            attached = {name for (name,) in connection.execute("SELECT sink FROM attached")}
+            return SpoolStatus(
+                bytes=spool_file.measure(connection),
+                batches=batches - trimmed,
+                oldest_seconds=oldest,
+                dead_letters=dead,
+                lag=lag,
+                appended=items,
+                dead_items=dead_items,
+                missed=_missed(connection),
+                detached=sorted(set(lag) - attached),
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -137,3 +176,46 @@ def _age(connection: sqlite3.Connection, after_seq: int) -> float:
     query = "SELECT received_ns FROM batch WHERE seq > ? ORDER BY seq LIMIT 1"
     row = connection.execute(query, (after_seq,)).fetchone()
     return max(0.0, (time.time_ns() - row[0]) / 1e9) if row else 0.0
+
+
+def _batch(row: tuple[int, Signal, int, int, bytes, int | None]) -> Batch:
+    seq, signal, received_ns, items, body, crc = row
+    if crc is not None and zlib.crc32(body) != crc:
+        return Batch(seq, signal, received_ns, items, b"", damaged=True)
+    return Batch(seq, signal, received_ns, items, body)
+
+
+def _until(limit_bytes: int, batches: Iterable[Batch]) -> list[Batch]:
+    found: list[Batch] = []
+    size = 0
+    for batch in batches:
+        found.append(batch)
+        size += len(batch.body)
+        if size >= limit_bytes:
+            break
+    return found
+
+
+def _one_by_one(connection: sqlite3.Connection, after_seq: int, limit: int) -> Iterator[Batch]:
+    """Yield what is behind `after_seq` where reading it at one time failed."""
+    last = int(connection.execute("SELECT seq FROM total").fetchone()[0])
+    found = 0
+    for seq in range(after_seq + 1, last + 1):
+        try:
+            row = connection.execute(f"{_BATCH} WHERE seq = ?", (seq,)).fetchone()
+        except sqlite3.DatabaseError:
+            yield Batch(seq, "traces", 0, 0, b"", damaged=True)
+        else:
+            if row is None:
+                continue
+            yield _batch(row)
+        found += 1
+        if found == limit:
+            return
+
+
+def _missed(connection: sqlite3.Connection) -> Mapping[str, Mapping[str, int]]:
+    missed: dict[str, dict[str, int]] = {}
+    for sink, what, items in connection.execute("SELECT sink, what, items FROM outcome"):
+        missed.setdefault(sink, {})[what] = items
+    return missed

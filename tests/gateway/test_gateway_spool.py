@@ -102,14 +102,34 @@ def test_a_new_sink_starts_at_the_oldest_batch_that_is_still_there(folder: Path)
     spool.close()
 
 
-def test_a_sink_that_is_no_longer_named_holds_nothing_back(folder: Path) -> None:
+def test_a_sink_that_is_no_longer_named_and_has_everything_holds_nothing_back(folder: Path) -> None:
     spool = Spool(folder, 8 * MIB, 0)
     spool.attach(["gone", "a"])
     append(spool, b"one")
-    spool.advance("a", spool.reader.read(0, MIB))
+    for sink in ("a", "gone"):
+        spool.advance(sink, spool.reader.read(0, MIB))
     spool.attach(["a"])
+    append(spool, b"two")
+    spool.advance("a", spool.due("a", MIB, 9))
     eventually(lambda: spool.reader.status().batches == 0)
     assert set(spool.reader.status().lag) == {"a"}
+    spool.close()
+
+
+def test_what_a_sink_has_not_got_is_kept_and_told_when_it_is_no_longer_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(folder, 8 * MIB, 0)
+    spool.attach(["away", "a"])
+    append(spool, b"one")
+    spool.advance("a", spool.due("a", MIB, 9))
+    spool.attach(["a"])
+    status = spool.reader.status()
+    assert status.lag["away"].batches == 1
+    assert status.detached == ["away"]
+    assert "otel-telemetry spool drop --exporter away --forget" in caplog.text
+    spool.attach(["away", "a"])
+    assert [b.body for b in spool.due("away", MIB, 9)] == [b"one"]
     spool.close()
 
 

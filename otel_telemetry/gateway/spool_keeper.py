@@ -1,0 +1,116 @@
+"""Keeping house in the spool, so that what is delivered makes room.
+
+What all sinks have goes once it is past the retention or in the way; the disk gets its space back; only where a policy
+says so, what a sink has not got for too long goes too, counted. All of it in small steps, in the thread that owns the
+write connection, in the one process that delivers.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from otel_telemetry import metrics
+from otel_telemetry.gateway import spool_cursor, spool_file
+
+_TRIM_ROWS: Final = 64
+_VACUUM_PAGES: Final = 512
+_KEEP_FREE_PAGES: Final = 1024  # free pages (16 MiB) that stay in the file for the next batches
+_CHECKPOINT_MS: Final = 50
+
+_log = logging.getLogger("otel_telemetry.gateway.spool")
+
+
+class Keeper:
+    """Keeps house on a write connection. `turn` is held while anything is written.
+
+    `retention_hours` is for what is delivered; `max_age_hours` for what is not, 0: it is kept for ever.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        turn: Callable[[], AbstractContextManager[None]],
+        retention_hours: float,
+        max_age_hours: float,
+    ) -> None:
+        self._connection = connection
+        self._turn = turn
+        self._retention_ns = int(retention_hours * 3600e9)
+        self._max_age_ns = int(max_age_hours * 3600e9)
+
+    def step(self, too_much: float) -> bool:
+        """Do a little; true if there may be more. `too_much` are the bytes that have to go whatever their age."""
+        return self._expire() or self._trim(too_much) or self._shrink()
+
+    # --- delivered --------------------------------------------------------------------------------------------------
+    def _trim(self, too_much: float) -> bool:
+        heads = self._connection.execute(
+            "SELECT seq, received_ns, length(body) FROM batch WHERE seq <= (SELECT min(seq) FROM cursor)"
+            " ORDER BY seq LIMIT ?",
+            (_TRIM_ROWS,),
+        ).fetchall()
+        gone = [(seq,) for seq in self._to_drop(heads, too_much)]
+        if gone:
+            with self._turn(), spool_file.transaction(self._connection):
+                self._connection.executemany("DELETE FROM batch WHERE seq = ?", gone)
+                self._connection.execute("UPDATE total SET trimmed = trimmed + ?", (len(gone),))
+        return len(gone) == _TRIM_ROWS
+
+    def _to_drop(self, heads: Sequence[tuple[int, int, int]], too_much: float) -> Iterator[int]:
+        """Yield those of the (seq, received_ns, size) that are past the retention, or in the way of new ones."""
+        horizon = time.time_ns() - self._retention_ns
+        for seq, received_ns, size in heads:
+            if received_ns <= horizon or too_much > 0:
+                yield seq
+                too_much -= size
+
+    # --- not delivered ----------------------------------------------------------------------------------------------
+    def _expire(self) -> bool:
+        """Have each sink pass over what is too old for the policy, if there is one."""
+        if not self._max_age_ns:
+            return False
+        horizon = time.time_ns() - self._max_age_ns
+        sinks = [name for (name,) in self._connection.execute("SELECT sink FROM cursor").fetchall()]
+        return any([self._expire_for(sink, horizon) for sink in sinks])  # noqa: C419 - each of them gets its turn
+
+    def _expire_for(self, sink: str, horizon: int) -> bool:
+        if not spool_cursor.older(self._connection, sink, horizon, 1):
+            return False
+        with self._turn(), spool_file.transaction(self._connection):
+            old = spool_cursor.older(self._connection, sink, horizon, _TRIM_ROWS)
+            spool_cursor.pass_over(self._connection, sink, old, "expired")
+        for one in old:
+            metrics.dropped.add(one.items, {"signal": one.signal, "exporter": sink, "reason": "expired"})
+        _log.error("%d batches that %s had not got were too old for gateway.spool_max_age_hours", len(old), sink)
+        return len(old) == _TRIM_ROWS
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+    def _shrink(self) -> bool:
+        """Give some free pages back to the disk when they are many; true if there may be more."""
+        before = self._excess()
+        if not before:
+            return False
+        with self._turn():
+            # execute() would take one step of it, and each step frees one page
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+            after = self._excess()
+            if not after:
+                self._cut_file()
+        return 0 < after < before
+
+    def _cut_file(self) -> None:
+        """Make the file shorter, which it only now gets; where a reader is in the way, another time will do."""
+        patience = spool_file.pragma(self._connection, "busy_timeout")
+        self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {patience}")
+
+    def _excess(self) -> int:
+        """Return how many pages are free beyond what the next batches may well need."""
+        pages, free = (spool_file.pragma(self._connection, name) for name in ("page_count", "freelist_count"))
+        return max(0, free - max(_KEEP_FREE_PAGES, pages // 4))
