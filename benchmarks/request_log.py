@@ -131,13 +131,14 @@ def encoded(table: sa.Table, rows: list[Any], engine: sa.Engine) -> list[Any]:
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[Any]) -> None:
     raw: Any = connection.connection.driver_connection
+    columns = ", ".join(table.c.keys())
     if connection.dialect.name == "postgresql":
-        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN") as copy:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
     else:
         marks = ",".join("?" * len(table.c))
-        raw.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608
+        raw.executemany(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)  # noqa: S608
 
 
 @contextmanager

@@ -9,7 +9,9 @@ those tokens were made before the first chunk.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 from otel_telemetry import conventions, metrics, records
@@ -18,11 +20,23 @@ from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.coerce import Notes
 from otel_telemetry.exporters.request_log.logs import LOG
 from otel_telemetry.exporters.request_log.rollup import Rollup
+from otel_telemetry.exporters.request_log.schema import PICO
+from otel_telemetry.exporters.request_log.shapes import Shape
 
 #: Columns that an app or its framework says on the call's own span, as `request_log.<column>`.
-_SAID_TEXT: Final = (
-    *("organization_id", "project_id", "user_id", "request_organization_id", "request_project_id", "request_user_id"),
-    *("workflow_id", "workflow_name", "run_id", "step_id", "prompt_id", "prompt_version"),
+_SAID_TEXT: Final = frozenset(
+    {
+        *("organization_id", "project_id", "user_id", "request_organization_id", "request_project_id"),
+        *("request_user_id", "workflow_id", "workflow_name", "run_id", "step_id", "prompt_id", "prompt_version"),
+    }
+)
+#: Columns that are texts of the current convention, and how long they get.
+_NAMES: Final = (
+    ("operation", conventions.OPERATION_NAME, coerce.NAME_LIMIT),
+    ("provider", conventions.PROVIDER_NAME, coerce.NAME_LIMIT),
+    ("model_requested", conventions.REQUEST_MODEL, coerce.NAME_LIMIT),
+    ("model", conventions.RESPONSE_MODEL, coerce.NAME_LIMIT),
+    ("provider_request_id", conventions.RESPONSE_ID, coerce.TEXT_LIMIT),
 )
 #: Columns that dialects say too.
 _ALSO_SAID: Final = (
@@ -52,6 +66,7 @@ _COUNTS: Final = (
     *(conventions.USAGE_CACHE_READ_TOKENS, conventions.USAGE_CACHE_CREATION_TOKENS),
     *(table.INPUT_BESIDE_CACHE, table.OUTPUT_BESIDE_REASONING, table.TOTAL_TOKENS),
 )
+_NO_COUNTS: Final[dict[str, int | None]] = dict.fromkeys(_COUNTS)
 
 
 def row_id(trace_id: str, span_id: str) -> str:
@@ -59,14 +74,34 @@ def row_id(trace_id: str, span_id: str) -> str:
     return f"{trace_id}-{span_id}"
 
 
+@dataclass(slots=True, frozen=True)
+class Origin:
+    """What spans of one resource have in common, and what was wrong with it."""
+
+    service: str
+    application: str | None
+    environment: str | None
+    notes: Notes
+
+
+def origin(resource: records.Attributes) -> Origin:
+    """Return what a resource says of its spans."""
+    notes = Notes()
+    named = resource.get(conventions.SERVICE_NAME)
+    application = coerce.text(named, conventions.SERVICE_NAME, notes, coerce.NAME_LIMIT)
+    return Origin(application or conventions.UNKNOWN_SERVICE, application, environment(resource, notes), notes)
+
+
 def environment(resource: records.Attributes, notes: Notes) -> str | None:
     """Return the deployment environment, by its current or its older name."""
     found = resource.get(conventions.DEPLOYMENT_ENVIRONMENT) or resource.get(conventions.DEPLOYMENT_ENVIRONMENT_OLD)
-    return coerce.text(found, conventions.DEPLOYMENT_ENVIRONMENT, notes)
+    return coerce.text(found, conventions.DEPLOYMENT_ENVIRONMENT, notes, coerce.NAME_LIMIT)
 
 
 def error_text(span: records.Span, notes: Notes) -> str | None:
     """Return what went wrong: the status message, else the exception, else the kind of error."""
+    if span.status != "ERROR" and conventions.ERROR_TYPE not in span.attributes:
+        return None
     for event in span.events:
         message = event.attributes.get(conventions.EXCEPTION_MESSAGE)
         if message and span.status == "ERROR" and not span.status_message:
@@ -85,26 +120,28 @@ def status_code(span: records.Span) -> Any:
     return code if code is not None else span.attributes.get(conventions.HTTP_STATUS_CODE_OLD)
 
 
-def build(span: records.Span, reading: dialects.Reading, *, store_text: bool) -> records.LlmCall:
-    """Build the row of a model call. Never raises for what attributes hold."""
-    notes = Notes()
+def build(
+    span: records.Span, reading: dialects.Reading, own: Shape, source: Origin, *, store_text: bool
+) -> records.LlmCall:
+    """Build the row of a model call; `own` is the shape of its attributes. Never raises for what attributes hold."""
+    notes = Notes(source.notes)
     call = records.LlmCall(
         id=row_id(span.trace_id, span.span_id),
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
         ts=coerce.moment(span.start_ns),
-        application=coerce.text(span.resource.get(conventions.SERVICE_NAME), conventions.SERVICE_NAME, notes),
-        environment=environment(span.resource, notes),
+        application=source.application,
+        environment=source.environment,
         dialect=reading.dialect.name,
     )
-    _say(call, span.attributes, reading.values, notes)
+    _say(call, span.attributes, own, reading.values, notes)
     _name(call, reading.values, notes)
     _outcome(call, span, notes)
     _count(call, reading, notes)
     _time(call, span, reading.values, notes)
     _charge(call, span, reading.values, notes)
-    _remember(call, span, notes, store_text=store_text)
+    _remember(call, span, own, notes, store_text=store_text)
     if store_text:
         call.chat_request, call.chat_response = _texts(span, reading, notes)
     if notes:
@@ -112,45 +149,47 @@ def build(span: records.Span, reading: dialects.Reading, *, store_text: bool) ->
     return call
 
 
-def _say(call: records.LlmCall, attributes: records.Attributes, values: dict[str, Any], notes: Notes) -> None:
-    for name in _SAID_TEXT:
-        value = attributes.get(conventions.REQUEST_LOG + name)
-        if value is not None:
-            setattr(call, name, coerce.text(value, name, notes))
-    index = attributes.get(conventions.REQUEST_LOG + "step_index")
-    call.step_index = coerce.integer(index, "step_index", notes)
+def _say(
+    call: records.LlmCall, attributes: records.Attributes, own: Shape, values: dict[str, Any], notes: Notes
+) -> None:
+    for name in own.said:
+        if name in _SAID_TEXT:
+            setattr(call, name, coerce.text(attributes[own.said[name]], name, notes))
+    if "step_index" in own.said:
+        call.step_index = coerce.integer(attributes[own.said["step_index"]], "step_index", notes)
     for name, meaning in _ALSO_SAID:
         if meaning in values and getattr(call, name) is None:
             setattr(call, name, coerce.text(values[meaning], meaning, notes))
 
 
 def _name(call: records.LlmCall, values: dict[str, Any], notes: Notes) -> None:
-    def said(key: str) -> str | None:
-        return coerce.text(values.get(key), key, notes)
-
-    call.operation = said(conventions.OPERATION_NAME)
-    call.provider = said(conventions.PROVIDER_NAME)
-    call.model_requested = said(conventions.REQUEST_MODEL)
-    call.model = said(conventions.RESPONSE_MODEL) or call.model_requested
-    call.provider_request_id = said(conventions.RESPONSE_ID)
+    for name, key, limit in _NAMES:
+        if key in values:
+            setattr(call, name, coerce.text(values[key], key, notes, limit))
+    if call.model is None:
+        call.model = call.model_requested
     reasons = values.get(conventions.RESPONSE_FINISH_REASONS)
-    if isinstance(reasons, Sequence) and not isinstance(reasons, (str, bytes)):
-        reasons = ",".join(dict.fromkeys(str(reason) for reason in reasons[:16]))
-    call.finish_reason = coerce.text(reasons, conventions.RESPONSE_FINISH_REASONS, notes)
-    call.streamed = coerce.flag(values.get(conventions.REQUEST_STREAM), conventions.REQUEST_STREAM, notes)
+    if reasons is not None:
+        if isinstance(reasons, Sequence) and not isinstance(reasons, (str, bytes)):
+            reasons = ",".join(dict.fromkeys(map(str, reasons[:16])))
+        call.finish_reason = coerce.text(reasons, conventions.RESPONSE_FINISH_REASONS, notes)
+    if conventions.REQUEST_STREAM in values:
+        call.streamed = coerce.flag(values[conventions.REQUEST_STREAM], conventions.REQUEST_STREAM, notes)
 
 
 def _outcome(call: records.LlmCall, span: records.Span, notes: Notes) -> None:
     call.error = error_text(span, notes)
     call.ok = span.status != "ERROR" and call.error is None
     limited = any("RateLimit" in kind for kind in _kinds_of_error(span))
-    call.rate_limited = _refusal(call, span) == _TOO_MANY_REQUESTS or limited
+    call.rate_limited = limited or _refusal(call, span) == _TOO_MANY_REQUESTS
     resent = span.attributes.get(conventions.HTTP_RESEND_COUNT)
-    call.retries = coerce.integer(resent, conventions.HTTP_RESEND_COUNT, notes) or 0
+    call.retries = 0 if resent is None else coerce.integer(resent, conventions.HTTP_RESEND_COUNT, notes) or 0
 
 
 def _kinds_of_error(span: records.Span) -> list[str]:
     """Return the names of what went wrong: the error's type, and those of exceptions."""
+    if not span.events and conventions.ERROR_TYPE not in span.attributes:
+        return []
     kinds = [span.attributes.get(conventions.ERROR_TYPE)]
     kinds += [event.attributes.get(conventions.EXCEPTION_TYPE) for event in span.events]
     return [kind for kind in kinds if isinstance(kind, str)]
@@ -169,7 +208,10 @@ def _refusal(call: records.LlmCall, span: records.Span) -> int | None:
 
 
 def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> None:
-    counts = {key: coerce.count(reading.values.get(key), key, notes) for key in _COUNTS}
+    counts = _NO_COUNTS.copy()
+    for key in _COUNTS:
+        if key in reading.values:
+            counts[key] = coerce.count(reading.values[key], key, notes)
     call.cached_tokens = counts[conventions.USAGE_CACHE_READ_TOKENS]
     call.cache_write_tokens = counts[conventions.USAGE_CACHE_CREATION_TOKENS]
     call.reasoning_tokens = counts[conventions.USAGE_REASONING_TOKENS]
@@ -198,16 +240,16 @@ def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], not
     total = None if is_log else coerce.milliseconds(span.start_ns, span.end_ns)
     if total is None and not is_log:
         notes.refuse("latency", "ends before it starts")
-    lasted = coerce.real(values.get(table.DURATION), table.DURATION, notes)
+    lasted = coerce.real(values[table.DURATION], table.DURATION, notes) if table.DURATION in values else None
     if lasted is not None and total == 0:  # a log of the call, written at its end
         total = lasted * 1_000
         call.ts = coerce.moment(max(0, span.start_ns - round(lasted * 1e9)))
     call.total_latency_ms = total
     last_try = span.attributes.get(conventions.REQUEST_LOG + "request_latency_ms")
-    said = coerce.real(last_try, "request_latency_ms", notes)
+    said = None if last_try is None else coerce.real(last_try, "request_latency_ms", notes)
     call.request_latency_ms = said if said is not None else total if call.retries == 0 else None
     key = conventions.RESPONSE_TIME_TO_FIRST_CHUNK
-    first = coerce.real(values.get(key), key, notes)
+    first = coerce.real(values[key], key, notes) if key in values else None
     if first is None:
         return
     call.ttfb_ms = first * 1_000
@@ -244,7 +286,9 @@ def _charge(call: records.LlmCall, span: records.Span, values: dict[str, Any], n
 
 def _is_fully_counted(call: records.LlmCall, notes: Notes) -> bool:
     has_output = call.completion_tokens is not None or call.operation == _EMBEDDINGS
-    return call.prompt_tokens is not None and has_output and not any(key.startswith(_USAGE) for key in notes)
+    if call.prompt_tokens is None or not has_output:
+        return False
+    return not notes or not any(key.startswith(_USAGE) for key in notes)
 
 
 def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
@@ -252,11 +296,12 @@ def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
 
 
 def _given(attributes: records.Attributes, values: dict[str, Any], notes: Notes) -> Decimal | None:
-    own = coerce.money(attributes.get(dialects.GIVEN_COST), dialects.GIVEN_COST, notes)
-    if own is not None:
-        return own
+    if dialects.GIVEN_COST in attributes:
+        own = coerce.money(attributes[dialects.GIVEN_COST], dialects.GIVEN_COST, notes)
+        if own is not None:
+            return own
     # Some proxies and SDKs say 0 for what they cannot price; only the app itself means it.
-    return coerce.money(values.get(table.COST), table.COST, notes) or None
+    return coerce.money(values[table.COST], table.COST, notes) or None if table.COST in values else None
 
 
 def _tokens(call: records.LlmCall) -> cost.Tokens:
@@ -269,21 +314,21 @@ def _tokens(call: records.LlmCall) -> cost.Tokens:
     )
 
 
-def _remember(call: records.LlmCall, span: records.Span, notes: Notes, *, store_text: bool) -> None:
+def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Notes, *, store_text: bool) -> None:
     """Keep what else is worth it: what is said of the answer in `response_meta`, the rest in `meta`."""
-    meta: dict[str, Any] = dict(call.meta or {})
+    meta: dict[str, Any] = call.meta or {}
     response: dict[str, Any] = {}
-    for key, value in span.attributes.items():
-        if not dialects.is_kept(key) or dialects.is_known(key) or dialects.is_content(key):
-            continue
+    for key in own.kept:
+        value = span.attributes[key]
         if not store_text and _is_long(value):
             notes.refuse(key, "long text left out")
             continue
         place = response if key.startswith(("gen_ai.response.", "gen_ai.usage.")) else meta
         coerce.keep(place, key, value, notes)
-    stage = span.attributes.get(conventions.STAGE)
-    if stage is not None:
-        meta["stage"] = coerce.text(stage, "stage", notes, coerce.ID_LIMIT)
+    if "stage" in own.said:
+        stage = coerce.text(span.attributes[conventions.STAGE], "stage", notes, coerce.ID_LIMIT)
+        if stage is not None:
+            meta["stage"] = stage
     call.meta = meta or None
     call.response_meta = response or None
 
@@ -333,29 +378,39 @@ def _has_usage(call: records.LlmCall) -> bool:
 def contribution(call: records.LlmCall, span: records.Span, reading: dialects.Reading) -> Rollup:
     """Return what the call adds to its request."""
     part = Rollup()
-    part.add("llm_calls", 1)
-    part.add("retries", call.retries)
-    part.add("rate_limited", int(call.rate_limited))
-    for name in ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens"):
-        part.measure(name, getattr(call, name))
-    for name in ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd"):
-        amount: Decimal | None = getattr(call, name)
-        part.measure(name, None if amount is None else int(amount / coerce.SMALLEST_AMOUNT))
+    sums = part.sums
+    sums["llm_calls"] = 1
+    if call.retries:
+        sums["retries"] = call.retries
+    if call.rate_limited:
+        sums["rate_limited"] = 1
+    for name, known, amount in zip(_MEASURED, _KNOWN, _measured(call), strict=True):
+        if amount is not None:  # `measure`, written out: every call has many of them
+            sums[known] = 1
+            if amount:
+                sums[name] = amount if type(amount) is int else int(amount.scaleb(PICO))
     if call.cost_source is not None:
         version = f" {call.price_version}" if call.cost_source == "computed" else ""
-        part.add(f"source:{call.cost_source}{version}", 1)
-    stage = (call.meta or {}).get("stage")
-    if stage:
-        part.add(f"call_ns:{stage}", max(0, span.end_ns - span.start_ns))
+        sums[f"source:{call.cost_source}{version}"] = 1
     answer = [call.model, call.provider, call.tokens_per_second, call.provider_request_id]
     part.saw("", span.end_ns, span.span_id, answer)
+    stage = call.meta.get("stage") if call.meta is not None else None
     if stage:
+        part.add(f"call_ns:{stage}", max(0, span.end_ns - span.start_ns))
         part.saw(stage, span.end_ns, span.span_id, answer)
     for column, meaning in _OF_REQUEST:
         said = coerce.text(reading.values[meaning], meaning, Notes()) if meaning in reading.values else None
         if said is not None:
             part.tell(column, span.end_ns, span.span_id, said)
     return part
+
+
+_MEASURED: Final = (
+    *("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens"),
+    *("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd"),
+)
+_KNOWN: Final = tuple(f"#{name}" for name in _MEASURED)
+_measured: Final = attrgetter(*_MEASURED)
 
 
 def answering(rollup: Rollup) -> list[Any] | None:

@@ -17,6 +17,8 @@ TEXT_LIMIT: Final = 4_096
 CONTENT_LIMIT: Final = 1_000_000
 #: Longest id: a row's key is an index entry.
 ID_LIMIT: Final = 200
+#: Longest name that rows are grouped by (route, model, user): four of them fit into one entry of an index.
+NAME_LIMIT: Final = 128
 #: Integers above are no count of anything, and JSON readers lose their last digits.
 LARGEST: Final = 2**53
 _DEPTH: Final = 8
@@ -50,6 +52,8 @@ def clean(value: str) -> str:
 
 def text(value: Any, key: str, notes: Notes, limit: int = TEXT_LIMIT) -> str | None:
     """Return text of at most `limit` characters; empty text is None."""
+    if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
+        return value or None  # nearly always
     if isinstance(value, bool):
         value = "true" if value else "false"
     elif isinstance(value, (int, float)):

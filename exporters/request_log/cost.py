@@ -50,6 +50,7 @@ _PROVIDERS: Final = {
 }
 _SAME_MODEL: Final = re.compile(r"(?:[-@.:]?(?:20\d{6}|20\d{2}-\d{2}-\d{2}|latest|v\d{1,2}(?::\d{1,2})?|:\d{1,2}))*\Z")
 _MILLION: Final = Decimal(1_000_000)
+_NOTHING: Final = Decimal(0)
 _CACHED_MODELS: Final = 4_096
 
 
@@ -86,31 +87,59 @@ def price(provider: str | None, model: str | None, tokens: Tokens, at: datetime)
     """Price a call, or return None where the table has no exact answer."""
     if not provider or not model:
         return None
+    known = _lasting(provider, model)
+    if known is None:
+        return None
+    return _cost(known if isinstance(known, _Rates) else _Rates.of(known.get_prices(at)), tokens)
+
+
+@functools.lru_cache(maxsize=_CACHED_MODELS)
+def _lasting(provider: str, model: str) -> "ModelInfo | _Rates | None":
+    """Return what a model costs where that is the same at any time, else the model, or None for an unknown one."""
     known = _model(provider.lower(), model.lower())
-    return _cost(known.get_prices(at), tokens) if known is not None else None
+    return known if known is None or isinstance(known.prices, list) else _Rates.of(known.prices)
 
 
-def _cost(prices: "ModelPrice", tokens: Tokens) -> Cost | None:
-    anew = tokens.prompt - tokens.cached - tokens.cache_write
+@dataclass(slots=True, frozen=True)
+class _Rates:
+    """Prices of a model as the table has them: USD per million tokens, tiers of it, or None; `fee` per 1,000 calls."""
+
+    input: Any
+    cached: Any
+    cache_write: Any
+    output: Any
+    reasoning: Any
+    fee: Any
+
+    @classmethod
+    def of(cls, prices: "ModelPrice") -> "_Rates":
+        """Return the rates of one price list."""
+        return cls(
+            input=prices.input_mtok,
+            cached=_first(prices.cache_read_mtok, prices.input_mtok),
+            cache_write=_first(prices.cache_write_mtok, prices.input_mtok),
+            output=prices.output_mtok,
+            reasoning=_first(prices.output_reasoning_mtok, prices.output_mtok),
+            fee=prices.requests_kcount,
+        )
+
+
+def _cost(rates: _Rates, tokens: Tokens) -> Cost | None:
+    prompt = tokens.prompt
+    anew = prompt - tokens.cached - tokens.cache_write
     said = tokens.completion - tokens.reasoning
     if anew < 0 or said < 0:
         return None
-    per_input = prices.input_mtok
-    per_output = prices.output_mtok
     try:
-        amounts = (
-            _amount(anew, per_input, tokens.prompt)
-            + _amount(tokens.cache_write, _first(prices.cache_write_mtok, per_input), tokens.prompt),
-            _amount(tokens.cached, _first(prices.cache_read_mtok, per_input), tokens.prompt),
-            _amount(said, per_output, tokens.prompt)
-            + _amount(tokens.reasoning, _first(prices.output_reasoning_mtok, per_output), tokens.prompt),
-        )
+        read = _amount(anew, rates.input, prompt) + _amount(tokens.cache_write, rates.cache_write, prompt)
+        cached = _amount(tokens.cached, rates.cached, prompt)
+        written = _amount(said, rates.output, prompt) + _amount(tokens.reasoning, rates.reasoning, prompt)
     except LookupError:
         return None
-    if prices.requests_kcount is not None:  # a fee on top of each call
-        amounts = (amounts[0] + _amount(1_000, prices.requests_kcount, tokens.prompt), *amounts[1:])
-    parts = [amount.quantize(SMALLEST_AMOUNT) for amount in amounts]
-    return Cost(sum(parts, Decimal(0)), *parts)
+    if rates.fee is not None:  # on top of each call
+        read += _amount(1_000, rates.fee, prompt)
+    parts = read.quantize(SMALLEST_AMOUNT), cached.quantize(SMALLEST_AMOUNT), written.quantize(SMALLEST_AMOUNT)
+    return Cost(parts[0] + parts[1] + parts[2], *parts)
 
 
 def _first(price: Any, otherwise: Any) -> Any:
@@ -119,14 +148,14 @@ def _first(price: Any, otherwise: Any) -> Any:
 
 def _amount(count: int, per_million: Any, prompt: int) -> Decimal:
     if count == 0:
-        return Decimal(0)
+        return _NOTHING
     if per_million is None:
         raise LookupError
     if not isinstance(per_million, Decimal):  # tiers: a large input makes every token dearer
         tiers = [tier.price for tier in per_million.tiers if prompt > tier.start]
         per_million = tiers[-1] if tiers else per_million.base
     rate: Decimal = per_million
-    return Decimal(count) * rate / _MILLION
+    return count * rate / _MILLION
 
 
 @functools.lru_cache(maxsize=_CACHED_MODELS)

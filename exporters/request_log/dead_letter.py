@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from otel_telemetry import conventions, records
-from otel_telemetry.exporters.request_log import coerce, dialects, requests
+from otel_telemetry.exporters.request_log import coerce, requests, shapes
 from otel_telemetry.exporters.request_log.calls import row_id
 
 _REASON_LIMIT: Final = 500
@@ -39,5 +39,5 @@ def _item(attributes: Mapping[str, Any], notes: coerce.Notes, *, store_text: boo
 
 
 def _is_private(key: str, *, store_text: bool) -> bool:
-    is_text = dialects.is_content(key) or key in requests.TEXT_ATTRIBUTES
+    is_text = shapes.is_content(key) or key in requests.TEXT_ATTRIBUTES
     return key in requests.ADDRESS_ATTRIBUTES or (is_text and not store_text)

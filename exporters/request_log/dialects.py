@@ -15,6 +15,7 @@ from typing import Any, Final
 from otel_telemetry import conventions, records
 from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.dialect_table import DIALECTS, Dialect
+from otel_telemetry.exporters.request_log.shapes import UNMARKED, Shape, shape
 
 #: The same fact in words of the app itself, in USD. It alone may say 0; see calls.py.
 GIVEN_COST: Final = "request_log.cost_usd"
@@ -28,81 +29,56 @@ DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 _CHOICE_EVENT: Final = "gen_ai.choice"
 #: Longest JSON that is looked into.
 _JSON_LIMIT: Final = 65_536
-
-
-@dataclass(slots=True)
-class _Known:
-    """What an attribute means to whom: ranks are places in the table."""
-
-    names: list[tuple[int, str]] = field(default_factory=list)
-    inside: list[tuple[int, Mapping[str, str]]] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
-
-
-def _known() -> dict[str, _Known]:
-    found: dict[str, _Known] = {}
-    for rank, dialect in enumerate(DIALECTS):
-        for attribute, meaning in dialect.names.items():
-            found.setdefault(attribute, _Known()).names.append((rank, meaning))
-        for attribute, paths in dialect.inside.items():
-            found.setdefault(attribute, _Known()).inside.append((rank, paths))
-        for attribute in dialect.marks:
-            found.setdefault(attribute, _Known()).marks.append(rank)
-        if dialect.kind:
-            found.setdefault(dialect.kind, _Known())
-    return found
-
-
-_KNOWN: Final = _known()
-_UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not dialect.marks)
-#: The dialects that tell what a span is, and those that announce calls.
-_TELLING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.kind or dialect.spans)
-_ANNOUNCING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.announced_by)
+_LAST: Final = len(DIALECTS)
 _VERCEL: Final = next(rank for rank, dialect in enumerate(DIALECTS) if dialect.name == "vercel")
-_KEPT: Final = frozenset(key for dialect in DIALECTS for key in dialect.kept)
 
 
 @dataclass(slots=True)
 class Reading:
-    """What a span says about a model call: values under current names, and the attributes that they came from."""
+    """What a span says about a model call: values under current names, and the ranks of the dialects they are from.
 
-    spoken: frozenset[int] = _UNMARKED
+    `attributes` are the span's, with those of its details event, and `shape` is theirs.
+    """
+
+    shape: Shape
+    attributes: records.Attributes
     values: dict[str, Any] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
     is_model_call: bool = False
 
     @property
     def dialect(self) -> Dialect:
         """The dialect that the span bears the marks of, else the least current one that a value is from."""
-        marked = self.spoken - _UNMARKED
+        marked = self.shape.spoken - UNMARKED
         return DIALECTS[min(marked) if marked else max(self.ranks.values(), default=0)]
 
-    def take(self, rank: int, meaning: str, value: Any, source: str) -> None:
+    def take(self, rank: int, meaning: str, value: Any) -> None:
         """Take a value, unless an earlier dialect gave one."""
-        if value is not None and value != "" and rank in self.spoken and rank < self.ranks.get(meaning, len(DIALECTS)):
-            self.values[meaning], self.ranks[meaning], self.sources[meaning] = value, rank, source
+        if value is not None and value != "" and rank < self.ranks.get(meaning, _LAST):
+            self.values[meaning], self.ranks[meaning] = value, rank
 
-    def imply(self, rank: int, said: Mapping[str, Any], source: str) -> None:
+    def imply(self, rank: int, said: Mapping[str, Any]) -> None:
         """Take what a span's kind or name implies, where nothing says it outright."""
         for meaning, value in said.items():
             if meaning not in self.values:
-                self.take(rank, meaning, value, source)
+                self.take(rank, meaning, value)
 
 
-def read(span: records.Span) -> Reading:
-    """Read what a span says about a model call. Never raises for what attributes hold."""
-    attributes = _with_details(span)
-    known = [(key, value, about) for key, value in attributes.items() if (about := _KNOWN.get(key)) is not None]
-    marks = [rank for _, _, about in known for rank in about.marks]
-    reading = Reading(spoken=_UNMARKED.union(marks) if marks else _UNMARKED)
-    for key, value, about in known:
-        for rank, meaning in about.names:
-            reading.take(rank, meaning, value, key)
-        for rank, paths in about.inside:
-            _look_inside(reading, rank, paths, key, value)
-    if known:
-        reading.is_model_call = _is_model_call(reading, span, attributes)
+def read(span: records.Span, own: Shape | None = None) -> Reading:
+    """Read what a span says about a model call. Never raises for what attributes hold. `own`: its attributes' shape."""
+    attributes = _with_details(span) if span.events else span.attributes
+    known = own if own is not None and attributes is span.attributes else shape(attributes)
+    reading = Reading(known, attributes)
+    if not known.is_known:
+        return reading
+    values, ranks = reading.values, reading.ranks
+    for key, rank, meaning in known.names:  # `take`, written out: this is done for every span
+        value = attributes[key]
+        if value is not None and value != "" and rank < ranks.get(meaning, _LAST):
+            values[meaning], ranks[meaning] = value, rank
+    for key, rank, paths in known.inside:
+        _look_inside(reading, rank, paths, attributes[key])
+    reading.is_model_call = _is_model_call(reading, span)
     if reading.is_model_call:
         _hear_events(reading, span)
         _settle(reading, span)
@@ -115,14 +91,12 @@ def _with_details(span: records.Span) -> records.Attributes:
     return {**said, **span.attributes} if said else span.attributes
 
 
-def _look_inside(reading: Reading, rank: int, paths: Mapping[str, str], key: str, value: Any) -> None:
-    if rank not in reading.spoken:
-        return
+def _look_inside(reading: Reading, rank: int, paths: Mapping[str, str], value: Any) -> None:
     content = parsed(value)
     if not isinstance(content, Mapping):
         return
     for path, meaning in paths.items():
-        reading.take(rank, meaning, _at(content, path), f"{key}: {path}")
+        reading.take(rank, meaning, _at(content, path))
 
 
 def parsed(value: Any) -> Any:
@@ -145,25 +119,24 @@ def _at(content: Mapping[str, Any], path: str) -> Any:
     return None if isinstance(found, (Mapping, list)) else found
 
 
-def _is_model_call(reading: Reading, span: records.Span, attributes: records.Attributes) -> bool:
+def _is_model_call(reading: Reading, span: records.Span) -> bool:
     """Tell whether the span is one model call, and take what its kind implies.
 
     Where no dialect tells kinds apart, it is of an older convention: one that names a model and its usage.
     """
     said_so = False
-    for rank in sorted(reading.spoken & _TELLING):
+    for rank in reading.shape.telling:
         dialect = DIALECTS[rank]
-        kind = attributes.get(dialect.kind) if dialect.kind else None
+        kind = reading.attributes.get(dialect.kind) if dialect.kind else None
         if isinstance(kind, str):
             if kind not in dialect.calls:
                 return False
             said_so = said_so or conventions.OPERATION_NAME in dialect.calls[kind]
-            reading.imply(rank, dialect.calls[kind], dialect.kind)
-        reading.imply(rank, dialect.spans.get(span.name, {}), "span name")
+            reading.imply(rank, dialect.calls[kind])
+        if span.name in dialect.spans:
+            reading.imply(rank, dialect.spans[span.name])
     values = reading.values
-    if span.status != "ERROR" and any(
-        _is_only_announced(DIALECTS[rank], values) for rank in reading.spoken & _ANNOUNCING
-    ):
+    if span.status != "ERROR" and any(_is_only_announced(DIALECTS[rank], values) for rank in reading.shape.announcing):
         return False
     has_model = conventions.REQUEST_MODEL in values or conventions.RESPONSE_MODEL in values
     has_usage = conventions.USAGE_INPUT_TOKENS in values or conventions.USAGE_OUTPUT_TOKENS in values
@@ -176,13 +149,13 @@ def _is_only_announced(dialect: Dialect, values: Mapping[str, Any]) -> bool:
 
 def _hear_events(reading: Reading, span: records.Span) -> None:
     for event in span.events:
-        for rank in reading.spoken:
+        for rank in reading.shape.spoken:
             if event.name in DIALECTS[rank].events and event.time_ns >= span.start_ns:
                 seconds = (event.time_ns - span.start_ns) / 1e9
-                reading.imply(rank, {conventions.RESPONSE_TIME_TO_FIRST_CHUNK: seconds}, event.name)
+                reading.imply(rank, {conventions.RESPONSE_TIME_TO_FIRST_CHUNK: seconds})
         if event.name == _CHOICE_EVENT:
             reason = event.attributes.get("finish_reason")
-            reading.imply(1, {conventions.RESPONSE_FINISH_REASONS: reason}, event.name)
+            reading.imply(1, {conventions.RESPONSE_FINISH_REASONS: reason})
 
 
 def _settle(reading: Reading, span: records.Span) -> None:
@@ -205,7 +178,7 @@ def _settle(reading: Reading, span: records.Span) -> None:
 def _provider(name: str, reading: Reading) -> str:
     """Return the current name of a provider."""
     lowered = name.lower()
-    if _VERCEL in reading.spoken:
+    if _VERCEL in reading.shape.spoken:
         lowered = next((known for known in table.PROVIDERS if lowered.startswith(f"{known}.")), lowered)
         lowered = lowered if lowered in table.PROVIDERS else lowered.partition(".")[0]
         return table.PROVIDERS.get(lowered, lowered)
@@ -219,21 +192,6 @@ def _seconds_until(moment: Any, start_ns: int) -> float | None:
         return None
     seconds = at.timestamp() - start_ns / 1e9 if at is not None and at.tzinfo is not None else -1.0
     return seconds if seconds >= 0 else None
-
-
-def is_known(attribute: str) -> bool:
-    """Tell whether an attribute has a column by way of `read`, or serves only to tell dialects apart."""
-    return attribute in _KNOWN
-
-
-def is_kept(attribute: str) -> bool:
-    """Tell whether an attribute without a column has a place in the row's meta."""
-    return attribute.startswith(conventions.GEN_AI) or attribute in _KEPT
-
-
-def is_content(attribute: str) -> bool:
-    """Tell whether an attribute holds messages between people and models."""
-    return attribute in conventions.CONTENT_KEYS or attribute.startswith(conventions.CONTENT_PREFIXES)
 
 
 def token_basis(reading: Reading, counts: Mapping[str, int | None]) -> str | None:
@@ -266,10 +224,10 @@ def texts(span: records.Span, reading: Reading) -> tuple[dict[str, Any], Any]:
 
     What was answered is the value itself, or {attribute: value} where an answer has several parts.
     """
-    attributes = _with_details(span)
+    attributes = reading.attributes
     asked: dict[str, Any] = {}
     answered: dict[str, Any] = {}
-    for rank in sorted(reading.spoken):
+    for rank in sorted(reading.shape.spoken):
         dialect = DIALECTS[rank]
         if not asked:
             asked = _collected(attributes, dialect.asked, all_parts="asked" in dialect.in_parts)

@@ -15,6 +15,7 @@ from otel_telemetry import conventions, records
 from otel_telemetry.exporters.request_log import calls, coerce
 from otel_telemetry.exporters.request_log.coerce import Notes
 from otel_telemetry.exporters.request_log.rollup import Rollup
+from otel_telemetry.exporters.request_log.shapes import Shape
 
 Reader = Callable[[Any, str, Notes], Any]
 
@@ -42,6 +43,10 @@ def _map(value: Any, key: str, notes: Notes) -> dict[str, Any] | None:
         return found
     notes.refuse(key, "not a map")
     return None
+
+
+def _name(value: Any, key: str, notes: Notes) -> str | None:
+    return coerce.text(value, key, notes, coerce.NAME_LIMIT)
 
 
 def _content(value: Any, key: str, notes: Notes) -> str | None:
@@ -89,6 +94,7 @@ ADDRESS_ATTRIBUTES: Final = frozenset({*conventions.CLIENT_ADDRESS_KEYS, convent
 COLUMNS: Final[Mapping[str, Reader]] = {
     "id": _id,
     **dict.fromkeys(_TEXTS, coerce.text),
+    **dict.fromkeys(("session_id", "conversation_id", "user_id", "route", "model", "degraded"), _name),
     "ip_hash": _pseudonym,
     "router_confidence": _share,
     **dict.fromkeys(conventions.MAP_COLUMNS, _map),
@@ -112,17 +118,20 @@ _HTTP: Final = (
     ("http_method", (conventions.HTTP_REQUEST_METHOD, "http.method")),
     ("http_status_code", (conventions.HTTP_RESPONSE_STATUS_CODE, conventions.HTTP_STATUS_CODE_OLD)),
 )
-_PREFIX: Final = len(conventions.REQUEST_LOG)
 
 
-def facts(span: records.Span, *, store_text: bool) -> dict[str, Any]:
-    """Return what a span says of the request that it is. Never raises for what attributes hold."""
-    notes = Notes()
-    found: dict[str, Any] = {}
+def facts(span: records.Span, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
+    """Return what a span says of the request that it is; `own` is the shape of its attributes.
+
+    Never raises for what attributes hold.
+    """
+    notes = Notes(source.notes)
+    found: dict[str, Any] = {"service": source.application, "environment": source.environment}
     meta: dict[str, Any] = {}
-    for key, value in span.attributes.items():
-        if key.startswith(conventions.REQUEST_LOG) and key != conventions.STAGE and value is not None:
-            _said(key[_PREFIX:], value, found, meta, notes, store_text=store_text)
+    for name, key in own.said.items():
+        value = span.attributes[key]
+        if value is not None and key != conventions.STAGE:
+            _said(name, value, found, meta, notes, store_text=store_text)
     _from_elsewhere(span, found, meta, notes)
     _from_span(span, found, notes)
     if notes:
@@ -156,7 +165,7 @@ def _from_elsewhere(span: records.Span, found: dict[str, Any], meta: dict[str, A
     """Fill in what general conventions say too."""
     for column, keys in _ELSEWHERE:
         if found.get(column) is None:
-            found[column] = coerce.text(_first(span.attributes, keys), keys[0], notes)
+            found[column] = _name(_first(span.attributes, keys), keys[0], notes)
     if found.get("ip_hash") is None:
         address = _first(span.attributes, conventions.CLIENT_ADDRESS_KEYS)
         if address is not None:
@@ -172,8 +181,6 @@ def _first(attributes: records.Attributes, keys: tuple[str, ...]) -> Any:
 
 
 def _from_span(span: records.Span, found: dict[str, Any], notes: Notes) -> None:
-    found["service"] = coerce.text(span.resource.get(conventions.SERVICE_NAME), conventions.SERVICE_NAME, notes)
-    found["environment"] = calls.environment(span.resource, notes)
     if found.get("latency_ms") is None:
         found["latency_ms"] = coerce.milliseconds(span.start_ns, span.end_ns)
         if found["latency_ms"] is None:

@@ -3,8 +3,8 @@
 `node` decides which role a span can play: a model call, a stage of a request, a request, or only a branch between them.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -14,7 +14,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_telemetry import conventions, records
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.exporters.request_log import calls, coerce, dialects, otlp, requests
+from otel_telemetry.exporters.request_log import calls, coerce, dialects, otlp, requests, shapes
 from otel_telemetry.exporters.request_log.logs import LOG
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
@@ -27,7 +27,6 @@ _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 #: Attributes that can give a span a role; without one, an inner span is only a branch.
 _TELLING: Final = (conventions.REQUEST_LOG, *conventions.MODEL_PREFIXES)
-_CALL_SAYS: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
 
 
 def from_sdk(span: ReadableSpan) -> records.Span:
@@ -100,17 +99,23 @@ def _span(span: trace_pb2.Span, resource: records.Attributes, scope: str, *, lea
 
 def node(span: records.Span, *, store_text: bool) -> Node:
     """Return the span as the derivation sees it, with the row of its model call if it is one."""
-    reading = dialects.read(span)
-    is_call = reading.is_model_call
-    carrier = _is_carrier(span.attributes, is_call=is_call)
-    call = calls.build(span, reading, store_text=store_text) if is_call else None
-    said = requests.facts(span, store_text=store_text) if carrier or span.local_root else None
-    parent = span.parent_span_id if span.parent_span_id != span.span_id else None
+    own = shapes.shape(span.attributes)
+    source = _origin(span.resource)
+    reading = dialects.read(span, own) if own.is_known or span.events else None
+    is_call = reading is not None and reading.is_model_call
+    carrier = own.carries_as_call if is_call else own.carries
+    call = part = None
+    if reading is not None and is_call:
+        call = calls.build(span, reading, own, source, store_text=store_text)
+        part = calls.contribution(call, span, reading)
+    elif "stage" in own.said:
+        part = _stage(span)
+    said = requests.facts(span, own, source, store_text=store_text) if carrier or span.local_root else None
     return Node(
         trace_id=span.trace_id,
         span_id=span.span_id,
-        parent_span_id=parent,
-        service=_service(span.resource),
+        parent_span_id=span.parent_span_id if span.parent_span_id != span.span_id else None,
+        service=source.service,
         ts=call.ts if call is not None else coerce.moment(span.start_ns),
         local_root=span.local_root,
         carrier=carrier,
@@ -119,18 +124,22 @@ def node(span: records.Span, *, store_text: bool) -> Node:
         response_id=call.provider_request_id[: coerce.ID_LIMIT] if call and call.provider_request_id else None,
         claimed_id=said.get("id") if said else None,
         facts=said,
-        part=calls.contribution(call, span, reading) if call is not None else _stage(span),
+        part=part,
         row=call,
         new=True,
     )
 
 
-def _is_carrier(attributes: Mapping[str, Any], *, is_call: bool) -> bool:
-    """Tell whether a span says something of a request. What a call says of itself, and a stage, are no such thing."""
-    return any(
-        key.startswith(conventions.REQUEST_LOG) and key != conventions.STAGE and not (is_call and key in _CALL_SAYS)
-        for key in attributes
-    )
+_latest: tuple[records.Attributes, calls.Origin] | None = None
+
+
+def _origin(resource: records.Attributes) -> calls.Origin:
+    """Return what a resource says; spans of one resource come together."""
+    global _latest  # noqa: PLW0603  # one assignment, so that threads see all of it or nothing
+    latest = _latest
+    if latest is None or latest[0] is not resource:
+        latest = _latest = (resource, calls.origin(resource))
+    return latest[1]
 
 
 def _stage(span: records.Span) -> Rollup | None:
@@ -141,8 +150,3 @@ def _stage(span: records.Span) -> Rollup | None:
     part = Rollup()
     part.add(f"span_ns:{name}", span.end_ns - span.start_ns)
     return part
-
-
-def _service(resource: records.Attributes) -> str:
-    name = resource.get(conventions.SERVICE_NAME)
-    return coerce.text(name, conventions.SERVICE_NAME, coerce.Notes()) or conventions.UNKNOWN_SERVICE

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_telemetry import conventions
-from otel_telemetry.exporters.request_log import cost, dialect_table, dialects, rows
+from otel_telemetry.exporters.request_log import cost, dialect_table, rows, shapes
 
 FIXTURES = Path(__file__).parent / "fixtures"
 _spec = importlib.util.spec_from_file_location("dialect_docs", Path(__file__).parent / "dialect_docs.py")
@@ -293,7 +293,7 @@ def test_everything_that_a_dialect_says_has_a_meaning_that_is_read():
 def test_attributes_with_messages_are_content_for_the_redactor_too():
     for dialect in dialect_table.DIALECTS:
         for key in (*dialect.asked, *dialect.answered):
-            assert dialects.is_content(key if not key.endswith(".") else f"{key}0.content"), key
+            assert shapes.is_content(key if not key.endswith(".") else f"{key}0.content"), key
 
 
 def test_attributes_that_say_who_asked_are_hashed_by_the_built_in_policy():
