@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.backends import programs
+from tests.backends import process, programs
 
 USER = "tester"
 PASSWORD = "p@ss/w:rd"  # needs quoting in a URL
@@ -35,7 +34,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self.bin = programs.program("initdb", "postgresql", _FOLDERS).parent
         self.folder = folder
-        self.port = _free_port()
+        self.port = process.free_port()
         self._as: dict[str, Any] = _unprivileged(folder)
         self._process: subprocess.Popen[Any] | None = None
         self._log = (folder / "log").open("ab")
@@ -103,12 +102,6 @@ class PostgresServer:
     def url(self, database: str, *, user: str = USER, password: str = QUOTED, host: str = "127.0.0.1") -> str:
         """Return the URL of a database."""
         return f"postgresql://{user}:{password}@{host}:{self.port}/{database}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Finds the programs of real backends for tests: none is a reason to skip, or to fail where REQUIRE_BACKENDS=1.
 
 With REQUIRE_BACKENDS=1 and as root, what is missing is installed from the distribution's packages first, saying so.
+What has no package and is built for tests (builds.py) is required with REQUIRE_BUILT=1.
 """
 
 import os
@@ -16,11 +17,12 @@ from typing import NoReturn, Protocol, TypeVar
 import pytest
 
 REQUIRE = "REQUIRE_BACKENDS"
+REQUIRE_BUILT = "REQUIRE_BUILT"
 
 
-def required() -> bool:
+def required(variable: str = REQUIRE) -> bool:
     """Tell whether a missing backend is a failure."""
-    return os.environ.get(REQUIRE, "") not in ("", "0")
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def program(name: str, package: str, folders: Iterable[str] = ()) -> Path:
@@ -34,11 +36,11 @@ def program(name: str, package: str, folders: Iterable[str] = ()) -> Path:
     return found
 
 
-def absent(reason: str) -> NoReturn:
-    """Skip the test, or fail it where backends are required."""
-    if required():
-        pytest.fail(f"{reason}, and {REQUIRE}=1", pytrace=False)
-    pytest.skip(f"{reason}; {REQUIRE}=1 makes this a failure")
+def absent(reason: str, variable: str = REQUIRE) -> NoReturn:
+    """Skip the test, or fail it where such backends are required."""
+    if required(variable):
+        pytest.fail(f"{reason}, and {variable}=1", pytrace=False)
+    pytest.skip(f"{reason}; {variable}=1 makes this a failure")
 
 
 def _find(name: str, folders: Iterable[str]) -> Path | None:

@@ -1,0 +1,168 @@
+"""Builds what no package has, once: the OpenTelemetry Collector, Jaeger and Loki from their Go modules.
+
+Each recipe is a folder of manifests and the commands to run in a copy of it. What comes out stays outside the
+repository, in $XDG_CACHE_HOME/otel-telemetry/built/NAME-DIGEST, for as long as neither manifests nor commands change.
+`python -m tests.backends.builds` builds all three with progress; tests only look, and skip what is not there.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.backends import programs
+
+GO = Path(__file__).parent / "go"
+#: The Collector's builder; the parts of go/collector/builder.yaml have the same version.
+OCB = "go.opentelemetry.io/collector/cmd/builder@v0.155.0"
+_TOLD_EVERY = 15.0
+_LAST_LINES = 25
+
+
+class BuildFailed(Exception):
+    """A thing that could not be built, and what is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one thing is built: `commands` in a copy of the folder `source` leave `product` there."""
+
+    name: str
+    source: Path
+    commands: tuple[tuple[str, ...], ...]
+    product: str
+    needs: str
+
+    def digest(self) -> str:
+        """Return what names this version of it: the manifests, the commands, the machine."""
+        told = hashlib.sha256(repr((self.commands, sys.platform, platform.machine())).encode())
+        for file in _files(self.source):
+            told.update(f"{file.relative_to(self.source)}\0".encode() + file.read_bytes() + b"\0")
+        return told.hexdigest()[:16]
+
+    def folder(self) -> Path:
+        """Return where it is, or would be."""
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "otel-telemetry" / "built" / f"{self.name}-{self.digest()}"
+
+
+COLLECTOR = Recipe(
+    "otelcol", GO / "collector", (("go", "run", OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
+)
+JAEGER = Recipe(
+    "jaeger",
+    GO / "jaeger",
+    (("go", "build", "-v", "-trimpath", "-o", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger"),),
+    "jaeger",
+    "Go 1.25",
+)
+LOKI = Recipe(
+    "loki",
+    GO / "loki",
+    (("go", "build", "-v", "-trimpath", "-o", "loki", "github.com/grafana/loki/v3/cmd/loki"),),
+    "loki",
+    "Go 1.26.5",
+)
+BACKENDS = (COLLECTOR, JAEGER, LOKI)
+
+
+def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:
+    """Return what the recipe built; skip the test that asks if it is not there."""
+    product = recipe.folder() / recipe.product
+    if not product.exists():
+        programs.absent(f"{recipe.name} is not built ({how})", programs.REQUIRE_BUILT)
+    return product
+
+
+def build(recipe: Recipe) -> Path:
+    """Return what the recipe builds, after building it if it was not there; or raise BuildFailed."""
+    folder = recipe.folder()
+    with _alone(folder):
+        if not (folder / recipe.product).exists():
+            _say(f"{recipe.name}: building (log: {folder}.log)")
+            started = time.monotonic()
+            _build(recipe, folder)
+            _say(f"{recipe.name}: built in {time.monotonic() - started:.0f} s")
+    return folder / recipe.product
+
+
+def _build(recipe: Recipe, folder: Path) -> None:
+    missing = sorted({command[0] for command in recipe.commands if shutil.which(command[0]) is None})
+    if missing:
+        raise BuildFailed(f"{recipe.name} needs {recipe.needs}: {', '.join(missing)} is not on PATH. Install it first.")
+    work = Path(tempfile.mkdtemp(prefix=f"{recipe.name}-", dir=folder.parent))
+    try:
+        for file in _files(recipe.source):
+            target = work / file.relative_to(recipe.source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+        for command in recipe.commands:
+            _run(recipe, command, work, Path(f"{folder}.log"))
+        if not (work / recipe.product).exists():
+            raise BuildFailed(f"{recipe.name}: the build said nothing of an error, but left no {recipe.product}")
+        work.chmod(0o755)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _run(recipe: Recipe, command: Sequence[str], work: Path, log: Path) -> None:
+    """Run one command, say now and then how far it is."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=work, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    started = time.monotonic()
+    told = started
+    while process.poll() is None:
+        time.sleep(0.2)
+        if time.monotonic() - told > _TOLD_EVERY:
+            told = time.monotonic()
+            lines = log.read_text(errors="replace").splitlines()
+            _say(f"{recipe.name}: {told - started:.0f} s, {len(lines)} steps, now {lines[-1][:70] if lines else '...'}")
+    if process.returncode != 0:
+        tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+        raise BuildFailed(f"{recipe.name} could not be built (needs {recipe.needs}): {' '.join(command)}\n  {tail}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the sources, and nothing that tools leave beside them."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not {"node_modules", "target"} & set(p.parts))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time build a thing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def build_all(recipes: Iterable[Recipe]) -> int:
+    """Build all that can be built; say of the others why not; return an exit code."""
+    failures = []
+    for recipe in recipes:
+        try:
+            build(recipe)
+        except BuildFailed as error:
+            failures.append(str(error))
+    for failure in failures:
+        _say(f"\nNot built: {failure}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(build_all(BACKENDS))

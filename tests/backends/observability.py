@@ -1,0 +1,138 @@
+"""The real Collector, Jaeger, Loki and Prometheus, on free ports of loopback, as docker-compose.yml sets them up.
+
+They read the very files that it mounts. Ports, hosts and folders come in by the variables of those files; Prometheus,
+whose file knows none, gets its targets replaced.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.backends import builds, programs
+from tests.backends.process import Process, free_port
+
+ROOT = Path(__file__).parents[2]
+COLLECTOR_CONFIG = ROOT / "collector-config.yaml"
+GATEWAY_FIRST_CONFIG = ROOT / "deploy" / "collector" / "gateway-first.yaml"
+JAEGER_CONFIG = ROOT / "deploy" / "jaeger" / "jaeger.yaml"
+LOKI_CONFIG = ROOT / "deploy" / "loki" / "loki.yaml"
+PROMETHEUS_CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+RULES = ROOT / "deploy" / "prometheus" / "rules"
+
+
+class Collector(Process):
+    """The OpenTelemetry Collector with one of our files. `variables` are those of the file, beside the ports."""
+
+    def __init__(self, folder: Path, config: Path = COLLECTOR_CONFIG, **variables: str) -> None:
+        names = ("GRPC", "HTTP", "CLEAN", "METRICS", "SELF", "HEALTH")
+        self.ports = {name: free_port() for name in names}
+        environment = {f"COLLECTOR_{name}_PORT": str(port) for name, port in self.ports.items()}
+        environment["COLLECTOR_QUEUE_DIR"] = str(folder / "queue")
+        command: list[str | Path] = [builds.built(builds.COLLECTOR), "--config", config]
+        ready = f"http://127.0.0.1:{self.ports['HEALTH']}/"
+        super().__init__(command, folder, ready, _environment(environment, variables))
+        self.grpc = f"http://127.0.0.1:{self.ports['GRPC']}"
+        self.http = f"http://127.0.0.1:{self.ports['HTTP']}"
+        self.clean = f"http://127.0.0.1:{self.ports['CLEAN']}"
+
+
+class Jaeger(Process):
+    """Jaeger 2, storing on disk as shipped, or in memory."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        names = ("OTLP", "QUERY", "QUERY_GRPC", "HEALTH")
+        self.ports = {name: free_port() for name in names}
+        environment = {f"JAEGER_{name}_PORT": str(port) for name, port in self.ports.items()}
+        environment["JAEGER_DATA_DIR"] = str(folder / "data")
+        command: list[str | Path] = [builds.built(builds.JAEGER), "--config", JAEGER_CONFIG]
+        ready = f"http://127.0.0.1:{self.ports['HEALTH']}/status"
+        super().__init__(command, folder, ready, _environment(environment, variables))
+        self.otlp = f"127.0.0.1:{self.ports['OTLP']}"
+        self.url = f"http://127.0.0.1:{self.ports['QUERY']}"
+
+    def trace(self, trace_id: str) -> bytes | None:
+        """Return a trace as its API v3 tells it: OTLP as JSON, or None where it has none."""
+        try:
+            return fetch(f"{self.url}/api/v3/traces/{trace_id}")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 404:
+                return None
+            raise
+
+
+class Loki(Process):
+    """Loki with its data on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = {name: free_port() for name in ("HTTP", "GRPC")}
+        environment = {f"LOKI_{name}_PORT": str(port) for name, port in self.ports.items()}
+        environment["LOKI_DATA_DIR"] = str(folder / "data")
+        self.url = f"http://127.0.0.1:{self.ports['HTTP']}"
+        command: list[str | Path] = [
+            builds.built(builds.LOKI),
+            f"-config.file={LOKI_CONFIG}",
+            "-config.expand-env=true",
+        ]
+        super().__init__(command, folder, f"{self.url}/ready", _environment(environment, {}))
+        self.otlp = f"{self.url}/otlp"
+
+    def query(self, logql: str, limit: int = 1000) -> bytes:
+        """Return what query_range answers for the last hour."""
+        asked = urllib.parse.urlencode({"query": logql, "limit": limit, "since": "1h"})
+        return fetch(f"{self.url}/loki/api/v1/query_range?{asked}")
+
+
+class Prometheus(Process):
+    """Prometheus, scraping every second what is in `targets`: the names of the file, and where they are here."""
+
+    def __init__(self, folder: Path, targets: Mapping[str, str]) -> None:
+        program = programs.program("prometheus", "prometheus")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        config = folder / "prometheus.yml"
+        config.write_text(native_prometheus(targets))
+        (folder / "rules").symlink_to(RULES)
+        where = urllib.parse.urlsplit(self.url).netloc
+        command: list[str | Path] = [
+            program,
+            f"--config.file={config}",
+            "--storage.tsdb.path=data",
+            f"--web.listen-address={where}",
+        ]
+        super().__init__(command, folder, f"{self.url}/-/ready")
+
+    def query(self, promql: str) -> bytes:
+        """Return what an instant query answers."""
+        return fetch(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}")
+
+    def result(self, promql: str) -> Any:
+        """Return the result of an instant query: [{"metric": labels, "value": [time, text]}]."""
+        return json.loads(self.query(promql))["data"]["result"]
+
+
+def native_prometheus(targets: Mapping[str, str]) -> str:
+    """Return the shipped file with the names of the compose network replaced, and a scrape every second."""
+    text = PROMETHEUS_CONFIG.read_text()
+    for name, here in targets.items():
+        assert f'"{name}"' in text, f"{PROMETHEUS_CONFIG} does not scrape {name}"
+        text = text.replace(f'"{name}"', f'"{here}"')
+    return text.replace("scrape_interval: 15s", "scrape_interval: 1s").replace(
+        "scrape_timeout: 10s", "scrape_timeout: 1s"
+    )
+
+
+def fetch(url: str) -> bytes:
+    """Return what a GET answers."""
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+def _environment(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **ours, **given}
