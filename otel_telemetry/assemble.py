@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
@@ -289,3 +290,16 @@ def sinks_of(settings: Settings) -> "Iterator[Sink]":
     yield RequestLogSink(settings.request_log)
     for name, config in settings.forward.items():
         yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
+        _refuse_own_door(settings.gateway, f"forward.{name}.endpoint", config)
+
+
+def _refuse_own_door(gateway: "GatewaySettings", key: str, config: "ForwardSettings") -> None:
+    """Refuse to forward to this gateway itself: each batch would come in again and again."""
+    parts = urlsplit(config.endpoint)
+    port = parts.port or {"grpc": 4317, "http": 80}[config.protocol]
+    near = {"localhost", "127.0.0.1", "::1"}
+    here = near | {gateway.host} if gateway.host in near | {"0.0.0.0", "::"} else {gateway.host}  # noqa: S104 - compared
+    if parts.hostname in here and port in {gateway.grpc_port, gateway.http_port}:
+        raise ConfigurationError(
+            key, "that is where this gateway listens", "name another receiver, or move gateway.grpc_port and http_port"
+        )

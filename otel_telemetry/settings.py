@@ -142,7 +142,8 @@ def _nested(info: Any, name: str) -> tuple[type[BaseModel] | None, str]:
 
 
 def _first_problem(error: ValidationError) -> ConfigurationError:
-    first = error.errors(include_url=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_input=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return ConfigurationError(

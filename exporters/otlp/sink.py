@@ -11,9 +11,11 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_telemetry.errors import DeliveryRefused
 from otel_telemetry.exporters import answers
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.rpc import RpcClient
+from otel_telemetry.exporters.otlp.split import split
 from otel_telemetry.exporters.post import Poster
 from otel_telemetry.sinks import Receipt, Rejected, Signal
 
@@ -36,9 +38,28 @@ class ForwardSink:
             _log.info("%s gets its headers without TLS", name)
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
-        """Send them as one request."""
-        answer = self._client.export(signal, bodies[0] if len(bodies) == 1 else b"".join(bodies))
-        return read_receipt(answer)
+        """Send them as one request; one that is too large by itself goes in pieces."""
+        if len(bodies) == 1 and len(bodies[0]) > self.max_bytes:
+            return self._in_pieces(signal, bodies[0])
+        return self._send(signal, bodies[0] if len(bodies) == 1 else b"".join(bodies))
+
+    def _send(self, signal: Signal, body: bytes) -> Receipt:
+        return read_receipt(self._client.export(signal, body))
+
+    def _in_pieces(self, signal: Signal, body: bytes) -> Receipt:
+        rejected: list[Rejected] = []
+        warnings: list[str] = []
+        for piece in split(signal, body, self.max_bytes):
+            try:
+                receipt = self._send(signal, piece.body)
+            except DeliveryRefused as error:
+                if error.doubtful:
+                    raise
+                rejected.append(Rejected(piece.items, error.reason, error.detail, body=piece.body))
+            else:
+                rejected += receipt.rejected
+                warnings.append(receipt.warning)
+        return Receipt(rejected, next(filter(None, warnings), ""))
 
     def close(self) -> None:
         """Close the connection."""

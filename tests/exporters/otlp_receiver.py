@@ -1,10 +1,11 @@
 """A real OTLP receiver for tests, over gRPC and HTTP on free loopback ports, that answers as it is told."""
 
 import gzip
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -86,8 +87,14 @@ def http_receiver(receiver: Receiver, port: int = 0, tls: Any = None) -> Iterato
         def log_message(self, *args: object) -> None:
             pass
 
+    open_sockets: set[Any] = set()
+
     class Server(ThreadingHTTPServer):
         block_on_close = False
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            open_sockets.add(request)
+            super().process_request(request, client_address)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass
@@ -105,6 +112,9 @@ def http_receiver(receiver: Receiver, port: int = 0, tls: Any = None) -> Iterato
         server.shutdown()
         server.server_close()
         thread.join()
+        for each in open_sockets:  # a process that ends takes its connections along
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(grpc.GenericRpcHandler):

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.errors import SchemaTooNew
+from otel_telemetry.errors import DeliveryRefused, SchemaTooNew, StoreUnavailable
 from otel_telemetry.gateway import circuit
 from otel_telemetry.gateway.deliver import Delivery
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.sinks import Receipt, Rejected
 
 
 @pytest.fixture
@@ -54,6 +55,31 @@ def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
     while not check():
         assert time.monotonic() < end, "it never became true"
         time.sleep(0.005)
+
+
+class Destination:
+    """A sink that takes `signals`, `max_bytes` at a time; `answers` are its outcomes, one a call, then success."""
+
+    def __init__(self, *answers: Any, signals: Any = ("traces", "logs", "metrics"), max_bytes: int = 1 << 20) -> None:
+        self.name = "there"
+        self.signals = frozenset(signals)
+        self.max_bytes = max_bytes
+        self.answers = list(answers)
+        self.calls: list[list[bytes]] = []
+        self.times: list[float] = []
+
+    def deliver(self, signal: Signal, bodies: Any) -> Any:
+        self.times.append(time.monotonic())
+        self.calls.append(list(bodies))
+        answer = self.answers.pop(0) if self.answers else None
+        if callable(answer):
+            answer = answer(bodies)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        pass
 
 
 def dead_letters(spool: Spool) -> Any:
@@ -221,3 +247,115 @@ def test_delivery_goes_on_when_something_unforeseen_happens_on_the_way(
     delivering(sink)
     assert sink.wait_for(1)
     assert "stumbled" in caplog.text
+
+
+# --- what a destination may say ---------------------------------------------------------------------------------------
+def test_a_sink_is_only_brought_the_signals_that_it_takes(spool: Spool, delivering: Any) -> None:
+    sink = Destination(signals=["logs"])
+    delivering(sink)
+    append(spool, b"trace")
+    append(spool, b"log", signal="logs")
+    append(spool, b"point", signal="metrics")
+    eventually(lambda: spool.reader.position("there") == 3)
+    assert sink.calls == [[b"log"]]
+    assert spool.reader.status().lag["there"].items == 0
+
+
+def test_a_sink_is_brought_no_more_at_once_than_it_takes_but_a_large_batch_alone(spool: Spool, delivering: Any) -> None:
+    append(spool, b"aaaa", b"bbbb", b"c" * 20, b"dd", b"ee")
+    sink = Destination(max_bytes=10)
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 5)
+    assert sink.calls == [[b"aaaa", b"bbbb"], [b"c" * 20], [b"dd", b"ee"]]
+
+
+def test_a_destination_is_left_alone_for_as_long_as_it_asks(spool: Spool, delivering: Any) -> None:
+    sink = Destination(StoreUnavailable("busy", 1.0))
+    append(spool, b"one")
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 1)
+    first, second = sink.times
+    assert second - first >= 1.0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_failures_in_a_row_one_batch_alone_finds_out_whether_it_is_back(spool: Spool, delivering: Any) -> None:
+    away = [StoreUnavailable("HTTP 503")] * 6
+    sink = Destination(*away)
+    append(spool, b"one", b"two", b"three")
+    (delivery,) = delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 3)
+    assert sink.calls == [[b"one", b"two", b"three"]] * 5 + [[b"one"], [b"one"], [b"two", b"three"]]
+    assert delivery.state() == {"circuit": "closed"}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_state_of_the_circuit_and_its_reason_are_shown(spool: Spool, delivering: Any) -> None:
+    sink = Destination(*[StoreUnavailable("HTTP 503 try later")] * 1000)
+    append(spool, b"one")
+    (delivery,) = delivering(sink)
+    eventually(lambda: delivery.state()["circuit"] == "open")
+    assert delivery.problem == "HTTP 503 try later"
+
+
+def test_one_bad_batch_of_a_request_is_found_and_set_aside_with_the_reason(spool: Spool, delivering: Any) -> None:
+    bodies = [f"b{n:02}".encode() for n in range(32)]
+    append(spool, *bodies)
+    sink = Destination(*[lambda got: DeliveryRefused("invalid", "HTTP 400 odd") if b"b13" in got else None] * 100)
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 32)
+    assert dead_letters(spool) == [("there", b"b13", "invalid: HTTP 400 odd")]
+    taken = [body for call in sink.calls if b"b13" not in call for body in call]
+    assert taken == bodies[:13] + bodies[14:]
+    assert len(sink.calls) <= 12
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_doubtful_refusal_that_passes_costs_nothing(spool: Spool, delivering: Any) -> None:
+    sink = Destination(*[DeliveryRefused("destination_error", "HTTP 500", doubtful=True)] * 3)
+    append(spool, b"one", b"two")
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 2)
+    assert dead_letters(spool) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_doubtful_refusal_that_stays_is_believed_in_the_end(spool: Spool, delivering: Any) -> None:
+    def answer(got: Any) -> Any:
+        return DeliveryRefused("destination_error", "HTTP 500", doubtful=True) if b"bad" in got else None
+
+    sink = Destination(*[answer] * 100)
+    append(spool, b"one", b"bad", b"two")
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 3)
+    assert dead_letters(spool) == [("there", b"bad", "destination_error: HTTP 500")]
+
+
+def test_partial_success_is_counted_and_shown_and_never_sent_again(spool: Spool, delivering: Any) -> None:
+    sink = Destination(Receipt([Rejected(3, "partial_success", "too old")], "too old"))
+    append(spool, b"one", b"two")
+    (delivery,) = delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 2)
+    assert sink.calls == [[b"one", b"two"]]
+    assert delivery.state() == {"circuit": "closed", "rejected": {"partial_success": 3}, "warning": "too old"}
+    assert dead_letters(spool) == []
+
+
+def test_items_that_a_sink_hands_back_become_a_dead_letter_of_their_own(spool: Spool, delivering: Any) -> None:
+    sink = Destination(Receipt([Rejected(2, "too_old", "older than a week", index=1, body=b"just these")]))
+    append(spool, b"one", b"two")
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 2)
+    assert dead_letters(spool) == [("there", b"just these", "too_old: older than a week")]
+    with spool.reader._reading() as connection:
+        assert connection.execute("SELECT seq, items FROM dead_letter").fetchall() == [(2, 2)]
+
+
+def test_a_pause_grows_is_spread_and_ends() -> None:
+    made = circuit.Circuit()
+    pauses = [made.failed("away") for _ in range(12)]
+    assert all(2.0 ** (n - 3) <= pause <= 2.0 ** (n - 2) for n, pause in enumerate(pauses[:7]))
+    assert all(15 <= pause <= 30 for pause in pauses[7:])
+    assert len(set(pauses[7:])) > 1
+    assert 120 <= made.failed("busy", 120) <= 132
+    assert made.failed("busy", 1e9) <= 3960
