@@ -221,6 +221,39 @@ STAGE: Final = "request_log.stage"
 #: JSON text of the span's `request_log.*` maps may come as one attribute or as `request_log.stage_ms.web` and so on.
 MAP_COLUMNS: Final = ("stage_ms", "models")
 
+# --- what apps, browsers and people say in log records, as `request_log.<column>` attributes (docs/request_log.md)
+#: Names of the events. A log record with one of them becomes rows of the tables beside it.
+WORKFLOW_EVENT: Final = "request_log.workflow"  # workflow_run, workflow_step, workflow_event
+FEEDBACK_EVENT: Final = "request_log.feedback"  # feedback
+BROWSER_EVENT: Final = "request_log.browser"  # browser_event
+SAID_EVENTS: Final = frozenset({WORKFLOW_EVENT, FEEDBACK_EVENT, BROWSER_EVENT})
+USER_AGENT: Final = "user_agent.original"
+#: Types of workflow events that change a run or a step; all other types are kept as they are.
+RUN_START: Final = "run:start"
+RUN_UPDATE: Final = "run:update"
+STEP_START: Final = "step:start"
+STEP_END: Final = "step:end"
+STEP_ERROR: Final = "step:error"
+STEP_STATE: Final = "step:state"
+RUN_TYPES: Final = frozenset({RUN_START, RUN_UPDATE})
+STEP_TYPES: Final = frozenset({STEP_START, STEP_END, STEP_ERROR, STEP_STATE})
+#: Headers of a request -> the column that they fill where the request itself says nothing of it.
+METADATA_HEADERS: Final = {
+    "x-chronicle-application": "application",
+    "x-chronicle-environment": "environment",
+    "x-chronicle-organization-id": "organization_id",
+    "x-chronicle-project-id": "project_id",
+    "x-chronicle-user-id": "user_id",
+    "x-chronicle-workflow-id": "workflow_id",
+    "x-chronicle-workflow-name": "workflow_name",
+    "x-chronicle-run-id": "run_id",
+    "x-chronicle-step-id": "step_id",
+    "x-chronicle-step-index": "step_index",
+    "x-chronicle-prompt-id": "prompt_id",
+    "x-chronicle-prompt-version": "prompt_version",
+    "x-chronicle-extra-meta": "meta",  # a JSON object
+}
+
 # --- what the suite itself adds ---------------------------------------------------------------------------------
 REDACTED: Final = "otel_telemetry.redacted."  # + type -> count, only where summary attributes are switched on
 SCOPE_NAME: Final = "otel_telemetry"

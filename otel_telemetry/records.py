@@ -47,6 +47,23 @@ class Span:
     scope: str = ""
 
 
+@dataclass(slots=True, frozen=True)
+class Said:
+    """A log record with one of conventions.SAID_EVENTS as its name: what an app, a browser or a person says.
+
+    `values` are `{column: value}`. `time_ns` is 0 where it does not say when that was; then `observed_ns`, when
+    somebody first saw it, stands in.
+    """
+
+    name: str
+    time_ns: int
+    observed_ns: int
+    trace_id: str | None
+    span_id: str | None
+    values: Attributes
+    resource: Attributes
+
+
 @dataclass(slots=True, kw_only=True)
 class LlmCall:
     """One row of `llm_call`, column for column: one model call. Times in milliseconds, `ts` in UTC, money in USD."""

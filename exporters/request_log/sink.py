@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from otel_telemetry import records
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import logs, rows
+from otel_telemetry.exporters.request_log import logs, rows, said
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store
 
@@ -13,10 +13,10 @@ _log = logging.getLogger("otel_telemetry.request_log")
 
 
 class RequestLogSink:
-    """Writes the spans of trace requests, and of log requests what is told of model calls; metrics have no rows here.
+    """Writes the spans of trace requests, and of log requests what is told of model calls, workflows and by people.
 
-    The database is opened at once, so that a wrong setting stops the gateway before it accepts anything. Where it is
-    only away, the gateway starts: what it accepts waits in the spool.
+    Metrics have no rows here. The database is opened at once, so that a wrong setting stops the gateway before it
+    accepts anything. Where it is only away, the gateway starts: what it accepts waits in the spool.
     """
 
     name = "request_log"
@@ -29,14 +29,22 @@ class RequestLogSink:
             _log.warning("starting without the database: %s", error)
 
     def deliver(self, signal: str, bodies: Sequence[bytes]) -> None:
-        """Write all spans, or all logs of model calls, of these bodies in one transaction.
+        """Write all spans, or all logs that become rows, of these bodies; each kind of them in one transaction.
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
         if signal == "traces":
             self._store.write(_spans(bodies))
         elif signal == "logs":
-            self._store.write(_calls(bodies))
+            self._deliver_logs(bodies)
+
+    def _deliver_logs(self, bodies: Sequence[bytes]) -> None:
+        calls = [call for body in bodies for call in logs.from_otlp(body)]
+        told = [each for body in bodies for each in said.from_otlp(body)]
+        if calls or not told:
+            self._store.write(calls)
+        if told:
+            self._store.write_said(told)
 
     def close(self) -> None:
         """Close the database."""
@@ -46,8 +54,3 @@ class RequestLogSink:
 def _spans(bodies: Iterable[bytes]) -> Iterable[records.Span]:
     for body in bodies:
         yield from rows.from_otlp(body, lean=True)
-
-
-def _calls(bodies: Iterable[bytes]) -> Iterable[records.Span]:
-    for body in bodies:
-        yield from logs.from_otlp(body)

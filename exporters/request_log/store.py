@@ -1,7 +1,8 @@
 """The store: spans go in, rows of `request_log` and `llm_call` come out, a batch a transaction.
 
-A batch is all or nothing. Where one of its spans cannot be stored, the batch is halved until that span is alone; it
-goes to `dead_letter` with the reason, the others are stored (the order of spans does not matter, nor does halving).
+What was said in log records (said.py) becomes rows of the other tables in the same way. A batch is all or nothing.
+Where one of its spans cannot be stored, the batch is halved until that span is alone; it goes to `dead_letter` with the
+reason, the others are stored (the order of spans does not matter, nor does halving).
 """
 
 import logging
@@ -20,13 +21,25 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from otel_telemetry import metrics, records
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import bulk, calls, database, dead_letter, derive, requests, rows, schema
+from otel_telemetry.exporters.request_log import (
+    bulk,
+    calls,
+    database,
+    dead_letter,
+    derive,
+    requests,
+    rows,
+    said_rows,
+    schema,
+)
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.partitions import Partitions
 from otel_telemetry.exporters.request_log.retention import Retention
 from otel_telemetry.exporters.request_log.rollup import Rollup
+from otel_telemetry.exporters.request_log.said_rows import Row
+from otel_telemetry.exporters.request_log.workflow import Change, merge
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
@@ -35,21 +48,19 @@ _completed_values: Final = attrgetter(*calls.COMPLETED)
 _request_values: Final = attrgetter(*schema.request_log.c.keys())
 _WRITES_BETWEEN_TRIMS: Final = 200
 _TRIM_SECONDS: Final = 0.25
-_BURY: Final = {
-    "sqlite": sqlite.insert(schema.dead_letter).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(schema.dead_letter).on_conflict_do_nothing(),
-}
+_INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ROW: Final = ("id", "ts")  # the key of both tables on PostgreSQL, where time says in which partition a row is
 _REQUEST_ID: Final = tuple(schema.llm_call.c.keys()).index("request_id")
 
 
 @dataclass(slots=True)
 class Written:
-    """What a write did: spans that were new, rows of model calls and of requests written, spans that went aside."""
+    """What a write did: spans that were new, rows of model calls, of requests and of what was said, what went aside."""
 
     spans: int = 0
     llm_calls: int = 0
     requests: int = 0
+    said: int = 0
     dead_letters: int = 0
 
     def add(self, other: Self) -> None:
@@ -57,6 +68,7 @@ class Written:
         self.spans += other.spans
         self.llm_calls += other.llm_calls
         self.requests += other.requests
+        self.said += other.said
         self.dead_letters += other.dead_letters
 
 
@@ -106,6 +118,58 @@ class Store:
             written.dead_letters += self._bury(dead)
             self._trim()
         return written
+
+    def write_said(self, said: Iterable[records.Said]) -> Written:
+        """Store what was said; what was stored before changes nothing. Raises StoreUnavailable, as `write` does."""
+        built: list[tuple[Row | Change, records.Said]] = []
+        dead: list[tuple[records.Said, str]] = []
+        for each in said:
+            try:
+                built.append((said_rows.build(each, store_text=self._config.store_text), each))
+            except Exception as error:  # noqa: BLE001  # whatever one record holds, the others go on
+                dead.append((each, f"{type(error).__name__}: {error}"))
+        self.open()
+        with self._mine():
+            written = self._write_said(built) if built else Written()
+            written.dead_letters += self._bury(dead)
+            self._trim()
+        return written
+
+    def _write_said(self, built: Sequence[tuple[Row | Change, records.Said]]) -> Written:
+        """Store what was said in one transaction, or in several where a part of it cannot be stored."""
+        try:
+            return self._transact_said([each for each, _ in built])
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
+            passing = database.unavailable(error)
+            if passing is not None:
+                raise passing from error
+            reason = _reason(error)
+        if len(built) == 1:
+            return Written(dead_letters=self._bury([(built[0][1], reason)]))
+        middle = len(built) // 2
+        written = self._write_said(built[:middle])
+        written.add(self._write_said(built[middle:]))
+        return written
+
+    def _transact_said(self, built: Sequence[Row | Change]) -> Written:
+        if self._engine is None:
+            raise StoreUnavailable("the store was closed")
+        by_table: dict[sa.Table, list[dict[str, Any]]] = {}
+        for row in built:
+            if isinstance(row, Row):
+                by_table.setdefault(row.table, []).append(row.values)
+        with self._engine.begin() as connection:
+            insert = _INSERT[connection.dialect.name]
+            counts = {
+                table.name: connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
+                for table, rows in by_table.items()
+            }
+            counts |= merge(connection, [change for change in built if isinstance(change, Change)])
+        for table, count in counts.items():
+            metrics.rows_written.add(count, {"table": table})
+        return Written(said=sum(counts.values()))
 
     def _trim(self) -> None:
         """Trim after the first write and then every 200; what goes wrong with it concerns no row that was written."""
@@ -157,20 +221,26 @@ class Store:
                 calls.count_unpriced(node.row)
         return written
 
-    def _bury(self, dead: Sequence[tuple[records.Span, str]]) -> int:
-        """Put spans aside, each with its reason."""
+    def _bury(self, dead: Sequence[tuple[records.Span | records.Said, str]]) -> int:
+        """Put spans and records aside, each with its reason."""
         if not dead or self._engine is None:
             return 0
         now = datetime.now(UTC)
         try:
             with self._engine.begin() as connection:
-                letters = [dead_letter.letter(*each, now, store_text=self._config.store_text) for each in dead]
-                connection.execute(_BURY[connection.dialect.name], letters)
+                letters = [self._letter(each, reason, now) for each, reason in dead]
+                insert = _INSERT[connection.dialect.name](schema.dead_letter)
+                connection.execute(insert.on_conflict_do_nothing(), letters)
         except exc.DBAPIError as error:
             raise (database.unavailable(error) or StoreUnavailable(str(error.orig))) from error
         metrics.dead_lettered.add(len(dead), {"exporter": "request_log", "reason": "refused"})
-        _log.warning("%d spans went to dead_letter: %s", len(dead), dead[0][1])
+        _log.warning("%d spans or records went to dead_letter: %s", len(dead), dead[0][1])
         return len(dead)
+
+    def _letter(self, item: records.Span | records.Said, reason: str, now: datetime) -> dict[str, Any]:
+        if isinstance(item, records.Said):
+            return said_rows.letter(item, reason, now, store_text=self._config.store_text)
+        return dead_letter.letter(item, reason, now, store_text=self._config.store_text)
 
     def close(self) -> None:
         """Close the database; a later write opens it again."""

@@ -1,0 +1,308 @@
+"""Workflow rows depend on the set of events alone: not on order, batches, repetition or restarts."""
+
+import random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_telemetry import conventions, records
+from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.store import open_store
+
+TABLES = ("workflow_run", "workflow_step", "workflow_event", "workflow_state", "workflow_seen", "dead_letter")
+SECOND = 1_000_000_000
+START = 1_790_000_000 * SECOND
+
+
+def told(kind: str, at: float | None = 0.0, *, seen: float = 0.0, **values: Any) -> records.Said:
+    """Return a workflow event at so many seconds, or without a time of its own."""
+    return records.Said(
+        name=conventions.WORKFLOW_EVENT,
+        time_ns=0 if at is None else START + round(at * SECOND),
+        observed_ns=START + round(seen * SECOND),
+        trace_id=None,
+        span_id=None,
+        values={"type": kind, **values},
+        resource={},
+    )
+
+
+class Place:
+    """A database: empties it, writes events to it, reads what is in it."""
+
+    def __init__(self, url: str) -> None:
+        self.store = open_store(RequestLogSettings(url=url, store_text=True))
+
+    @property
+    def engine(self) -> sa.Engine:
+        assert self.store._engine is not None
+        return self.store._engine
+
+    def write(self, *batches: list[records.Said], restarts: frozenset[int] = frozenset()) -> dict[str, list[Any]]:
+        self.store.open()
+        with self.engine.begin() as connection:
+            for name in TABLES:
+                connection.execute(sa.delete(schema.metadata.tables[name]))
+        for number, batch in enumerate(batches):
+            if number in restarts:
+                self.store.close()
+            self.store.write_said(batch)
+        return self.contents()
+
+    def contents(self) -> dict[str, list[Any]]:
+        with self.engine.connect() as connection:
+            return {
+                name: [dict(row) for row in connection.execute(in_order(schema.metadata.tables[name])).mappings()]
+                for name in TABLES
+            }
+
+    def one(self, table: str, *batches: list[records.Said]) -> dict[str, Any]:
+        rows = self.write(*batches)[table]
+        assert len(rows) == 1
+        row: dict[str, Any] = rows[0]
+        return row
+
+
+def in_order(table: sa.Table) -> sa.Select[Any]:
+    found = sa.select(table).order_by(*table.primary_key.columns)
+    return found.with_only_columns(*(c for c in table.c if (table.name, c.name) != ("dead_letter", "ts")))
+
+
+@pytest.fixture(scope="module", name="sqlite_place")
+def sqlite_place_fixture(tmp_path_factory):
+    place = Place(f"sqlite:///{tmp_path_factory.mktemp('workflow') / 'log.db'}")
+    yield place
+    place.store.close()
+
+
+@pytest.fixture(scope="module", name="postgres_place")
+def postgres_place_fixture(postgres):
+    place = Place(postgres.database())
+    yield place
+    place.store.close()
+
+
+@pytest.fixture(name="place", params=["sqlite", "postgres"])
+def place_fixture(request):
+    return request.getfixturevalue(f"{request.param}_place")
+
+
+KINDS = [*sorted(conventions.RUN_TYPES | conventions.STEP_TYPES), "approval", "tool_call"]
+
+
+@st.composite
+def events(draw: st.DrawFn) -> records.Said:
+    """Draw an event of few runs and steps, so that many speak of the same."""
+    kind = draw(st.sampled_from(KINDS))
+    values: dict[str, Any] = {"run_id": draw(st.sampled_from(["r1", "r2"]))}
+    if kind not in conventions.RUN_TYPES:
+        values["step_id"] = draw(st.sampled_from(["1", "2"]))
+    word = st.sampled_from(["a", "b", "finished", "running"])
+    maps = st.dictionaries(st.sampled_from("xyz"), st.one_of(st.integers(0, 3), st.none()), max_size=2)
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "status": word,
+        "output": st.one_of(word, maps),
+        "input": maps,
+        "name": word,
+        "info": maps,
+        "tags": st.lists(word, max_size=2),
+        "data": st.dictionaries(st.sampled_from(["output", "type", "state", "name"]), word, max_size=2),
+        "user_id": word,
+        "error": word,
+        "event_id": st.sampled_from(["e1", "e2", "e3", "e4"]),
+    }
+    for name, strategy in optional.items():
+        if draw(st.integers(0, 3)) == 0:
+            values[name] = draw(strategy)
+    if "event_id" in values:  # one id is one event: whatever else it says belongs to its id
+        values = {"run_id": "r1", "step_id": "1", "event_id": values["event_id"], "status": values["event_id"]}
+        return told("run:update", int(values["event_id"][1]), **values)
+    return told(kind, draw(st.integers(0, 4)), **values)
+
+
+def rearranged(batch: list[records.Said], chance: random.Random) -> list[list[records.Said]]:
+    """Shuffle, repeat and split."""
+    many = batch + chance.choices(batch, k=chance.randint(0, 4))
+    chance.shuffle(many)
+    cuts = sorted(chance.choices(range(len(many) + 1), k=chance.randint(0, 4)))
+    return [many[start:end] for start, end in zip([0, *cuts], [*cuts, len(many)], strict=True)]
+
+
+def same_however_it_comes(place: Place, batch: list[records.Said], seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - shuffles, hides nothing
+    expected = place.write(batch)
+    batches = rearranged(batch, chance)
+    restarts = frozenset(n for n in range(len(batches)) if chance.random() < 0.2)
+    assert place.write(*batches, restarts=restarts) == expected
+    for again in batches:
+        place.store.write_said(again)
+    assert place.contents() == expected
+
+
+FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@given(batch=st.lists(events(), min_size=1, max_size=10), seed=st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None, suppress_health_check=FIXTURES)
+def test_events_in_any_order_split_repeated_and_cut_by_restarts_give_the_same_rows(sqlite_place, batch, seed):
+    same_however_it_comes(sqlite_place, batch, seed)
+
+
+@given(batch=st.lists(events(), min_size=1, max_size=8), seed=st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None, suppress_health_check=FIXTURES)
+def test_the_same_holds_on_postgres_and_both_databases_agree(postgres_place, sqlite_place, batch, seed):
+    same_however_it_comes(postgres_place, batch, seed)
+    assert sqlite_place.write(batch) == postgres_place.contents()
+
+
+def test_a_run_and_its_steps_come_out_as_they_were_told(place):
+    rows = place.write(
+        [
+            told("run:start", 0, id="r1", name="answer", input={"q": "why"}, tags=["prod"], info={"a": 1}),
+            told("step:start", 1, run_id="r1", step_id="s1", data={"type": "llm", "name": "ask", "input": [1]}),
+            told("step:state", 2, run_id="r1", step_id="s1", data={"state": "streaming"}),
+            told("step:end", 3, run_id="r1", step_id="s1", data={"output": "because", "info": {"tokens": 5}}),
+            told("approval", 3.5, run_id="r1", step_id="s1", data={"by": "anna"}),
+            told("run:update", 4, id="r1", status="finished", output={"a": "because"}, info={"b": 2}),
+        ]
+    )
+    (run,), (step,), (event,) = (rows[name] for name in TABLES[:3])
+    assert (run["id"], run["name"], run["status"]) == ("r1", "answer", "finished")
+    assert (run["input"], run["output"]) == ({"q": "why"}, {"a": "because"})
+    assert (run["tags"], run["info"]) == (["prod"], {"a": 1, "b": 2})
+    assert (run["updated_at"] - run["created_at"]).total_seconds() == 4
+    assert (step["id"], step["run_id"], step["type"], step["name"]) == ("s1", "r1", "llm", "ask")
+    assert (step["input"], step["output"], step["status"]) == ([1], "because", "finished")
+    assert (step["end_time"] - step["start_time"]).total_seconds() == 2
+    assert step["info"] == {"tokens": 5}
+    assert (event["run_id"], event["step_id"], event["type"], event["data"]) == ("r1", "s1", "approval", {"by": "anna"})
+
+
+def test_an_update_without_status_or_output_changes_neither(place):
+    first = [
+        told("run:start", 0, id="r1"),
+        told("run:update", 1, id="r1", status="waiting", output="half"),
+        told("run:update", 2, id="r1", output=None, status=None, info={"a": 1}),
+    ]
+    run = place.one("workflow_run", first)
+    assert (run["status"], run["output"], run["info"]) == ("waiting", "half", {"a": 1})
+
+
+def test_a_step_that_ends_before_it_starts_is_kept_and_stays_ended(place):
+    end = told("step:end", None, seen=1, run_id="r", step_id="s", output="done")
+    start = told("step:start", None, seen=2, run_id="r", step_id="s", name="ask")
+    step = place.one("workflow_step", [end], [start])
+    assert (step["status"], step["output"], step["name"]) == ("finished", "done", "ask")
+    alone = place.one("workflow_step", [end])
+    assert (alone["status"], alone["start_time"]) == ("finished", None)
+    assert alone["end_time"] is not None
+
+
+def test_an_update_before_its_start_is_kept(place):
+    run = place.one(
+        "workflow_run", [told("run:update", 5, id="r", output="o")], [told("run:start", 1, id="r", name="n")]
+    )
+    assert (run["status"], run["output"], run["name"]) == ("started", "o", "n")
+
+
+def test_what_ended_is_not_taken_back_by_a_late_word_of_it_under_way(place):
+    step = {"run_id": "r", "step_id": "s"}
+    events = [
+        told("step:error", None, seen=1, **step, error="boom"),
+        told("step:state", None, seen=2, **step, state="x"),
+    ]
+    row = place.one("workflow_step", events)
+    assert (row["status"], row["output"], row["info"]) == ("error", "boom", {"error": "boom"})
+
+
+def test_steps_of_two_runs_may_have_the_same_id(place):
+    rows = place.write([told("step:end", 1, run_id=run, step_id="1", output=run) for run in ("a", "b")])
+    assert [(row["run_id"], row["output"]) for row in rows["workflow_step"]] == [("a", "a"), ("b", "b")]
+
+
+def test_an_event_sent_again_without_a_time_of_its_own_is_no_newer_word(place):
+    first = told("run:update", None, seen=1, event_id="e1", run_id="r", status="one")
+    second = told("run:update", None, seen=2, event_id="e2", run_id="r", status="two")
+    again = told("run:update", None, seen=3, event_id="e1", run_id="r", status="one")
+    expected = place.write([first], [second])
+    assert expected["workflow_run"][0]["status"] == "two"
+    assert place.write([first], [second], [again]) == expected
+
+
+def test_a_sender_s_own_id_of_an_event_counts_within_its_run_and_type_only(place):
+    ids = [("r1", "a"), ("r1", "b"), ("r2", "a"), ("r1", "a")]
+    rows = place.write([told(kind, None, seen=n, id="1", run_id=run) for n, (run, kind) in enumerate(ids)])
+    assert len(rows["workflow_event"]) == 3
+
+
+def test_custom_events_of_equal_content_at_different_times_are_two(place):
+    rows = place.write([told("tick", 1, run_id="r"), told("tick", 2, run_id="r"), told("tick", 2, run_id="r")])
+    assert len(rows["workflow_event"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (told("step:end", 1, run_id="r"), "Unfit: step_id: missing"),
+        (told("step:end", 1, step_id="s"), "Unfit: run_id: missing"),
+        (told("run:start", 1), "Unfit: run_id: missing"),
+        (told("", 1), "Unfit: type: missing"),
+    ],
+)
+def test_an_event_that_lacks_what_it_is_about_goes_aside_and_the_others_are_stored(place, event, reason):
+    rows = place.write([told("run:start", 1, id="r"), event])
+    assert [row["reason"] for row in rows["dead_letter"]] == [reason]
+    assert len(rows["workflow_run"]) == 1
+
+
+def test_what_no_column_takes_is_bounded_and_noted_and_costs_no_row(place):
+    hostile = {
+        "name": "a\x00b\ud800",
+        "tags": ["x"] * 10_000,
+        "info": {f"k{n}": n for n in range(1_000)},
+        "input": "y" * 2_000_000,
+        "description": ["not", "text"],
+        "step_index": float("nan"),
+        "data": b"\xff\xfe",
+    }
+    run = place.one("workflow_run", [told("run:start", 1, id="r", **hostile)])
+    assert run["name"].startswith("a\N{REPLACEMENT CHARACTER}b")
+    assert (len(run["tags"]), len(run["input"]), run["description"]) == (256, 1_000_000, None)
+    assert len(run["info"]) == 256
+    event = place.one("workflow_event", [told("odd", 1, **hostile)])
+    assert event["step_index"] is None
+    assert event["meta"]["problems"]["data"] == "bytes left out"
+
+
+def test_info_of_too_many_keys_keeps_the_same_ones_in_any_order(place):
+    batch = [told("run:update", n, id="r", info={f"k{n}-{i}": i for i in range(100)}) for n in range(5)]
+    expected = place.write(*[[event] for event in batch])
+    assert len(expected["workflow_run"][0]["info"]) == 256
+    assert place.write(*[[event] for event in reversed(batch)]) == expected
+
+
+def test_a_clock_that_is_years_ahead_is_not_believed(place):
+    ahead = told("run:update", 400 * 86_400, seen=1, id="r", status="ahead")
+    run = place.one("workflow_run", [ahead], [told("run:update", 2, seen=2, id="r", status="now")])
+    assert run["status"] == "now"
+
+
+def test_texts_are_left_out_unless_they_are_stored(tmp_path):
+    place = Place(f"sqlite:///{tmp_path / 'log.db'}")
+    place.store._config = RequestLogSettings(url=place.store._config.url)
+    rows = place.write(
+        [
+            told("run:start", 1, id="r", input="secret", info={"a": 1}),
+            told("step:end", 1, run_id="r", step_id="s", data={"output": "secret"}),
+            told("note", 1, run_id="r", data={"prompt": "secret", "response": {"text": "secret", "tokens": 5}, "n": 1}),
+            told("step:end", 1, run_id="r", data={"output": "secret"}),
+        ]
+    )
+    assert "secret" not in str(rows)
+    assert rows["workflow_event"][0]["data"] == {"n": 1, "response": {"tokens": 5}}
+    assert rows["workflow_run"][0]["info"] == {"a": 1}
+    place.store.close()
