@@ -1,191 +1,182 @@
-"""`otel-telemetry report`: what the rows say, as tables or JSON."""
+"""`otel-telemetry report`: what the rows say, as tables, JSON or CSV."""
 
 import dataclasses
-import json
-import re
-import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from enum import StrEnum
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape, render
 from rich.table import Table
 from sqlalchemy.exc import DatabaseError
 
-from otel_telemetry import settings
+from otel_telemetry.commands import tables
+from otel_telemetry.commands.options import AsJson, Database, Since, Until, moment, request_log
+from otel_telemetry.commands.tables import PERCENT, Column
 from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.exporters.request_log.report import Report, RouteSummary
+from otel_telemetry.exporters.request_log import report as reports
+from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.exporters.request_log.report_groups import Period
 
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+Rows = Sequence[tables.Row]
 
-#: Columns: heading, field, digits behind the point where it is a number. Where the window is too narrow for all, those
-#: that `_SPARE` names are left out, in its order: no figure is ever cut.
-_LATEST = (
-    ("time", "ts", None),
-    ("service", "service", None),
-    ("route", "route", None),
-    ("model", "model", None),
-    ("calls", "llm_calls", 0),
+_TOKENS: Final[tuple[Column, ...]] = (
     ("prompt", "prompt_tokens", 0),
     ("cached", "cached_tokens", 0),
     ("out", "completion_tokens", 0),
-    ("ms", "latency_ms", 0),
-    ("ttfb ms", "ttfb_ms", 0),
-    ("USD", "cost_usd", 6),
-    ("degraded", "degraded", None),
-    ("error", "error", None),
 )
-_ROUTES = (
-    ("route", "route", None),
-    ("requests", "requests", 0),
-    ("ok", "ok", 0),
-    ("calls", "llm_calls", 0),
-    ("prompt", "prompt_tokens", 0),
-    ("cached", "cached_tokens", 0),
-    ("out", "completion_tokens", 0),
+_TIMES: Final[tuple[Column, ...]] = (
     ("p50 ms", "latency_p50_ms", 0),
     ("p95 ms", "latency_p95_ms", 0),
+    ("p99 ms", "latency_p99_ms", 0),
     ("p50 ttfb", "ttfb_p50_ms", 0),
-    ("USD", "cost_usd", 6),
-    ("unpriced", "unpriced", 0),
+    ("p95 ttfb", "ttfb_p95_ms", 0),
 )
-_DAYS = (
-    ("day", "day", None),
-    ("requests", "requests", 0),
-    ("calls", "llm_calls", 0),
-    ("prompt", "prompt_tokens", 0),
-    ("out", "completion_tokens", 0),
-    ("USD", "cost_usd", 6),
-    ("unpriced", "unpriced", 0),
+_COST: Final[tuple[Column, ...]] = (("USD", "cost_usd", 6), ("unpriced", "unpriced", 0))
+#: Columns of each question, behind those by which it is asked.
+_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
+    "requests": (
+        ("requests", "requests", 0),
+        ("ok", "ok", 0),
+        ("calls", "llm_calls", 0),
+        ("share", "share", PERCENT),
+        ("degraded", "degraded_requests", 0),
+        *_TOKENS,
+        *_TIMES,
+        *_COST,
+    ),
+    "calls": (("calls", "llm_calls", 0), ("ok", "ok", 0), ("share", "share", PERCENT), *_TOKENS, *_TIMES, *_COST),
+    "cache": (
+        ("requests", "requests", 0),
+        ("hits", "cache_hits", 0),
+        ("hit rate", "hit_rate", PERCENT),
+        ("saved ms", "saved_ms", 0),
+        ("saved USD", "saved_usd", 6),
+        ("unpriced", "unpriced", 0),
+    ),
+    "feedback": (("feedback", "feedback", 0), ("up", "up", 0), ("down", "down", 0), ("up share", "up_share", PERCENT)),
+    "request": (
+        ("time", "ts", None),
+        ("service", "service", None),
+        ("route", "route", None),
+        ("model", "model", None),
+        ("calls", "llm_calls", 0),
+        *_TOKENS,
+        ("ms", "latency_ms", 0),
+        ("ttfb ms", "ttfb_ms", 0),
+        ("USD", "cost_usd", 6),
+        ("degraded", "degraded", None),
+        ("error", "error", None),
+    ),
+}
+#: What goes first where the window is narrow.
+_SPARE: Final = (
+    *("service", "latency_p99_ms", "ttfb_p95_ms", "degraded_requests", "latency_p95_ms", "cached_tokens", "ttfb_ms"),
+    *("ttfb_p50_ms", "share", "llm_calls", "completion_tokens", "prompt_tokens", "error", "model", "unpriced"),
+    *("latency_ms", "latency_p50_ms", "degraded"),
 )
-
-_SPARE = (
-    "service",
-    "latency_p95_ms",
-    "cached_tokens",
-    "ttfb_ms",
-    "ttfb_p50_ms",
-    "llm_calls",
-    "completion_tokens",
-    "prompt_tokens",
-    "error",
-    "model",
-    "unpriced",
-    "latency_ms",
-    "latency_p50_ms",
-    "degraded",
-)
-_TEXT_WIDTH = 24
-
-Columns = Sequence[tuple[str, str, int | None]]
-
-
-class By(StrEnum):
-    """What the rows are put together by; `request` shows the latest ones as they are."""
-
-    ROUTE = "route"
-    DAY = "day"
-    REQUEST = "request"
+#: Words of --by that are questions of their own: by what they can be asked, and are where nothing is said.
+_QUESTIONS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "cache": (reports.CACHE_BY, ("route",)),
+    "feedback": (reports.FEEDBACK_BY, ("route", "model")),
+    "request": ((), ()),
+}
 
 
 def report(
     *,
-    by: Annotated[By, typer.Option(help="Sum up by route or by day, or show the latest requests.")] = By.ROUTE,
-    since: Annotated[
-        str | None, typer.Option(help="From when on: 90m, 24h, 7d, 4w, or a date like 2026-11-21.", show_default="all")
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Sum up by route, day, hour, model, provider, service, user or degraded, or by several: day,model. "
+            "cache and feedback show what the cache saved and what people said, also cache,day or feedback,model. "
+            "request shows the latest requests.",
+            metavar="WHAT",
+        ),
+    ] = "route",
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Show no more rows than this.", min=1, show_default="all; 20 of --by request"),
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many of the latest requests to show.", min=1)] = 20,
-    db: Annotated[
-        str | None,
-        typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of objects.")] = False,
+    db: Database = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all columns.")] = False,
 ) -> None:
-    """Show cost, tokens and latency by route or by day, or the latest requests.
+    """Show cost, tokens, latency and outcome: by route, by day, by model, of the cache, of feedback.
 
-    [bold]Try it:[/] otel-telemetry report --since 24h, then --by request. Costs sum up what is known; `unpriced`
-    counts the requests whose cost is not.
+    [bold]Try it:[/] otel-telemetry report --since 24h
+
+    Cost per day and model:     otel-telemetry report --by day,model --since 7d
+    Why answers were degraded:  otel-telemetry report --by degraded
+    What the cache saved:       otel-telemetry report --by cache,day
+    For a spreadsheet:          otel-telemetry report --by day,route --csv > cost.csv
+
+    Costs sum up what is known; `unpriced` counts what has no known price. Percentiles come with a report by route, day,
+    hour or model alone. JSON and CSV have all columns; a table those that fit into the window.
     """
-    begin = _time(since)
-    given = {"request_log": {"url": db}} if db else {}
-    with Report(settings.load(**given).request_log) as answers:
-        queries: dict[By, tuple[Columns, Callable[[], Sequence[Any]]]] = {
-            By.ROUTE: (_ROUTES, lambda: answers.by_route(begin)),
-            By.DAY: (_DAYS, lambda: answers.by_day(begin)),
-            By.REQUEST: (_LATEST, lambda: answers.latest(limit)),
-        }
-        columns, query = queries[by]
+    question, names = _asked(by)
+    period = Period(moment(since, "--since"), moment(until, "--until"))
+    with Report(request_log(db)) as answers:
         try:
-            rows = query()
+            rows = _answer(answers, question, names, period, limit)
         except DatabaseError as error:
             raise ConfigurationError(
                 "request_log.url", f"cannot be read as a request_log: {error.orig}", "correct the path, or --db"
             ) from None
+    columns = [*((name, name, None) for name in names), *_COLUMNS[question]]
     if as_json:
-        json.dump([dataclasses.asdict(row) for row in rows], sys.stdout, default=str, indent=2)
-        sys.stdout.write("\n")
-        return
-    title = f"latest {len(rows)} requests" if by is By.REQUEST else f"by {by}"
-    Console().print(table(title, columns, rows, Console().width) if rows else "no requests yet")
+        tables.as_json(rows)
+    elif as_csv:
+        tables.as_csv(rows, [key for _, key, _ in columns])
+    else:
+        title = f"latest {len(rows)} requests" if question == "request" else f"by {by}"
+        tables.show(_table(title, columns, rows, tables.window()) if rows else _nothing(question))
 
 
-def routes(rows: Sequence[RouteSummary], width: int) -> Table:
+def _asked(by: str) -> tuple[str, tuple[str, ...]]:
+    """Return the question, and by what it is asked."""
+    words = tuple(dict.fromkeys(filter(None, (word.strip().lower() for word in by.split(",")))))
+    questions = [word for word in words if word in _QUESTIONS]
+    names = tuple(word for word in words if word not in _QUESTIONS)
+    if len(questions) > 1 or not words:
+        raise typer.BadParameter(f"{by!r} asks for {len(questions)} things at once", param_hint="--by")
+    if questions:
+        allowed, default = _QUESTIONS[questions[0]]
+        return questions[0], _checked(names, allowed, f"{questions[0]} can be shown") or default
+    if "model" in names or "provider" in names:
+        return "calls", _checked(names, reports.CALLS_BY, "models are those of calls, which can be summed up")
+    return "requests", _checked(names, (*reports.REQUESTS_BY, "model", "provider"), "there are reports")
+
+
+def _checked(names: tuple[str, ...], allowed: Sequence[str], what: str) -> tuple[str, ...]:
+    for name in names:
+        if name not in allowed:
+            known = f"{what} by {', '.join(allowed)}" if allowed else f"{what} as it is only"
+            raise typer.BadParameter(f"not by {name}: {known}", param_hint="--by")
+    return names
+
+
+def _answer(answers: Report, question: str, names: Sequence[str], period: Period, limit: int | None) -> Rows:
+    if question == "request":
+        return [dataclasses.asdict(row) for row in answers.latest(limit or 20, period)]
+    queries: dict[str, Callable[[Sequence[str], Period], Rows]] = {
+        "requests": answers.requests,
+        "calls": answers.calls,
+        "cache": answers.cache,
+        "feedback": answers.feedback,
+    }
+    return queries[question](names, period)[:limit]
+
+
+def _nothing(question: str) -> str:
+    return "no feedback yet" if question == "feedback" else "no requests yet"
+
+
+def _table(title: str, columns: Sequence[Column], rows: Rows, width: int) -> Table:
+    known = [column for column in columns if any(column[1] in row for row in rows)]
+    return tables.table(title, known, rows, width, _SPARE)
+
+
+def routes(rows: Rows, width: int) -> Table:
     """Return cost and latency by route as a table for a window of that width."""
-    return table("by route", _ROUTES, rows, width)
-
-
-def table(title: str, columns: Columns, rows: Sequence[Any], width: int) -> Table:
-    """Return rows as a table: numbers to the right, with the digits given; what is not known is a dash."""
-    columns = _fitting(columns, rows, width)
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading, _, digits in columns:
-        right = {"justify": "right"} if digits is not None else {"max_width": _TEXT_WIDTH}
-        made.add_column(heading, no_wrap=True, **right)
-    for row in rows:
-        made.add_row(*(_cell(getattr(row, name), digits) for _, name, digits in columns))
-    return made
-
-
-def _fitting(columns: Columns, rows: Sequence[Any], width: int) -> Columns:
-    """Return the columns that fit into a window."""
-    kept = list(columns)
-    for spare in _SPARE:
-        if sum(_width(column, rows) for column in kept) < width:
-            break
-        kept = [column for column in kept if column[1] != spare]
-    return kept
-
-
-def _width(column: tuple[str, str, int | None], rows: Sequence[Any]) -> int:
-    heading, name, digits = column
-    longest = max((cell_len(render(_cell(getattr(row, name), digits)).plain) for row in rows), default=0)
-    return max(len(heading), longest if digits is not None else min(longest, _TEXT_WIDTH)) + 3  # the room between two
-
-
-def _cell(value: Any, digits: int | None) -> str:
-    if value is None:
-        return "[dim]-[/]"
-    if isinstance(value, datetime):
-        return f"{value:%m-%d %H:%M:%S}"
-    if digits is not None and isinstance(value, int | float | Decimal):
-        return f"{value:,.{digits}f}"
-    return escape(str(value))
-
-
-def _time(since: str | None) -> datetime | None:
-    """Return the moment that `--since` names, in UTC."""
-    if since is None:
-        return None
-    if ago := re.fullmatch(r"(\d+)([mhdw])", since):
-        return datetime.now(UTC) - int(ago[1]) * _UNITS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(since)
-    except ValueError:
-        raise typer.BadParameter(f"{since!r} is neither an age like 24h nor a date", param_hint="--since") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return _table("by route", [("route", "route", None), *_COLUMNS["requests"]], rows, width)

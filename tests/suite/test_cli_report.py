@@ -1,5 +1,6 @@
 """`otel-telemetry report` says what the rows say."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,56 @@ def test_in_a_narrow_window_columns_are_left_out_and_no_figure_is_cut(database: 
     assert "0.000420" in result.output
     assert "…" not in result.output
     assert max(len(line) for line in result.output.splitlines()) <= 60
+
+
+def test_csv_has_a_line_of_names_and_all_columns(database: str) -> None:
+    rows = list(csv.DictReader(run("--db", database, "--by", "day,route", "--csv").splitlines()))
+    assert [(row["route"], row["requests"]) for row in rows] == [("direct", "2"), ("web", "1")]
+    assert rows[0].keys() == json.loads(run("--db", database, "--by", "day,route", "--json"))[0].keys()
+    assert "cost_usd" in run("--db", database, "--csv", "--since", "2999-01-01")
+
+
+def test_by_model_sums_up_model_calls(database: str) -> None:
+    (row,) = json.loads(run("--db", database, "--by", "model", "--json"))
+    assert (row["model"], row["llm_calls"], row["prompt_tokens"]) == ("gpt-4o-mini", 3, 3000)
+    assert "gpt-4o-mini" in run("--db", database, "--by", "day,model,service")
+
+
+def test_cache_and_feedback_are_questions_of_their_own(database: str) -> None:
+    assert {
+        row["route"]: row["cache_hits"] for row in json.loads(run("--db", database, "--by", "cache", "--json"))
+    } == {
+        "direct": 0,
+        "web": 0,
+    }
+    assert "hit rate" in run("--db", database, "--by", "cache,day")
+    assert "no feedback yet" in run("--db", database, "--by", "feedback")
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("rout", "not by rout"),
+        ("route,model", "models are those of calls"),
+        ("cache,model", "cache can be shown by day, hour, route, service"),
+        ("request,day", "request can be shown as it is only"),
+        ("cache,feedback", "asks for 2 things at once"),
+        (",", "asks for 0 things"),
+    ],
+)
+def test_what_there_is_no_report_by_is_refused_with_what_there_is(database: str, by: str, said: str) -> None:
+    result = CliRunner().invoke(app, ["report", "--db", database, "--by", by], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_piped_tables_are_plain_and_leave_nothing_out(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output = CliRunner().invoke(app, ["report", "--db", database]).output
+    assert "p99 ms" in output
+    assert "unpriced" in output
+    assert "\x1b" not in output
+
+
+def test_help_shows_examples() -> None:
+    assert "--by degraded" in run("--help")

@@ -100,7 +100,7 @@ def _width(column: _Column, width: int) -> int | None:
 def route_table(url: str, width: int) -> Table:
     """Return cost and latency by route, as `otel-telemetry report` shows them."""
     with Report(RequestLogSettings(url=url)) as answers:
-        return report.routes(answers.by_route(), width)
+        return report.routes(answers.requests(), width)
 
 
 def redaction_table(found: Found) -> Table:

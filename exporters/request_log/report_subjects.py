@@ -1,0 +1,102 @@
+"""Two questions of their own: what the cache saved, and what people thought of the answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.report_groups import Column, Period, Row, dimension, dollars, order, shown
+
+_log: Final = schema.request_log.c
+_said: Final = schema.feedback.c
+
+#: By what the cache and feedback can be reported.
+CACHE_BY: Final[Mapping[str, Column]] = {"route": _log.route, "service": _log.service}
+FEEDBACK_BY: Final = ("day", "hour", "model", "route", "scope")
+
+
+def cache(connection: sa.Connection, by: Sequence[str], period: Period) -> list[Row]:
+    """Return `requests`, `cache_hits`, `hit_rate` (0 to 1) and what hits saved, as they said it on their rows.
+
+    `saved_usd` and `saved_ms` are sums of what is known; `unpriced` counts the requests whose saved USD are not.
+    """
+    dialect = connection.dialect.name
+    keys = [dimension(dialect, name, _log.ts, CACHE_BY) for name in by]
+    counts = sa.func.count().label("requests"), sa.func.count(sa.case((_log.cache_hit, 1))).label("cache_hits")
+    saved = [_in_meta(dialect, f"cache_saved_{unit}") for unit in ("usd", "ms")]
+    sums = [
+        sa.func.sum(saved[0]).label("saved_usd"),
+        sa.func.sum(saved[1]).label("saved_ms"),
+        (sa.func.count() - sa.func.count(saved[0])).label("unpriced"),
+    ]
+    found: dict[tuple[Any, ...], Row] = {}
+    for values, condition in ((counts, sa.true()), (sums, _log.cache_hit)):
+        query = sa.select(*keys, *values).where(condition, period.of(_log.ts)).group_by(*keys)
+        for row in connection.execute(query).mappings():
+            found.setdefault(tuple(row[name] for name in by), {}).update(row)
+    rows = [_saved(row, by) for row in found.values()]
+    return sorted(rows, key=lambda row: order(row, by, "requests"))
+
+
+def _in_meta(dialect: str, key: str) -> Column:
+    """Return a number in `meta`; what is no number there is NULL."""
+    if dialect == "sqlite":
+        meta = sa.type_coerce(_log.meta, sa.Text)
+        number = sa.func.json_type(meta, f"$.{key}").in_(("integer", "real"))
+        return sa.case((number, sa.func.json_extract(meta, f"$.{key}", type_=sa.Double)))
+    value = sa.type_coerce(_log.meta, postgresql.JSONB)[key]
+    return sa.case((sa.func.jsonb_typeof(value) == "number", sa.cast(value.astext, sa.Numeric)))
+
+
+def _saved(row: Row, by: Sequence[str]) -> Row:
+    return {
+        **{name: shown(name, row[name]) for name in by},
+        "requests": row["requests"],
+        "cache_hits": row["cache_hits"],
+        "hit_rate": row["cache_hits"] / row["requests"],
+        "saved_usd": dollars(row.get("saved_usd")),
+        "saved_ms": float(row.get("saved_ms") or 0),
+        "unpriced": row.get("unpriced", 0),
+    }
+
+
+def feedback(connection: sa.Connection, by: Sequence[str], period: Period) -> list[Row]:
+    """Return how often each verdict was given; `up_share` is 0 to 1.
+
+    Where feedback does not name a model, it is that of its request.
+    """
+    own = {
+        "route": _of_request("route"),
+        "model": sa.func.coalesce(_said.model, _of_request("model")),
+        "scope": _said.scope,
+    }
+    keys = [dimension(connection.dialect.name, name, _said.ts, own) for name in by]
+    given = sa.select(*keys, _said.verdict).where(period.of(_said.ts)).subquery()
+    counts = [sa.func.count(sa.case((given.c.verdict == word, 1))).label(word) for word in ("up", "down")]
+    groups = [given.c[name] for name in by]
+    query = sa.select(*groups, sa.func.count().label("feedback"), *counts).group_by(*groups)
+    rows = [_judged(dict(row), by) for row in connection.execute(query).mappings()]
+    return sorted(rows, key=lambda row: order(row, by, "feedback"))
+
+
+def _of_request(name: str) -> Column:
+    """Return a column of the request that feedback is about: by its id, else by its trace."""
+    request = schema.request_log.alias()
+    column = sa.select(request.c[name]).correlate(schema.feedback).order_by(request.c.ts).limit(1)
+    by_trace = column.where(request.c.trace_id == _said.trace_id, _said.request_id.is_(None))
+    return sa.func.coalesce(
+        column.where(request.c.id == _said.request_id).scalar_subquery(), by_trace.scalar_subquery()
+    )
+
+
+def _judged(row: Row, by: Sequence[str]) -> Row:
+    judged = row["up"] + row["down"]
+    return {
+        **{name: shown(name, row[name]) for name in by},
+        "feedback": row["feedback"],
+        "up": row["up"],
+        "down": row["down"],
+        "up_share": row["up"] / judged if judged else None,
+    }
