@@ -19,13 +19,15 @@ from otel_telemetry.cache.parts import Parts
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
-from otel_telemetry.processors import log, metric, span
+from otel_telemetry.processors import log, metric, ner_export, span
+from otel_telemetry.processors.ner_text import NerRedactor, ner_of
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.request import set_enabled
 from otel_telemetry.settings import Settings
 
 if TYPE_CHECKING:
     from otel_telemetry.gateway.server import Gateway
+    from otel_telemetry.processors.otlp import OtlpRedactor
     from otel_telemetry.sinks import Sink
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +73,14 @@ def redactor_of(settings: Settings) -> Redactor:
     redactor = Redactor(settings.redaction)
     _logger.info("redaction engine: %s", redactor.engine)
     return redactor
+
+
+def named_entities_of(settings: Settings, redactor: Redactor) -> NerRedactor | None:
+    """Load the pipeline that finds names, or return None where redaction.ner leaves it off."""
+    ner = ner_of(settings.redaction, redactor)
+    if ner is not None:
+        _logger.info("names of people, places and dates are looked for with %s", ner.model)
+    return ner
 
 
 def switched_off() -> bool:
@@ -135,6 +145,7 @@ def _start(settings: Settings, make_providers: Callable[[], None]) -> None:
     global _started  # noqa: PLW0603  # one SDK a process
     console.show_warnings()
     redactor = redactor_of(settings)
+    ner = named_entities_of(settings, redactor)
     summary, ratio = settings.redaction.summary, settings.redaction.leak_check_ratio
     spans = span.RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=ratio)
     logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
@@ -143,6 +154,7 @@ def _start(settings: Settings, make_providers: Callable[[], None]) -> None:
         make_providers()
     try:
         _put_in_front(spans, logs, measures)
+        _look_for_names(ner, summary=summary)
     except Exception:
         lifecycle.shut_down_providers()  # fail closed: these exporters would be given what nobody cleans
         raise
@@ -175,6 +187,14 @@ def _put_in_front(
         log.protect(logger_provider, logs)
     if isinstance(meter_provider, MeterProvider):
         metric.protect(meter_provider, measures)
+
+
+def _look_for_names(ner: NerRedactor | None, *, summary: bool) -> None:
+    tracer_provider, logger_provider, _ = lifecycle.providers()
+    spans = tracer_provider if isinstance(tracer_provider, TracerProvider) else None
+    logs = logger_provider if isinstance(logger_provider, LoggerProvider) else None
+    if ner is not None:
+        ner_export.protect(spans, logs, ner, summary=summary)
 
 
 class _Configurator(_OTelSDKConfigurator):
@@ -273,13 +293,21 @@ def cache_parts(arguments: Mapping[str, Any]) -> Parts:
 def gateway_of(settings: Settings) -> "Gateway":
     """Put the gateway together: receivers, redaction, spool, and the sinks."""
     from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415  # apps need none of these
+
+    return Gateway(settings.gateway, _otlp_redactor_of(settings), list(sinks_of(settings)))
+
+
+def _otlp_redactor_of(settings: Settings) -> "OtlpRedactor":
     from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
 
     redaction = settings.redaction
-    redactor = OtlpRedactor(
-        redactor_of(settings), summary=redaction.summary, leak_check_ratio=redaction.leak_check_ratio
+    rules = redactor_of(settings)
+    return OtlpRedactor(
+        rules,
+        summary=redaction.summary,
+        leak_check_ratio=redaction.leak_check_ratio,
+        ner=named_entities_of(settings, rules),
     )
-    return Gateway(settings.gateway, redactor, list(sinks_of(settings)))
 
 
 def sinks_of(settings: Settings) -> "Iterator[Sink]":

@@ -1,11 +1,16 @@
 """Settings of the processors. Each field's description is its documentation (docs/settings.md is made from it)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 LEAK_CHECK_RATIO = 0.01
+Group = Literal["national_id", "passport", "crypto_wallet"]
+#: Groups of rules that are off by default, and the type that each finds.
+GROUPS: Final = {group: group.upper() for group in get_args(Group)}
+#: Types that the language model finds, and no rule.
+NER_TYPES: Final = frozenset({"PERSON", "LOCATION", "ADDRESS", "DATE_TIME"})
 
 
 class PseudonymSettings(BaseModel):
@@ -26,6 +31,29 @@ class PseudonymSettings(BaseModel):
     length: int = Field(12, ge=12, le=64, description="Hexadecimal characters that are kept of each HMAC.")
 
 
+class NerSettings(BaseModel):
+    """Names of people, places and dates, found by a language model (docs/privacy.md). Off, it is not even imported."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(
+        default=False,
+        description="Find names of people, places, addresses and dates in natural language too (needs the extra ner).",
+    )
+    model: str = Field("en_core_web_lg", description="spaCy pipeline that finds them: a package's name, or a folder.")
+    content: bool = Field(default=True, description="Look at prompts and answers.")
+    bodies: bool = Field(default=True, description="Look at the bodies of log records.")
+    keys: tuple[str, ...] = Field(
+        ("exception.message",), description="Further attributes to look at; * stands for anything."
+    )
+    max_length: int = Field(20_000, ge=100, le=500_000, description="Characters of one field that are looked at.")
+    beyond: Literal["cut", "drop", "keep"] = Field(
+        "cut",
+        description="What becomes of a longer field: cut replaces the rest by [REDACTED_UNSCANNED], drop leaves out "
+        "the field, keep keeps the rest as the rules left it.",
+    )
+
+
 class RedactionSettings(BaseModel):
     """What is taken out of telemetry before any exporter sees it."""
 
@@ -33,10 +61,10 @@ class RedactionSettings(BaseModel):
 
     policy: Path | None = Field(None, description="YAML file with the redaction policy; none: the built-in policy.")
     rules: tuple[Path, ...] = Field((), description="TOML files with further detection rules.")
-    optional: tuple[Literal["national_id", "passport", "crypto_wallet"], ...] = Field(
+    optional: tuple[Group, ...] = Field(
         (),
         description="Groups of built-in rules that are off by default: national_id (needs the extra ids), passport, "
-        "crypto_wallet.",
+        "crypto_wallet. A policy file can name them too.",
     )
     engine: Literal["auto", "hyperscan", "re"] = Field(
         "auto", description="Multi-pattern engine. auto: hyperscan where it is installed, else re."
@@ -54,4 +82,5 @@ class RedactionSettings(BaseModel):
         description="Share of requests, spans and log records that are redacted once more after redaction; "
         "what that still finds is counted in otel_telemetry.leaks. 0: none.",
     )
+    ner: NerSettings = NerSettings()
     pseudonyms: PseudonymSettings = PseudonymSettings()

@@ -1,14 +1,17 @@
 """Why a text comes out as it does: each finding with its rule, its validator, its place and the policy entry it met."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from otel_telemetry.processors import keys
-from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detector import Match, apply
 from otel_telemetry.processors.engine import make_locator
 from otel_telemetry.processors.insight import active_rules, detector_of, policy_of
+from otel_telemetry.processors.ner import DOCS as NER_DOCS
+from otel_telemetry.processors.ner_text import NerRedactor, ner_of
 from otel_telemetry.processors.official_ids import Stdnum
 from otel_telemetry.processors.patterns import widths
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Policy, is_content, is_safe
@@ -50,12 +53,16 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What happens to one text. `result` is None where the policy drops it; `key` says what its name decides."""
+    """What happens to one text. `result` is None where the policy drops it; `key` says what its name decides.
+
+    `ner` names the pipeline that looked for names, "" where none did.
+    """
 
     text: str
     result: str | None
     key: str
     engine: str
+    ner: str
     policy: str
     steps: list[Step]
     near_misses: list[NearMiss]
@@ -68,13 +75,18 @@ def explain(settings: RedactionSettings, text: str, key: str = "", service: str 
     rules = {rule.id: rule for rule in active_rules(settings)}
     writer = Writer(policy, Pseudonyms(settings.pseudonyms))
     matches = detector_of(redactor).find(text)
+    ner = ner_of(settings, redactor)
+    result, names = _without_names(ner, redactor, _result(redactor, text, key), key)
+    steps = [_step(text, match, policy, rules, writer) for match in matches]
+    steps += _names(text, names, policy, rules, writer)
     return Explanation(
         text=text,
-        result=_result(redactor, text, key),
+        result=result,
         key=_key_entry(policy, key) if key else "",
         engine=redactor.engine,
+        ner=ner.model if ner else "",
         policy=str(settings.policy or "built-in"),
-        steps=[_step(text, match, policy, rules, writer) for match in matches],
+        steps=sorted(steps, key=lambda step: step.start),
         near_misses=_near_misses(text, rules, matches),
     )
 
@@ -84,6 +96,30 @@ def _result(redactor: Redactor, text: str, key: str) -> str | None:
         return redactor.string(text)
     item = redactor.item(key, text)
     return None if item is None else str(item[1])
+
+
+def _without_names(
+    ner: NerRedactor | None, redactor: Redactor, result: str | None, key: str
+) -> tuple[str | None, list[tuple[str, Match]]]:
+    """Return what becomes of the text that the rules left, and the names found in it, in order."""
+    if ner is None or result is None or (key and not ner.applies(key, redactor)):
+        return result, []
+    known = ner.known([result])
+    item = ner.item(key, result, redactor, [], known)
+    names = [(text[match.start : match.end], match) for text, matches in known.items() for match in matches]
+    return None if item is None else str(item[1]), names
+
+
+def _names(
+    text: str, names: list[tuple[str, Match]], policy: Policy, rules: dict[str, Rule], writer: Writer
+) -> Iterator[Step]:
+    """Yield a step for each name, at its place in the text as it was before the rules."""
+    at = 0
+    for name, match in names:
+        start = text.find(name, at)
+        if start >= 0:  # JSON may spell it otherwise
+            at = start + len(name)
+            yield _step(text, match._replace(start=start, end=at), policy, rules, writer)
 
 
 def _step(text: str, match: Match, policy: Policy, rules: dict[str, Rule], writer: Writer) -> Step:
@@ -103,7 +139,7 @@ def _step(text: str, match: Match, policy: Policy, rules: dict[str, Rule], write
         type=match.type,
         rule=match.rule,
         validator=_validator(rule),
-        docs=rule.docs if rule else "",
+        docs=rule.docs if rule else NER_DOCS if match.type in NER_TYPES else "",
         action=action,
         entry=f"types.{match.type}" if match.type in policy.types else "default",
         became=became,

@@ -3,13 +3,15 @@
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.detector import Detector
 from otel_telemetry.processors.policy import Policy
+from otel_telemetry.processors.policy_file import optional_of
 from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.rewrite import Writer
 from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 
 
 def active_rules(settings: RedactionSettings) -> tuple[Rule, ...]:
     """Return the rules that a redactor with these settings applies."""
-    return (*builtin_rules(optional=settings.optional), *load_rules(settings.rules))
+    return (*builtin_rules(optional=optional_of(settings)), *load_rules(settings.rules))
 
 
 def policy_of(redactor: Redactor) -> Policy:
@@ -20,3 +22,8 @@ def policy_of(redactor: Redactor) -> Policy:
 def detector_of(redactor: Redactor) -> Detector:
     """Return the detector with all active rules."""
     return redactor._detector  # noqa: SLF001  # read only
+
+
+def writer_of(redactor: Redactor) -> Writer:
+    """Return what writes replacements under the policy in force."""
+    return redactor._writer  # noqa: SLF001  # read only

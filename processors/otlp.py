@@ -19,9 +19,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_telemetry import conventions, metrics
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.processors import evidence, wire
+from otel_telemetry.processors import evidence, ner_otlp, wire
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO
 from otel_telemetry.processors.leak_check import LeakCheck
+from otel_telemetry.processors.ner_text import NerRedactor
 from otel_telemetry.processors.otlp_fields import Cleaner, Hits
 from otel_telemetry.processors.otlp_values import pair
 from otel_telemetry.processors.redactor import Finding, Redactor
@@ -81,9 +82,16 @@ class OtlpRedactor:
     """Cleans whole OTLP requests. Thread-safe; bound to the CPU."""
 
     def __init__(
-        self, redactor: Redactor, *, summary: bool = False, leak_check_ratio: float = LEAK_CHECK_RATIO
+        self,
+        redactor: Redactor,
+        *,
+        summary: bool = False,
+        leak_check_ratio: float = LEAK_CHECK_RATIO,
+        ner: NerRedactor | None = None,
     ) -> None:
+        """`ner` looks for names behind the rules, where it is given."""
         self._redactor = redactor
+        self._ner = ner
         self._summary = summary
         self._checks = {signal: LeakCheck(signal, leak_check_ratio) for signal in _SHAPES}
 
@@ -99,9 +107,16 @@ class OtlpRedactor:
             clean = _Request(self._redactor, signal, body, summary=self._summary).clean()
         except (DecodeError, wire.NotWire):
             raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
+        if self._ner is not None and clean.items:
+            clean = _without_names(clean, ner_otlp.redact(self._ner, signal, clean.body, summary=self._summary))
         if self._checks[signal].due():
             self._checks[signal].request(self._redactor, shape.request.FromString(clean.body))
         return clean
+
+
+def _without_names(clean: Clean, named: ner_otlp.NerClean) -> Clean:
+    rejected = clean.rejected + named.rejected
+    return Clean(named.body, clean.items - named.rejected, rejected, clean.problem or named.problem)
 
 
 class _Request:

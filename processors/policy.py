@@ -68,7 +68,7 @@ class KeyRule:
 
     def matches(self, key: str) -> bool:
         """Tell whether the pattern covers the whole key."""
-        return _glob(self.pattern).fullmatch(key) is not None
+        return glob(self.pattern).fullmatch(key) is not None
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Policy:
 
     def allows(self, key: str) -> bool:
         """Tell whether the allow-list, if there is one, names the key."""
-        return self.allow is None or any(_glob(pattern).fullmatch(key) for pattern in self.allow)
+        return self.allow is None or any(glob(pattern).fullmatch(key) for pattern in self.allow)
 
     def paths_of(self, key: str) -> list[tuple[JsonPath, Action]]:
         """Return the paths that apply inside the values of an attribute key."""
-        return [(path, action) for pattern, path, action in self.paths if _glob(pattern).fullmatch(key)]
+        return [(path, action) for pattern, path, action in self.paths if glob(pattern).fullmatch(key)]
 
     def everything(self) -> bool:
         """Tell whether any attribute at all may change, because some allow-list is in force."""
@@ -125,7 +125,8 @@ class Policy:
 
 
 @lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
+def glob(pattern: str) -> re.Pattern[str]:
+    """Return what matches the keys that a pattern names; `*` stands for anything."""
     return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 

@@ -9,6 +9,7 @@ paths:
   gen_ai.input.messages: {"$[*].name": hash}
 allow: [http.*, gen_ai.*]   # only these keys are kept; leave it out to keep all
 content: redact             # drop | redact | keep
+optional: [national_id]     # groups of rules that are off by default
 services:
   billing: {types: {IBAN: mask}}
 ```
@@ -23,24 +24,43 @@ from typing import Any, Final, cast
 import yaml
 
 from otel_telemetry.errors import RuleError
+from otel_telemetry.processors.config import GROUPS, NER_TYPES, RedactionSettings
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import ACTIONS, CONTENTS, Action, Content, KeyRule, Policy, longest_part
 
 _SECTIONS: Final = ("default", "types", "keys", "paths", "allow", "content", "email_domain")
+_FOR_ALL: Final = ("optional", "services")
+"""Sections that the overrides of one service cannot have."""
 _MIN_LITERAL: Final = 3
+_OFF: Final = {
+    **{kind: f"switch it on with `optional: [{group}]`" for group, kind in GROUPS.items()},
+    **dict.fromkeys(NER_TYPES, "switch it on with the setting redaction.ner.enabled"),
+}
+"""Types that nothing finds unless it is switched on, and how that is done."""
 
 
 def load_policy(path: Path, types: Collection[str]) -> Policy:
     """Return the policy of a file; `types` are the types that rules or keys can give."""
+    node = _composed(path)
+    return _Reader(str(path), frozenset(types)).policy(node) if node is not None else Policy()
+
+
+def optional_of(settings: RedactionSettings) -> tuple[str, ...]:
+    """Return the groups of rules that the settings, or the policy file, switch on."""
+    node = _composed(settings.policy) if settings.policy else None
+    named = _Reader(str(settings.policy), frozenset()).optional(node) if node is not None else ()
+    return tuple(dict.fromkeys((*settings.optional, *named)))
+
+
+def _composed(path: Path) -> yaml.Node | None:
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise RuleError(str(path), f"cannot be read: {error}", "name a readable YAML file") from None
     except yaml.YAMLError as error:
         raise RuleError(str(path), f"is not YAML: {' '.join(str(error).split())}", "correct the file") from None
-    reader = _Reader(str(path), frozenset(types))
-    return reader.policy(node) if node is not None else Policy()
+    return node
 
 
 class _Reader:
@@ -52,15 +72,24 @@ class _Reader:
 
     def policy(self, node: yaml.Node, base: Policy | None = None) -> Policy:
         """Read the top, or with `base` the overrides of one service, which start from it."""
-        sections = dict(self._members(node, (*_SECTIONS, *(() if base else ("services",)))))
+        sections = dict(self._members(node, (*_SECTIONS, *(() if base else _FOR_ALL))))
         policy = base or Policy()
         for name, child in sections.items():
-            if name != "services":
+            if name not in _FOR_ALL:
                 policy = replace(policy, **self._section(name, child, policy))
         services = sections.get("services")
         if services is None:
             return policy
         return replace(policy, services={name: self.policy(child, policy) for name, child in self._members(services)})
+
+    def optional(self, node: yaml.Node) -> list[str]:
+        """Return the groups that the section `optional` names."""
+        sections = dict(self._members(node, (*_SECTIONS, *_FOR_ALL)))
+        return (
+            [self._choice(child, GROUPS) for child in self._items(sections["optional"])]
+            if "optional" in sections
+            else []
+        )
 
     def _section(self, name: str, node: yaml.Node, policy: Policy) -> dict[str, Any]:
         if name == "types":
@@ -103,6 +132,8 @@ class _Reader:
         for key_node, child in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
             name = self._text(key_node)
             if known and name not in known:
+                if name in _OFF and known == sorted(self._types):
+                    self._refuse(key_node, f"nothing that is on finds {name}", _OFF[name])
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
                 self._refuse(key_node, f"unknown name {name!r}", hint)

@@ -14,11 +14,11 @@ from itertools import accumulate
 from typing import Any, Final
 
 from otel_telemetry.processors import keys
-from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detector import Detector, Match, refuse_broken
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Action, Policy, is_content, is_safe
-from otel_telemetry.processors.policy_file import load_policy
+from otel_telemetry.processors.policy_file import load_policy, optional_of
 from otel_telemetry.processors.pseudonym import Pseudonyms
 from otel_telemetry.processors.rewrite import Finding, Writer, is_marker, marker, same_or
 from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
@@ -38,8 +38,8 @@ class Redactor:
 
     def __init__(self, settings: RedactionSettings) -> None:
         own = load_rules(settings.rules)
-        rules = (*builtin_rules(optional=settings.optional), *own)
-        policy = load_policy(settings.policy, _types(rules)) if settings.policy else Policy()
+        rules = (*builtin_rules(optional=optional_of(settings)), *own)
+        policy = load_policy(settings.policy, _types(rules, settings)) if settings.policy else Policy()
         policy = _with_content(policy, settings)
         self._detector = Detector(rules, settings.engine, sorted(set(policy.named())))
         refuse_broken(own, self._detector)
@@ -275,8 +275,8 @@ def _type_of(key: str) -> str:
     return kind if keys.is_strong(key) else "VALUE"
 
 
-def _types(rules: Sequence[Rule]) -> set[str]:
-    return {rule.type for rule in rules} | keys.TYPES
+def _types(rules: Sequence[Rule], settings: RedactionSettings) -> set[str]:
+    return {rule.type for rule in rules} | keys.TYPES | (NER_TYPES if settings.ner.enabled else set())
 
 
 def _with_content(policy: Policy, settings: RedactionSettings) -> Policy:

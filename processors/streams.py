@@ -9,9 +9,11 @@ import codecs
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 from otel_telemetry.processors.insight import detector_of, policy_of
+from otel_telemetry.processors.ner_text import NerRedactor
 from otel_telemetry.processors.redactor import Finding, Redactor
 
 BLOCK: Final = 1 << 20
@@ -41,8 +43,10 @@ class Tally:
             self.characters[finding.type, finding.rule] += finding.length
 
 
-def redact_stream(redactor: Redactor, blocks: Iterable[bytes], tally: Tally) -> Iterator[bytes]:
-    """Yield the redacted bytes of a stream; `tally` grows with what was found."""
+def redact_stream(
+    redactor: Redactor, blocks: Iterable[bytes], tally: Tally, ner: NerRedactor | None = None
+) -> Iterator[bytes]:
+    """Yield the redacted bytes of a stream; `tally` grows with what was found. `ner` looks for names too."""
     codec, window = "", ""
     decoder: codecs.IncrementalDecoder | None = None
     for block in blocks:
@@ -51,11 +55,11 @@ def redact_stream(redactor: Redactor, blocks: Iterable[bytes], tally: Tally) -> 
             decoder = codecs.getincrementaldecoder(codec)(_errors(codec))
         window += decoder.decode(block)
         while at := _cut(redactor, window):
-            yield _encode(_redact(redactor, window[:at], tally), codec)
+            yield _encode(_redact(redactor, window[:at], tally, ner), codec)
             window = window[at:]
     if decoder is not None:
         window += decoder.decode(b"", final=True)
-        yield _encode(_redact(redactor, window, tally), codec)
+        yield _encode(_redact(redactor, window, tally, ner), codec)
 
 
 def _cut(redactor: Redactor, window: str) -> int:
@@ -90,17 +94,28 @@ def _hidden_by(redactor: Redactor, window: str, at: int) -> int | None:
     return max(0, min((start for start, end in whole if start < at < end), default=at) - _STEP)
 
 
-def _redact(redactor: Redactor, text: str, tally: Tally) -> str:
+def _redact(redactor: Redactor, text: str, tally: Tally, ner: NerRedactor | None) -> str:
     """Redact a stretch of text: each line of JSON on its own, what stands between them as a whole."""
     findings: list[Finding] = []
-    *whole, rest = text.split("\n")
-    lines = [*(line + "\n" for line in whole), rest]
+    lines = _with_ends(text)
     if any(map(_is_json_line, lines)):
         clean = "".join(_lines(redactor, lines, findings))
     else:
         clean = _prose(redactor, text, findings)
+    if ner is not None:
+        clean = _without_names(ner, redactor, clean, findings)
     tally.add(findings)
     return clean
+
+
+def _without_names(ner: NerRedactor, redactor: Redactor, text: str, findings: list[Finding]) -> str:
+    """Take names out: of lines of JSON by their strings, of the others as the prose that they are together."""
+    out: list[str] = []
+    for is_json, lines in groupby(_with_ends(text), key=_is_json_line):
+        for piece in lines if is_json else ("".join(lines),):
+            body = piece.rstrip("\r\n")
+            out += (ner.text(body, redactor, findings), piece[len(body) :])
+    return "".join(out)
 
 
 def _lines(redactor: Redactor, lines: list[str], findings: list[Finding]) -> Iterator[str]:
@@ -136,6 +151,11 @@ def _piece(redactor: Redactor, text: str, findings: list[Finding]) -> str:
     """Redact lines that may go as a whole; the line end stays."""
     body = text.rstrip("\r\n")
     return redactor.string(body, findings=findings) + text[len(body) :]
+
+
+def _with_ends(text: str) -> list[str]:
+    *whole, rest = text.split("\n")
+    return [*(line + "\n" for line in whole), rest]
 
 
 def _is_json_line(line: str) -> bool:

@@ -64,7 +64,9 @@ def _show(explanation: Explanation, console: Console) -> None:
         console.print(_miss(miss), soft_wrap=True)
     came_out = "dropped" if explanation.result is None else explanation.result
     console.print(Text.assemble(("becomes: ", "dim"), (came_out, "green")), soft_wrap=True)
-    console.print(f"[dim]policy: {escape(explanation.policy)}, engine: {explanation.engine}[/]", soft_wrap=True)
+    names = f", names: {explanation.ner}" if explanation.ner else ""
+    made_by = f"policy: {explanation.policy}, engine: {explanation.engine}{names}"
+    console.print(f"[dim]{escape(made_by)}[/]", soft_wrap=True)
 
 
 def _step(step: Step) -> Text:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from otel_telemetry.commands.verify import PolicyFile, redaction_settings
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.processors.ner_text import ner_of
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.streams import Tally, redact_stream
 
@@ -56,11 +57,13 @@ def redact(
     [bold]Try it:[/] echo 'jane@example.com paid with 4111 1111 1111 1111' | otel-telemetry redact --summary
     """
     paths = _checked(files or [], output, in_place=in_place)
-    redactor = Redactor(redaction_settings(policy).redaction).for_service(service or "")
+    redaction = redaction_settings(policy).redaction
+    redactor = Redactor(redaction).for_service(service or "")
+    ner = ner_of(redaction, redactor)
     tally = Tally()
     with _progress(paths, show=bool(output or in_place or check)) as advance:
         for path in paths or (None,):
-            pieces = redact_stream(redactor, _read(path, advance), tally)
+            pieces = redact_stream(redactor, _read(path, advance), tally, ner)
             _write(pieces, path, output, in_place=in_place, check=check)
     if summary or check:
         _tell(tally)

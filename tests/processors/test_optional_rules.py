@@ -11,6 +11,8 @@ from otel_telemetry.errors import RuleError
 from otel_telemetry.processors import official_ids
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.coverage import verify
+from otel_telemetry.processors.explain import explain
+from otel_telemetry.processors.insight import active_rules
 from otel_telemetry.processors.otlp import OtlpRedactor
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.ruleset import builtin_rules, expand
@@ -85,7 +87,7 @@ def test_a_policy_can_name_the_types_that_are_on_and_only_those(tmp_path):
     policy.write_text("types:\n  NATIONAL_ID: mask\n", encoding="utf-8")
     redactor = Redactor(RedactionSettings(policy=policy, optional=("national_id",)))
     assert redactor.string("PESEL: 44051401359") == "PESEL: ****1359"
-    with pytest.raises(RuleError, match=r"policy\.yaml: line 2: unknown name 'NATIONAL_ID'"):
+    with pytest.raises(RuleError, match=r"policy\.yaml: line 2: nothing that is on finds NATIONAL_ID"):
         Redactor(RedactionSettings(policy=policy))
 
 
@@ -161,3 +163,30 @@ def test_a_rule_of_ones_own_that_cannot_be_used_is_refused(tmp_path, changes, me
 def test_keccak_is_the_hash_before_nist_changed_it():
     assert keccak_256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
     assert keccak_256(b"abc").hex() == "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"
+
+
+def test_the_policy_file_switches_groups_on_too(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("optional: [passport]\ntypes: {PASSPORT: mask, NATIONAL_ID: hash}\n", encoding="utf-8")
+    settings = RedactionSettings(policy=policy, optional=("national_id",))
+    redactor = Redactor(settings)
+    assert redactor.string("passport C01X00T47, PESEL: 44051401359") == (
+        "passport ****0T47, PESEL: [REDACTED_NATIONAL_ID]"
+    )
+    assert verify(redactor, active_rules(settings)).proved
+    assert explain(settings, "passport C01X00T47").steps[0].type == "PASSPORT"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("default: replace\noptional: [pasport]\n", "line 2: unknown 'pasport'"),
+        ("\noptional: passport\n", "line 2: this is no list"),
+        ("services:\n  billing:\n    optional: [passport]\n", "line 3: unknown name 'optional'"),
+    ],
+)
+def test_a_group_that_does_not_exist_stops_start_up_with_its_line(tmp_path, text, told):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text, encoding="utf-8")
+    with pytest.raises(RuleError, match=told):
+        Redactor(RedactionSettings(policy=policy))
