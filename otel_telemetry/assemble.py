@@ -26,7 +26,11 @@ from otel_telemetry.request import set_enabled
 from otel_telemetry.settings import Settings
 
 if TYPE_CHECKING:
+    from otel_telemetry.exporters.otlp.config import ForwardSettings
+    from otel_telemetry.gateway.config import GatewaySettings
+    from otel_telemetry.gateway.group import Seat
     from otel_telemetry.gateway.server import Gateway
+    from otel_telemetry.gateway.supervisor import Supervisor
     from otel_telemetry.processors.otlp import OtlpRedactor
     from otel_telemetry.sinks import Sink
 
@@ -290,11 +294,23 @@ def cache_parts(arguments: Mapping[str, Any]) -> Parts:
     )
 
 
-def gateway_of(settings: Settings) -> "Gateway":
-    """Put the gateway together: receivers, redaction, spool, and the sinks."""
-    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415  # apps need none of these
+def gateway_of(settings: Settings) -> "Gateway | Supervisor":
+    """Put the gateway together: one process, or the supervisor of several, each of which makes its own part."""
+    from otel_telemetry.gateway.supervisor import Supervisor  # noqa: PLC0415  # apps need none of it
 
-    return Gateway(settings.gateway, _otlp_redactor_of(settings), list(sinks_of(settings)))
+    config = settings.gateway
+    if config.workers and config.role != "deliver":
+        return Supervisor(config, lambda own, seat: _process_of(settings, own, seat))
+    return _process_of(settings, config)
+
+
+def _process_of(settings: Settings, config: "GatewaySettings", seat: "Seat | None" = None) -> "Gateway":
+    """Put one process of the gateway together: redaction where it receives, sinks where it delivers."""
+    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
+
+    redactor = _otlp_redactor_of(settings) if config.role != "deliver" else None
+    sinks = list(sinks_of(settings)) if config.role != "receive" else []
+    return Gateway(config, redactor, sinks, seat=seat)
 
 
 def _otlp_redactor_of(settings: Settings) -> "OtlpRedactor":
@@ -317,8 +333,8 @@ def sinks_of(settings: Settings) -> "Iterator[Sink]":
 
     yield RequestLogSink(settings.request_log)
     for name, config in settings.forward.items():
-        yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
         _refuse_own_door(settings.gateway, f"forward.{name}.endpoint", config)
+        yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
 
 
 def _refuse_own_door(gateway: "GatewaySettings", key: str, config: "ForwardSettings") -> None:

@@ -86,6 +86,13 @@ def main() -> None:
 @app.command()
 def serve(
     *,
+    role: Annotated[
+        str | None, typer.Option(help="What to do: receive, deliver, or all of it.", show_default="all")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that receive, beside one that delivers; 0: one for all.", show_default="1"),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP/gRPC.", show_default="4317")] = None,
     http_port: Annotated[
@@ -100,7 +107,8 @@ def serve(
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317. Ctrl-C stops it; nothing acknowledged is lost.
     """
     _log_to_terminal()
-    given = {"host": host, "grpc_port": grpc_port, "http_port": http_port, "spool_dir": spool_dir}
+    ports = {"host": host, "grpc_port": grpc_port, "http_port": http_port}
+    given = {"role": role, "workers": workers, "spool_dir": spool_dir, **ports}
     settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
     gateway = assemble.gateway_of(settings)
     logging.getLogger(__package__).info(

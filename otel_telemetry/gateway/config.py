@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -10,6 +11,15 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    role: Literal["all", "receive", "deliver"] = Field(
+        "all", description="What this gateway does: receive and spool, deliver what is spooled, or all of it."
+    )
+    workers: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Processes that receive, sharing the ports, beside one that delivers; 0: all in one process.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys.")
     grpc_port: int = Field(4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free port.")
     http_port: int = Field(4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free.")
@@ -30,6 +40,11 @@ class GatewaySettings(BaseModel):
     )
     spool_retention_hours: float = Field(
         24.0, ge=0, description="How long delivered batches are kept for replay; 0: dropped once delivered."
+    )
+    spool_max_age_hours: float = Field(
+        0.0,
+        ge=0,
+        description="Age at which batches that an exporter has not got are dropped for it, and counted; 0: never.",
     )
     max_pending_bytes: int = Field(
         128 << 20, ge=1 << 20, description="Bytes being worked on at once, beyond which requests are told to retry."

@@ -5,30 +5,41 @@ somebody looks, not kept up to date in between.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from opentelemetry import metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.gateway.group import Seat
 from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.gateway.spool_reader import SpoolStatus
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX: Final = "otel_telemetry_spool_"
+_PROCESS: Final = "process"
 
 
 class Exposition:
-    """A MeterProvider (`provider`) that is read as Prometheus text, in a registry of its own."""
+    """A MeterProvider (`provider`) that is read as Prometheus text, in a registry of its own.
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        reader = PrometheusMetricReader(registry=self._registry, scope_info_enabled=False, disable_target_info=True)
+    With a seat in a group its text is that of all processes: each series with a label `process`, so that one that is
+    started again begins its own series anew and touches no other; the spool, which they share, once and without.
+    """
+
+    def __init__(self, seat: Seat | None = None) -> None:
+        self._seat = seat
+        self._own = CollectorRegistry()
+        self._shared = CollectorRegistry()
+        reader = PrometheusMetricReader(registry=self._own, scope_info_enabled=False, disable_target_info=True)
         self.provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        ProcessCollector(registry=self._own)
         self._one_at_a_time = threading.Lock()  # the reader keeps what it collects in a list without a lock
 
     def install(self) -> None:
@@ -38,13 +49,53 @@ class Exposition:
     def watch(self, spool: Spool) -> Callable[[], None]:
         """Show a spool too; return what ends that."""
         collector = _SpoolCollector(spool)
-        self._registry.register(collector)
-        return lambda: self._registry.unregister(collector)
+        self._shared.register(collector)
+        return lambda: self._shared.unregister(collector)
 
     def text(self) -> bytes:
         """Return everything as Prometheus text."""
+        if self._seat is None:
+            return self.own_text() + generate_latest(self._shared)
+        return generate_latest(_Gathered(self._gather(self._seat))) + generate_latest(self._shared)
+
+    def own_text(self) -> bytes:
+        """Return what this process counts, without the spool."""
         with self._one_at_a_time:
-            return generate_latest(self._registry)
+            return generate_latest(self._own)
+
+    def _gather(self, seat: Seat) -> Iterator[Metric]:
+        texts = {seat.name: self.own_text(), **seat.group.ask_others(seat.name, "metrics")}
+        yield from merged({name: text for name, text in texts.items() if text is not None})
+        up = GaugeMetricFamily("otel_telemetry_process_up", "Whether the process answers.", labels=(_PROCESS,))
+        restarts = CounterMetricFamily(
+            "otel_telemetry_process_restarts", "Times that the process had to be started again.", labels=(_PROCESS,)
+        )
+        for name, count in seat.group.restarts().items():
+            up.add_metric((name,), int(texts.get(name) is not None))
+            restarts.add_metric((name,), count)
+        yield up
+        yield restarts
+
+
+def merged(texts: Mapping[str, bytes]) -> Iterable[Metric]:
+    """Return the metrics of several expositions as one, each sample with its process as a label."""
+    families: dict[str, Metric] = {}
+    for process, text in texts.items():
+        for family in text_string_to_metric_families(text.decode()):
+            into = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            into.samples += [one._replace(labels={**one.labels, _PROCESS: process}) for one in family.samples]
+    return families.values()
+
+
+class _Gathered(CollectorRegistry):
+    """Metrics that were already collected, in the form that generate_latest reads."""
+
+    def __init__(self, collected: Iterable[Metric]) -> None:
+        super().__init__()
+        self._collected = collected
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collected
 
 
 class _SpoolCollector(Collector):
@@ -68,6 +119,10 @@ class _SpoolCollector(Collector):
             "oldest_seconds", "Age of the oldest batch that some exporter has not got yet.", now.oldest_seconds
         )
         yield _gauge("dead_letters", "Batches kept aside because they can never be delivered.", now.dead_letters)
+        appended = CounterMetricFamily(f"{_PREFIX}items", "Items that were ever acknowledged, over all restarts.")
+        appended.add_metric((), now.appended)
+        yield appended
+        yield from _by_exporter(now)
         for name, help_text in (
             ("batches", "Batches that the exporter has not got yet."),
             ("items", "Spans, log records and data points that the exporter has not got yet."),
@@ -78,6 +133,22 @@ class _SpoolCollector(Collector):
             for sink, lag in now.lag.items():
                 family.add_metric((sink,), getattr(lag, name))
             yield family
+
+
+def _by_exporter(now: SpoolStatus) -> Iterator[Metric]:
+    dead = GaugeMetricFamily(f"{_PREFIX}dead_letter_items", "Items in dead letters.", labels=("exporter",))
+    missed = CounterMetricFamily(
+        f"{_PREFIX}missed_items",
+        "Items that the exporter will never get, over all restarts, by reason (dropped, expired, unreadable).",
+        labels=("exporter", "reason"),
+    )
+    for sink in now.lag:
+        dead.add_metric((sink,), now.dead_items.get(sink, 0))
+    for sink, reasons in now.missed.items():
+        for reason, items in reasons.items():
+            missed.add_metric((sink, reason), items)
+    yield dead
+    yield missed
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

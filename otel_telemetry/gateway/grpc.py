@@ -53,14 +53,14 @@ def response(signal: Signal, accepted: Accepted) -> Message:
     return answer
 
 
-def make_server(receiver: Receiver, keys: Keys, max_body_bytes: int) -> grpc.aio.Server:
-    """Return a server with the three services and no port yet."""
+def make_server(receiver: Receiver, keys: Keys, max_body_bytes: int, *, share_port: bool = False) -> grpc.aio.Server:
+    """Return a server with the three services and no port yet; one that processes are to share where it says so."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", max_body_bytes),
             ("grpc.max_send_message_length", _MAX_SEND),
             ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.so_reuseport", 0),  # or a second gateway would quietly take half of the requests
+            ("grpc.so_reuseport", int(share_port)),  # or a second gateway would quietly take half of the requests
         ]
     )
     for signal, service in _SERVICES.items():

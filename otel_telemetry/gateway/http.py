@@ -36,8 +36,10 @@ _CLIENT_GONE: Final = 499
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(receiver: Receiver, keys: Keys, health: Health, exposition: Exposition, limits: "Limits") -> Starlette:
-    """Return the ASGI application."""
+def make_app(
+    receiver: Receiver | None, keys: Keys, health: Health, exposition: Exposition, limits: "Limits"
+) -> Starlette:
+    """Return the ASGI application; without a receiver it only tells how things are."""
 
     async def show_health(request: Request) -> Response:
         report = await asyncio.to_thread(health.report)
@@ -49,7 +51,9 @@ def make_app(receiver: Receiver, keys: Keys, health: Health, exposition: Exposit
         return Response(await asyncio.to_thread(exposition.text), media_type=CONTENT_TYPE)
 
     exports = [
-        Route(path, _export(signal, receiver, keys, limits), methods=["POST"]) for path, signal in _PATHS.items()
+        Route(path, _export(signal, receiver, keys, limits), methods=["POST"])
+        for path, signal in _PATHS.items()
+        if receiver
     ]
     return Starlette(
         routes=[*exports, Route("/health", show_health), Route("/metrics", show_metrics)],

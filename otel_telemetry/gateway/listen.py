@@ -32,6 +32,17 @@ def refuse_open_house(config: GatewaySettings) -> None:
     )
 
 
+def check(config: GatewaySettings) -> None:
+    """Raise ConfigurationError for settings that contradict each other."""
+    refuse_open_house(config)
+    if config.spool_max_bytes < config.max_body_bytes:
+        raise ConfigurationError(
+            "gateway.spool_max_bytes",
+            "a request as large as gateway.max_body_bytes would never find room",
+            f"set it to {config.max_body_bytes} or more, or lower gateway.max_body_bytes",
+        )
+
+
 def listen_http(config: GatewaySettings) -> socket.socket:
     """Return a listening socket for HTTP, or raise ConfigurationError."""
     return _listen(config.host, config.http_port, _HTTP_PORT)
@@ -40,6 +51,11 @@ def listen_http(config: GatewaySettings) -> socket.socket:
 def refuse_taken_grpc_port(config: GatewaySettings) -> None:
     """Raise ConfigurationError where the gRPC port cannot be had: this says why better than gRPC does."""
     _listen(config.host, config.grpc_port, _GRPC_PORT).close()
+
+
+def reserve_grpc(config: GatewaySettings) -> socket.socket:
+    """Return a socket that holds the gRPC port for processes that share it, and takes no connection itself."""
+    return _bind(config.host, config.grpc_port, _GRPC_PORT, share=True)
 
 
 def bind_grpc(server: grpc.aio.Server, config: GatewaySettings) -> int:
@@ -53,21 +69,32 @@ def bind_grpc(server: grpc.aio.Server, config: GatewaySettings) -> int:
 
 
 def _listen(host: str, port: int, key: str) -> socket.socket:
+    listening = _bind(host, port, key)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # for localhost
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigurationError(_HOST, f"{host} cannot be used: {error.strerror}", _HOST_HINT) from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except OSError as error:
         listening.close()
         raise _not_bound(host, port, key, error) from None
     return listening
+
+
+def _bind(host: str, port: int, key: str, *, share: bool = False) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # for localhost
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(_HOST, f"{host} cannot be used: {error.strerror}", _HOST_HINT) from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _not_bound(host, port, key, error) from None
+    return bound
 
 
 def _not_bound(host: str, port: int, key: str, error: OSError) -> ConfigurationError:

@@ -1,4 +1,4 @@
-"""The gateway as a whole: opens the spool, starts delivery, listens, and stops without losing what it acknowledged.
+"""One process of the gateway, or all of it: opens the spool, delivers, listens, and stops without losing anything.
 
 Stopping: no new requests, those under way are finished and answered, the spool is flushed, the sinks get what they can
 take in the time left; the rest is in the spool and goes out after the next start. A second signal shortens the waiting.
@@ -21,12 +21,12 @@ import grpc.aio
 import uvicorn
 from starlette.applications import Starlette
 
-from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.gateway import listen, spool_file
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver import Delivery, Sink
 from otel_telemetry.gateway.exposition import Exposition
+from otel_telemetry.gateway.group import Question, Seat
 from otel_telemetry.gateway.grpc import make_server
 from otel_telemetry.gateway.health import Health
 from otel_telemetry.gateway.http import Limits, make_app
@@ -51,33 +51,33 @@ class _HttpServer(uvicorn.Server):
 
 
 class Gateway:
-    """Receives OTLP, redacts it, spools it, delivers it. `grpc_port` and `http_port` are the ports it really has."""
+    """Receives OTLP, redacts it, spools it, delivers it: all of it, or the part that `gateway.role` names.
+
+    `redactor` is None where it only delivers. In a group of processes it has a `seat`. `grpc_port` and `http_port` are
+    the ports it really has.
+    """
 
     def __init__(
         self,
         config: GatewaySettings,
-        redactor: Redactor,
+        redactor: Redactor | None,
         sinks: Sequence[Sink],
         exposition: Exposition | None = None,
+        seat: Seat | None = None,
     ) -> None:
-        listen.refuse_open_house(config)
-        if config.spool_max_bytes < config.max_body_bytes:
-            raise ConfigurationError(
-                "gateway.spool_max_bytes",
-                "a request as large as gateway.max_body_bytes would never find room",
-                f"set it to {config.max_body_bytes} or more, or lower gateway.max_body_bytes",
-            )
+        listen.check(config)
         self._config = config
         self._redactor = redactor
         self._sinks = tuple(sinks)
-        self._exposition = exposition or Exposition()
+        self._seat = seat
+        self._exposition = exposition or Exposition(seat)
         self._parts = contextlib.AsyncExitStack()
         self._deadline = math.inf
         self.grpc_port = 0
         self.http_port = 0
 
     async def start(self) -> None:
-        """Begin to serve; returns once both ports answer. Raises ConfigurationError, with nothing left running."""
+        """Begin to serve; returns once the ports answer. Raises ConfigurationError, with nothing left running."""
         async with contextlib.AsyncExitStack() as parts:
             try:
                 await self._start(parts)
@@ -85,23 +85,29 @@ class Gateway:
                 self._deadline = time.monotonic()
                 raise
             self._parts = parts.pop_all()
-        where = self._config.host
-        _log.info("OTLP/gRPC on %s:%d, OTLP/HTTP on %s:%d", where, self.grpc_port, where, self.http_port)
+        if self._seat:
+            self._seat.ready()
+        else:
+            _log.info("%s", self._where())
+
+    def _where(self) -> str:
+        host = self._config.host
+        otlp = f"OTLP/gRPC on {host}:{self.grpc_port}, OTLP/HTTP on" if self.grpc_port else "health and metrics on"
+        return f"{otlp} {host}:{self.http_port}"
 
     async def _start(self, parts: contextlib.AsyncExitStack) -> None:
         config = self._config
-        listening = parts.enter_context(listen.listen_http(config))
-        listen.refuse_taken_grpc_port(config)
+        listening = self._listen(parts)
         spool = self._open_spool(parts)
         deliveries = self._start_deliveries(parts, spool)
-        receiver = Receiver(self._redactor, spool, config.max_pending_bytes)
-        parts.push_async_callback(asyncio.to_thread, receiver.close)
+        receiver = self._make_receiver(parts, spool)
+        health = Health(spool, receiver, deliveries, {"version": _version()}, self._seat)
+        await self._join(parts, health)
         keys = Keys(config.api_keys)
-        health = Health(spool, receiver, deliveries, {"version": _version()})
+        rpc = await self._start_grpc(parts, receiver, keys) if receiver else None
         limits = Limits(config.max_body_bytes, config.max_json_bytes)
-        rpc = await self._start_grpc(parts, receiver, keys)
         app = make_app(receiver, keys, health, self._exposition, limits)
-        http = await self._start_http(parts, app, listening)
+        http = await self._start_http(parts, app, listening) if listening else None
         parts.push_async_callback(self._close_doors, health, rpc, http)
 
     async def stop(self, seconds: float | None = None) -> None:
@@ -110,35 +116,86 @@ class Gateway:
         await self._parts.aclose()
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. /metrics then shows what this whole process counts."""
+        """Serve until SIGTERM or SIGINT, or the supervisor says stop. /metrics shows all that this process counts."""
         self._exposition.install()
         sys.setswitchinterval(_SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._run())
 
     async def _run(self) -> None:
-        signals: asyncio.Queue[None] = asyncio.Queue()
-        for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
+        orders: asyncio.Queue[float] = asyncio.Queue()
+        self._follow(orders)
         await self.start()
-        await signals.get()
-        _log.info("stopping; a second signal makes it quicker")
-        stopping = asyncio.create_task(self.stop())
-        hurry = asyncio.create_task(signals.get())
+        seconds = await orders.get()
+        if not self._seat:
+            _log.info("stopping; a second signal makes it quicker")
+        stopping = asyncio.create_task(self.stop(seconds))
+        hurry = asyncio.create_task(orders.get())
         await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
         self._deadline = time.monotonic()
         hurry.cancel()
         await stopping
 
+    def _follow(self, orders: asyncio.Queue[float]) -> None:
+        """Have every request to stop put into the queue, as the seconds that it may take."""
+        loop = asyncio.get_running_loop()
+        if self._seat:
+            self._seat.obey(lambda seconds: _later(loop, orders, seconds))
+            return
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, orders.put_nowait, self._config.shutdown_seconds)
+
     # --- the parts, in the order of their start; they are stopped in reverse ----------------------------------------
+    @property
+    def _receives(self) -> bool:
+        return self._config.role != "deliver"
+
+    @property
+    def _delivers(self) -> bool:
+        return self._config.role != "receive"
+
+    def _listen(self, parts: contextlib.AsyncExitStack) -> socket.socket | None:
+        """Return the socket for HTTP; a group's receivers share one, and its deliverer has none."""
+        if self._seat:
+            return self._seat.http
+        listening = parts.enter_context(listen.listen_http(self._config))
+        if self._receives:
+            listen.refuse_taken_grpc_port(self._config)
+        return listening
+
     def _open_spool(self, parts: contextlib.AsyncExitStack) -> Spool:
         config = self._config
-        parts.callback(os.close, spool_file.claim(config.spool_dir))
-        spool = Spool(config.spool_dir, config.spool_max_bytes, config.spool_retention_hours)
+        if self._delivers and not self._seat:  # a group's supervisor has it
+            parts.callback(os.close, spool_file.claim(config.spool_dir))
+        spool = Spool(
+            config.spool_dir,
+            config.spool_max_bytes,
+            config.spool_retention_hours,
+            max_age_hours=config.spool_max_age_hours,
+            keeper=self._delivers,
+        )
         parts.push_async_callback(asyncio.to_thread, spool.close)
         parts.callback(self._exposition.watch(spool))
-        spool.attach([sink.name for sink in self._sinks])
+        if self._delivers:
+            spool.attach([sink.name for sink in self._sinks])
         return spool
+
+    def _make_receiver(self, parts: contextlib.AsyncExitStack, spool: Spool) -> Receiver | None:
+        if not self._receives or self._redactor is None:
+            return None
+        receiver = Receiver(self._redactor, spool, self._config.max_pending_bytes)
+        parts.push_async_callback(asyncio.to_thread, receiver.close)
+        return receiver
+
+    async def _join(self, parts: contextlib.AsyncExitStack, health: Health) -> None:
+        """In a group, answer the others, and wait until requests may be taken."""
+        if not self._seat:
+            return
+        answers: dict[Question, Callable[[], bytes]] = {"metrics": self._exposition.own_text, "health": health.own_json}
+        server = await self._seat.group.answer(self._seat.name, answers)
+        parts.callback(server.close)
+        if self._receives:
+            await asyncio.to_thread(self._seat.wait_for_go)
 
     def _start_deliveries(self, parts: contextlib.AsyncExitStack, spool: Spool) -> list[Delivery]:
         deliveries = [Delivery(spool, sink) for sink in self._sinks]
@@ -155,7 +212,7 @@ class Gateway:
             delivery.abandon()  # where a sink hangs, its thread is left behind; what it did not confirm is kept
 
     async def _start_grpc(self, parts: contextlib.AsyncExitStack, receiver: Receiver, keys: Keys) -> grpc.aio.Server:
-        server = make_server(receiver, keys, self._config.max_body_bytes)
+        server = make_server(receiver, keys, self._config.max_body_bytes, share_port=self._seat is not None)
         self.grpc_port = listen.bind_grpc(server, self._config)
         await server.start()
         parts.push_async_callback(self._stop_grpc, server)
@@ -180,11 +237,13 @@ class Gateway:
             await asyncio.sleep(_LOOK_SECONDS)
         return server
 
-    async def _close_doors(self, health: Health, rpc: grpc.aio.Server, http: _HttpServer) -> None:
+    async def _close_doors(self, health: Health, rpc: grpc.aio.Server | None, http: _HttpServer | None) -> None:
         """Take no more requests on either port, then wait for those under way; HTTP winds down in its own task."""
         health.stop()
-        http.should_exit = True
-        await self._stop_grpc(rpc)
+        if http:
+            http.should_exit = True
+        if rpc:
+            await self._stop_grpc(rpc)
 
     async def _stop_http(self, server: _HttpServer, serving: asyncio.Task[None]) -> None:
         server.should_exit = True
@@ -195,6 +254,11 @@ class Gateway:
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done() and time.monotonic() < self._deadline:  # noqa: ASYNC110 - threads have no event for it
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _later(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[float], seconds: float) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: it is over anyway
+        loop.call_soon_threadsafe(orders.put_nowait, seconds)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
