@@ -64,11 +64,16 @@ class Redactor(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Accepted:
-    """What was acknowledged. `rejected` and `problem` go into the answer's partial success."""
+    """What was acknowledged. `rejected` and `problem` go into the answer's partial success.
+
+    `body` is what is kept; `redacted` says whether that is other than what came.
+    """
 
     items: int
     rejected: int
     problem: str
+    body: bytes = b""
+    redacted: bool = False
 
 
 #: Makes protobuf of what came in (decompress, decode JSON). Raises TelemetryError.
@@ -96,23 +101,39 @@ class Receiver:
         return Room(self)
 
     async def accept(
-        self, signal: Signal, body: bytes, room: "Room", prepare: Prepare | None = None, *, slow: bool = False
+        self,
+        signal: Signal,
+        body: bytes,
+        room: "Room",
+        prepare: Prepare | None = None,
+        *,
+        slow: bool = False,
+        at_once: bool = False,
     ) -> Accepted:
         """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted.
 
-        `prepare` runs in a worker thread; where it is `slow`, in the one for that.
+        `prepare` runs in a worker thread; where it is `slow`, in the one for that. `at_once`: what is so small that to
+        hand it to a thread takes longer than the work.
         """
         run = asyncio.get_running_loop().run_in_executor
         decoded = Decoded(body, 0, "")
-        if prepare:
+        if prepare and at_once:
+            decoded = self._closed(signal, body, prepare)
+        elif prepare:
             decoded = await run(self._parser if slow else self._workers, self._closed, signal, body, prepare)
-            room.grow(max(0, len(decoded.body) - len(body)))
-        clean = await run(self._workers, self._redact, signal, decoded.body)
+        room.grow(max(0, len(decoded.body) - len(body)))
+        clean = (
+            self._redact(signal, decoded.body)
+            if at_once
+            else await run(self._workers, self._redact, signal, decoded.body)
+        )
         if clean.items:
             room.grow(max(0, len(clean.body) - len(decoded.body)))
             await asyncio.wrap_future(self._spool.append(signal, clean.body, clean.items))
         self._count(signal, decoded, clean)
-        return Accepted(clean.items, decoded.rejected + clean.rejected, decoded.problem or clean.problem)
+        rejected = decoded.rejected + clean.rejected
+        problem = decoded.problem or clean.problem
+        return Accepted(clean.items, rejected, problem, clean.body, clean.body is not decoded.body)
 
     def works(self) -> bool:
         """Say whether redaction works, by trying it on a request of our own."""

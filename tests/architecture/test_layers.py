@@ -11,11 +11,12 @@ import pytest
 import otel_telemetry
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"errors", "conventions", "records", "metrics", "sinks"}
+BOTTOM = {"errors", "conventions", "records", "metrics", "sinks", "ids"}
 MAY_IMPORT = {
     "errors": set(),
     "conventions": set(),
     "records": set(),
+    "ids": set(),
     "sinks": set(),
     "metrics": {"conventions"},
     "processors": BOTTOM,

@@ -1,0 +1,149 @@
+"""OTLP log records made of what the endpoints accept."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from otel_telemetry import conventions
+from otel_telemetry.errors import MalformedTelemetry
+
+#: Levels of a JSON value: each takes three of the hundred that protobuf's parser follows.
+MOST_LEVELS: Final = 24
+_LARGEST: Final = (1 << 63) - 1
+
+
+@dataclass(slots=True)
+class Record:
+    """One log record. `values` are columns of its table, `attributes` further attributes by their full name."""
+
+    name: str
+    title: str
+    observed_ns: int
+    time_ns: int | None
+    values: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    service: str | None = None
+    environment: str | None = None
+
+
+def request(records: Iterable[Record]) -> bytes:
+    """Return an ExportLogsServiceRequest; raises MalformedTelemetry for what OTLP cannot say."""
+    message = ExportLogsServiceRequest()
+    groups: dict[tuple[str | None, str | None], Any] = {}
+    for record in records:
+        origin = (record.service, record.environment)
+        if origin not in groups:
+            groups[origin] = _group(message, *origin)
+        _write(groups[origin].log_records.add(), record)
+    return message.SerializeToString()
+
+
+def _group(message: ExportLogsServiceRequest, service: str | None, environment: str | None) -> Any:
+    group = message.resource_logs.add()
+    for key, value in ((conventions.SERVICE_NAME, service), (conventions.DEPLOYMENT_ENVIRONMENT, environment)):
+        if value:
+            group.resource.attributes.add(key=key).value.string_value = _utf8(value)
+    scope = group.scope_logs.add()
+    scope.scope.name = conventions.SCOPE_NAME
+    return scope
+
+
+def _write(into: LogRecord, record: Record) -> None:
+    into.event_name = record.name
+    into.observed_time_unix_nano = record.observed_ns
+    into.time_unix_nano = record.time_ns or 0
+    into.body.string_value = _utf8(record.title)
+    for key, value in record.attributes.items():
+        if value is not None:
+            _any(into.attributes.add(key=key).value, value, key, MOST_LEVELS)
+    for key, value in record.values.items():
+        if value is not None:
+            _any(into.attributes.add(key=conventions.REQUEST_LOG + _utf8(key)).value, value, key, MOST_LEVELS)
+
+
+def _any(into: AnyValue, value: Any, field: str, levels: int) -> None:
+    if isinstance(value, str):
+        into.string_value = _utf8(value)
+    elif isinstance(value, bool):
+        into.bool_value = value
+    elif isinstance(value, int):
+        if -_LARGEST <= value <= _LARGEST:
+            into.int_value = value
+        else:
+            into.string_value = str(value)
+    elif isinstance(value, float):
+        into.double_value = value
+    elif value is not None:
+        _inside(into, value, field, levels)
+
+
+def _inside(into: AnyValue, value: Mapping[str, Any] | Sequence[Any], field: str, levels: int) -> None:
+    if not levels:
+        raise MalformedTelemetry(f"is nested deeper than {MOST_LEVELS} levels", field)
+    if isinstance(value, Mapping):
+        into.kvlist_value.SetInParent()
+        for key, item in value.items():
+            _any(into.kvlist_value.values.add(key=_utf8(key)).value, item, field, levels - 1)
+        return
+    into.array_value.SetInParent()
+    for item in value:
+        _any(into.array_value.values.add(), item, field, levels - 1)
+
+
+def _utf8(text: str) -> str:
+    """Return text that protobuf takes: JSON can spell half of a character."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+# --- what redaction made of them ----------------------------------------------------------------------------------
+def survivors(body: bytes) -> set[int]:
+    """Return the times at which the records of a request were observed: here, those of one request all differ."""
+    return {record.observed_time_unix_nano for record in _records(body)}
+
+
+def redacted_fields(given: Mapping[str, Any], body: bytes) -> list[str]:
+    """Return the names of the fields of `given` that redaction changed in the attribute `request_log.data`."""
+    found: dict[str, None] = {}
+    key = conventions.REQUEST_LOG + "data"
+    clean = next((pair.value for record in _records(body) for pair in record.attributes if pair.key == key), AnyValue())
+    _compare(given, clean, "data", found)
+    return list(found)
+
+
+def _records(body: bytes) -> Iterable[LogRecord]:
+    for group in ExportLogsServiceRequest.FromString(body).resource_logs:
+        for scope in group.scope_logs:
+            yield from scope.log_records
+
+
+def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> None:
+    """Note the name of each value that is another now; a name that was itself redacted is told as it is now."""
+    kind = clean.WhichOneof("value")
+    if isinstance(given, Mapping) and kind == "kvlist_value":
+        pairs = clean.kvlist_value.values
+        if len(pairs) == len(given):
+            for (key, value), pair in zip(given.items(), pairs, strict=True):
+                if pair.key != _utf8(key):
+                    found[pair.key] = None
+                _compare(value, pair.value, pair.key, found)
+            return
+    elif isinstance(given, list) and kind == "array_value" and len(clean.array_value.values) == len(given):
+        for value, item in zip(given, clean.array_value.values, strict=True):
+            _compare(value, item, name, found)
+        return
+    if not _same(given, clean, kind):
+        found[name] = None
+
+
+def _same(given: Any, clean: AnyValue, kind: str | None) -> bool:
+    if kind is None:
+        return given is None
+    if isinstance(given, str):
+        return kind == "string_value" and clean.string_value == _utf8(given)
+    if isinstance(given, int) and not isinstance(given, bool) and kind == "string_value":
+        return clean.string_value == str(given)
+    return bool(getattr(clean, kind) == given) and not isinstance(given, Mapping | list)

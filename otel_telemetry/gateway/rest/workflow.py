@@ -1,0 +1,136 @@
+"""POST /events and POST /log: bodies in, log records of workflow events out, with the outcome of each item."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from otel_telemetry import conventions
+from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.gateway import status
+from otel_telemetry.gateway.rest import models, records
+from otel_telemetry.gateway.rest.call import Call
+from otel_telemetry.gateway.rest.records import Record
+
+
+class Batch:
+    """The events of one request: `records` of those that can be taken, and an outcome for each."""
+
+    def __init__(self, given: Any, call: Call) -> None:
+        self.records: list[Record] = []
+        self.outcomes: list[dict[str, Any]] = []
+        said = metadata(call.request)
+        for index, item in enumerate(_items(given)):
+            self._take(item, said, call, index)
+
+    def _take(self, item: Any, said: Mapping[str, Any], call: Call, index: int) -> None:
+        try:
+            record = _event_record(models.read(models.WorkflowEvent, item), item, said, call, index)
+            records.request([record])
+        except MalformedTelemetry as error:
+            why = {"field": error.field, "error": error.problem}
+            self.outcomes.append({"index": index, "status": "rejected", **why})
+            return
+        self.records.append(record)
+        own = record.values.get("event_id")
+        self.outcomes.append({"index": index, "status": "accepted", **({"id": own} if own else {})})
+
+    def tell_lost(self, body: bytes, at: int) -> None:
+        """Correct the outcomes of what redaction left out of a request."""
+        kept = records.survivors(body)
+        for outcome in self.outcomes:
+            if outcome["status"] == "accepted" and at + outcome["index"] not in kept:
+                outcome.update(status="rejected", field="", error=status.REDACTION_FAILED.message)
+
+
+def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, call: Call) -> Record:
+    """Return the record of a log entry: a workflow event of its type, with its payload as data."""
+    about = entry.payload.metadata or models.Metadata()
+    values: dict[str, Any] = {"type": entry.event, "event_id": own, "data": payload}
+    for name in ("user_id", "session_id", "request_id"):
+        values[name] = getattr(about, name) or getattr(entry.payload, name)
+    said = metadata(call.request)
+    values |= {key: value for key, value in said.items() if values.get(key) is None}
+    service = entry.payload.service or said.get("application")
+    title = f"log: {entry.event}"
+    return Record(
+        conventions.WORKFLOW_EVENT,
+        title,
+        call.at,
+        entry.payload.timestamp,
+        values,
+        {},
+        service,
+        said.get("environment"),
+    )
+
+
+def _event_record(
+    event: models.WorkflowEvent, item: Mapping[str, Any], said: Mapping[str, Any], call: Call, index: int
+) -> Record:
+    values: dict[str, Any] = {key: value for key, value in item.items() if key not in {"timestamp", "time", "ts"}}
+    for name in ("id", "run_id", "step_id"):
+        values[name] = getattr(event, name)
+    inside = event.data if isinstance(event.data, dict) else {}
+    for key, value in said.items():
+        if values.get(key) is None and inside.get(key) is None and not _is_own(event, key):
+            values[key] = value
+    values.pop("event_id", None)
+    has_own = event.id is not None and event.id not in {event.run_id, event.step_id} and not _is_subject(event)
+    if call.is_idempotent or not (has_own or event.time_ns):
+        values["event_id"] = call.own_id(str(index))
+    service, environment = (values.get(name) or inside.get(name) for name in ("application", "environment"))
+    return Record(
+        conventions.WORKFLOW_EVENT,
+        event.type,
+        call.at + index,
+        event.time_ns,
+        values,
+        {},
+        service if isinstance(service, str) else None,
+        environment if isinstance(environment, str) else None,
+    )
+
+
+def _is_subject(event: models.WorkflowEvent) -> bool:
+    """Tell whether `id` is that of the run or step which the event is about."""
+    full = event.run_id if event.type in conventions.RUN_TYPES else event.step_id
+    return full is None and event.type in conventions.RUN_TYPES | conventions.STEP_TYPES
+
+
+def _is_own(event: models.WorkflowEvent, key: str) -> bool:
+    """Tell whether a header's id must not stand in: the event says its own run or step as `id`."""
+    if event.id is None:
+        return False
+    return (key == "run_id" and event.type in conventions.RUN_TYPES) or (
+        key == "step_id" and event.type in conventions.STEP_TYPES
+    )
+
+
+def metadata(request: Request) -> dict[str, Any]:
+    """Return what headers say of columns; raises MalformedTelemetry naming a header that cannot be read."""
+    said: dict[str, Any] = {}
+    for header, column in conventions.METADATA_HEADERS.items():
+        value = request.headers.get(header)
+        if value:
+            said[column] = value
+    if "meta" in said:
+        try:
+            said["meta"] = orjson.loads(said["meta"])
+        except orjson.JSONDecodeError:
+            raise MalformedTelemetry("is not JSON", "x-chronicle-extra-meta") from None
+        if not isinstance(said["meta"], dict):
+            raise MalformedTelemetry("must be a JSON object", "x-chronicle-extra-meta")
+    if "step_index" in said and not said["step_index"].isdecimal():
+        raise MalformedTelemetry("must be a whole number", "x-chronicle-step-index")
+    return said
+
+
+def _items(given: Any) -> Sequence[Any]:
+    """Return the events of a body: one, a list, or a list under `events`."""
+    if isinstance(given, dict) and "events" in given and "type" not in given:
+        given = given["events"]
+        if not isinstance(given, list):
+            raise MalformedTelemetry("must be a list", "events")
+    return given if isinstance(given, list) else [given]
