@@ -1,14 +1,18 @@
 """The gateway over OTLP/gRPC: spans/s and acknowledgement latency, against named baselines in the same run.
 
 512 spans of about 1 kB a request, a quarter of them model calls with prompts, some with personal data; the load comes
-from another process. `echo` is a bare grpc.aio server that answers without doing anything: the ceiling. `spool` is the
-gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows to SQLite.
-Run: python benchmarks/gateway.py [seconds for each]
+from another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
+ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
+to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers.
+`memory` is the most that all processes of the gateway had together, shared pages counted once (PSS).
+Run: python benchmarks/gateway.py [seconds for each [what ...]]
 """
 
 import asyncio
+import contextlib
 import json
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -26,17 +30,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.group import Seat
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.server import Gateway
 from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.supervisor import Supervisor
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import Clean, OtlpRedactor
 from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.sinks import Sink
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 SPANS = 512
 IN_FLIGHT = 6
-MODES = ("echo", "spool", "redact", "rows")
+MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
     "which figures are estimates. The audience knows the business but not the accounting. "
@@ -82,19 +89,26 @@ def serve(mode: str, folder: Path) -> None:
     if mode == "echo":
         asyncio.run(serve_echo())
         return
-    redactor = NoRedaction() if mode == "spool" else OtlpRedactor(Redactor(RedactionSettings()))
-    rows = RequestLogSettings(url=f"sqlite:///{folder / 'rows.db'}")
-    sink = RequestLogSink(rows) if mode == "rows" else Discard()
-    config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder / "spool", shutdown_seconds=1)
-    gateway = Gateway(config, redactor, [sink])
+    what, _, workers = mode.partition(" ")
+    config = GatewaySettings(
+        grpc_port=free_port(), http_port=0, spool_dir=folder / "spool", shutdown_seconds=1, workers=int(workers or 0)
+    )
+    print(config.grpc_port, flush=True)
 
-    def announce() -> None:
-        while not gateway.http_port:
-            time.sleep(0.01)
-        print(gateway.grpc_port, flush=True)
+    def make(own: GatewaySettings, seat: Seat | None = None) -> Gateway:
+        redactor = NoRedaction() if what == "spool" else OtlpRedactor(Redactor(RedactionSettings()))
+        sinks: list[Sink] = []
+        if own.role != "receive":
+            rows = RequestLogSettings(url=f"sqlite:///{folder / 'rows.db'}")
+            sinks = [RequestLogSink(rows) if what == "rows" else Discard()]
+        return Gateway(own, redactor if own.role != "deliver" else None, sinks, seat=seat)
 
-    threading.Thread(target=announce, daemon=True).start()
-    gateway.run()
+    (Supervisor(config, make) if config.workers else make(config)).run()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def make_request(seed: int) -> bytes:
@@ -167,18 +181,47 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         command = [sys.executable, __file__, "serve", mode, folder]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
+        memory = [0.0]
+        watching = threading.Event()
+        watcher = threading.Thread(target=watch, args=(server.pid, memory, watching))
         try:
             port = server.stdout.readline().strip() if server.stdout else ""
+            wait_for(int(port))
+            watcher.start()
             arguments = [sys.executable, __file__, "load", port, str(seconds), str(pause)]
             done = subprocess.run(arguments, capture_output=True, check=True)  # noqa: S603 - this very file
             result: dict[str, float] = json.loads(done.stdout)
-            result |= {"delivered": delivered(Path(folder)) / seconds, "memory": peak_memory(server.pid)}
+            result |= {"delivered": delivered(Path(folder)) / seconds, "memory": max(memory)}
         finally:
+            watching.set()
             server.terminate()
             server.wait()
+            watcher.join()
             if server.stdout:
                 server.stdout.close()
     return result
+
+
+def wait_for(port: int) -> None:
+    """Return once the port takes connections."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+
+
+def watch(pid: int, seen: list[float], over: threading.Event) -> None:
+    """Look at the memory of a process and its children, in MB, until it is over."""
+    while not over.wait(0.5):
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            seen.append(sum(pss(int(one)) for one in [str(pid), *children]))
+
+
+def pss(pid: int) -> float:
+    """Return the memory of a process in MB, with its share of what it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def delivered(folder: Path) -> int:
@@ -190,29 +233,24 @@ def delivered(folder: Path) -> int:
         return items - sum(lag.items for lag in spool.status().lag.values())
 
 
-def peak_memory(pid: int) -> float:
-    """Return the most memory that the process ever had, in MB."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
 def show(name: str, result: dict[str, float], ceiling: float) -> None:
     print(
-        f"{name:>14} {result['spans']:>10.0f} {result['mb']:>7.0f} {result['spans'] / ceiling:>8.2f}"
+        f"{name:>17} {result['spans']:>10.0f} {result['mb']:>7.0f} {result['spans'] / ceiling:>8.2f}"
         f" {result['p50']:>8.1f} {result['p99']:>8.1f} {result['refused']:>8}"
         f" {result['delivered']:>11.0f} {result['memory']:>10.0f}"
     )
 
 
-def main(seconds: float) -> None:
-    columns = f"{'what':>14} {'spans/s':>10} {'MB/s':>7} {'of echo':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}"
+def main(seconds: float, modes: Sequence[str]) -> None:
+    columns = f"{'what':>17} {'spans/s':>10} {'MB/s':>7} {'of first':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}"
     print(columns + f" {'delivered/s':>11} {'memory MB':>10}")
     results: dict[str, dict[str, float]] = {}
-    for mode in MODES:
+    for mode in modes:
         results[mode] = measure(mode, seconds)
-        show(mode, results[mode], results["echo"]["spans"])
-    half = IN_FLIGHT * SPANS / (results["rows"]["spans"] / 2)
-    show("rows, half load", measure("rows", seconds, half), results["echo"]["spans"])
+        show(mode, results[mode], results[modes[0]]["spans"])
+    for mode in (one for one in modes if one.startswith("rows")):
+        half = IN_FLIGHT * SPANS / (results[mode]["spans"] / 2)
+        show(f"{mode}, half load", measure(mode, seconds, half), results[modes[0]]["spans"])
 
 
 if __name__ == "__main__":
@@ -222,4 +260,4 @@ if __name__ == "__main__":
         case ["load", port, seconds, pause]:
             load(int(port), float(seconds), float(pause))
         case rest:
-            main(float(rest[0]) if rest else 10.0)
+            main(float(rest[0]) if rest else 10.0, rest[1:] or MODES)
