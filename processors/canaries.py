@@ -14,11 +14,11 @@ from random import Random
 from typing import Final
 
 from otel_telemetry.processors import keys, wire
+from otel_telemetry.processors.addresses import kind_of
 from otel_telemetry.processors.detector import Detector, Match, apply
 from otel_telemetry.processors.engine import Locator, make_locator
 from otel_telemetry.processors.patterns import widths
-from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS
-from otel_telemetry.processors.rewrite import IP
+from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, IP
 from otel_telemetry.processors.ruleset import Rule, expand
 
 _TRIES: Final = 2000
@@ -95,7 +95,7 @@ class _Example:
         for _ in range(_TRIES):
             match = self._find(text) if self._likely(text) else None
             value = text[match.start : match.end] if match else ""
-            if len(value) >= _SHORTEST and value not in taken and value != self.template:
+            if len(value) >= _SHORTEST and value not in taken and value != self.template and not kind_of(value):
                 return text, value
             text = _changed(base, match or self.match, random)
         return None

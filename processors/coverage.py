@@ -19,9 +19,8 @@ from otel_telemetry.processors.otlp import OtlpRedactor, Signal
 from otel_telemetry.processors.otlp_values import to_message
 from otel_telemetry.processors.planting import CLIENT, NUMBER_SHAPES, REQUESTS, Field, Slot, fields_of
 from otel_telemetry.processors.planting_sdk import LOGS, METRICS, SPANS, SdkProbe, holds, slots_of
-from otel_telemetry.processors.policy import HASHED_KEYS, Policy, is_content, is_safe
+from otel_telemetry.processors.policy import HASHED_KEYS, IP, Policy, is_content, is_safe
 from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.rewrite import IP
 from otel_telemetry.processors.ruleset import Rule
 from otel_telemetry.processors.span import RedactionSpanProcessor
 
@@ -96,8 +95,9 @@ def verify(redactor: Redactor, rules: Sequence[Rule], service: str = evidence.SE
     return report
 
 
-def kept_on_purpose(policy: Policy, slot: Slot, type_: str) -> bool:
+def kept_on_purpose(policy: Policy, slot: Slot, canary: Canary) -> bool:
     """Tell whether the policy lets a value of that type stand in that place."""
+    type_ = canary.type
     if slot.key:
         action = policy.of_key(slot.key) if slot.shape != "named in map" else None
         if action is not None:
@@ -108,7 +108,7 @@ def kept_on_purpose(policy: Policy, slot: Slot, type_: str) -> bool:
             return True
     if slot.key in HASHED_KEYS and slot.shape != "named in map":
         return policy.types.get(type_, "hash") == "keep"
-    return policy.action(type_) == "keep"
+    return policy.of(type_, str(canary.value)) == "keep"
 
 
 def _planted(slots: Sequence[Slot], canaries: Canaries, type_: str) -> Iterator[tuple[Slot, Canary]]:
@@ -185,4 +185,4 @@ def _verdict(policy: Policy, slot: Slot, canary: Canary, given: bytes, left: byt
         return UNPROVED
     if not canary.found_in(left):
         return COVERED
-    return KEPT if kept_on_purpose(policy, slot, canary.type) else LEAKED
+    return KEPT if kept_on_purpose(policy, slot, canary) else LEAKED

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_telemetry.processors import keys
+from otel_telemetry.processors.addresses import kind_of
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detector import Match, apply
 from otel_telemetry.processors.engine import make_locator
@@ -14,7 +15,7 @@ from otel_telemetry.processors.ner import DOCS as NER_DOCS
 from otel_telemetry.processors.ner_text import NerRedactor, ner_of
 from otel_telemetry.processors.official_ids import Stdnum
 from otel_telemetry.processors.patterns import widths
-from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Policy, is_content, is_safe
+from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, IP, Policy, is_content, is_safe
 from otel_telemetry.processors.pseudonym import Pseudonyms
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.rewrite import Writer
@@ -125,13 +126,13 @@ def _names(
 def _step(text: str, match: Match, policy: Policy, rules: dict[str, Rule], writer: Writer) -> Step:
     rule = rules.get(match.rule)
     piece = text[match.start : match.end]
-    action: str = policy.action(match.type)
+    action: str = policy.of(match.type, piece)
     if writer.written(piece):
         action, became = "none", "left as it is: redacted before"
     elif action == "drop":
         became = "dropped, with the attribute that it stands in"
     else:
-        became = writer.replacement(piece, match.type, policy.action(match.type))
+        became = writer.replacement(piece, match.type, policy.of(match.type, piece))
     return Step(
         start=match.start,
         end=match.end,
@@ -141,9 +142,16 @@ def _step(text: str, match: Match, policy: Policy, rules: dict[str, Rule], write
         validator=_validator(rule),
         docs=rule.docs if rule else NER_DOCS if match.type in NER_TYPES else "",
         action=action,
-        entry=f"types.{match.type}" if match.type in policy.types else "default",
+        entry=_entry(policy, match.type, piece),
         became=became,
     )
+
+
+def _entry(policy: Policy, kind: str, text: str) -> str:
+    """Return the entry of the policy that decides about one finding."""
+    if kind == IP and kind_of(text) in policy.kept_addresses:
+        return f"addresses.{kind_of(text)}"
+    return f"types.{kind}" if kind in policy.types else "default"
 
 
 def _key_entry(policy: Policy, key: str) -> str:

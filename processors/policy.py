@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from otel_telemetry import conventions
+from otel_telemetry.processors.addresses import LOOPBACK, kind_of
 from otel_telemetry.processors.paths import JsonPath
 
+IP: Final = "IP_ADDRESS"
 Action = Literal["replace", "mask", "hash", "drop", "keep"]
 Content = Literal["drop", "redact", "keep"]
 ACTIONS: Final = get_args(Action)
@@ -76,7 +78,7 @@ class Policy:
     """What to do, for one service or for all.
 
     `keys` come before everything else, the first that matches wins. `allow`, where it is not None, names the only keys
-    that are kept at all: an empty one keeps nothing.
+    that are kept at all: an empty one keeps nothing. `kept_addresses` are the kinds of IP address that stay in text.
     """
 
     default: Action = "replace"
@@ -86,10 +88,17 @@ class Policy:
     allow: tuple[str, ...] | None = None
     content: Content = "redact"
     email_domain: bool = False
+    kept_addresses: frozenset[str] = frozenset({LOOPBACK})
     services: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def action(self, kind: str) -> Action:
         """Return what becomes of a finding of this type."""
+        return self.types.get(kind, self.default)
+
+    def of(self, kind: str, text: str) -> Action:
+        """Return what becomes of one text of this type: an IP address may be of a kind that is kept."""
+        if kind == IP and self.kept_addresses and kind_of(text) in self.kept_addresses:
+            return "keep"
         return self.types.get(kind, self.default)
 
     def of_key(self, key: str) -> Action | None:

@@ -8,6 +8,7 @@ keys: {app.note: keep, "app.secret.*": drop}
 paths:
   gen_ai.input.messages: {"$[*].name": hash}
 allow: [http.*, gen_ai.*]   # only these keys are kept; leave it out to keep all
+addresses: {loopback: keep, private: redact}    # IP addresses in text: keep, or redact as IP_ADDRESS says
 content: redact             # drop | redact | keep
 optional: [national_id]     # groups of rules that are off by default
 services:
@@ -24,11 +25,12 @@ from typing import Any, Final, cast
 import yaml
 
 from otel_telemetry.errors import RuleError
+from otel_telemetry.processors.addresses import KINDS
 from otel_telemetry.processors.config import GROUPS, NER_TYPES, RedactionSettings
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import ACTIONS, CONTENTS, Action, Content, KeyRule, Policy, longest_part
 
-_SECTIONS: Final = ("default", "types", "keys", "paths", "allow", "content", "email_domain")
+_SECTIONS: Final = ("default", "types", "keys", "paths", "allow", "content", "email_domain", "addresses")
 _FOR_ALL: Final = ("optional", "services")
 """Sections that the overrides of one service cannot have."""
 _MIN_LITERAL: Final = 3
@@ -85,11 +87,8 @@ class _Reader:
     def optional(self, node: yaml.Node) -> list[str]:
         """Return the groups that the section `optional` names."""
         sections = dict(self._members(node, (*_SECTIONS, *_FOR_ALL)))
-        return (
-            [self._choice(child, GROUPS) for child in self._items(sections["optional"])]
-            if "optional" in sections
-            else []
-        )
+        named = self._items(sections["optional"]) if "optional" in sections else []
+        return [self._choice(child, GROUPS) for child in named]
 
     def _section(self, name: str, node: yaml.Node, policy: Policy) -> dict[str, Any]:
         if name == "types":
@@ -101,9 +100,16 @@ class _Reader:
             return {"paths": (*self._paths(node), *policy.paths)}
         if name == "allow":
             return {"allow": tuple(self._text(child) for child in self._items(node))}
+        if name == "addresses":
+            return {"kept_addresses": self._kept(node, policy.kept_addresses)}
         if name == "email_domain":
             return {"email_domain": self._choice(node, ("true", "false")) == "true"}
         return {"default": self._action(node)} if name == "default" else {"content": self._content(node)}
+
+    def _kept(self, node: yaml.Node, kept: frozenset[str]) -> frozenset[str]:
+        """Return the kinds of address that are kept: those that were, but for what the section says of them."""
+        said = {kind: self._choice(child, ("keep", "redact")) for kind, child in self._members(node, KINDS)}
+        return frozenset(kind for kind in KINDS if said.get(kind, "keep" if kind in kept else "redact") == "keep")
 
     def _key_rule(self, pattern: str, node: yaml.Node) -> KeyRule:
         action = self._action(node)

@@ -10,11 +10,10 @@ from typing import Final
 
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.detector import UNSCANNED, Match
-from otel_telemetry.processors.policy import Action, Policy
+from otel_telemetry.processors.policy import IP, Action, Policy
 from otel_telemetry.processors.pseudonym import Pseudonyms, normalise_ip
 from otel_telemetry.records import AnyValue
 
-IP: Final = "IP_ADDRESS"
 _MARKER: Final = re.compile(r"\[REDACTED_[A-Z0-9_]{1,40}\]")
 _MASK: Final = "****"
 _MASKED: Final = re.compile(r"\*{4}[^\s*]{0,4}")
@@ -82,7 +81,7 @@ class Writer:
         at = 0
         for match in matches:
             piece = text[match.start : match.end]
-            action = "replace" if match.type == UNSCANNED else self._policy.action(match.type)
+            action = "replace" if match.type == UNSCANNED else self._policy.of(match.type, piece)
             if action == "keep" or self.written(piece):
                 continue
             found.append(Finding(match.type, match.rule, len(piece)))

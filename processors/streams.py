@@ -139,7 +139,7 @@ def _prose(redactor: Redactor, text: str, findings: list[Finding]) -> str:
     out: list[str] = []
     at = 0
     for match in detector_of(redactor).find(text):
-        if match.start >= at and policy.action(match.type) == "drop":
+        if match.start >= at and policy.of(match.type, text[match.start : match.end]) == "drop":
             start = max(at, text.rfind("\n", 0, match.start) + 1)
             end = text.find("\n", match.end) + 1 or len(text)
             out += (redactor.string(text[at:start], findings=findings), _piece(redactor, text[start:end], findings))

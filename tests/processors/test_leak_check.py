@@ -19,8 +19,8 @@ from otel_telemetry.processors.leak_check import LeakCheck
 from otel_telemetry.processors.log import RedactionLogProcessor
 from otel_telemetry.processors.otlp import OtlpRedactor, Signal
 from otel_telemetry.processors.planting import CLIENT, REQUESTS, fields_of
+from otel_telemetry.processors.policy import IP
 from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.rewrite import IP
 from otel_telemetry.processors.span import RedactionSpanProcessor
 
 PLANTED = "jane.roe@example.com"
