@@ -69,9 +69,14 @@ def _watch_other_ends() -> None:
     atexit.register(_at_exit, flush)  # exit handlers run in reverse: this comes before the SDK's
     with contextlib.suppress(AttributeError, RuntimeError):
         # Python 3.12 starts no threads any more once exit handlers run. These come before, and threads go on.
-        threading._register_atexit(flush.prepare)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        threading._register_atexit(_prepare, flush)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     register_post_import_hook(_at_end_of_forks, "multiprocessing.util")
     register_post_import_hook(_in_workers, "gunicorn.workers.base")
+
+
+def _prepare(flush: "_LastFlush") -> None:
+    with contextlib.suppress(RuntimeError):  # Python 3.12.0 and 3.12.1 start none here either
+        flush.prepare()
 
 
 def _at_exit(flush: "_LastFlush") -> None:
@@ -144,12 +149,13 @@ class _LastFlush:
     def prepare(self) -> None:
         """Start the threads; they wait for `run`. Raises RuntimeError where Python starts no threads any more."""
         if not self._threads:
-            self._threads = [
+            threads = [
                 threading.Thread(target=self._flush, args=(number,), name="otel-telemetry-flush", daemon=True)
                 for number in range(len(providers()))
             ]
-            for thread in self._threads:
+            for thread in threads:
                 thread.start()
+            self._threads = threads
 
     def run(self, wanted: Sequence[bool] = (True, True, True)) -> None:
         """Flush those `providers` that are wanted; return when all is out, or after _FLUSH_SECONDS."""
