@@ -84,17 +84,16 @@ CALLS: Final = Subject(
 )
 #: What the counts of flags are called where not as the column.
 _FLAG_NAMES: Final = {"cache_hit": "cache_hits", "degraded": "degraded_requests"}
+#: What percentiles are of.
+_TIMES: Final = ("latency", "ttfb")
 _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def groups(connection: sa.Connection, subject: Subject, by: Sequence[str], period: Period) -> list[Row]:
     """Return a row for each group: along time in order, else the largest first."""
-    ranked = len(by) == 1 and by[0] in subject.ordered
-    percentiles = _ranks(connection.dialect.name, subject) if ranked else []
-    if ranked and by[0] in BUCKETS:
-        found = list(_through_time(connection, subject, by[0], period, percentiles))
-    else:
-        found = _at_once(connection, subject, by, period, percentiles)
+    percentiles = _ranks(connection.dialect.name, subject) if len(by) == 1 and by[0] in subject.ordered else []
+    query = _through_time if by[0] in BUCKETS and by[0] in subject.ordered else _at_once
+    found = list(query(connection, subject, by, period, percentiles))
     every = sum(row[subject.count] for row in found)
     rows = [_finished(row, subject, by, every) for row in found]
     return sorted(rows, key=lambda row: order(row, by, subject.count))
@@ -130,7 +129,7 @@ def dollars(amount: Any) -> Decimal:
 
 def _at_once(
     connection: sa.Connection, subject: Subject, by: Sequence[str], period: Period, percentiles: list[Column]
-) -> list[Row]:
+) -> Iterator[Row]:
     """One query for all groups; on PostgreSQL a second one for percentiles: so the first needs no sorting."""
     dialect, columns = connection.dialect.name, subject.table.c
     own = {name: columns[column] for name, column in subject.dimensions.items()}
@@ -141,20 +140,25 @@ def _at_once(
         query = sa.select(*keys, *part).where(period.of(columns.ts)).group_by(*keys)
         for row in connection.execute(query).mappings():
             found.setdefault(tuple(row[name] for name in by), {}).update(row)
-    return list(found.values())
+    yield from found.values()
 
 
 def _through_time(
-    connection: sa.Connection, subject: Subject, bucket: str, period: Period, percentiles: list[Column]
+    connection: sa.Connection, subject: Subject, by: Sequence[str], period: Period, percentiles: list[Column]
 ) -> Iterator[Row]:
-    """One query a bucket, from the first that has rows to the last."""
-    ts, step = subject.table.c.ts, BUCKETS[bucket]
+    """One query a bucket, from the first that has rows to the last: there is little to sort in each."""
+    ts, (bucket, *others) = subject.table.c.ts, by
+    step = BUCKETS[bucket]
     while (first := connection.execute(sa.select(sa.func.min(ts)).where(period.of(ts))).scalar()) is not None:
         begin = first.replace(minute=0, second=0, microsecond=0)
         begin = begin.replace(hour=0) if bucket == "day" else begin
-        query = sa.select(*_sums(subject), *percentiles).where(period.within(begin, begin + step).of(ts))
-        row = dict(connection.execute(query).mappings().one())
-        yield {bucket: begin.date() if bucket == "day" else begin, **row}
+        within = period.within(begin, begin + step)
+        if others:
+            rows = _at_once(connection, subject, others, within, percentiles)
+        else:
+            query = sa.select(*_sums(subject), *percentiles).where(within.of(ts))
+            rows = iter([dict(connection.execute(query).mappings().one())])
+        yield from ({bucket: begin.date() if bucket == "day" else begin, **row} for row in rows)
         period = period.within(begin + step, _END_OF_TIME)
 
 
@@ -174,23 +178,19 @@ def _is_set(column: Column) -> Column:
 
 def _ranks(dialect: str, subject: Subject) -> list[Column]:
     columns = subject.table.c
-    pairs = ("latency", columns[subject.latency]), ("ttfb", columns.ttfb_ms)
-    return [ranks(dialect, column).label(name) for name, column in pairs]
+    return ranks(dialect, dict(zip(_TIMES, (columns[subject.latency], columns.ttfb_ms), strict=True)))
 
 
 def _finished(row: Row, subject: Subject, by: Sequence[str], every: int) -> Row:
     """Return a row with what follows from it, in the order in which it is shown. Nothing to add up is 0."""
     count = row[subject.count]
     flags = (_FLAG_NAMES.get(name, name) for name in subject.flags)
-    finished = {
+    return {
         **{name: shown(name, row[name]) for name in by},
         subject.count: count,
         "share": count / every,
         **{name: int(row[name] or 0) for name in (*flags, *subject.sums)},
         "cost_usd": dollars(row["cost_usd"]),
         "unpriced": row["unpriced"],
+        **named(row, _TIMES),
     }
-    for prefix in ("latency", "ttfb"):
-        if prefix in row:
-            finished.update(named(prefix, row[prefix]))
-    return finished

@@ -5,6 +5,7 @@ Python over sorting the values: there it is an aggregate of ours, told to each c
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,19 +17,22 @@ _NAME: Final = "otel_telemetry_ranks"
 
 
 class _Ranks:
-    """SQLite's aggregate: values come one by one, and go as a JSON array of the percentiles."""
+    """SQLite's aggregate of two columns at once: their percentiles come as a JSON array for each."""
 
     def __init__(self) -> None:
-        self._values: list[float] = []
+        self._first: list[float] = []
+        self._second: list[float] = []
 
-    def step(self, value: float | None) -> None:
-        """Take a value; what is not known counts for nothing."""
-        if value is not None:
-            self._values.append(value)
+    def step(self, first: float | None, second: float | None) -> None:
+        """Take a row; what is not known counts for nothing."""
+        if first is not None:
+            self._first.append(first)
+        if second is not None:
+            self._second.append(second)
 
-    def finalize(self) -> str | None:
+    def finalize(self) -> str:
         """Return the percentiles."""
-        return json.dumps(nearest_ranks(self._values)) if self._values else None
+        return json.dumps([nearest_ranks(values) if values else None for values in (self._first, self._second)])
 
 
 def nearest_ranks(values: list[float]) -> list[float]:
@@ -40,18 +44,30 @@ def nearest_ranks(values: list[float]) -> list[float]:
 def prepare(engine: sa.Engine) -> None:
     """Let the connections of an engine understand `ranks`."""
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", lambda raw, _: raw.create_aggregate(_NAME, 1, _Ranks))
+        sa.event.listen(engine, "connect", lambda raw, _: raw.create_aggregate(_NAME, 2, _Ranks))
 
 
-def ranks(dialect: str, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return the expression for the percentiles of a column in each group."""
+def ranks(dialect: str, columns: Mapping[str, sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
+    """Return the expressions for the percentiles of two columns in each group; `named` reads what they find."""
     if dialect == "sqlite":
-        return sa.func.otel_telemetry_ranks(column)
+        return [sa.func.otel_telemetry_ranks(*columns.values()).label(_NAME)]
     shares = sa.literal([percent / _CENT for percent in PERCENTS], postgresql.ARRAY(sa.Double))
-    return sa.func.percentile_disc(shares).within_group(column)
+    return [
+        sa.func.percentile_disc(shares).within_group(column).label(f"{_NAME}_{name}")
+        for name, column in columns.items()
+    ]
 
 
-def named(prefix: str, found: str | list[float] | None) -> dict[str, float | None]:
-    """Return what `ranks` found under the names of its percentiles: `latency_p50_ms` and so on."""
-    values = json.loads(found) if isinstance(found, str) else found
-    return {f"{prefix}_p{p}_ms": values[n] if values else None for n, p in enumerate(PERCENTS)}
+def named(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    """Return the percentiles in a row under their names, `latency_p50_ms` and so on; none where it has none."""
+    if _NAME in row:
+        found = json.loads(row[_NAME])
+    elif f"{_NAME}_{names[0]}" in row:
+        found = [row[f"{_NAME}_{name}"] for name in names]
+    else:
+        return {}
+    return {
+        f"{name}_p{percent}_ms": values[n] if values else None
+        for name, values in zip(names, found, strict=True)
+        for n, percent in enumerate(PERCENTS)
+    }

@@ -67,13 +67,15 @@ def feedback(connection: sa.Connection, by: Sequence[str], period: Period) -> li
 
     Where feedback does not name a model, it is that of its request.
     """
+    request = schema.request_log.alias("request")
     own = {
-        "route": _of_request("route"),
-        "model": sa.func.coalesce(_said.model, _of_request("model")),
+        "route": sa.func.coalesce(request.c.route, _of_trace("route")),
+        "model": sa.func.coalesce(_said.model, request.c.model, _of_trace("model")),
         "scope": _said.scope,
     }
     keys = [dimension(connection.dialect.name, name, _said.ts, own) for name in by]
-    given = sa.select(*keys, _said.verdict).where(period.of(_said.ts)).subquery()
+    told = schema.feedback.outerjoin(request, request.c.id == _said.request_id)
+    given = sa.select(*keys, _said.verdict).select_from(told).where(period.of(_said.ts)).subquery()
     counts = [sa.func.count(sa.case((given.c.verdict == word, 1))).label(word) for word in ("up", "down")]
     groups = [given.c[name] for name in by]
     query = sa.select(*groups, sa.func.count().label("feedback"), *counts).group_by(*groups)
@@ -81,14 +83,12 @@ def feedback(connection: sa.Connection, by: Sequence[str], period: Period) -> li
     return sorted(rows, key=lambda row: order(row, by, "feedback"))
 
 
-def _of_request(name: str) -> Column:
-    """Return a column of the request that feedback is about: by its id, else by its trace."""
+def _of_trace(name: str) -> Column:
+    """Return a column of the request that feedback is about, where it names no more than a trace."""
     request = schema.request_log.alias()
-    column = sa.select(request.c[name]).correlate(schema.feedback).order_by(request.c.ts).limit(1)
-    by_trace = column.where(request.c.trace_id == _said.trace_id, _said.request_id.is_(None))
-    return sa.func.coalesce(
-        column.where(request.c.id == _said.request_id).scalar_subquery(), by_trace.scalar_subquery()
-    )
+    same = request.c.trace_id == _said.trace_id, _said.request_id.is_(None)
+    column = sa.select(request.c[name]).correlate(schema.feedback).where(*same).order_by(request.c.ts).limit(1)
+    return column.scalar_subquery()
 
 
 def _judged(row: Row, by: Sequence[str]) -> Row:
