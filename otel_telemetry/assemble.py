@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from otel_telemetry import config_file, console, conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.cache.parts import Parts
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.instrument.client_address import client_address, networks
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.processors import log, metric, ner_export, span
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from otel_telemetry.exporters.otlp.config import ForwardSettings
     from otel_telemetry.gateway.config import GatewaySettings
     from otel_telemetry.gateway.group import Seat
+    from otel_telemetry.gateway.rest import Rest
     from otel_telemetry.gateway.server import Gateway
     from otel_telemetry.gateway.supervisor import Supervisor
     from otel_telemetry.processors.otlp import OtlpRedactor
@@ -308,16 +311,31 @@ def _process_of(settings: Settings, config: "GatewaySettings", seat: "Seat | Non
     """Put one process of the gateway together: redaction where it receives, sinks where it delivers."""
     from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
 
-    redactor = _otlp_redactor_of(settings) if config.role != "deliver" else None
+    if config.role == "deliver":
+        return Gateway(config, None, list(sinks_of(settings)), seat=seat)
+    rules = redactor_of(settings)
+    redactor, rest = _otlp_redactor_of(settings, rules), _rest_of(settings, rules)
     sinks = list(sinks_of(settings)) if config.role != "receive" else []
-    return Gateway(config, redactor, sinks, seat=seat)
+    return Gateway(config, redactor, sinks, seat=seat, rest=rest)
 
 
-def _otlp_redactor_of(settings: Settings) -> "OtlpRedactor":
+def _rest_of(settings: Settings, rules: Redactor) -> "Rest":
+    """Make the endpoints beside OTLP, with the cache behind some of them and what tells clients apart."""
+    from otel_telemetry.cache.door import CacheDoor  # noqa: PLC0415
+    from otel_telemetry.gateway.rest import Clients, Rest  # noqa: PLC0415
+
+    trusted = networks(settings.instrument.trusted_proxies)
+    address_of = partial(client_address, trusted=trusted) if trusted else None
+    secret = settings.redaction.pseudonyms.secret
+    parts = Parts(settings.cache, rules, secret=secret.get_secret_value().encode() if secret else None)
+    return Rest(CacheDoor(parts), Clients(settings.gateway.telemetry_per_minute, address_of))
+
+
+def _otlp_redactor_of(settings: Settings, rules: Redactor | None = None) -> "OtlpRedactor":
     from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
 
     redaction = settings.redaction
-    rules = redactor_of(settings)
+    rules = rules or redactor_of(settings)
     return OtlpRedactor(
         rules,
         summary=redaction.summary,

@@ -49,4 +49,7 @@ class GatewaySettings(BaseModel):
     max_pending_bytes: int = Field(
         128 << 20, ge=1 << 20, description="Bytes being worked on at once, beyond which requests are told to retry."
     )
+    telemetry_per_minute: int = Field(
+        60, ge=0, description="Requests to /telemetry that one client may send in a minute, to one process; 0: any."
+    )
     shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")

@@ -6,7 +6,6 @@ known it is JSON. /health says only up or down to callers without a key.
 """
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -17,27 +16,35 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from otel_telemetry.errors import MalformedTelemetry, TelemetryError
-from otel_telemetry.gateway import otlp_json, status
+from otel_telemetry.errors import TelemetryError
+from otel_telemetry.gateway import bodies, otlp_json, status
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.exposition import CONTENT_TYPE, Exposition
 from otel_telemetry.gateway.grpc import response
 from otel_telemetry.gateway.health import Health
 from otel_telemetry.gateway.otlp_json import Decoded, Signal
-from otel_telemetry.gateway.receive import Accepted, Prepare, Receiver, Room
+from otel_telemetry.gateway.receive import Accepted, Prepare, Receiver
+from otel_telemetry.gateway.rest import Rest
 from otel_telemetry.gateway.status import JSON, PROTOBUF, Refusal, RefusedError
 
 _PATHS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
-_ENDPOINTS: Final = "POST /v1/traces, /v1/logs, /v1/metrics (OTLP, protobuf or JSON); GET /health, /metrics"
-_READ_SECONDS: Final = 30.0
-_GZIP: Final = 31  # zlib's wbits for a gzip member
+_ENDPOINTS: Final = (
+    "POST /v1/traces, /v1/logs, /v1/metrics (OTLP, protobuf or JSON), /log, /feedback, /telemetry, /events (JSON); "
+    "GET /cache/get, POST /cache/set, DELETE /cache; GET /health, /metrics"
+)
 _CLIENT_GONE: Final = 499
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(
-    receiver: Receiver | None, keys: Keys, health: Health, exposition: Exposition, limits: "Limits"
+    receiver: Receiver | None,
+    keys: Keys,
+    health: Health,
+    exposition: Exposition,
+    limits: "Limits",
+    *,
+    rest: Rest | None = None,
 ) -> Starlette:
     """Return the ASGI application; without a receiver it only tells how things are."""
 
@@ -55,8 +62,9 @@ def make_app(
         for path, signal in _PATHS.items()
         if receiver
     ]
+    more = rest.routes(receiver, keys, limits.of(JSON)) if receiver and rest else ()
     return Starlette(
-        routes=[*exports, Route("/health", show_health), Route("/metrics", show_metrics)],
+        routes=[*exports, *more, Route("/health", show_health), Route("/metrics", show_metrics)],
         exception_handlers={404: _not_found, 405: _wrong_method, 500: _internal},
     )
 
@@ -79,9 +87,9 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _
             encoding = _content_type(request)
             if not keys.admit(request.headers.get):
                 raise RefusedError(status.UNAUTHENTICATED)
-            prepare = _preparation(signal, encoding, gzipped=_is_gzipped(request), limit=limits.of(encoding))
+            prepare = _preparation(signal, encoding, gzipped=bodies.is_gzipped(request), limit=limits.of(encoding))
             with receiver.room() as room:
-                body = await _read(request, limits.of(encoding), room)
+                body = await bodies.read(request, limits.of(encoding), room)
                 accepted = await receiver.accept(signal, body, room, prepare, slow=encoding == JSON)
         except TelemetryError as error:
             return _answer(receiver.refuse(signal, error), encoding)
@@ -99,49 +107,11 @@ def _content_type(request: Request) -> str:
     return given
 
 
-def _is_gzipped(request: Request) -> bool:
-    given = request.headers.get("content-encoding", "identity").strip().lower()
-    if given not in {"gzip", "identity", ""}:
-        raise RefusedError(status.unsupported("the content encoding must be gzip or identity"))
-    return given == "gzip"
-
-
-async def _read(request: Request, limit: int, room: Room) -> bytes:
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise RefusedError(status.too_large(limit))
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            async for chunk in request.stream():
-                room.grow(len(chunk))
-                body += chunk
-                if len(body) > limit:
-                    raise RefusedError(status.too_large(limit))
-    except TimeoutError:
-        raise RefusedError(status.too_slow(_READ_SECONDS)) from None
-    return bytes(body)
-
-
 def _preparation(signal: Signal, encoding: str, *, gzipped: bool, limit: int) -> Prepare | None:
     """Return what makes protobuf of a body, None where it is protobuf already."""
     if encoding == PROTOBUF:
-        return (lambda body: Decoded(_gunzip(body, limit), 0, "")) if gzipped else None
-    return lambda body: otlp_json.decode(signal, _gunzip(body, limit) if gzipped else body)
-
-
-def _gunzip(body: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj(_GZIP)
-    try:
-        plain = stream.decompress(body, limit + 1)
-    except zlib.error:
-        raise MalformedTelemetry("the body is not gzip, as its content encoding says") from None
-    if len(plain) > limit or stream.unconsumed_tail:
-        raise RefusedError(status.too_large(limit))
-    if not stream.eof:
-        raise MalformedTelemetry("the gzip body is cut off")
-    if stream.unused_data:
-        raise MalformedTelemetry("there is more behind the end of the gzip body")
-    return plain
+        return (lambda body: Decoded(bodies.gunzip(body, limit), 0, "")) if gzipped else None
+    return lambda body: otlp_json.decode(signal, bodies.gunzip(body, limit) if gzipped else body)
 
 
 def _success(signal: Signal, accepted: Accepted, encoding: str) -> Response:

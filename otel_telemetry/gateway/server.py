@@ -31,6 +31,7 @@ from otel_telemetry.gateway.grpc import make_server
 from otel_telemetry.gateway.health import Health
 from otel_telemetry.gateway.http import Limits, make_app
 from otel_telemetry.gateway.receive import Receiver, Redactor
+from otel_telemetry.gateway.rest import Rest
 from otel_telemetry.gateway.spool import Spool
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -64,12 +65,15 @@ class Gateway:
         sinks: Sequence[Sink],
         exposition: Exposition | None = None,
         seat: Seat | None = None,
+        *,
+        rest: Rest | None = None,
     ) -> None:
         listen.check(config)
         self._config = config
         self._redactor = redactor
         self._sinks = tuple(sinks)
         self._seat = seat
+        self._rest = rest or Rest()
         self._exposition = exposition or Exposition(seat)
         self._parts = contextlib.AsyncExitStack()
         self._deadline = math.inf
@@ -106,7 +110,8 @@ class Gateway:
         keys = Keys(config.api_keys)
         rpc = await self._start_grpc(parts, receiver, keys) if receiver else None
         limits = Limits(config.max_body_bytes, config.max_json_bytes)
-        app = make_app(receiver, keys, health, self._exposition, limits)
+        parts.push_async_callback(self._rest.close)
+        app = make_app(receiver, keys, health, self._exposition, limits, rest=self._rest)
         http = await self._start_http(parts, app, listening) if listening else None
         parts.push_async_callback(self._close_doors, health, rpc, http)
 

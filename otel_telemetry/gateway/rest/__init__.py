@@ -4,6 +4,7 @@ What they take becomes OTLP log records, and goes the way of all others: redacte
 """
 
 from otel_telemetry.gateway.rest.caching import Cache, Kept
+from otel_telemetry.gateway.rest.clients import Clients
 from otel_telemetry.gateway.rest.endpoints import Rest
 
-__all__ = ["Cache", "Kept", "Rest"]
+__all__ = ["Cache", "Clients", "Kept", "Rest"]
