@@ -35,6 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 _CROWDED_SECONDS: Final = 0.02
 _POLL_SECONDS: Final = 0.05  # what other processes commit is seen after this
 _FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
+_LOW_DISK_BYTES: Final = 64 << 20
 _LONGEST_WAIT_FOR_ROOM: Final = 3.0
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
@@ -68,6 +69,8 @@ class Spool:
         max_age_hours: float = 0.0,
         keeper: bool = True,
     ) -> None:
+        self._folder = folder
+        self._disk_low = False
         self._shared = spool_file.share(folder)
         self._turn_lock = spool_file.lock_file(folder, spool_file.TURN_NAME)
         try:
@@ -282,7 +285,7 @@ class Spool:
             task.future.set_exception(StoreUnavailable(f"the spool cannot be written: {error}"))
 
     def _crowded(self) -> bool:
-        return self._live_bytes > self._high_water()
+        return self._disk_low or self._live_bytes > self._high_water()
 
     def _high_water(self) -> float:
         """Return the size from which delivered batches go whatever their age, so that what comes finds room."""
@@ -293,10 +296,17 @@ class Spool:
         try:
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
-            return self._keeper is not None and self._keeper.step(self._live_bytes - self._high_water())
+            return self._keeper is not None and self._keep_house(self._keeper)
         except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
             return False
+
+    def _keep_house(self, keeper: Keeper) -> bool:
+        low = spool_file.disk_left(self._folder) < _LOW_DISK_BYTES
+        if low and not self._disk_low:
+            _log.warning("the disk of %s is nearly full: what is delivered is no longer kept for replay", self._folder)
+        self._disk_low = low
+        return keeper.step(self._live_bytes - self._high_water(), disk_low=low)
 
     def _probe(self) -> None:
         """Find out whether a spool that could not be written can be again; nobody may be sending meanwhile."""

@@ -255,6 +255,12 @@ def measure(connection: sqlite3.Connection) -> int:
     return used * pragma(connection, "page_size")
 
 
+def disk_left(folder: Path) -> int:
+    """Return the bytes that the disk of the folder has left for us."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
 def pragma(connection: sqlite3.Connection, name: str) -> int:
     """Return the value of a numeric pragma."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

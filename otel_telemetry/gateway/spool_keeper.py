@@ -6,6 +6,7 @@ write connection, in the one process that delivers.
 """
 
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +42,14 @@ class Keeper:
         self._retention_ns = int(retention_hours * 3600e9)
         self._max_age_ns = int(max_age_hours * 3600e9)
 
-    def step(self, too_much: float) -> bool:
-        """Do a little; true if there may be more. `too_much` are the bytes that have to go whatever their age."""
-        return self._expire() or self._trim(too_much) or self._shrink()
+    def step(self, too_much: float, *, disk_low: bool) -> bool:
+        """Do a little; true if there may be more. `too_much` are the bytes that have to go whatever their age.
+
+        Where the disk is nearly full that is everything that is delivered, and all free pages go back to the disk.
+        """
+        if disk_low:
+            self._cut_file()  # deleting needs room in the log first
+        return self._expire() or self._trim(math.inf if disk_low else too_much) or self._shrink(0 if disk_low else None)
 
     # --- delivered --------------------------------------------------------------------------------------------------
     def _trim(self, too_much: float) -> bool:
@@ -88,29 +94,30 @@ class Keeper:
         return len(old) == _TRIM_ROWS
 
     # --- the disk ---------------------------------------------------------------------------------------------------
-    def _shrink(self) -> bool:
-        """Give some free pages back to the disk when they are many; true if there may be more."""
-        before = self._excess()
+    def _shrink(self, keep: int | None) -> bool:
+        """Give some free pages back to the disk when they are more than should be kept; true if there may be more."""
+        before = self._excess(keep)
         if not before:
             return False
         with self._turn():
             # execute() would take one step of it, and each step frees one page
             self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-            after = self._excess()
-            if not after:
-                self._cut_file()
+        after = self._excess(keep)
+        if not after:
+            self._cut_file()
         return 0 < after < before
 
     def _cut_file(self) -> None:
         """Make the file shorter, which it only now gets; where a reader is in the way, another time will do."""
         patience = spool_file.pragma(self._connection, "busy_timeout")
-        self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {patience}")
+        with self._turn():
+            self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {patience}")
 
-    def _excess(self) -> int:
-        """Return how many pages are free beyond what the next batches may well need."""
+    def _excess(self, keep: int | None) -> int:
+        """Return how many pages are free beyond what is to be kept: None: what the next batches may well need."""
         pages, free = (spool_file.pragma(self._connection, name) for name in ("page_count", "freelist_count"))
-        return max(0, free - max(_KEEP_FREE_PAGES, pages // 4))
+        return max(0, free - (max(_KEEP_FREE_PAGES, pages // 4) if keep is None else keep))
