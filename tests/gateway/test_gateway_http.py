@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from otel_telemetry.gateway import http as gateway_http
+from otel_telemetry.gateway import bodies as gateway_bodies
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.processors.otlp import OtlpRedactor
 
@@ -368,7 +368,7 @@ async def test_a_client_that_hangs_up_in_the_middle_of_a_body_harms_nobody(
 
 
 async def test_a_body_that_trickles_in_too_slowly_is_refused(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_http, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr(gateway_bodies, "_READ_SECONDS", 0.2)
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b"a"
