@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -24,7 +25,11 @@ class Clients:
     def __init__(self, per_minute: int = 60, address_of: AddressOf | None = None) -> None:
         self._address_of = address_of
         self._rate = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+
+    @cached_property
+    def _window(self) -> MovingWindowRateLimiter:
+        """The limiter; its storage has a thread of its own, so it is made where it is first needed."""
+        return MovingWindowRateLimiter(MemoryStorage())
 
     def address(self, request: Request) -> str | None:
         """Return the address of the client that a request comes from."""
