@@ -51,7 +51,7 @@ class Answer:
 
     def text(self) -> str:
         """Return what it says, as one line that can be shown."""
-        if self.content_type == "application/x-protobuf":
+        if self.content_type in {"application/x-protobuf", "application/octet-stream"}:  # Loki says the latter
             try:
                 return one_line(Status.FromString(self.body).message)
             except DecodeError:

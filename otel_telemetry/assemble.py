@@ -346,6 +346,7 @@ def _otlp_redactor_of(settings: Settings, rules: Redactor | None = None) -> "Otl
 
 def sinks_of(settings: Settings) -> "Iterator[Sink]":
     """Make what the gateway delivers to: the request log, and every destination that is set."""
+    from otel_telemetry.exporters.loki import sink as loki  # noqa: PLC0415
     from otel_telemetry.exporters.otlp.sink import ForwardSink  # noqa: PLC0415
     from otel_telemetry.exporters.request_log.sink import RequestLogSink  # noqa: PLC0415
 
@@ -353,6 +354,8 @@ def sinks_of(settings: Settings) -> "Iterator[Sink]":
     for name, config in settings.forward.items():
         _refuse_own_door(settings.gateway, f"forward.{name}.endpoint", config)
         yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
+    if settings.loki.endpoint is not None:
+        yield loki.make_sink(settings.loki)
 
 
 def _refuse_own_door(gateway: "GatewaySettings", key: str, config: "ForwardSettings") -> None:

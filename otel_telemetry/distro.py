@@ -8,6 +8,7 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 
 from otel_telemetry import assemble, console, settings
 from otel_telemetry.exporters import request_log
+from otel_telemetry.exporters.loki import exporter as loki
 
 
 class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
@@ -53,3 +54,10 @@ class RequestLogSpanExporter(request_log.RequestLogSpanExporter):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(config=settings.load(**({"request_log": given} if given else {})).request_log)
+
+
+class LokiLogRecordExporter(loki.LokiLogRecordExporter):
+    """The Loki exporter as `OTEL_LOGS_EXPORTER=loki` makes it: from the settings, or from `loki:` in the same file."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(config=settings.load(**({"loki": given} if given else {})).loki)

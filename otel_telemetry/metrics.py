@@ -59,6 +59,11 @@ rejected = _meter.create_counter(
     unit="{item}",
     description="Items that a destination did not keep though it took their request, by exporter, signal and reason.",
 )
+streams_merged = _meter.create_counter(
+    "otel_telemetry.streams_merged",
+    unit="{record}",
+    description="Log records sent to Loki as service_name=other because of loki.max_streams, by exporter.",
+)
 delivery_duration = _meter.create_histogram(
     "otel_telemetry.delivery_duration",
     unit="s",

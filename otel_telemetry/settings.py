@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from otel_telemetry.cache.config import CacheSettings
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.gateway.config import GatewaySettings
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     gateway: GatewaySettings = GatewaySettings()
     forward: dict[Name, ForwardSettings] = {}
+    loki: LokiSettings = LokiSettings()
 
     @classmethod
     def settings_customise_sources(

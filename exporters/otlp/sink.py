@@ -6,7 +6,7 @@ Export requests that are concatenated are one merged request, so batches are mer
 import json
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -14,7 +14,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_telemetry.errors import DeliveryRefused
 from otel_telemetry.exporters import answers
 from otel_telemetry.exporters.otlp.config import ForwardSettings
-from otel_telemetry.exporters.otlp.rpc import RpcClient
 from otel_telemetry.exporters.otlp.split import split
 from otel_telemetry.exporters.post import Poster
 from otel_telemetry.sinks import Receipt, Rejected, Signal
@@ -32,8 +31,8 @@ class ForwardSink:
         self.name = name
         self.signals = frozenset(config.signals)
         self.max_bytes = config.max_request_bytes
-        self._client: RpcClient | _HttpClient
-        self._client = RpcClient(config, setting) if config.protocol == "grpc" else _HttpClient(config, setting)
+        self._client: _Client
+        self._client = _rpc_client(config, setting) if config.protocol == "grpc" else _HttpClient(config, setting)
         if config.headers and config.endpoint.startswith("http:"):
             _log.info("%s gets its headers without TLS", name)
 
@@ -66,8 +65,22 @@ class ForwardSink:
         self._client.close()
 
 
+class _Client(Protocol):
+    """Sends one request and returns the response, both serialized; raises as `Sink.deliver` does."""
+
+    def export(self, signal: Signal, body: bytes) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def _rpc_client(config: ForwardSettings, setting: str) -> _Client:
+    from otel_telemetry.exporters.otlp.rpc import RpcClient  # noqa: PLC0415 - apps that send over HTTP need no grpc
+
+    return RpcClient(config, setting)
+
+
 class _HttpClient:
-    """The same over HTTP."""
+    """OTLP/HTTP with protobuf bodies."""
 
     def __init__(self, config: ForwardSettings, setting: str) -> None:
         self._poster = Poster(config.endpoint, config, setting)

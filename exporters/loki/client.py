@@ -1,0 +1,136 @@
+"""Loki's push API: lines in, those that Loki would not keep out."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
+from otel_telemetry.exporters import answers
+from otel_telemetry.exporters.loki import complaints
+from otel_telemetry.exporters.loki.config import LokiSettings
+from otel_telemetry.exporters.loki.labels import Streams
+from otel_telemetry.exporters.loki.lines import Labels, Line
+from otel_telemetry.exporters.post import Poster
+
+_PATH: Final = "/loki/api/v1/push"
+_TRIES: Final = 100  # requests spent on finding the lines of one push that Loki does not keep
+
+
+@dataclass(slots=True, frozen=True)
+class Unkept:
+    """A line that Loki will never keep; `reason` is a stable word."""
+
+    line: Line
+    reason: str
+    detail: str
+
+
+class PushClient:
+    """Pushes lines to one Loki. Raises ConfigurationError where it has no endpoint. For one thread."""
+
+    def __init__(self, config: LokiSettings, exporter: str) -> None:
+        if config.endpoint is None:
+            raise ConfigurationError("loki.endpoint", "is not set", "set it to the URL of Loki, http://127.0.0.1:3100")
+        self._config = config
+        self._streams = Streams(config.max_streams, exporter)
+        self._poster = Poster(config.endpoint, config, "loki")
+
+    def push(self, lines: Iterable[Line]) -> list[Unkept]:
+        """Store lines; raises StoreUnavailable where all have to come again (Loki knows those that it has)."""
+        fit: list[Line] = []
+        unkept: list[Unkept] = []
+        for line in lines:
+            reason, detail = self._misfit(line)
+            if reason:
+                unkept.append(Unkept(line, reason, detail))
+            else:
+                self._streams.place(line)
+                fit.append(line)
+        fit.sort(key=lambda line: line.time_ns)
+        for part in _parts(fit, self._config.max_request_bytes):
+            unkept += self._push(part)
+        return unkept
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._poster.close()
+
+    def _misfit(self, line: Line) -> tuple[str, str]:
+        """Return why Loki would not keep the line, "" if it would."""
+        config, now = self._config, time.time_ns()
+        if config.max_age_hours and line.time_ns < now - config.max_age_hours * 3600e9:
+            return "too_old", f"older than loki.max_age_hours ({config.max_age_hours:g})"
+        if config.max_ahead_seconds and line.time_ns > now + config.max_ahead_seconds * 1e9:
+            return "too_new", f"further ahead than loki.max_ahead_seconds ({config.max_ahead_seconds:g})"
+        if config.max_line_bytes and len(line.text) * 4 > config.max_line_bytes:
+            size = len(line.text.encode())
+            if size > config.max_line_bytes:
+                return "too_long", f"{size} bytes, more than loki.max_line_bytes ({config.max_line_bytes})"
+        return "", ""
+
+    def _push(self, lines: Sequence[Line]) -> list[Unkept]:
+        unkept: list[Unkept] = []
+        todo = deque([lines])
+        for _ in range(_TRIES):
+            if not todo:
+                return unkept
+            part = todo.popleft()
+            said = self._post(part)
+            if said is None:
+                continue
+            blamed = [Unkept(*each) for each in complaints.blame(said, part)]
+            if not blamed and len(part) == 1:
+                blamed = [Unkept(part[0], complaints.reason(said), said)]
+            unkept += blamed
+            todo += _again(part, {id(each.line) for each in blamed})
+        return unkept + [Unkept(line, "invalid", "among lines that Loki refused") for part in todo for line in part]
+
+    def _post(self, lines: Sequence[Line]) -> str | None:
+        """Send one request; return what Loki has against some of it, or None. Raises StoreUnavailable to come again."""
+        answer = self._poster.post(_PATH, encode(lines), "application/json")
+        try:
+            answers.judge(answer)
+        except DeliveryRefused as refused:
+            if refused.doubtful:  # all of Loki's own faults pass
+                raise StoreUnavailable(
+                    refused.detail, answers.retry_after(answer.headers.get("retry-after", ""))
+                ) from None
+            text = answer.body.decode(errors="replace")
+            if complaints.NO_METADATA in text:
+                hint = "allow_structured_metadata is off in Loki's limits_config"
+                raise StoreUnavailable(f"HTTP {answer.status}: {hint}") from None
+            return text
+        return None
+
+
+def _again(part: Sequence[Line], blamed: set[int]) -> list[Sequence[Line]]:
+    """Return what is left to send of a refused part: all but the lines to blame; its halves where nobody knows."""
+    if not blamed:
+        return [part[: len(part) // 2], part[len(part) // 2 :]]
+    rest = [line for line in part if id(line) not in blamed]
+    return [rest] if rest else []
+
+
+def encode(lines: Iterable[Line]) -> bytes:
+    """Return the body of a push request, as JSON."""
+    streams: defaultdict[Labels, list[object]] = defaultdict(list)
+    for line in lines:
+        streams[line.labels].append((str(line.time_ns), line.text, line.metadata))
+    return orjson.dumps({"streams": [{"stream": labels.mapping(), "values": v} for labels, v in streams.items()]})
+
+
+def _parts(lines: Sequence[Line], max_bytes: int) -> Iterator[list[Line]]:
+    part: list[Line] = []
+    size = 0
+    for line in lines:
+        if part and size + line.size() > max_bytes:
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += line.size()
+    if part:
+        yield part

@@ -1,0 +1,61 @@
+"""Settings of the Loki exporter."""
+
+import base64
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from otel_telemetry.exporters.destination import Destination, Endpoint
+
+
+class LokiSettings(Destination):
+    """Where log records go as log lines, and what Loki there takes."""
+
+    endpoint: Endpoint | None = Field(
+        None, description="URL of Loki, http://loki:3100 for example, without a path of its API; none: no Loki."
+    )
+    protocol: Literal["push", "otlp"] = Field(
+        "push", description="Loki's own push API, with the labels told here, or its OTLP endpoint, with Loki's own."
+    )
+    compression: Literal["none", "gzip"] = Field("gzip", description="How requests are packed.")
+    tenant: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9!_.*'()|-]{1,150}$", description="Tenant (X-Scope-OrgID) of a Loki that has several."
+    )
+    username: str | None = Field(
+        None, description="User of basic authentication; Grafana Cloud: the instance's number."
+    )
+    password: SecretStr | None = Field(None, description="Password, or token, of that user.")
+    bearer_token: SecretStr | None = Field(None, description="Token that is sent as `authorization: Bearer`.")
+    max_streams: int = Field(
+        1000, ge=1, description="Different label sets; beyond, further services become service_name=other, and counted."
+    )
+    max_line_bytes: int = Field(
+        256 << 10, ge=0, description="Loki's max_line_size: longer lines are set aside as dead letters; 0: no limit."
+    )
+    max_age_hours: float = Field(
+        168.0, ge=0, description="Loki's reject_old_samples_max_age: older lines are set aside; 0: no limit."
+    )
+    max_ahead_seconds: float = Field(
+        600.0, ge=0, description="Loki's creation_grace_period: lines further in the future are set aside; 0: no limit."
+    )
+    max_request_bytes: int = Field(1 << 20, ge=1 << 10, le=64 << 20, description="Size of one request, unpacked.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together")
+        if self.username is not None and self.bearer_token is not None:
+            raise ValueError("either username and password, or bearer_token")
+        return self
+
+    def header_values(self) -> dict[str, str]:
+        """Return the headers, the tenant's and the credentials among them, in the clear."""
+        headers = super().header_values()
+        if self.tenant is not None:
+            headers["x-scope-orgid"] = self.tenant
+        if self.bearer_token is not None:
+            headers["authorization"] = f"Bearer {self.bearer_token.get_secret_value()}"
+        if self.username is not None and self.password is not None:
+            pair = f"{self.username}:{self.password.get_secret_value()}"
+            headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return headers

@@ -1,0 +1,169 @@
+"""Log records as Loki's lines: a few labels, a text, and everything else as structured metadata.
+
+The line is the body: its text, or compact JSON where it has a structure. Names of metadata are Loki's: letters, digits
+and underscores. What is more than Loki takes as metadata of one line (128 values, 64 KiB) goes into the line, as JSON.
+"""
+
+import base64
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
+
+_MAX_METADATA: Final = 128
+_MAX_METADATA_BYTES: Final = 64 << 10
+_LABEL_CHARACTERS: Final = 200
+_FRAME_BYTES: Final = 40  # quotes, brackets and the time of a line in JSON
+_ODD: Final = re.compile(r"[^a-zA-Z0-9_]")
+_ENVIRONMENTS: Final = ("deployment.environment.name", "deployment.environment")
+_LEVELS: Final = ("trace", "debug", "info", "warn", "error", "fatal")  # four severity numbers each
+_TEXTS: Final = {
+    "trace": "trace", "trc": "trace", "debug": "debug", "dbg": "debug", "info": "info", "inf": "info",
+    "information": "info", "informational": "info", "notice": "info", "warn": "warn", "wrn": "warn",
+    "warning": "warn", "error": "error", "err": "error", "fatal": "fatal", "panic": "fatal", "alert": "fatal",
+    "emergency": "fatal", "emerg": "fatal", "critical": "critical", "crit": "critical",
+}  # fmt: skip
+
+
+class Labels(NamedTuple):
+    """What a stream is known by. `environment` is "" where nobody said."""
+
+    service_name: str
+    environment: str
+    level: str
+
+    def mapping(self) -> dict[str, str]:
+        """Return them as Loki wants them, without empty ones."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+@dataclass(slots=True, frozen=True)
+class Origin:
+    """Where a line came from: the number of the request, and the record with what is around it."""
+
+    index: int
+    resource: ResourceLogs
+    scope: ScopeLogs
+    record: LogRecord
+
+
+@dataclass(slots=True)
+class Line:
+    """One entry of a stream."""
+
+    labels: Labels
+    time_ns: int
+    text: str
+    metadata: dict[str, str]
+    origin: Origin
+
+    def size(self) -> int:
+        """Return about how many bytes it takes in a request."""
+        return _FRAME_BYTES + len(self.text) + sum(len(k) + len(v) + 6 for k, v in self.metadata.items())
+
+
+def read(bodies: Iterable[bytes]) -> Iterator[Line]:
+    """Yield a line for each log record of some ExportLogsServiceRequests; raises DecodeError where one is none."""
+    for index, body in enumerate(bodies):
+        yield from from_request(ExportLogsServiceRequest.FromString(body), index)
+
+
+def from_request(request: ExportLogsServiceRequest, index: int = 0) -> Iterator[Line]:
+    """Yield a line for each log record of a request."""
+    for group in request.resource_logs:
+        attributes = {each.key: each.value for each in group.resource.attributes}
+        service = _shown(attributes.pop("service.name", None)) or "unknown_service"
+        found = [_shown(attributes.pop(name, None)) for name in _ENVIRONMENTS]
+        environment = next(filter(None, found), "")
+        about = [(name, _shown(value)) for name, value in attributes.items()]
+        for scope in group.scope_logs:
+            named = [("scope_name", scope.scope.name), ("scope_version", scope.scope.version)]
+            attached = [*about, *((name, value) for name, value in named if value), *_pairs(scope.scope.attributes)]
+            for record in scope.log_records:
+                labels = Labels(service[:_LABEL_CHARACTERS], environment[:_LABEL_CHARACTERS], level(record))
+                yield _line(labels, record, attached, Origin(index, group, scope, record))
+
+
+def level(record: LogRecord) -> str:
+    """Return the level in Loki's words, from the severity's number or else its text; "unknown" where neither tells."""
+    number = record.severity_number
+    if 1 <= number <= 4 * len(_LEVELS):
+        return _LEVELS[(number - 1) // 4]
+    return _TEXTS.get(record.severity_text.strip().lower(), "unknown")
+
+
+def _line(labels: Labels, record: LogRecord, attached: list[tuple[str, str]], origin: Origin) -> Line:
+    given = [*_own(record), *_pairs(record.attributes), *attached]
+    metadata, left = _metadata(given)
+    text = _shown(record.body) if record.HasField("body") else record.event_name
+    if left:
+        text = _compact({"body": _plain(record.body) if record.HasField("body") else None, "attributes": left})
+    when = record.time_unix_nano or record.observed_time_unix_nano or time.time_ns()
+    return Line(labels, when, text, metadata, origin)
+
+
+def _own(record: LogRecord) -> Iterator[tuple[str, str]]:
+    if record.trace_id:
+        yield "trace_id", record.trace_id.hex()
+    if record.span_id:
+        yield "span_id", record.span_id.hex()
+    if record.event_name:
+        yield "event_name", record.event_name
+    if record.severity_text:
+        yield "severity_text", record.severity_text
+
+
+def _pairs(attributes: Iterable[KeyValue]) -> Iterator[tuple[str, str]]:
+    return ((each.key, _shown(each.value)) for each in attributes)
+
+
+def _metadata(given: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what fits as metadata, by Loki's names, and the rest by the names that it came with."""
+    metadata: dict[str, str] = {}
+    left: dict[str, str] = {}
+    room = _MAX_METADATA_BYTES
+    for name, value in given:
+        key = _name(name)
+        while key in metadata:  # a.b and a_b are two things
+            key += "_"
+        size = len(key) + (len(value) if value.isascii() else len(value.encode()))
+        if len(metadata) < _MAX_METADATA and size <= room:
+            metadata[key] = value
+            room -= size
+        else:
+            left[name] = value
+    return metadata, left
+
+
+def _name(name: str) -> str:
+    odd = _ODD.sub("_", name)
+    return f"_{odd}" if not odd or odd[0].isdigit() else odd
+
+
+def _shown(value: AnyValue | None) -> str:
+    """Return a value as text: strings as they are, everything else as JSON."""
+    if value is None or value.WhichOneof("value") is None:
+        return ""
+    return value.string_value if value.HasField("string_value") else _compact(_plain(value))
+
+
+def _compact(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _plain(value: AnyValue) -> Any:
+    """Return a value as JSON knows it; bytes as base64, integers beyond 64 bits do not exist here."""
+    kind = value.WhichOneof("value")
+    if kind == "kvlist_value":
+        return {each.key: _plain(each.value) for each in value.kvlist_value.values}
+    if kind == "array_value":
+        return [_plain(each) for each in value.array_value.values]
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode()
+    return getattr(value, kind) if kind else None
