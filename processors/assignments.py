@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from otel_telemetry.processors import keys
-from otel_telemetry.processors.validators import Span, entropy
+from otel_telemetry.processors.validators import Span, varied
 
 _COMMAND: Final = 160
 _CLIENT: Final = re.compile(r"(?:mysql|mariadb|sshpass|redis-cli)[\w-]{0,20}[^|;&\n]{0,140}$")
@@ -87,6 +87,8 @@ _CODE: Final = re.compile(
 )
 _WORD: Final = re.compile(r"[A-Za-z_]+")
 _DIGIT: Final = re.compile(r"\d")
+_LETTER: Final = re.compile("[A-Za-z]")
+_LETTERS: Final = re.compile(r"(?:[^A-Za-z]*+[A-Za-z]){4}")
 _SYMBOL: Final = re.compile(r"[!@#$%^&*+=?~]")
 #: Words joined as people write them: test_api_key, my-secret-name, someVariableName.
 _HUMPS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -98,6 +100,9 @@ _SAMPLE: Final = re.compile(
     r"[ _-]?[a-z _-]{0,40}[>\]}]?$|filtered|secret[_-]?(?:key|name)$",
     re.IGNORECASE,
 )
+#: With what those two start; everything else need not be tried.
+_REFERENCE_STARTS: Final = frozenset("${<%@*xX.:?#")
+_SAMPLE_STARTS: Final = frozenset("<[{yYmMiIeErRpPsSfFdDcCnN\u017f\u0130\u0131")
 _AFTER_STRING: Final = re.compile(r"\s{0,8}(?:[:,}\]]|$)")
 _PAIR: Final = re.compile(r"[(\[{]\s{0,3}\\{0,3}[\"']$")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -109,13 +114,14 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     kind = keys.classify(key)
     if not kind or key.startswith("REDACTED_"):
         return None
-    separator = match["sep"].strip(" \t\r\n[")
+    between, key_quote = match["sep"], match["kq"]
+    separator = between.strip(" \t\r\n[")
     quote = _QUOTE.match(text, match.end())
     if separator == ">" and text[max(0, match.start() - 1) : match.start()] not in ("<", ":", "/"):
         return None
-    if quote and not match["kq"] and _closes(text, quote, match.start()):
+    if quote and not key_quote and _closes(text, quote, match.start()):
         return None
-    if not quote and separator != ">" and "\n" in match["sep"]:
+    if not quote and separator != ">" and "\n" in between:
         return None
     if separator == "," and not (quote and _opens_pair(text, match.start())):
         return None
@@ -123,13 +129,13 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     if kind in (keys.AUTHORIZATION, keys.COOKIE) or (quote and kind == keys.SECRET):
         scheme = _SCHEME.match(text, start)
         start = scheme.end() if scheme else start
-    end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator, match["kq"])
+    end = _closing(text, quote, start) if quote else _bare_end(text, start, kind, separator, key_quote)
     value = text[start:end]
     if not quote and value[:1] in ("[", "{"):
         return None
     if not value or _MARKER.match(text, start) or (not quote and key.lower().endswith(value.lower())):
         return None
-    form = Form(quoted=quote is not None, spaced=match["sep"] != "=", separator=separator)
+    form = Form(quoted=quote is not None, spaced=between != "=", separator=separator)
     return (
         Span(start, end, keys.SECRET if kind in (keys.WEAK, keys.VENDOR) else kind)
         if judge(kind, value, form)
@@ -199,13 +205,21 @@ def _bare_end(text: str, start: int, kind: str, separator: str, key_quote: str |
 
 def judge(kind: str, value: str, form: Form) -> bool:
     """Tell whether a value is a secret of its kind rather than a placeholder, a variable or an expression."""
-    if value.lower().strip("<>[](){}*.-_ ") in _PLACEHOLDERS or _REFERENCE.match(value) or _SAMPLE.match(value):
+    if value.lower().strip("<>[](){}*.-_ ") in _PLACEHOLDERS or _is_reference(value) or _is_sample(value):
         return False
     if form.separator in (",", "==", "!=") and not (len(value) >= 8 and _DIGIT.search(value)):
         return False
     if not form.quoted and (_CODE.match(value) or (form.spaced and form.separator != ":" and _WORD.fullmatch(value))):
         return False
     return _JUDGES.get(kind, _secret)(value, form)
+
+
+def _is_reference(value: str) -> bool:
+    return value[:1] in _REFERENCE_STARTS and _REFERENCE.match(value) is not None
+
+
+def _is_sample(value: str) -> bool:
+    return value[:1] in _SAMPLE_STARTS and _SAMPLE.match(value) is not None
 
 
 def keyword_token(text: str, match: re.Match[str]) -> Span | None:
@@ -219,10 +233,9 @@ def keyword_token(text: str, match: re.Match[str]) -> Span | None:
         return None
     if len(value) < 16 or (not owner and last.endswith(("key", "token"))) or _is_ordinary(value):
         return None
-    if _NATURAL.fullmatch(value) or not _DIGIT.search(value) or entropy(value) < 2.8 or _SAMPLE.match(value):
+    if _NATURAL.fullmatch(value) or not _DIGIT.search(value) or not varied(value, 2.8) or _is_sample(value):
         return None
-    letters = sum(c.isalpha() for c in value)
-    return Span(start, end) if letters >= 4 and _WORDS_AND_NUMBERS.fullmatch(value) is None else None
+    return Span(start, end) if _LETTERS.match(value) and _WORDS_AND_NUMBERS.fullmatch(value) is None else None
 
 
 def _is_ordinary(value: str) -> bool:
@@ -233,7 +246,7 @@ def login_and_password(text: str, match: re.Match[str]) -> Span | None:
     """Accept `login:password` as a command takes it, if the password is no variable, placeholder or number."""
     del text
     value = match["v"].partition(":")[2].rstrip("]>")
-    if _REFERENCE.match(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
+    if _is_reference(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
         return None
     return Span(match.start("v"), match.end("v"))
 
@@ -263,7 +276,7 @@ def plain_password(text: str, match: re.Match[str]) -> Span | None:
     if start == end:
         start = text.index('"', match.start()) + 1
     value = text[start:end]
-    if _REFERENCE.match(value) or value.lower() in _PLACEHOLDERS or _MARKER.match(value) or _WORD.fullmatch(value):
+    if _is_reference(value) or value.lower() in _PLACEHOLDERS or _MARKER.match(value) or _WORD.fullmatch(value):
         return None
     return Span(start, end)
 
@@ -275,7 +288,7 @@ def mixed_password(text: str, match: re.Match[str]) -> Span | None:
         end -= 1
     value = text[match.start("v") : end]
     digits = sum(char.isdigit() for char in value)
-    if not digits or digits == len(value) or _MARKER.match(value) or _REFERENCE.match(value) or "/" in value:
+    if not digits or digits == len(value) or _MARKER.match(value) or _is_reference(value) or "/" in value:
         return None
     return Span(match.start("v"), end)
 
@@ -295,7 +308,7 @@ def _secret(value: str, form: Form) -> bool:
         return len(value) >= 8
     if len(value) >= 12 and form.quoted and len(value) < 3 * len(_HUMPS.findall(value)):
         return True
-    return len(value) >= 16 and entropy(value) >= 3.4 and not _NATURAL.fullmatch(value)
+    return len(value) >= 16 and varied(value, 3.4) and not _NATURAL.fullmatch(value)
 
 
 def _header(value: str, form: Form) -> bool:
@@ -325,8 +338,8 @@ def _generic_secret(value: str, form: Form) -> bool:
         or form.separator == ","
     ):
         return False
-    kinds = sum(map(bool, (_DIGIT.search(value), re.search("[A-Z]", value), re.search("[a-z]", value))))
-    return kinds >= 2 and _DIGIT.search(value) is not None and entropy(value) >= (3.0 if len(value) >= 32 else 3.5)
+    mixed = _LETTER.search(value) is not None and _DIGIT.search(value) is not None
+    return mixed and varied(value, 3.0 if len(value) >= 32 else 3.5)
 
 
 def _vendor_key(value: str, form: Form) -> bool:
@@ -335,7 +348,7 @@ def _vendor_key(value: str, form: Form) -> bool:
         return False
     if not 16 <= len(value) <= 512 or not _DIGIT.search(value) or not re.fullmatch(r"[\w+/=.~-]+", value):
         return False
-    return entropy(value) >= 2.8 and not _WORDS_AND_NUMBERS.fullmatch(value) and not value.replace(".", "").isdigit()
+    return varied(value, 2.8) and not _WORDS_AND_NUMBERS.fullmatch(value) and not value.replace(".", "").isdigit()
 
 
 _JUDGES: Final[Mapping[str, Callable[[str, Form], bool]]] = {

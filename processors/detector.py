@@ -5,13 +5,12 @@ a number of places that grows with the text (`_limit`) the rest of that text cou
 looked at.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.errors import RuleError
-from otel_telemetry.processors.engine import Locator, make_locator
-from otel_telemetry.processors.folding import FOLD_TRIGGERS, fold, unescaped
+from otel_telemetry.processors.engine import Hit, Locator, make_locator
+from otel_telemetry.processors.folding import FOLD_TRIGGERS, Folded, fold, unescaped
 from otel_telemetry.processors.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.patterns import widths
 from otel_telemetry.processors.ruleset import Rule, expand
@@ -23,6 +22,13 @@ _BYTES_PER_HIT: Final = 64
 #: A place may belong to a value that began so far before it.
 _OVERLAP: Final = 640
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_SEPARATOR: Final = "\x00"
+#: How far from its trigger a rule looks to either side for what may have been folded.
+_REACH_BACK: Final = 640
+_REACH: Final = 8192
+#: How far from folded characters a finding counts as untouched by them.
+_NEAR: Final = 40
+_NO_HITS: Final[Sequence[Hit]] = ()
 
 
 class Match(NamedTuple):
@@ -35,6 +41,32 @@ class Match(NamedTuple):
     priority: int
 
 
+class Sight(NamedTuple):
+    """What was seen in a text: findings, in order, without overlaps; and whether some name may give a value away."""
+
+    matches: list[Match]
+    named: bool
+
+
+class Sightings:
+    """What one scan saw in many strings: `hits` has those with triggers in them, each with their places.
+
+    Places count from the string's first byte; None: the string has to be scanned by itself.
+    """
+
+    __slots__ = ("_scanned", "hits")
+
+    def __init__(self, texts: Sequence[str], hits: Mapping[str, Sequence[Hit] | None]) -> None:
+        self._scanned = set(texts)
+        self.hits = hits
+
+    def of(self, text: str) -> Sequence[Hit] | None:
+        """Return the places in a string: none where it is clean, None where it was not among those scanned."""
+        if text in self.hits:
+            return self.hits[text]
+        return _NO_HITS if text in self._scanned else None
+
+
 class Detector:
     """Finds everything that the rules describe. Thread-safe."""
 
@@ -45,7 +77,7 @@ class Detector:
             for trigger in rule.triggers:
                 table.setdefault(trigger, []).append(rule)
         triggers = list(table)
-        self._rules = tuple((tuple(table[trigger]), trigger) for trigger in triggers)
+        self._rules = tuple((widths(trigger)[0], tuple(table[trigger])) for trigger in triggers)
         for rule in rules:
             rule.regex.flags  # noqa: B018  # compiled here, not before the first span that needs it
         self._fold_from = len(triggers)
@@ -70,58 +102,130 @@ class Detector:
         ahead = self._ahead_from
         return sorted({end - 1 if number >= ahead else end for end, number in hits})
 
+    def sightings(self, texts: Sequence[str]) -> Sightings | None:
+        """Return where triggers are in each of many strings, scanned as one block; None where there is none at all."""
+        data = encoded(_SEPARATOR.join(texts) + _SEPARATOR)
+        limit = _limit(data)
+        hits = self._locator.scan(data, limit)
+        if not hits:
+            return None
+        if len(hits) > limit:
+            return Sightings(texts, dict.fromkeys(texts))
+        if data.count(b"\0") != len(texts):  # some of them hold what separates them here
+            alone = ((text, self._locator.scan(encoded(text + _SEPARATOR), limit)) for text in set(texts))
+            return Sightings(texts, {text: own for text, own in alone if own})
+        return Sightings(texts, _distributed(hits, data, texts))
+
     def find(self, text: str) -> list[Match]:
         """Return what is to go, in order, without overlaps."""
-        return self.look(text) or []
+        sight = self.look(text)
+        return [] if sight is None else sight.matches
 
-    def look(self, text: str) -> list[Match] | None:
-        """Return the same, or None where there is not even a trigger in the text."""
-        found = self._candidates(text)
-        return _settle(found) if found and len(found) > 1 else found
+    def look(self, text: str, hits: Sequence[Hit] | None = None) -> "Sight | None":
+        """Return the same with what else was seen, or None where there is not even a trigger in the text.
+
+        `hits` are its sightings, if it was scanned before.
+        """
+        data = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+        if hits is None:
+            hits = self._locator.scan(data, _BASE_HITS + len(data) // _BYTES_PER_HIT)
+        if not hits:
+            return None
+        found, folding, named = self._judge(unescaped(text), data, hits)
+        if folding:
+            found += self._behind(text, found)
+        return Sight(_settle(found) if len(found) > 1 else found, named)
 
     def candidates(self, text: str) -> list[Match]:
         """Return everything that any rule accepts, overlaps included."""
-        return self._candidates(text) or []
-
-    def _candidates(self, text: str) -> list[Match] | None:
-        data = text.encode("utf-8", "surrogatepass")
+        data = encoded(text)
         hits = self._locator.scan(data, _limit(data))
-        if not hits:
-            return None
-        found, folding = self._judge(unescaped(text), data, hits)
-        folded = fold(text) if folding else None
-        if folded is not None:
-            plain = folded.text.encode("utf-8", "surrogatepass")
-            more, _ = self._judge(unescaped(folded.text), plain, self._locator.scan(plain, _limit(plain)))
-            for match in more:
-                start, end = folded.origin(match.start, match.end)
-                found.append(match._replace(start=start, end=end))
-        return found
+        found, folding, _ = self._judge(unescaped(text), data, hits)
+        return found + self._behind(text, found) if folding else found
 
-    def _judge(self, text: str, data: bytes, hits: Sequence[tuple[int, int]]) -> tuple[list[Match], bool]:
+    def _behind(self, text: str, before: Sequence[Match]) -> list[Match]:
+        """Return what is found where something was folded, or near it, but for what was found `before` far from it."""
+        folded = fold(text)
+        if folded is None:
+            return []
+        data = encoded(folded.text)
+        view = _View(folded, before)
+        found, _, _ = self._judge(unescaped(folded.text), data, self._locator.scan(data, _limit(data)), view)
+        origins = (folded.origin(match.start, match.end) for match in found)
+        return [match._replace(start=start, end=end) for match, (start, end) in zip(found, origins, strict=True)]
+
+    def _judge(
+        self, text: str, data: bytes, hits: Sequence[Hit], view: "_View | None" = None
+    ) -> tuple[list[Match], bool, bool]:
+        """Return what the rules accept; whether something is to be folded; whether a name was seen."""
         found: list[Match] = []
-        folding = False
+        folding = named = False
         judged: dict[str, int] = {}
         offsets = None if len(data) == len(text) else _Offsets(data)
         limit = _limit(data)
-        for count, (end, number) in enumerate(hits):
-            if count >= limit:
-                found.append(_rest(text, data, end))
-                break
-            if number >= self._fold_from:
-                folding = folding or number < self._keys_from
+        if len(hits) > limit:
+            found.append(_rest(text, data, hits[limit][0]))
+            hits = hits[:limit]
+        rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
+        for end, number in hits:
+            if number >= fold_from:
+                if number >= keys_from:
+                    named = True
+                else:
+                    folding = True
                 continue
-            rules, trigger = self._rules[number]
-            width = _width(trigger)
+            width, own = rules_of[number]
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
-            for rule in rules:
-                if judged.get(rule.id, -1) >= stop:
-                    continue
-                match = apply(rule, text, start, stop)
-                if match is not None:
-                    found.append(match)
-                    judged[rule.id] = match.end
-        return found, folding
+            for rule in own if view is None else view.unsettled(own, start, stop):
+                if judged.get(rule.id, -1) < stop:
+                    match = apply(rule, text, start, stop)
+                    if match is not None:
+                        found.append(match)
+                        judged[rule.id] = match.end
+        return found, folding, named
+
+
+class _View:
+    """A folded view, and what was found in the text as it stands."""
+
+    def __init__(self, folded: Folded, before: Sequence[Match]) -> None:
+        self._folded = folded
+        self._before: dict[str, list[Match]] = {}
+        for match in before:
+            self._before.setdefault(match.rule, []).append(match)
+
+    def unsettled(self, rules: Sequence[Rule], start: int, stop: int) -> Sequence[Rule]:
+        """Return the rules that have to judge this place of the view: those that may judge otherwise than before."""
+        if not self._folded.touches(start - _REACH_BACK, stop + _REACH):
+            return ()
+        if self._folded.touches(start - _NEAR, stop + _NEAR):
+            return rules
+        at = self._folded.origin(start, stop)
+        return [rule for rule in rules if not self._found(rule.id, *at)]
+
+    def _found(self, rule: str, start: int, stop: int) -> bool:
+        return any(
+            match.start - _NEAR <= start
+            and stop <= match.end
+            and self._folded.is_plain(match.start - _NEAR, match.end + _NEAR)
+            for match in self._before.get(rule, ())
+        )
+
+
+def _distributed(hits: Sequence[Hit], data: bytes, texts: Sequence[str]) -> dict[str, Sequence[Hit] | None]:
+    """Give each string the hits that end in it, counted from its first byte. A separator never belongs to a hit."""
+    sightings: dict[str, Sequence[Hit] | None] = {}
+    index = at = start = 0
+    own: list[Hit] = []
+    for end, number in hits:
+        passed = data.count(b"\0", at, end - 1)
+        if passed or not own:
+            index += passed
+            start = data.rfind(b"\0", at, end - 1) + 1 if passed else start
+            sightings[texts[index]] = own = []
+        at = end - 1
+        own.append((end - start, number))
+    return sightings
 
 
 def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
@@ -129,14 +233,19 @@ def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
     run = rule.left_run
     begin = start
     if run is not None and start:
-        reversed_left = text[max(0, start - rule.back) : start][::-1]
-        match = run.match(reversed_left)
+        back = start - rule.back - 1
+        match = run.match(text[start - 1 : back if back >= 0 else None : -1])
         begin = start - (match.end() if match else 0)
     candidate = rule.regex.match(text, begin)
     if candidate is None or candidate.end() < end - 1:
         return None
     span = rule.validator(text, candidate) if rule.validator else span_of(candidate)
     return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority) if span else None
+
+
+def encoded(text: str) -> bytes:
+    """Return the bytes of a text, halves of surrogate pairs included."""
+    return text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
 
 
 class _Offsets:
@@ -169,11 +278,6 @@ def _settle(found: list[Match]) -> list[Match]:
         better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
         settled[-1] = better._replace(start=last.start, end=max(last.end, match.end))
     return settled
-
-
-@cache
-def _width(trigger: str) -> int:
-    return widths(trigger)[0]
 
 
 def _rest(text: str, data: bytes, end: int) -> Match:

@@ -5,10 +5,12 @@
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
+_BMP: Final = "\uffff"
 #: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
 _DIGIT_ZEROS: Final = (
     *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20),
@@ -39,23 +41,28 @@ _TABLE: Final[dict[int, str]] = {
 #: pattern starts with one character: that is what `re` searches for at the speed of memory.
 _PERCENT: Final = re.compile("%[0-9A-Fa-f]{2}")
 _PLUS: Final = re.compile(r"\+(?=[0-9A-Za-z%])")
-_FOLDABLE: Final = frozenset(map(chr, _TABLE))
-#: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, `@`, digits and
-#: letters, which nobody encodes without need. A plus matters only between groups of digits, or in an IBAN; elsewhere
-#: it is an operator as often as a space.
+_ASTRAL: Final = (
+    "\U0001d7ce-\U0001d7ff"  # mathematical digits; single characters of these planes would be tried in turn
+)
+_FOLDABLE: Final = re.compile(f"[{re.escape(''.join(c for c in map(chr, sorted(_TABLE)) if c <= _BMP))}{_ASTRAL}]")
+#: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, digits and
+#: letters, which nobody encodes without need (`%40` the rule for e-mail addresses knows itself). A plus matters only
+#: between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space, and before `02:00` it is
+#: the offset of a time.
 _ENCODED_TRIGGERS: Final = (
     "[0-9]%2[0-9A-Fa-f]",
     "%2[0-9A-Fa-f][0-9]",
     "%22",
     "%3[0-9AaDd]",
-    "%[46][0-9A-Fa-f]",
+    "%4[1-9A-Fa-f]",
+    "%6[0-9A-Fa-f]",
     "%[57][0-9Aa]",
-    "[0-9]{2}\\+[0-9A-Z]{2}",
+    "[0-9]{2}\\+[0-9A-Z]{2}[^:]",
 )
-_ESCAPES: Final = (("\\n", "\n "), ("\\r", "\r "), ("\\t", "\t "), ("\\f", "\f "), ("\\b", "\b "))
-_ESCAPED_ESCAPE: Final = re.compile(r"\\\\{1,63}+[nrtfb]")
-#: Not the one for `@`, which the rule for e-mail addresses knows.
-_UNICODE_ESCAPE: Final = re.compile(r"\\{1,64}u(?!0040)([0-9A-Fa-f]{4})")
+#: JSON's escapes that are not `\n` alone, in text that may stand in other JSON. Each alternative starts with the same
+#: one character, as above.
+_RARE_ESCAPE: Final = re.compile(r"\\(?:[rtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb])")
+_MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
 
 
@@ -85,6 +92,16 @@ class Folded:
         """Return where characters `start` to `end` (exclusive) of the view stand in the text."""
         return self._character(start)[0], self._character(end - 1)[1]
 
+    def touches(self, start: int, end: int) -> bool:
+        """Tell whether anything was folded between two characters of the view."""
+        first = bisect_left(self._at, start)
+        return first < len(self._at) and self._at[first] < end
+
+    def is_plain(self, start: int, end: int) -> bool:
+        """Tell whether nothing was folded between two characters of the text."""
+        first = bisect_left(self._pieces, start, key=_end_in_text)
+        return first == len(self._pieces) or self._pieces[first][1] >= end
+
     def _character(self, index: int) -> tuple[int, int]:
         before = bisect_right(self._at, index) - 1
         if before < 0:
@@ -97,16 +114,16 @@ class Folded:
         return place, place + 1
 
 
+def _end_in_text(piece: tuple[int, int, int]) -> int:
+    return piece[2]
+
+
 def _pieces(text: str) -> list[tuple[int, int, str]]:
     """Return what is folded, in order: start, end, and what stands for it (at most one character)."""
     pieces = [(m.start(), m.end(), chr(int(m[0][1:], 16))) for m in _PERCENT.finditer(text)]
     pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
     if not text.isascii():
-        for char in _FOLDABLE.intersection(text):
-            plain, at = _TABLE[ord(char)][:1], text.find(char)
-            while at >= 0:
-                pieces.append((at, at + 1, plain))
-                at = text.find(char, at + 1)
+        pieces += [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
     pieces.sort()
     return pieces
 
@@ -120,20 +137,24 @@ def fold(text: str) -> Folded | None:
 def unescaped(text: str) -> str:
     """Return a view of the same length in which JSON's escapes in text are what they mean, padded.
 
-    Without it the letter of an escaped line break would stick to the word behind it.
+    Without it the letter of an escaped line break would stick to the word behind it. The escape for `@` stays: the rule
+    for e-mail addresses knows it.
     """
     if "\\" not in text:
         return text
-    if "\\\\" in text:
-        text = _ESCAPED_ESCAPE.sub(lambda run: "\n".ljust(len(run[0])), text)
-    for escape, meaning in _ESCAPES:
-        text = text.replace(escape, meaning)
-    return _UNICODE_ESCAPE.sub(_meaning, text) if "\\u" in text else text
+    return _RARE_ESCAPE.sub(_meaning, text).replace("\\n", "\n ")
+
+
+@lru_cache(maxsize=1024)
+def _meaning_of(escape: str) -> str:
+    if escape[-1] in "nrtfb" and "u" not in escape:
+        return _MEANINGS.get(escape[1:], "\n").ljust(len(escape))
+    char = chr(int(escape[-4:], 16))
+    return char * len(escape) if char.isalnum() else " " * len(escape)
 
 
 def _meaning(escape: re.Match[str]) -> str:
-    char = chr(int(escape[1], 16))
-    return char * len(escape[0]) if char.isalnum() else " " * len(escape[0])
+    return _meaning_of(escape[0])
 
 
 def _escape(data: bytes) -> str:

@@ -26,11 +26,8 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
 from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import Parts, clean_attributes, gather, strings_of
-from otel_telemetry.processors.redactor import Finding, Redactor
-
-_EVENT_NAME, _SEVERITY, _BODY, _FIXED_PARTS = 0, 1, 2, 3
-"""The parts of a record, in order; the attributes follow, one part each."""
+from otel_telemetry.processors.parts import clean_attributes, gather, strings_of
+from otel_telemetry.processors.redactor import Findings, Redactor
 
 
 class RedactionLogProcessor(LogRecordProcessor):
@@ -66,8 +63,9 @@ class RedactionLogProcessor(LogRecordProcessor):
         record.instrumentation_scope = self._origins.scope(record.instrumentation_scope, origin)
         log = record.log_record
         log.exception = None  # the live object; its type, message and stack trace are attributes already
-        if origin.redactor.dirty(_strings(log)):
-            _rewrite(log, origin, _parts(log).dirty(origin.redactor))
+        seen = origin.redactor.seen(_strings(log))
+        if seen is not None:
+            _rewrite(log, origin, Findings(seen))
         if origin.service != evidence.SELF_TEST and self._check.due():
             self._check.record(origin.redactor, _leaving(record))
 
@@ -102,27 +100,16 @@ def _leaving(record: ReadWriteLogRecord) -> Record:
     return Record(texts, (log.attributes, resource.attributes, scope and scope.attributes), [log.body])
 
 
-def _parts(log: LogRecord) -> Parts:
-    parts = Parts()
-    parts.add_text(log.event_name)
-    parts.add_text(log.severity_text)
-    parts.add_values(log.body)
-    parts.add_attributes(log.attributes)
-    return parts
-
-
-def _rewrite(log: LogRecord, origin: Origin, dirty: set[int]) -> None:
-    findings: list[Finding] = []
+def _rewrite(log: Any, origin: Origin, findings: Findings) -> None:
     redactor = origin.redactor
-    if _EVENT_NAME in dirty and log.event_name:
+    if log.event_name:
         log.event_name = redactor.string(log.event_name, findings=findings)
-    if _SEVERITY in dirty and log.severity_text:
+    if log.severity_text:
         log.severity_text = redactor.string(log.severity_text, findings=findings)
-    if _BODY in dirty:
+    if log.body is not None:
         log.body = redactor.value(log.body, findings=findings)
-    if any(part >= _FIXED_PARTS for part in dirty):
-        kept = clean_attributes(redactor, log.attributes or {}, findings, dirty, _FIXED_PARTS)
-        log.attributes = _attributes(log.attributes, kept)
+    if log.attributes:
+        log.attributes = _attributes(log.attributes, clean_attributes(redactor, log.attributes._dict, findings))
     evidence.count(findings, origin.service)
 
 

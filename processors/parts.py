@@ -1,67 +1,27 @@
 """The strings of a record, gathered so that one scan judges them all.
 
-`strings_of` gathers without keeping count, which is all that a clean record needs. For the others, `Parts` knows which
-run of strings belongs to which part of the record (its name, one attribute, one event ...), so that only the parts in
-which the redactor may change something are looked at closely.
+Only where that scan saw something is a string looked at closely.
 """
 
-from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.processors.redactor import Finding, Findings, Redactor
 from otel_telemetry.records import AnyValue
 
 _PLAIN = frozenset({int, float, bool, type(None)})
-_SIMPLE = _PLAIN | {str}
 
 
 def strings_of(attributes: Mapping[str, AnyValue], into: list[str]) -> None:
     """Append every string of attributes: keys, values, and what is inside nested values."""
-    values = attributes.values()
     into.extend(attributes)
-    into += [value for value in values if type(value) is str]
-    for nested in [value for value in values if type(value) not in _SIMPLE]:
-        gather(nested, into)
-
-
-class Parts:
-    """Strings of one record; `texts` is what is scanned, `ends[n]` where part n stops in it."""
-
-    __slots__ = ("ends", "texts")
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.ends: list[int] = []
-
-    def add_text(self, text: str | None) -> None:
-        """Add a part of one string."""
-        self.texts.append(text or "")
-        self.ends.append(len(self.texts))
-
-    def add_attributes(self, attributes: Mapping[str, AnyValue] | None) -> None:
-        """Add one part per attribute: its key and every string of its value."""
-        if not attributes:
-            return
-        texts, ends = self.texts, self.ends
-        for key, value in attributes.items():
-            texts.append(key)
-            kind = type(value)
-            if kind is str:
-                texts.append(value)  # type: ignore[arg-type]  # narrowed by the line above
-            elif kind not in _PLAIN:
-                gather(value, texts)
-            ends.append(len(texts))
-
-    def add_values(self, *values: Any) -> None:
-        """Add one part made of every string of all these values."""
-        for value in values:
-            gather(value, self.texts)
-        self.ends.append(len(self.texts))
-
-    def dirty(self, redactor: Redactor) -> set[int]:
-        """Return the numbers of the parts in which the redactor may change something."""
-        return {bisect_right(self.ends, index) for index in redactor.dirty(self.texts)}
+    append = into.append
+    for value in attributes.values():
+        kind = type(value)
+        if kind is str:
+            append(value)  # type: ignore[arg-type]  # narrowed by the line above
+        elif kind not in _PLAIN:
+            gather(value, into)
 
 
 def gather(value: AnyValue, into: list[str]) -> None:
@@ -82,23 +42,35 @@ def gather(value: AnyValue, into: list[str]) -> None:
 
 
 def clean_attributes(
-    redactor: Redactor,
-    attributes: Mapping[str, AnyValue],
-    findings: list[Finding],
-    dirty: Container[int] | None = None,
-    first: int = 0,
+    redactor: Redactor, attributes: Mapping[str, AnyValue], findings: list[Finding]
 ) -> dict[str, AnyValue]:
     """Return the attributes redacted, without those that the policy drops.
 
-    `dirty` names the parts that may change, of which the first attribute is number `first`; None: all may. Keys that
-    become the same by redaction are told apart by underscores, so that none takes another's place.
+    Keys that become the same by redaction are told apart by underscores, so that none takes another's place. What
+    `Findings` have seen to be clean is not looked at.
     """
+    dirty = _dirty(attributes, findings.seen.hits) if isinstance(findings, Findings) else attributes.keys()
     kept: dict[str, AnyValue] = {}
-    for part, (key, value) in enumerate(attributes.items(), start=first):
-        item = redactor.item(key, value, findings) if dirty is None or part in dirty else (key, value)
+    for key, value in attributes.items():
+        item = redactor.item(key, value, findings) if key in dirty else (key, value)
         if item is not None:
             name = item[0]
             while name in kept:
                 name += "_"
             kept[name] = item[1]
     return kept
+
+
+def _dirty(attributes: Mapping[str, AnyValue], hits: Container[str]) -> set[str]:
+    """Return the keys of the attributes in whose key or value, nested or not, something was seen."""
+    return {
+        key
+        for key, value in attributes.items()
+        if key in hits or (value in hits if type(value) is str else type(value) not in _PLAIN and _any(value, hits))
+    }
+
+
+def _any(value: AnyValue, hits: Container[str]) -> bool:
+    texts: list[str] = []
+    gather(value, texts)
+    return any(text in hits for text in texts)

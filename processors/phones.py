@@ -21,11 +21,14 @@ _CONTEXT: Final = frozenset(
 _WORDS: Final = re.compile(r"[a-z]+")
 _NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number")
 _AFTER: Final = re.compile(r"[\s,(-]{0,3}(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
-_OTHER_NUMBER: Final = re.compile(
-    r"(?:account|order|invoice|ticket|tracking|serial|version|port|page|line|row|issue|case|reference|model|build|part"
-    r"|license|policy|flight|room|card|id|code|pid|block|size|bytes|error|status|count|timeout|count|duration)"
-    r"(?:[ _](?:number|no|nr|id|num))?[\s.:#=\"'\\]{0,5}$"
+#: Whose numbers are no telephone numbers; a word such as `no` and some marks may stand behind them.
+_OTHERS: Final = tuple(
+    "account order invoice ticket tracking serial version port page line row issue case reference model build part"
+    " license policy flight room card id code pid block size bytes error status count timeout duration".split()
 )
+_NUMBER_WORDS: Final = tuple(gap + word for gap in " _" for word in ("number", "no", "nr", "id", "num"))
+_MARKS: Final = " \t\n\r\f\v.:#=\"'\\"
+_MOST_MARKS: Final = 5
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-./ ](?:0?\d|1[0-2])[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d")
 _WINDOW: Final = 48
 
@@ -34,7 +37,7 @@ def international(text: str, match: re.Match[str]) -> Span | None:
     """Accept +CC numbers that are possible in their country's plan; trailing text is left off."""
     end = _trim(text, match.start(), match.end())
     raw = text[match.start() : end]
-    digits = "".join(c for c in raw if c.isdigit())
+    digits = "".join(filter(str.isdigit, raw))
     if not 8 <= len(digits) <= 15:
         return None
     if raw[0] != "+":
@@ -48,7 +51,7 @@ def international(text: str, match: re.Match[str]) -> Span | None:
             return None
         end = _trim(text, match.start(), match.start() + cut)
         raw = text[match.start() : end]
-        digits = "".join(c for c in raw if c.isdigit()).removeprefix("00")
+        digits = "".join(filter(str.isdigit, raw)).removeprefix("00")
     return Span(match.start(), end)
 
 
@@ -68,7 +71,7 @@ def national(text: str, match: re.Match[str]) -> Span | None:
     start = match.start("v")
     end = _trim(text, start, match.end("v"))
     raw = text[start:end]
-    digits = sum(c.isdigit() for c in raw)
+    digits = sum(map(str.isdigit, raw))
     if not 7 <= digits <= 15 or _DATE.match(raw) or (raw.count(".") == 3 and digits > 10):
         return None
     if not _has_context(text, start, end):
@@ -78,9 +81,23 @@ def national(text: str, match: re.Match[str]) -> Span | None:
 
 def _has_context(text: str, start: int, end: int) -> bool:
     before = text[max(0, start - _WINDOW) : start].lower()
-    if "phone" not in before and _CONTEXT.isdisjoint(_WORDS.findall(before)) and not _NUMBER.search(before):
+    if (
+        "phone" not in before
+        and _CONTEXT.isdisjoint(_WORDS.findall(before))
+        and not (" number" in before and _NUMBER.search(before))
+    ):
         return _AFTER.match(text, end) is not None
-    return _OTHER_NUMBER.search(before) is None
+    return not _is_other(before)
+
+
+def _is_other(before: str) -> bool:
+    """Tell whether what stands before a number says that it is the number of something else."""
+    words = before.rstrip(_MARKS)
+    if len(before) - len(words) > _MOST_MARKS:
+        return False
+    if words.endswith(_OTHERS):
+        return True
+    return words.endswith(_NUMBER_WORDS) and words[: max(words.rfind(" "), words.rfind("_"))].endswith(_OTHERS)
 
 
 def _trim(text: str, start: int, end: int) -> int:

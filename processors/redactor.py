@@ -6,28 +6,25 @@ the second time.
 """
 
 import json
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any, Final
 
 from otel_telemetry.processors import keys
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
-from otel_telemetry.processors.detector import Detector, Match, refuse_broken
+from otel_telemetry.processors.detector import Detector, Match, Sightings, refuse_broken
 from otel_telemetry.processors.paths import JsonPath
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS, Action, Policy, is_content, is_safe
 from otel_telemetry.processors.policy_file import load_policy, optional_of
 from otel_telemetry.processors.pseudonym import Pseudonyms
-from otel_telemetry.processors.rewrite import Finding, Writer, is_marker, marker, same_or
+from otel_telemetry.processors.rewrite import Finding, Findings, Writer, is_marker, marker, same_or, within_json_string
 from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.records import AnyValue
 
 MAX_DEPTH: Final = 64
 _MAX_PASSES: Final = 16
 _SMALL: Final = 100_000_000
-_SEPARATOR: Final = "\x00"
 _STRUCTURED: Final = ("{", "[")
 #: Where the paths of a policy have arrived inside a value.
 _Places = list[tuple[JsonPath, Action, frozenset[int]]]
@@ -70,19 +67,14 @@ class Redactor:
         """
         return range(1, len(data) + 1) if self._everything else self._detector.ends(data)
 
+    def seen(self, texts: Sequence[str]) -> Sightings | None:
+        """Return what one scan of many strings (values or keys) sees, for `Findings`; None where none can change."""
+        return Sightings(texts, dict.fromkeys(texts)) if self._everything else self._detector.sightings(texts)
+
     def dirty(self, texts: Sequence[str]) -> Sequence[int]:
         """Return the indexes of the strings (values or keys) that may change, ascending; scanned as one block."""
-        if self._everything:
-            return range(len(texts))
-        joined = _SEPARATOR.join(texts) + _SEPARATOR
-        data = joined.encode() if joined.isascii() else joined.encode("utf-8", "surrogatepass")
-        ends = self._detector.ends(data)
-        if not ends:
-            return ()
-        sizes = (len(t) + 1 if t.isascii() else len(t.encode("utf-8", "surrogatepass")) + 1 for t in texts)
-        starts = list(accumulate(sizes, initial=0))
-        found = {bisect_right(starts, end - 1) - 1 for end in ends}
-        return sorted(index for index in found if index < len(texts))
+        seen = self.seen(texts)
+        return [index for index, text in enumerate(texts) if text in seen.hits] if seen else ()
 
     def string(self, text: str, key: str = "", findings: list[Finding] | None = None) -> str:
         """Return one string redacted; the same object where it is clean. JSON stays JSON, escaped or not."""
@@ -90,19 +82,28 @@ class Redactor:
         if key:
             changed = self._walk(text, key, found, 0)
             return changed if isinstance(changed, str) else ""
-        matches = self._detector.look(text)
-        if matches is None:
+        hits = found.seen.of(text) if isinstance(found, Findings) else None
+        sight = self._detector.look(text, hits)
+        if sight is None:
             return text
-        result = self._settled(text, matches, found)
-        return self._checked(text, result, found) if text.lstrip()[:1] in _STRUCTURED else result
+        pieces: list[str] = []
+        result = self._settled(text, sight.matches, found, pieces)
+        if text.lstrip()[:1] not in _STRUCTURED:
+            return result
+        whole = all(map(within_json_string, pieces)) and result.count('"') == text.count('"')
+        return result if whole and not (sight.named or "\\u" in text) else self._checked(text, result, found)
 
-    def _settled(self, text: str, matches: Sequence[Match], found: list[Finding]) -> str:
-        """Redact until nothing changes: a marker may lay bare what was glued to the value that it replaces."""
+    def _settled(self, text: str, matches: Sequence[Match], found: list[Finding], pieces: list[str]) -> str:
+        """Redact until nothing changes: a marker may lay bare what was glued to the value that it replaces.
+
+        `pieces` grows with what was found on the way.
+        """
         result = text
         for _ in range(_MAX_PASSES):
             new = self._writer.text(result, matches, found) if matches else result
             if new is result:
                 return result
+            pieces += [result[match.start : match.end] for match in matches]
             result, matches = new, self._detector.find(new)
         return marker("UNSETTLED")
 
@@ -127,7 +128,8 @@ class Redactor:
         clean = self._attribute(key, value, action, found)
         if any(policy.action(finding.type) == "drop" for finding in found[before:]):
             return None
-        return self.string(key, "", found), clean
+        name = self.string(key, "", found)
+        return name, clean if name is key else self._renamed(clean, name, found)
 
     def _attribute(self, key: str, value: AnyValue, action: Action | None, found: list[Finding]) -> AnyValue:
         if action is not None:
@@ -162,6 +164,10 @@ class Redactor:
             return self._mapping(value, found, depth)
         return same_or([self._walk(item, key, found, depth + 1) for item in value], value)
 
+    def _renamed(self, value: AnyValue, name: str, found: list[Finding]) -> AnyValue:
+        """A name from which something was taken may tell, from then on, what its value is."""
+        return self._walk(value, name, found, 0) if keys.is_strong(name) else value
+
     def _beside(self, text: str, key: str, found: list[Finding]) -> str:
         """Redact text under a key, which stands beside it for the rules that want a name there."""
         head = f"{key}: "
@@ -189,6 +195,7 @@ class Redactor:
         for name, item in value.items():
             new_name = self.string(name, "", found) if isinstance(name, str) else name
             new_item = self._walk(item, name if isinstance(name, str) else "", found, depth + 1)
+            new_item = new_item if new_name is name else self._renamed(new_item, new_name, found)
             changed = changed or new_name is not name or new_item is not item
             while new_name is not name and new_name in out:
                 new_name += "_"
@@ -259,7 +266,7 @@ class Redactor:
     def _as_json(self, parsed: Any, found: list[Finding]) -> str:
         """Redact JSON by its structure, and then its text for what only names and values together give away."""
         text = json.dumps(self._walk(parsed, "", found, 0), ensure_ascii=False)
-        result = self._settled(text, self._detector.find(text), found)
+        result = self._settled(text, self._detector.find(text), found, [])
         if is_marker(result) or _intact(_parsed(text), _parsed(result)):
             return result
         return json.dumps(marker("JSON"))
@@ -337,4 +344,4 @@ def _is_done(member: Any) -> bool:
     return isinstance(member, list) and all(isinstance(item, str) and is_marker(item) for item in member)
 
 
-__all__ = ["Finding", "Redactor", "marker"]
+__all__ = ["Finding", "Findings", "Redactor", "marker"]

@@ -5,11 +5,10 @@ Everything written here is recognised here, so that a second pass changes nothin
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_telemetry.processors import keys
-from otel_telemetry.processors.detector import UNSCANNED, Match
+from otel_telemetry.processors.detector import UNSCANNED, Match, Sightings
 from otel_telemetry.processors.policy import IP, Action, Policy
 from otel_telemetry.processors.pseudonym import Pseudonyms, normalise_ip
 from otel_telemetry.records import AnyValue
@@ -23,16 +22,28 @@ _JSON_ITEM: Final = re.compile(
     r'(?:(\\*)(")[ \t]{0,4}(?=([:,\[])):?|^)[ \t\r\n\[\]0-9a-z.,-]{0,200}[\[,][ \t\r\n]{0,8}$'
 )
 _JSON_BEFORE: Final = 240
+#: What JSON has nowhere but in strings (RFC 8259): other letters than those of its literals, other marks, and figures
+#: that make no number.
+_IN_STRING: Final = re.compile(r"[^0-9+\-.eE,:\[\]{}\strufalsn]|\d[ -]\d|\.\d+\.|^\+")
 _JSON_NEXT: Final = re.compile(r"[ \t\r\n]*(?:[,}\]]|$)")
 
 
-@dataclass(slots=True, frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was redacted: its type, the rule that found it, its length in characters. Never the text."""
 
     type: str
     rule: str
     length: int
+
+
+class Findings(list[Finding]):
+    """What is found in one record. `seen` is what one scan of all its strings saw: they need no second one."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, seen: Sightings) -> None:
+        super().__init__()
+        self.seen = seen
 
 
 def marker(kind: str) -> str:
@@ -43,6 +54,11 @@ def marker(kind: str) -> str:
 def is_marker(text: str) -> bool:
     """Tell whether a text is one marker and nothing else."""
     return _MARKER.fullmatch(text) is not None
+
+
+def within_json_string(piece: str) -> bool:
+    """Tell whether a stretch of JSON text lies within one string for certain, so that a marker can take its place."""
+    return '"' not in piece and "\\" not in piece and _IN_STRING.search(piece) is not None
 
 
 class Writer:
@@ -145,10 +161,10 @@ def _quotes(text: str, match: Match) -> str:
     if not (text[match.start].isdigit() or text[match.start] == "-") or not _JSON_NEXT.match(text, match.end):
         return ""
     before = text[max(0, match.start - _JSON_BEFORE) : match.start]
-    name = _JSON_NAME.search(before)
-    if name:
+    last = before.rstrip(" \t\r\n")[-1:]
+    if last == ":" and (name := _JSON_NAME.search(before)):
         return name[1]
-    item = _JSON_ITEM.search(before)
+    item = _JSON_ITEM.search(before) if last in ("[", ",") else None
     if item is None:
         return ""
     escape, mark, after = item.groups()

@@ -29,10 +29,9 @@ from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
 from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import Parts, clean_attributes, gather, strings_of
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.processors.parts import clean_attributes, gather, strings_of
+from otel_telemetry.processors.redactor import Finding, Findings, Redactor
 
-_NAME, _STATUS, _TRACE_STATE, _FIXED_PARTS = 0, 1, 2, 3
 _WITHHELD = "[REDACTION FAILED]"
 
 
@@ -68,31 +67,25 @@ class RedactionSpanProcessor(SpanProcessor):
         span._resource = origin.resource
         span._instrumentation_scope = self._origins.scope(span._instrumentation_scope, origin)
         span._instrumentation_info = None  # the deprecated twin of the scope
-        if origin.redactor.dirty(_strings(span)):
-            self._rewrite(span, origin, _parts(span).dirty(origin.redactor))
+        seen = origin.redactor.seen(_strings(span))
+        if seen is not None:
+            self._rewrite(span, origin, Findings(seen))
         if origin.service != evidence.SELF_TEST and self._check.due():
             self._check.record(origin.redactor, _leaving(span))
 
-    def _rewrite(self, span: Any, origin: Origin, dirty: set[int]) -> None:
-        findings: list[Finding] = []
+    def _rewrite(self, span: Any, origin: Origin, findings: Findings) -> None:
         redactor = origin.redactor
-        if _NAME in dirty:
-            span._name = redactor.string(span._name, findings=findings)
-        if _STATUS in dirty and span._status.description:
+        span._name = redactor.string(span._name, findings=findings)
+        if span._status.description:
             span._status = Status(
                 span._status.status_code, redactor.string(span._status.description, findings=findings)
             )
-        if _TRACE_STATE in dirty:
+        if span._context.trace_state:
             span._context = _with_clean_state(redactor, span._context, findings)
-        attributes = span._attributes
-        first_event = _FIXED_PARTS + len(attributes)
-        first_link = first_event + len(span._events)
-        if any(_FIXED_PARTS <= part < first_event for part in dirty):
-            kept = clean_attributes(redactor, attributes, findings, dirty, _FIXED_PARTS)
-            span._attributes = _bounded(attributes, kept)
-        if any(first_event <= part < first_link for part in dirty):
+        span._attributes = _clean_attributes(redactor, span._attributes, findings)
+        if span._events:
             span._events = _bounded_list(span._events, [_clean_event(redactor, e, findings) for e in span._events])
-        if any(part >= first_link for part in dirty):
+        if span._links:
             span._links = _bounded_list(span._links, [_clean_link(redactor, link, findings) for link in span._links])
         if self._summary and findings:
             span._attributes = _bounded(span._attributes, {**span._attributes, **evidence.summary(findings)})
@@ -145,32 +138,20 @@ def _leaving(span: Any) -> Record:
     )
 
 
-def _parts(span: Any) -> Parts:
-    """Return the strings of a span: name, status, trace state, then a part per attribute, per event, per link."""
-    parts = Parts()
-    parts.add_text(span._name)
-    parts.add_text(span._status.description)
-    if span._context.trace_state:
-        parts.add_values(span._context.trace_state)
-    else:
-        parts.add_text("")
-    parts.add_attributes(span._attributes)
-    for event in span._events:
-        parts.add_values(event.name, event.attributes)
-    for link in span._links:
-        parts.add_values(link.attributes, link.context.trace_state)
-    return parts
+def _clean_attributes(redactor: Redactor, attributes: Any, findings: list[Finding]) -> Any:
+    """Return attributes redacted, in the SDK's own shape."""
+    own = getattr(attributes, "_dict", attributes) or {}  # the mapping around it is many times slower to read
+    return _bounded(attributes, clean_attributes(redactor, own, findings))
 
 
 def _clean_event(redactor: Redactor, event: Event, findings: list[Finding]) -> Event:
     name = redactor.string(event.name, findings=findings)
-    attributes = clean_attributes(redactor, event.attributes or {}, findings)
-    return Event(name, _bounded(event.attributes, attributes), event.timestamp)
+    return Event(name, _clean_attributes(redactor, event.attributes, findings), event.timestamp)
 
 
 def _clean_link(redactor: Redactor, link: Link, findings: list[Finding]) -> Link:
-    attributes = clean_attributes(redactor, link.attributes or {}, findings)
-    return Link(_with_clean_state(redactor, link.context, findings), _bounded(link.attributes, attributes))
+    attributes = _clean_attributes(redactor, link.attributes, findings)
+    return Link(_with_clean_state(redactor, link.context, findings), attributes)
 
 
 def _with_clean_state(redactor: Redactor, context: SpanContext, findings: list[Finding]) -> SpanContext:
@@ -178,7 +159,8 @@ def _with_clean_state(redactor: Redactor, context: SpanContext, findings: list[F
     if not context.trace_state:
         return context
     members = [
-        (redactor.string(key), redactor.string(value, key, findings)) for key, value in context.trace_state.items()
+        (redactor.string(key, "", findings), redactor.string(value, key, findings))
+        for key, value in context.trace_state.items()
     ]
     return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags, TraceState(members))
 

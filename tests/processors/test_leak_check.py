@@ -75,9 +75,8 @@ class _Blind(Redactor):
         del data
         return ()
 
-    def dirty(self, texts: Any) -> Any:
+    def seen(self, texts: Any) -> Any:
         del texts
-        return ()
 
 
 def planted(signal: Signal, settings: RedactionSettings) -> Iterator[bytes]:
