@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
 from otel_telemetry.commands.doctor import doctor
+from otel_telemetry.commands.erase import erase
 from otel_telemetry.commands.explain import explain
 from otel_telemetry.commands.pseudonym import pseudonym
 from otel_telemetry.commands.redact import redact
@@ -45,6 +46,7 @@ app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
 app.command()(report)
 app.command()(trim)
+app.command()(erase)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)

@@ -1,0 +1,292 @@
+"""Finding every row that is about one person: what names them, and what belongs to that.
+
+A row names somebody where one of their pseudonyms stands anywhere in it, in a column or within JSON; or where a column
+or a key for such ids (`user_id`, `session_id`, `ip_hash`, `user.id` ...) has the very value that was given. To that
+belong:
+
+- of a request that names them, or one of whose model calls does: all its calls, spans, dead letters and feedback, so
+  also its texts. Where all requests of a trace are theirs, the whole trace;
+- where a user was given: requests without a user, feedback and browser events of sessions in which nobody else is;
+- of a workflow that names them, or is of such a trace: its run, steps and events, unless its events name others too:
+  then those rows alone that name them.
+
+Every table is read once for the names, whatever its size; the rest are look-ups by key.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from otel_telemetry import conventions
+from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.calls import row_id
+
+Kind = Literal["user", "ip", "session"]
+#: The key of a row.
+Key = tuple[Any, ...]
+#: Told of each table that is being read.
+Tell = Callable[[str], None]
+
+_CHUNK: Final = 500
+#: Columns, and keys within JSON, that hold such an id.
+_COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "user": ("user_id", "request_user_id"),
+    "session": ("session_id",),
+    "ip": ("ip_hash",),
+}
+KEYS: Final[Mapping[Kind, frozenset[str]]] = {
+    "user": frozenset({*_COLUMNS["user"], *conventions.USER_ID_KEYS, "request_log.user_id"}),
+    "session": frozenset({*_COLUMNS["session"], *conventions.SESSION_ID_KEYS, "request_log.session_id"}),
+    "ip": frozenset({*_COLUMNS["ip"], *conventions.CLIENT_ADDRESS_KEYS, "request_log.ip_hash"}),
+}
+#: Hexadecimal, and of telemetry alone: a pseudonym stands there by chance only.
+_NO_NAMES: Final = frozenset({"trace_id", "span_id", "parent_span_id", "request_span_id", "calls_above", "top", "root"})
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom to look for: `names` are pseudonyms, found wherever they stand; `value` is what was given itself."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    value: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that hold such ids."""
+        return _COLUMNS[self.kind]
+
+    def is_named(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a row names them."""
+        return any(row.get(name) == self.value for name in self.columns) or any(map(self._is_in, row.values()))
+
+    def _is_in(self, value: Any) -> bool:
+        stack = [value]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, str):
+                if any(name in item for name in self.names):
+                    return True
+            elif isinstance(item, dict):
+                if any(key in KEYS[self.kind] and member == self.value for key, member in item.items()):
+                    return True
+                stack += [*item, *item.values()]
+            elif isinstance(item, list):
+                stack += item
+        return False
+
+
+@dataclass(slots=True)
+class Found:
+    """The rows to delete: their keys by table, each with the trace that it goes with, or None.
+
+    `traces` are those of which nothing stays; `mixed` those that hold requests of others too.
+    """
+
+    rows: dict[str, dict[Key, str | None]] = field(default_factory=dict)
+    traces: set[str] = field(default_factory=set)
+    mixed: set[str] = field(default_factory=set)
+
+    def add(self, table: sa.Table, row: Mapping[str, Any], trace: str | None = None) -> None:
+        """Note a row."""
+        self.rows.setdefault(table.name, {})[tuple(row[name] for name in key_of(table))] = trace
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows of each table these are."""
+        return {table: len(keys) for table, keys in self.rows.items() if keys}
+
+
+def key_of(table: sa.Table) -> tuple[str, ...]:
+    """Return the columns of a table's key; of partitioned ones with the time, which is part of it there."""
+    return ("id", "ts") if table in (schema.request_log, schema.llm_call) else tuple(table.primary_key.columns.keys())
+
+
+class Search:
+    """Looks for one person. `run` returns what is theirs; nothing is changed."""
+
+    def __init__(self, connection: sa.Connection, person: Person, tell: Tell = lambda _: None) -> None:
+        self._connection = connection
+        self._person = person
+        self._tell = tell
+        self._found = Found()
+        self._requests: dict[str, Mapping[str, Any]] = {}  # by id
+        self._runs: set[str] = set()
+        self._sessions: set[str] = set()
+
+    def run(self) -> Found:
+        """Look through all tables."""
+        named = {name: list(self._naming(table)) for name, table in sorted(schema.metadata.tables.items())}
+        if self._person.kind == "session":
+            self._sessions = {self._person.value, *self._person.names}
+        self._find_requests(named)
+        if self._person.kind == "user":
+            self._follow_sessions()
+        self._sort_traces(named)
+        self._take_traces()
+        for name, rows in named.items():
+            for row in rows if name != schema.request_log.name else ():
+                self._take(schema.metadata.tables[name], row)
+        self._take_said()
+        self._take_workflows(named)
+        return self._found
+
+    def _naming(self, table: sa.Table) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of a table that name the person."""
+        self._tell(table.name)
+        person = self._person
+        given = (*person.names, person.value)
+        conditions: list[sa.ColumnElement[bool]]
+        conditions = [table.c[name].in_(given) for name in person.columns if name in table.c]
+        text = _everything(table, self._connection.dialect.name)
+        quoted = schema.encode(person.value)
+        conditions += [_contains(self._connection.dialect.name, text, each) for each in (*person.names, quoted)]
+        query = sa.select(table).where(sa.or_(*conditions)).execution_options(yield_per=_CHUNK)
+        for row in map(dict, self._connection.execute(query).mappings()):
+            if person.is_named(row):
+                yield row
+
+    def _select(
+        self, columns: Sequence[Any], column: sa.Column[Any], values: Iterable[Any], *more: Any
+    ) -> Iterator[Any]:
+        """Yield rows in which a column has one of these values, a chunk of values at a time."""
+        for chunk in _chunks({value for value in values if value}):
+            yield from self._connection.execute(sa.select(*columns).where(column.in_(chunk), *more)).mappings()
+
+    def _find_requests(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
+        log = schema.request_log
+        ids = {row["request_id"] for row in named["llm_call"]}
+        spans = {(row["trace_id"], row[name]) for row in named["span_node"] for name in ("request_span_id", "top")}
+        spans |= {(row["trace_id"], row["span_id"]) for row in named["span_node"]}
+        for row in (*named["request_log"], *self._select(_LOGGED, log.c.id, ids)):
+            self._requests[row["id"]] = row
+        for row in self._select(_LOGGED, log.c.trace_id, {trace for trace, _ in spans}):
+            if (row["trace_id"], row["span_id"]) in spans:
+                self._requests[row["id"]] = row
+
+    def _follow_sessions(self) -> None:
+        """Add what a user did in their sessions before the app knew who it was."""
+        log, names = schema.request_log, (*self._person.names, self._person.value)
+        sessions = {row["session_id"] for row in self._requests.values()} - {None}
+        others = log.c.user_id.is_not(None), log.c.user_id.not_in(names)
+        shared = {row["session_id"] for row in self._select([log.c.session_id], log.c.session_id, sessions, *others)}
+        self._sessions = sessions - shared
+        for row in self._select(_LOGGED, log.c.session_id, self._sessions):
+            self._requests[row["id"]] = row
+
+    def _sort_traces(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
+        spans = [row for table in _OF_SPANS for row in named[table.name]]
+        traces = {row["trace_id"] for row in (*self._requests.values(), *named["llm_call"], *spans)}
+        for row in self._select(_LOGGED, schema.request_log.c.trace_id, traces):
+            if row["id"] not in self._requests:
+                self._found.mixed.add(row["trace_id"])
+        self._found.traces = traces - self._found.mixed
+
+    def _take_traces(self) -> None:
+        """Take whole traces, and of mixed ones the requests that are the person's, with all that is known of them."""
+        own = {(row["trace_id"], row["span_id"]) for row in self._requests.values()}
+        for row in self._requests.values():
+            self._take(schema.request_log, row)
+        nodes, calls = schema.span_node, schema.llm_call
+        columns = [nodes.c[name] for name in ("trace_id", "span_id", "request_span_id", "call")]
+        ids = set()
+        for node in self._select(columns, nodes.c.trace_id, {*self._found.traces, *self._found.mixed}):
+            trace, span, owner = node["trace_id"], node["span_id"], node["request_span_id"]
+            if trace in self._found.traces or (trace, span) in own or (trace, owner) in own:
+                self._take(nodes, node)
+                ids |= {row_id(trace, span)} if node["call"] else set()
+        for table in _OF_SPANS:
+            for row in self._select([table.c[name] for name in key_of(table)], table.c.trace_id, self._found.traces):
+                self._take(table, row)
+        for row in (
+            *self._select(_CALLED, calls.c.id, ids),
+            *self._select(_CALLED, calls.c.request_id, self._requests),
+        ):
+            self._take(calls, row)
+
+    def _take_said(self) -> None:
+        """Take dead letters, feedback and browser events of the requests, traces and sessions."""
+        letters, said, events = schema.dead_letter, schema.feedback, schema.browser_event
+        for row in self._all(letters, "id", "trace_id"):
+            if row["trace_id"] in self._found.traces:
+                self._take(letters, row)
+        for row in self._all(said, "id", "request_id", "trace_id", "session_id"):
+            if self._is_theirs(row):
+                self._take(said, row)
+        for row in self._select([events.c.id], events.c.session_id, self._sessions):
+            self._take(events, row)
+
+    def _take_workflows(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
+        runs, steps, events = schema.workflow_run, schema.workflow_step, schema.workflow_event
+        for table in (runs, steps, events, schema.workflow_state):
+            self._runs |= {row["id"] if table is runs else row["run_id"] for row in named[table.name]}
+        for row in self._all(runs, "id", "trace_id"):
+            if row["trace_id"] in self._found.traces:
+                self._runs.add(row["id"])
+        for row in self._all(events, "id", "run_id", "request_id", "trace_id", "session_id"):
+            if self._is_theirs(row):
+                self._take(events, row)
+                self._runs.add(row["run_id"])
+        whole = self._runs - {None} - self._of_others()
+        for table, column in ((runs, "id"), (steps, "run_id"), (events, "run_id"), (schema.workflow_state, "run_id")):
+            keys = [table.c[name] for name in key_of(table)]
+            for row in self._select(keys, table.c[column], whole):
+                self._take(table, row)
+
+    def _of_others(self) -> set[str]:
+        """Return the runs whose events name somebody else too."""
+        events, names = schema.workflow_event.c, {*self._person.names, self._person.value}
+        column = {"user": events.user_id, "session": events.session_id}.get(self._person.kind)
+        if column is None:
+            return set()
+        rows = self._select([events.run_id, column.label("who")], events.run_id, self._runs, column.is_not(None))
+        return {row["run_id"] for row in rows if row["who"] not in names}
+
+    def _is_theirs(self, row: Mapping[str, Any]) -> bool:
+        return (
+            row["request_id"] in self._requests
+            or row["trace_id"] in self._found.traces
+            or row["session_id"] in self._sessions
+        )
+
+    def _all(self, table: sa.Table, *names: str) -> Iterator[Mapping[str, Any]]:
+        query = sa.select(*(table.c[name] for name in names)).execution_options(yield_per=_CHUNK)
+        for row in self._connection.execute(query).mappings():
+            yield dict(row)
+
+    def _take(self, table: sa.Table, row: Mapping[str, Any]) -> None:
+        self._found.add(table, row, row.get("trace_id"))
+
+
+#: Tables with a row for each span of a trace.
+_OF_SPANS: Final = [table for table in schema.metadata.sorted_tables if key_of(table) == ("trace_id", "span_id")]
+_LOGGED: Final = [schema.request_log.c[name] for name in ("id", "ts", "trace_id", "span_id", "session_id")]
+_CALLED: Final = [schema.llm_call.c[name] for name in ("id", "ts", "trace_id")]
+
+
+def _everything(table: sa.Table, dialect: str) -> sa.ColumnElement[Any]:
+    """Return all texts of a row as one."""
+    if dialect == "postgresql":
+        return sa.literal_column(f"{table.name}::text", sa.Text)
+    texts = [
+        sa.func.coalesce(sa.type_coerce(column, sa.Text), "")
+        for column in table.c
+        if isinstance(column.type, sa.Text | schema.Json) and column.name not in _NO_NAMES
+    ]
+    joined: sa.ColumnElement[Any] = texts[0]
+    for text in texts[1:]:
+        joined = joined.concat(sa.literal_column("char(10)")).concat(text)
+    return joined
+
+
+def _contains(dialect: str, text: sa.ColumnElement[Any], part: str) -> sa.ColumnElement[bool]:
+    find = sa.func.strpos if dialect == "postgresql" else sa.func.instr
+    return find(text, part) > 0
+
+
+def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+    ordered = iter(sorted(values))
+    while chunk := list(islice(ordered, _CHUNK)):
+        yield chunk
