@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from otel_telemetry import cache
 from otel_telemetry.cache import source
 from otel_telemetry.request import request
+from otel_telemetry.say import event, feedback
 
 if TYPE_CHECKING:
     from otel_telemetry.cache.parts import Parts
 
 __version__ = metadata.version("otel-telemetry")
 
-__all__ = ["__version__", "cache", "configure", "request"]
+__all__ = ["__version__", "cache", "configure", "event", "feedback", "request"]
 
 
 def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:

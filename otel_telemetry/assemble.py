@@ -49,7 +49,7 @@ INSTRUMENTORS = "opentelemetry_instrumentor"
 DISABLED_INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 REQUEST_LOG = "request_log"
-"""Name of our exporter in OTEL_TRACES_EXPORTER."""
+"""Name of our exporters in OTEL_TRACES_EXPORTER and OTEL_LOGS_EXPORTER."""
 
 LLM_HTTP = "otel_telemetry_llm_http"
 """Name of our instrumentation of model calls among the `opentelemetry_instrumentor` entry points."""
@@ -109,20 +109,22 @@ def load_settings(**arguments: Any) -> Settings | None:
 def default_environment(settings: Settings, exporter: str | None = None) -> None:
     """Set the OTEL_* variables that nobody has set yet; those that are set are left alone."""
     traces = os.environ.setdefault("OTEL_TRACES_EXPORTER", exporter or "otlp")
-    others = "none" if traces == REQUEST_LOG else "otlp"
+    logs = os.environ.setdefault("OTEL_LOGS_EXPORTER", REQUEST_LOG if traces == REQUEST_LOG else "otlp")
+    queues = ["BSP", "BLRP"] if logs == REQUEST_LOG else ["BSP"]  # of spans, and of log records
     defaults = {
-        "OTEL_LOGS_EXPORTER": others,
-        "OTEL_METRICS_EXPORTER": others,
+        "OTEL_METRICS_EXPORTER": "none" if traces == REQUEST_LOG else "otlp",
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
         "OTEL_PYTHON_CONFIGURATOR": NAME,
-        "OTEL_BSP_SCHEDULE_DELAY": str(int(settings.request_log.debounce * 1000)),
-        "OTEL_BSP_MAX_QUEUE_SIZE": str(settings.request_log.queue_size),
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(min(settings.request_log.batch_size, settings.request_log.queue_size)),
     }
+    for queue in queues:
+        largest = min(settings.request_log.batch_size, settings.request_log.queue_size)
+        defaults[f"OTEL_{queue}_SCHEDULE_DELAY"] = str(int(settings.request_log.debounce * 1000))
+        defaults[f"OTEL_{queue}_MAX_QUEUE_SIZE"] = str(settings.request_log.queue_size)
+        defaults[f"OTEL_{queue}_MAX_EXPORT_BATCH_SIZE"] = str(largest)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if os.environ["OTEL_LOGS_EXPORTER"] == "none" and not config_file.named():
-        os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")  # no handler for what goes nowhere
+    if logs in ("none", REQUEST_LOG) and not config_file.named():  # no row is made of what `logging` is told
+        os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")
 
 
 def start_sdk(settings: Settings, **arguments: Any) -> None:
@@ -260,9 +262,10 @@ def _exporters() -> metadata.EntryPoints:
 
 
 def _exporter_arguments(arguments: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
-    """Return what the SDK gives our exporter when it makes it: the settings that are arguments here."""
+    """Return what the SDK gives our exporters when it makes them: the settings that are arguments here."""
     given = dict(arguments.get("request_log", {}))
-    return {entry_point.load(): given for entry_point in _exporters() if entry_point.name == REQUEST_LOG}
+    ours = [*_exporters(), *metadata.entry_points(group="opentelemetry_logs_exporter")]
+    return {entry_point.load(): given for entry_point in ours if entry_point.name == REQUEST_LOG}
 
 
 def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:

@@ -61,3 +61,10 @@ class LokiLogRecordExporter(loki.LokiLogRecordExporter):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(config=settings.load(**({"loki": given} if given else {})).loki)
+
+
+class RequestLogLogExporter(request_log.RequestLogLogExporter):
+    """The same for log records, as `OTEL_LOGS_EXPORTER=request_log` makes it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(config=settings.load(**({"request_log": given} if given else {})).request_log)

@@ -25,7 +25,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from otel_telemetry import conventions
+from otel_telemetry import conventions, say
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.shield import shielded
 
@@ -33,6 +33,7 @@ COMPONENT = "request"
 MAX_ERROR = 500  # characters of an error
 _ROOT_KINDS = (SpanKind.SERVER, SpanKind.CONSUMER)
 _WEBSOCKET = ("ws", "wss")
+_OF_RUNS = conventions.RUN_TYPES | conventions.STEP_TYPES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,9 +42,10 @@ _enabled = True
 
 
 def set_enabled(enabled: bool) -> None:
-    """Switch `request()` on or off for the whole process; off, it does nothing at all."""
+    """Switch `request()`, feedback and events on or off for the whole process; off, they do nothing at all."""
     global _enabled  # noqa: PLW0603 - one switch a process
     _enabled = enabled
+    say.set_enabled(enabled)
 
 
 def request(
@@ -132,6 +134,19 @@ class Request:
     def cache_hit(self) -> None:
         """Say that the answer came from a cache."""
         self._say("cache_hit", True)
+
+    def feedback(self, verdict: str, **said: Any) -> str | None:
+        """Say what a person thinks of this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
+        about = say.request_ids(self._span) | self._known("session_id")
+        return say.feedback(verdict, **{**about, **said})
+
+    def event(self, type: str, /, **said: Any) -> str | None:  # noqa: A002 - the column's name
+        """Say what happened in a workflow of this request; see `otel_telemetry.event`."""
+        about = {} if type in _OF_RUNS else say.request_ids(self._span)
+        return say.event(type, **{**about, **self._known("session_id", "user_id"), **said})
+
+    def _known(self, *names: str) -> dict[str, Any]:
+        return {name: self._columns[name] for name in names if self._columns.get(name) is not None}
 
     def stage(self, name: str) -> "Stage":
         """Return a stage to be entered with `with` or `async with`: its time is added to `stage_ms`."""
@@ -270,6 +285,12 @@ class _Silent(Request):
         """Do nothing."""
 
     def _spent(self, stage: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def feedback(self, verdict: str, **said: Any) -> None:
+        """Do nothing."""
+
+    def event(self, type: str, /, **said: Any) -> None:  # noqa: A002 - the column's name
         """Do nothing."""
 
 

@@ -1,29 +1,25 @@
-"""`RequestLogSpanExporter`: request rows straight from an app's OpenTelemetry SDK, without a gateway.
+"""`RequestLogSpanExporter` and `RequestLogLogExporter`: rows straight from an app's SDK, without a gateway.
 
-It runs on the batch processor's thread. The SDK ignores a failed export, so retries happen here, and what is lost in
+They run on the batch processors' threads. The SDK ignores a failed export, so retries happen here, and what is lost in
 the end is counted. Nothing raises: not even a wrong setting, once the app is running; it is logged once.
 """
 
-import logging
-import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opentelemetry import context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_telemetry import metrics, records
-from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import rows
+from otel_telemetry import conventions, records
+from otel_telemetry.exporters.request_log import logs, rows, said
+from otel_telemetry.exporters.request_log.attempts import Attempts, settings_of, store_of
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store
+from otel_telemetry.exporters.request_log.dialects import DETAILS_EVENT
 
-_log = logging.getLogger("otel_telemetry.request_log")
-
-#: Pauses between tries, in seconds; a locked database is already waited for by the database itself.
-_PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
+_OURS: Final = conventions.SAID_EVENTS | {DETAILS_EVENT}
 
 
 class RequestLogSpanExporter(SpanExporter):
@@ -34,40 +30,14 @@ class RequestLogSpanExporter(SpanExporter):
     """
 
     def __init__(self, url: str | None = None, *, config: RequestLogSettings | None = None, **settings: Any) -> None:
-        if url is not None:
-            settings["url"] = url
-        base = config.model_dump() if config is not None else {}
-        self._store = Store(RequestLogSettings.model_validate({**base, **settings}))
-        self._stopped = threading.Event()
-        self._failed: str | None = None
+        self._store = store_of(settings_of(url, config, settings))
+        self._attempts = Attempts("traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write a batch; on failure its spans are counted as dropped."""
-        if self._stopped.is_set():
-            return self._drop(len(spans), "shutdown")
-        token = context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
-        try:
-            return self._export(spans)
-        except Exception as error:  # noqa: BLE001  # telemetry fails open: the app never learns of it
-            self._warn(f"cannot write to request_log: {error}")
-            return self._drop(len(spans), "store_failed")
-        finally:
-            context.detach(token)
-
-    def _export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         ours = self._convert(spans)
-        for pause in (*_PAUSES, None):
-            try:
-                self._store.write(ours)
-            except StoreUnavailable as error:
-                metrics.write_failures.add(1, {"exporter": "request_log"})
-                self._warn(str(error))
-                if pause is None or self._stopped.wait(pause):
-                    break
-            else:
-                self._failed = None
-                return SpanExportResult.SUCCESS
-        return self._drop(len(spans), "store_unavailable")
+        written = self._attempts.run(len(spans), lambda: self._store.write(ours))
+        return SpanExportResult.SUCCESS if written else SpanExportResult.FAILURE
 
     def _convert(self, spans: Sequence[ReadableSpan]) -> list[records.Span]:
         ours = []
@@ -75,18 +45,8 @@ class RequestLogSpanExporter(SpanExporter):
             try:
                 ours.append(rows.from_sdk(span))
             except Exception:  # noqa: BLE001  # one odd span does not take its batch along
-                self._drop(1, "invalid")
+                self._attempts.drop(1, "invalid")
         return ours
-
-    def _drop(self, count: int, reason: str) -> SpanExportResult:
-        metrics.dropped.add(count, {"signal": "traces", "reason": reason})
-        return SpanExportResult.FAILURE
-
-    def _warn(self, problem: str) -> None:
-        """Log a problem once, until a write succeeds or the problem becomes another."""
-        if problem != self._failed:
-            self._failed = problem
-            _log.warning("%s", problem)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing waits here: an export has written when it returns."""
@@ -94,6 +54,59 @@ class RequestLogSpanExporter(SpanExporter):
         return True
 
     def shutdown(self) -> None:
-        """Stop retrying and close the database."""
-        self._stopped.set()
+        """Stop retrying and close the database; another exporter that shares it opens it again."""
+        self._attempts.stop()
         self._store.close()
+
+
+class RequestLogLogExporter(LogRecordExporter):
+    """Writes log records of model calls, workflows, feedback and browsers as rows; other log records have none.
+
+    Takes what RequestLogSpanExporter takes. Of the same settings both write through one connection.
+    """
+
+    def __init__(self, url: str | None = None, *, config: RequestLogSettings | None = None, **settings: Any) -> None:
+        self._store = store_of(settings_of(url, config, settings))
+        self._attempts = Attempts("logs")
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Write what becomes rows of a batch; on failure these are counted as dropped."""
+        ours = [record for record in batch if _is_ours(record)]
+        if not ours:
+            return LogRecordExportResult.SUCCESS
+        bodies = self._encode(ours)
+        written = self._attempts.run(len(ours), lambda: self._write(bodies))
+        return LogRecordExportResult.SUCCESS if written else LogRecordExportResult.FAILURE
+
+    def _encode(self, ours: Sequence[ReadableLogRecord]) -> list[bytes]:
+        """Return records as OTLP, which is how they are read wherever they come from."""
+        try:
+            return [encode_logs(ours).SerializeToString()]
+        except Exception:  # noqa: BLE001  # one odd record does not take its batch along
+            if len(ours) > 1:
+                return [body for record in ours for body in self._encode([record])]
+            self._attempts.drop(1, "invalid")
+            return []
+
+    def _write(self, bodies: Sequence[bytes]) -> None:
+        calls = [call for body in bodies for call in logs.from_otlp(body)]
+        told = [each for body in bodies for each in said.from_otlp(body)]
+        if calls:
+            self._store.write(calls)
+        if told:
+            self._store.write_said(told)
+
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:
+        """Nothing waits here: an export has written when it returns."""
+        del timeout_millis
+        return True
+
+    def shutdown(self) -> None:
+        """Stop retrying and close the database; another exporter that shares it opens it again."""
+        self._attempts.stop()
+        self._store.close()
+
+
+def _is_ours(record: ReadableLogRecord) -> bool:
+    log = record.log_record
+    return log.event_name in _OURS or (log.attributes or {}).get(said.EVENT_NAME) in _OURS

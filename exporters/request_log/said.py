@@ -1,4 +1,4 @@
-"""Log records by which apps, browsers and people say something, as OTLP bytes or SDK records, read into `records.Said`.
+"""Log records by which apps, browsers and people say something, read from OTLP bytes into `records.Said`.
 
 A column is named by an attribute `request_log.<column>`, or by a key of the record's body where that is a map;
 the attribute goes first. Maps and lists may come as such or as JSON text. The address of a client, ids of users and
@@ -13,8 +13,6 @@ import orjson
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_telemetry import conventions, records
 from otel_telemetry.errors import MalformedTelemetry
@@ -64,24 +62,6 @@ def _from_record(record: LogRecord, resource: records.Attributes) -> records.Sai
         span_id=otlp.span_id(record.span_id),
         values=_values(otlp.value(record.body), attributes),
         resource=resource,
-    )
-
-
-def from_sdk(record: ReadableLogRecord) -> records.Said | None:
-    """Return what an SDK log record says, or None where it is of other things."""
-    log = record.log_record
-    attributes = dict(log.attributes or {})
-    name = _name(log.event_name or "", attributes)
-    if name is None:
-        return None
-    return records.Said(
-        name=name,
-        time_ns=log.timestamp or 0,
-        observed_ns=log.observed_timestamp or 0,
-        trace_id=format_trace_id(log.trace_id) if log.trace_id else None,
-        span_id=format_span_id(log.span_id) if log.span_id else None,
-        values=_values(log.body, attributes),
-        resource=record.resource.attributes if record.resource else {},
     )
 
 

@@ -11,12 +11,13 @@ import pytest
 import otel_telemetry
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"errors", "conventions", "records", "metrics", "sinks", "ids"}
+BOTTOM = {"errors", "conventions", "records", "metrics", "sinks", "ids", "times"}
 MAY_IMPORT = {
     "errors": set(),
     "conventions": set(),
     "records": set(),
     "ids": set(),
+    "times": set(),
     "sinks": set(),
     "metrics": {"conventions"},
     "processors": BOTTOM,
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "lifecycle": set(),
     "console": set(),
     "config_file": {"errors"},
-    "request": BOTTOM | {"instrument"},
+    "say": BOTTOM | {"instrument"},
+    "request": BOTTOM | {"instrument", "say"},
     "prices": {"exporters", "instrument"},
     "settings": {"errors", "processors", "exporters", "gateway", "instrument", "cache"},
     "assemble": BOTTOM
@@ -47,7 +49,7 @@ MAY_IMPORT = {
     "distro": {"assemble", "console", "settings", "exporters", "instrument"},
     "commands": BOTTOM | {"config_file", "settings", "assemble", "processors", "exporters", "gateway"},
     "cli": BOTTOM | {"commands", "assemble", "settings", "processors", "exporters", "gateway"},
-    "__init__": {"request", "cache", "assemble"},
+    "__init__": {"request", "say", "cache", "assemble"},
 }
 
 
@@ -104,6 +106,6 @@ def test_importing_the_package_loads_no_processor_and_no_exporter() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(otel_telemetry.__all__) == ["__version__", "cache", "configure", "request"]
+    assert sorted(otel_telemetry.__all__) == ["__version__", "cache", "configure", "event", "feedback", "request"]
     for name in otel_telemetry.__all__:
         assert getattr(otel_telemetry, name) is not None

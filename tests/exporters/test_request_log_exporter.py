@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import RequestLogSpanExporter, exporter, rows
+from otel_telemetry.exporters.request_log import RequestLogSpanExporter, attempts, rows
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 
 
@@ -96,7 +96,7 @@ def test_arguments_go_before_the_configuration_and_wrong_ones_are_refused():
 
 
 def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(tmp_path, monkeypatch, dropped):
-    monkeypatch.setattr(exporter, "_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(attempts, "_PAUSES", (0.001, 0.001))
     failures = []
     monkeypatch.setattr(metrics.write_failures, "add", lambda n, _: failures.append(n))
     made = RequestLogSpanExporter(url=f"sqlite:///{tmp_path / 'log.db'}")

@@ -1,44 +1,20 @@
 """What the endpoints accept, as pydantic models: their errors name the field, and never quote a value."""
 
-import math
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from otel_telemetry import conventions
+from otel_telemetry import conventions, times
 from otel_telemetry.errors import MalformedTelemetry
 
-_SECOND: Final = 1_000_000_000
-_LATEST: Final = (1 << 63) - 1
-#: Numbers from here on are milliseconds, microseconds, nanoseconds since 1970; below, seconds.
-_UNITS: Final = ((10**17, 1), (10**14, 1_000), (10**11, 1_000_000), (0, _SECOND))
 _ID_LIMIT: Final = 200
 _NAME_LIMIT: Final = 128
 _SOME: Final = 3
 
 
-def nanoseconds(value: Any) -> int | None:
-    """Return nanoseconds since 1970 of ISO 8601 text (UTC where it has no zone) or a number; raises ValueError."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        moment = datetime.fromisoformat(value.strip())
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-        found = (since.days * 86_400 + since.seconds) * _SECOND + since.microseconds * 1_000
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("not a time")
-    else:
-        found = next(round(value * unit) for least, unit in _UNITS if value >= least or not least)
-    if not 0 < found <= _LATEST:
-        raise ValueError("not a time after 1970")
-    return found
-
-
 def _time(value: Any) -> int | None:
     try:
-        return nanoseconds(value)
+        return times.nanoseconds(value)
     except (ValueError, OverflowError):
         raise ValueError("must be a time: ISO 8601, or a number since 1970") from None
 
