@@ -78,6 +78,11 @@ class _Shared:
     http: socket.socket | None = None
     grpc: socket.socket | None = None
 
+    def hand_over(self) -> socket.socket | None:
+        """Give the listening socket away: closing the rest leaves it open."""
+        http, self.http = self.http, None
+        return http
+
     def close(self) -> None:
         for door in (self.http, self.grpc):
             if door:
@@ -293,7 +298,8 @@ class Supervisor:
         code = _FAILED
         try:
             self._shed()
-            http = self._shared.http if child.role == "receive" else None
+            http = self._shared.hand_over() if child.role == "receive" else None
+            self._shared.close()
             seat = Seat(child.name, self._group, orders, reports, http)
             seat.follow()
             code = self._work(child, seat)
