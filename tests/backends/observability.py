@@ -91,12 +91,14 @@ class Loki(Process):
 class Prometheus(Process):
     """Prometheus, scraping every second what is in `targets`: the names of the file, and where they are here."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, targets: Mapping[str, str], key: str = "") -> None:
         program = programs.program("prometheus", "prometheus")
         folder.mkdir(parents=True, exist_ok=True)
+        secret = folder / "gateway_api_key"
+        secret.write_text(key)
         self.url = f"http://127.0.0.1:{free_port()}"
         config = folder / "prometheus.yml"
-        config.write_text(native_prometheus(targets))
+        config.write_text(native_prometheus(targets, secret))
         (folder / "rules").symlink_to(RULES)
         where = urllib.parse.urlsplit(self.url).netloc
         command: list[str | Path] = [
@@ -116,20 +118,24 @@ class Prometheus(Process):
         return json.loads(self.query(promql))["data"]["result"]
 
 
-def native_prometheus(targets: Mapping[str, str]) -> str:
-    """Return the shipped file with the names of the compose network replaced, and a scrape every second."""
+def native_prometheus(targets: Mapping[str, str], secret: Path) -> str:
+    """Return the shipped file for here: names of the compose network and the secret replaced, a scrape every second."""
+    here = {f'"{name}"': f'"{target}"' for name, target in targets.items()}
+    here |= {
+        "/run/secrets/gateway_api_key": str(secret),
+        "interval: 15s": "interval: 1s",
+        "timeout: 10s": "timeout: 1s",
+    }
     text = PROMETHEUS_CONFIG.read_text()
-    for name, here in targets.items():
-        assert f'"{name}"' in text, f"{PROMETHEUS_CONFIG} does not scrape {name}"
-        text = text.replace(f'"{name}"', f'"{here}"')
-    return text.replace("scrape_interval: 15s", "scrape_interval: 1s").replace(
-        "scrape_timeout: 10s", "scrape_timeout: 1s"
-    )
+    for there, replacement in here.items():
+        assert there in text, f"{PROMETHEUS_CONFIG} has no {there}"
+        text = text.replace(there, replacement)
+    return text
 
 
-def fetch(url: str) -> bytes:
+def fetch(url: str, headers: Mapping[str, str] | None = None) -> bytes:
     """Return what a GET answers."""
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers or {})), timeout=20) as answer:
         body: bytes = answer.read()
     return body
 
