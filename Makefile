@@ -7,7 +7,7 @@ FUZZ := .venv-fuzz
 FUZZ_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types format fuzz bench clean
+.PHONY: help setup demo serve test lint types format fuzz figures bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -47,6 +47,9 @@ fuzz: $(READY) ## Fuzz the redactor (FUZZ_SECONDS=300), with atheris in an envir
 	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
 	@$(FUZZ)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris --editable .
 	@$(FUZZ)/bin/python tests/fuzz/fuzz_redactor.py -max_total_time=$(FUZZ_SECONDS) -max_len=400 -timeout=20
+
+figures: $(READY) ## Score the detector on the labelled corpora beside the repository
+	@PYTHONPATH=. $(BIN)/python benchmarks/pii_targets.py
 
 bench: $(READY) ## Measure speed, as ratios against a named baseline in the same run
 	@for file in benchmarks/[a-z]*.py; do \

@@ -164,7 +164,7 @@ def _key_entry(policy: Policy, key: str) -> str:
     if is_content(key) and policy.content != "redact":
         return f"{policy.content}, by content"
     if is_safe(key):
-        return "keep, as a safe name of the built-in policy"
+        return "keep, as a safe name of the built-in policy, but for what cannot be an id"
     if key in HASHED_KEYS:
         return f"{policy.types.get(HASHED_KEYS[key], 'hash')}, as a {HASHED_KEYS[key]} of the built-in policy"
     if key in CLIENT_KEYS:

@@ -59,6 +59,8 @@ SAFE_KEYS: Final = frozenset(
     }
 )
 SAFE_PREFIXES: Final = ("gen_ai.usage.", "telemetry.sdk.", "code.")
+#: Text of any kind under one of these prefixes.
+_NOT_SAFE: Final = frozenset({"code.stacktrace"})
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def longest_part(pattern: str) -> str:
 
 def is_safe(key: str) -> bool:
     """Tell whether the built-in policy leaves an attribute alone."""
-    return key in SAFE_KEYS or key.startswith(SAFE_PREFIXES)
+    return key in SAFE_KEYS or (key.startswith(SAFE_PREFIXES) and key not in _NOT_SAFE)
 
 
 def is_content(key: str) -> bool:

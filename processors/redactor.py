@@ -20,6 +20,7 @@ from otel_telemetry.processors.policy_file import load_policy, optional_of
 from otel_telemetry.processors.pseudonym import Pseudonyms
 from otel_telemetry.processors.rewrite import Finding, Findings, Writer, is_marker, marker, same_or, within_json_string
 from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
+from otel_telemetry.processors.safe_values import SafeValues
 from otel_telemetry.records import AnyValue
 
 MAX_DEPTH: Final = 64
@@ -122,18 +123,20 @@ class Redactor:
             or (action is None and policy.content == "drop" and is_content(key))
         ):
             return None
-        if action == "keep" or (action is None and (is_safe(key) or (policy.content == "keep" and is_content(key)))):
+        if action == "keep" or (action is None and policy.content == "keep" and is_content(key)):
             return key, value
         before = len(found)
         clean = self._attribute(key, value, action, found)
         if any(policy.action(finding.type) == "drop" for finding in found[before:]):
             return None
-        name = self.string(key, "", found)
+        name = key if is_safe(key) else self.string(key, "", found)
         return name, clean if name is key else self._renamed(clean, name, found)
 
     def _attribute(self, key: str, value: AnyValue, action: Action | None, found: list[Finding]) -> AnyValue:
         if action is not None:
             return self._writer.whole(value, _type_of(key), action, "key", found)
+        if is_safe(key):
+            return SafeValues(self._detector.find, self._writer, self._policy).clean(key, value, found)
         if key in HASHED_KEYS:
             return self._writer.whole(
                 value, HASHED_KEYS[key], self._policy.types.get(HASHED_KEYS[key], "hash"), key, found

@@ -143,7 +143,7 @@ def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("http.route", "keep, as a safe name of the built-in policy"),
+        ("http.route", "keep, as a safe name of the built-in policy, but for what cannot be an id"),
         ("user.id", "hash, as a USER_ID of the built-in policy"),
         ("client.address", "hash, as the address of a client"),
         ("db.password", "replace, because the name says PASSWORD"),
