@@ -26,6 +26,7 @@ from otel_telemetry.commands.explain import explain
 from otel_telemetry.commands.pseudonym import pseudonym
 from otel_telemetry.commands.redact import redact
 from otel_telemetry.commands.report import report
+from otel_telemetry.commands.reprice import reprice
 from otel_telemetry.commands.run import run
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
@@ -47,6 +48,7 @@ app.command()(doctor)
 app.command()(report)
 app.command()(trim)
 app.command()(erase)
+app.command()(reprice)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)

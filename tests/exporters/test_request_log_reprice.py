@@ -1,0 +1,174 @@
+"""Repricing: afterwards the tables are as if the present prices had held all along."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log import cost, reprice, schema
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.report_groups import Period
+from otel_telemetry.exporters.request_log.reprice import Repricing
+from otel_telemetry.exporters.request_log.store import open_store
+
+START = datetime(2026, 9, 21, tzinfo=UTC)
+ALWAYS = Period()
+TABLES = (schema.request_log, schema.llm_call, schema.span_node)
+NEW = "claude-sonnet-4-5"
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def url_fixture(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture(name="older_prices")
+def older_prices_fixture(monkeypatch):
+    """Price as an older table did: everything cost twice as much, and one model was not in it yet."""
+    present = cost.price
+
+    def price(provider, model, tokens, at):
+        found = None if model == NEW else present(provider, model, tokens, at)
+        if found is None:
+            return None
+        doubled = {name: 2 * getattr(found, name) for name in ("total", "input", "cached", "output")}
+        return replace(found, **doubled)
+
+    monkeypatch.setattr(cost, "price", price)
+    monkeypatch.setattr(cost, "price_version", lambda: "genai-prices/0.0.1")
+    return monkeypatch
+
+
+@pytest.fixture(name="spans")
+def spans_fixture(span, chat):
+    """Return requests with calls of every kind of cost."""
+    new = {"gen_ai.provider.name": "anthropic"}
+    refused = {"http.response.status_code": 400, "gen_ai.usage.input_tokens": None, "gen_ai.usage.output_tokens": None}
+    kinds = [
+        [chat()],
+        [chat(), chat("gpt-4o", (5_000, 300)), {**chat(NEW), **new}],
+        [{**chat(NEW), **new}],
+        [chat("of-tomorrow"), chat()],
+        [{**chat(), "request_log.cost_usd": 0.5}, chat()],
+        [{**chat(), **refused}],
+        [{**chat(), "gen_ai.usage.output_tokens": -5}],
+        [],
+    ]
+    made = []
+    for n, calls in enumerate(kinds, 1):
+        trace, said = f"{n:032x}", {"request_log.route": "a"}
+        said |= {"request_log.cost_usd": 0.75} if n == 1 else {}
+        made.append(span(1, None, said, trace_id=trace, start=n))
+        for number, call in enumerate(calls, 2):
+            status = "ERROR" if "http.response.status_code" in call else "UNSET"
+            made.append(span(number, 1, call, trace_id=trace, start=n, status=status))
+    return made
+
+
+def content(url: str) -> dict[str, list[tuple]]:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        found = {}
+        for table in TABLES:
+            rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+            found[table.name] = [tuple(row) for row in rows]
+    engine.dispose()
+    return found
+
+
+def write(url: str, spans) -> None:
+    store = open_store(RequestLogSettings(url=url))
+    assert store.write(spans).dead_letters == 0
+    store.close()
+
+
+def run(url: str, period: Period = ALWAYS, *, dry_run: bool = False):
+    with Repricing(url, period, dry_run=dry_run) as repricing:
+        size = repricing.size()
+        assert sum(repricing.steps()) == size
+        return repricing.outcome
+
+
+def test_afterwards_all_tables_are_as_if_the_present_prices_had_held_all_along(
+    url, spans, older_prices, tmp_path, monkeypatch
+):
+    write(url, spans)
+    older_prices.undo()
+    monkeypatch.setattr(reprice, "_CHUNK", 2)
+    outcome = run(url)
+    fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
+    write(fresh, spans)
+    assert content(url) == content(fresh)
+    assert outcome.requests == 5
+    assert outcome.models[NEW].newly_priced == 2
+    mini = outcome.models["gpt-4o-mini"]
+    assert (mini.calls, mini.changed) == (7, 5)
+    assert mini.before - mini.after == 4 * Decimal("0.000027")
+    assert outcome.models["of-tomorrow"].without_price == 1
+    again = run(url)
+    assert (again.requests, sum(tally.changed for tally in again.models.values())) == (0, 0)
+
+
+def test_a_run_that_broke_off_is_finished_by_the_next(url, spans, older_prices, tmp_path, monkeypatch):
+    write(url, spans)
+    older_prices.undo()
+    monkeypatch.setattr(reprice, "_CHUNK", 3)
+    with Repricing(url, Period(), dry_run=False) as repricing:
+        assert next(iter(repricing.steps())) == 3
+    run(url)
+    write(f"sqlite:///{tmp_path / 'fresh.db'}", spans)
+    assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
+
+
+def test_late_spans_are_added_to_new_prices(url, spans, older_prices, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    early = [each for n, each in enumerate(spans) if n % 3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "price_version", lambda: "genai-prices/0.0.1")
+        write(url, early)
+    run(url)
+    write(url, spans)
+    write(f"sqlite:///{tmp_path / 'fresh.db'}", spans)
+    assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(url, spans, older_prices):
+    write(url, spans)
+    older_prices.undo()
+    before = content(url)
+    told = run(url, dry_run=True)
+    assert content(url) == before
+    assert told == run(url)
+
+
+def test_only_calls_of_the_period_are_looked_at(url, spans, older_prices):
+    write(url, spans)
+    older_prices.undo()
+    assert run(url, Period(since=START + timedelta(days=30))).models == {}
+    third = datetime.fromtimestamp(1_790_000_003, UTC)
+    outcome = run(url, Period(third, third + timedelta(seconds=1)))
+    assert {model: tally.calls for model, tally in outcome.models.items()} == {NEW: 1}
+
+
+def test_what_has_no_price_any_more_keeps_the_one_it_had(url, spans, monkeypatch):
+    write(url, spans)
+    before = content(url)
+    monkeypatch.setattr(cost, "price", lambda *_: None)
+    assert sum(tally.changed for tally in run(url).models.values()) == 0
+    assert content(url) == before
+
+
+def test_calls_whose_spans_are_forgotten_stay_as_they_are(url, spans, older_prices):
+    write(url, spans)
+    older_prices.undo()
+    store = open_store(RequestLogSettings(url=url))
+    with store._engine.begin() as connection:
+        connection.execute(sa.delete(schema.span_node))
+    store.close()
+    before = content(url)
+    assert run(url).forgotten == 8
+    assert content(url) == before
