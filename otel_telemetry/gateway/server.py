@@ -233,7 +233,15 @@ class Gateway:
         self, parts: contextlib.AsyncExitStack, app: Starlette, listening: socket.socket
     ) -> _HttpServer:
         server = _HttpServer(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,  # who is believed is a setting of ours; uvicorn believes all of this machine
+            )
         )
         self.http_port = listening.getsockname()[1]
         serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -102,10 +102,10 @@ def serving(tmp_path: Path, redactor: OtlpRedactor, sink: Any) -> Any:
     """Return `serving(**settings)`, a context manager around a running gateway."""
 
     @asynccontextmanager
-    async def run(engine: Any = None, sinks: Any = None, **settings: Any) -> AsyncIterator[Running]:
+    async def run(engine: Any = None, sinks: Any = None, rest: Any = None, **settings: Any) -> AsyncIterator[Running]:
         folder = settings.pop("spool_dir", tmp_path / "spool")
         config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder, **settings)
-        gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks)
+        gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks, rest=rest)
         async with AsyncExitStack() as stack:
             await gateway.start()
             stack.push_async_callback(gateway.stop, 5)

@@ -1,0 +1,321 @@
+"""What is posted to the endpoints beside OTLP becomes the same rows as over OTLP, redacted, on both databases."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_telemetry.gateway.rest import Clients, Rest
+from otel_telemetry.instrument.client_address import client_address, networks
+from tests.gateway.rest_places import place_maker, pseudonyms
+
+SECTION_7 = {
+    "user_id": "user123",
+    "email": "test@example.com",
+    "api_key": "sk-1234567890abcdef",
+    "message": "Hello world",
+}
+
+
+@pytest.fixture(name="new_database", params=["sqlite", "postgres"])
+def new_database_fixture(request, tmp_path):
+    """Makes an empty database and returns its URL."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres").database
+    names = iter(range(100))
+    return lambda: f"sqlite:///{tmp_path / f'{next(names)}.db'}"
+
+
+@pytest.fixture(name="open_place")
+def open_place_fixture(serving, new_database):
+    return place_maker(serving, new_database())
+
+
+@pytest.fixture(name="place")
+async def place_fixture(open_place):
+    async with open_place() as place:
+        yield place
+
+
+async def test_the_contract_s_example_is_logged_with_its_fields_redacted(place):
+    answer = await place.client.post("/log", json={"event": "tool_execution", "payload": SECTION_7})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["status"], told["redacted_fields"]) == ("logged", ["user_id", "email", "api_key"])
+    assert told["event_id"].startswith("evt_")
+    (row,) = await place.until("workflow_event", 1)
+    assert (row["id"], row["type"]) == (told["event_id"], "tool_execution")
+    assert row["data"] == {
+        "user_id": "[REDACTED_USER_ID]",
+        "email": "[REDACTED_EMAIL]",
+        "api_key": "[REDACTED_API_KEY]",
+        "message": "Hello world",
+    }
+    assert row["user_id"] == pseudonyms.of("user123")
+
+
+async def test_a_log_entry_s_metadata_service_and_time_fill_columns(place):
+    payload = {
+        "timestamp": "2026-11-20T10:11:12Z",
+        "service": "shop",
+        "tool": "search",
+        "args": {"q": ["a", 1, None, 2.5, True]},
+        "response": {"text": "secret answer", "tokens": 12, "latency_ms": 3.5},
+        "metadata": {"user_id": "anna", "session_id": 17, "request_id": "r-1"},
+    }
+    answer = await place.client.post("/log", json={"event": "response_generation", "payload": payload})
+    assert answer.json()["redacted_fields"] == ["user_id", "session_id"]
+    (row,) = await place.until("workflow_event", 1)
+    assert (row["application"], row["request_id"]) == ("shop", "r-1")
+    assert (row["user_id"], row["session_id"]) == (pseudonyms.of("anna"), pseudonyms.of("17"))
+    assert row["ts"] == datetime(2026, 11, 20, 10, 11, 12, tzinfo=UTC)
+    assert row["data"]["args"] == {"q": ["a", 1, None, 2.5, True]}
+    assert row["data"]["response"] == {"tokens": 12, "latency_ms": 3.5}
+
+
+async def test_feedback_is_kept_with_who_and_about_what_but_without_texts(place):
+    given = {
+        "verdict": "down",
+        "request_id": "r-1",
+        "sid": "s-1",
+        "query": "secret question",
+        "answer": "secret answer",
+        "note": "mail me at jane@example.com",
+        "model": "gpt-4o",
+        "scope": "docs",
+        "sources": ["a", {"url": "b"}],
+    }
+    answer = await place.client.post("/feedback", json=given)
+    assert (answer.status_code, answer.json()["ok"]) == (200, True)
+    (row,) = await place.until("feedback", 1)
+    assert row["id"] == answer.json()["id"]
+    assert (row["verdict"], row["request_id"], row["model"], row["scope"]) == ("down", "r-1", "gpt-4o", "docs")
+    assert (row["query"], row["answer"]) == (None, None)
+    assert row["note"] == "mail me at [REDACTED_EMAIL]"
+    assert row["sources"] == ["a", {"url": "b"}]
+    assert (row["session_id"], row["ip_hash"]) == (pseudonyms.of("s-1"), pseudonyms.of_ip("127.0.0.1"))
+    assert abs(datetime.now(UTC) - row["ts"]) < timedelta(minutes=5)
+
+
+async def test_with_texts_stored_feedback_keeps_question_and_answer_redacted(open_place):
+    async with open_place(store_text=True) as place:
+        await place.client.post("/feedback", json={"verdict": "up", "query": "I am bob@example.com", "answer": "Hi"})
+        (row,) = await place.until("feedback", 1)
+        assert (row["query"], row["answer"]) == ("I am [REDACTED_EMAIL]", "Hi")
+
+
+async def test_what_a_browser_tells_has_the_server_s_time_and_keeps_its_own(place):
+    event = {"type": "page_view", "ts": 1_700_000_000_000, "sid": "s-1", "data": {"path": "/a"}}
+    answer = await place.client.post("/telemetry", json=event, headers={"user-agent": "Firefox/140"})
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    beacon = {"content-type": "text/plain;charset=UTF-8"}
+    await place.client.post("/telemetry", content=json.dumps({"type": "error", "ua": "Given"}), headers=beacon)
+    rows = await place.until("browser_event", 2)
+    first, second = rows
+    assert (first["type"], first["data"]) == ("page_view", {"path": "/a", "ts": 1_700_000_000_000})
+    assert (first["user_agent"], first["session_id"]) == ("Firefox/140", pseudonyms.of("s-1"))
+    assert first["ip_hash"] == pseudonyms.of_ip("127.0.0.1")
+    assert abs(datetime.now(UTC) - first["ts"]) < timedelta(minutes=5)
+    assert (second["user_agent"], second["data"]) == ("Given", None)
+
+
+async def test_a_trusted_proxy_s_word_on_the_client_s_address_is_believed_and_no_other_s(open_place):
+    trusted = networks(["127.0.0.0/8"])
+    clients = Clients(60, lambda peer, headers: client_address(peer, headers, trusted))
+    for rest, expected in ((Rest(clients=clients), "203.0.113.9"), (Rest(), "127.0.0.1")):
+        async with open_place(rest=rest) as place:
+            forwarded = {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}
+            before = len(place.rows("browser_event"))
+            await place.client.post("/telemetry", json={"type": "x"}, headers=forwarded)
+            rows = await place.until("browser_event", before + 1)
+            assert rows[-1]["ip_hash"] == pseudonyms.of_ip(expected)
+
+
+async def test_a_client_may_tell_sixty_events_a_minute_and_hears_when_to_go_on(place):
+    answers = [await place.client.post("/telemetry", json={"type": "x"}) for _ in range(62)]
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429] * 2
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 61
+    assert len(await place.until("browser_event", 60)) == 60
+
+
+async def test_addresses_of_one_ipv6_network_are_one_client(open_place):
+    trusted = networks(["127.0.0.0/8"])
+    rest = Rest(clients=Clients(3, lambda peer, headers: client_address(peer, headers, trusted)))
+    async with open_place(rest=rest) as place:
+
+        async def from_address(address: str) -> int:
+            answer = await place.client.post("/telemetry", json={"type": "x"}, headers={"x-forwarded-for": address})
+            return int(answer.status_code)
+
+        assert [await from_address(f"2001:db8::{n}") for n in range(4)] == [200, 200, 200, 429]
+        assert await from_address("2001:db8:0:1::1") == 200
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "run:start", "id": "r1", "name": "answer", "input": {"q": "why"}, "time": 1_790_000_000},
+    {"type": "step:start", "run_id": "r1", "step_id": "s1", "time": 1_790_000_001, "data": {"type": "llm"}},
+    {"type": "step:end", "run_id": "r1", "step_id": "s1", "time": 1_790_000_002_000, "data": {"output": "so"}},
+    {"type": "approval", "run_id": "r1", "timestamp": "2026-09-21T16:13:23+02:00", "data": {"by": "b@example.com"}},
+    {"type": "run:update", "id": "r1", "status": "finished", "output": "so", "ts": 1_790_000_004.5},
+]
+
+
+def comparable(place: Any) -> dict[str, Any]:
+    """Return all rows of workflows without the ids that the gateway made."""
+    names = ("workflow_run", "workflow_step", "workflow_event")
+    return {
+        name: sorted(
+            [{k: v for k, v in row.items() if (name, k) != ("workflow_event", "id")} for row in place.rows(name)],
+            key=str,
+        )
+        for name in names
+    }
+
+
+async def test_events_one_by_one_in_a_batch_backwards_and_over_otlp_give_the_same_rows(serving, new_database):
+    found = []
+    for way in ("batch", "single", "backwards", "otlp"):
+        async with place_maker(serving, new_database())(store_text=True) as place:
+            await send(place, way)
+            await place.until("workflow_event", 1)
+            await place.until("workflow_step", 1)
+            await settled(place)
+            found.append(comparable(place))
+    assert found[1:] == found[:1] * 3
+    (run,), (step,), (event,) = found[0].values()
+    assert (run["status"], run["input"], run["output"]) == ("finished", {"q": "why"}, "so")
+    assert (run["updated_at"] - run["created_at"]).total_seconds() == 4.5
+    assert (step["status"], step["output"], step["type"]) == ("finished", "so", "llm")
+    assert (event["type"], event["data"]) == ("approval", {"by": "[REDACTED_EMAIL]"})
+
+
+async def send(place: Any, way: str) -> None:
+    if way == "batch":
+        assert (await place.client.post("/v1/events", json={"events": EVENTS})).status_code == 202
+    elif way == "otlp":
+        answer = await place.client.post("/v1/logs", json=as_otlp(EVENTS))
+        assert answer.status_code == 200
+    else:
+        for event in EVENTS if way == "single" else reversed(EVENTS):
+            answer = await place.client.post("/event", json=event)
+            assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+
+
+def as_otlp(events: list[dict[str, Any]]) -> Any:
+    """Return events as any SDK would send them."""
+    times = (1_790_000_000, 1_790_000_001, 1_790_000_002, 1_790_000_003, 1_790_000_004.5)
+    request = ExportLogsServiceRequest()
+    logs = request.resource_logs.add().scope_logs.add().log_records
+    for event, at in zip(events, times, strict=True):
+        record = logs.add(event_name="request_log.workflow", time_unix_nano=round(at * 1e9))
+        for key, value in event.items():
+            if key not in {"time", "timestamp", "ts"}:
+                text = value if isinstance(value, str) else json.dumps(value)
+                record.attributes.add(key=f"request_log.{key}").value.string_value = text
+    return json_format.MessageToDict(request)
+
+
+async def settled(place: Any) -> None:
+    """Wait until the run has its last word."""
+    for _ in range(500):
+        if [row["status"] for row in place.rows("workflow_run")] == ["finished"]:
+            return
+        await asyncio.sleep(0.02)
+
+
+async def test_good_events_beside_bad_ones_are_kept_and_each_has_its_outcome(place):
+    items = [
+        {"type": "approval", "run_id": "r1"},
+        {"type": "step:end", "step_id": "s"},
+        {"type": "run:start"},
+        {"no": "type"},
+        "not an object",
+        {"type": "x", "timestamp": "yesterday"},
+        {"type": "run:update", "run_id": 7, "status": "waiting"},
+    ]
+    answer = await place.client.post("/events", json={"events": items})
+    told = answer.json()
+    assert (answer.status_code, told["accepted"], told["rejected"]) == (202, 2, 5)
+    assert [outcome["status"] for outcome in told["outcomes"]] == ["accepted", *["rejected"] * 5, "accepted"]
+    assert [outcome["index"] for outcome in told["outcomes"]] == list(range(7))
+    fields = [(outcome["field"], outcome["error"]) for outcome in told["outcomes"][1:6]]
+    assert fields == [
+        ("run_id", "is missing"),
+        ("run_id", "is missing"),
+        ("type", "is missing"),
+        ("", "must be a JSON object"),
+        ("timestamp", "must be a time: ISO 8601, or a number since 1970"),
+    ]
+    (run,) = await place.until("workflow_run", 1)
+    (event,) = await place.until("workflow_event", 1)
+    assert (run["id"], run["status"], event["type"]) == ("7", "waiting", "approval")
+    assert event["id"] == told["outcomes"][0]["id"]
+
+
+async def test_where_no_event_is_good_the_request_is_refused_with_the_outcomes(place):
+    answer = await place.client.post("/v1/event", json={"type": "step:end"})
+    assert (answer.status_code, answer.json()["outcomes"][0]["field"]) == (400, "step_id")
+    assert (await place.client.post("/events", json={"events": []})).status_code == 202
+
+
+@pytest.mark.parametrize("endpoint", ["/log", "/feedback", "/events", "/telemetry"])
+async def test_a_request_sent_again_with_its_idempotency_key_makes_no_second_row(place, endpoint):
+    bodies: dict[str, Any] = {
+        "/log": {"event": "x", "payload": {}},
+        "/feedback": {"verdict": "up"},
+        "/events": {"events": [{"type": "x"}, {"type": "x"}, {"type": "run:update", "id": "r", "info": {"a": 1}}]},
+        "/telemetry": {"type": "x"},
+    }
+    table = {"/feedback": "feedback", "/telemetry": "browser_event"}.get(endpoint, "workflow_event")
+    key = {"idempotency-key": "once"}
+    first = await place.client.post(endpoint, json=bodies[endpoint], headers=key)
+    again = await place.client.post(endpoint, json=bodies[endpoint], headers=key)
+    assert first.json() == again.json()
+    await place.client.post(endpoint, json=bodies[endpoint], headers={"idempotency-key": "twice"})
+    expected = 4 if endpoint == "/events" else 2
+    assert len(await place.until(table, expected)) == expected
+
+
+async def test_headers_fill_the_columns_of_their_names_where_the_event_does_not(place):
+    headers = {
+        "x-chronicle-application": "shop",
+        "x-chronicle-environment": "prod",
+        "x-chronicle-organization-id": "org",
+        "x-chronicle-project-id": "proj",
+        "x-chronicle-user-id": "anna",
+        "x-chronicle-workflow-id": "w1",
+        "x-chronicle-workflow-name": "checkout",
+        "x-chronicle-run-id": "r1",
+        "x-chronicle-step-id": "s1",
+        "x-chronicle-step-index": "3",
+        "x-chronicle-prompt-id": "p1",
+        "x-chronicle-prompt-version": "7",
+        "x-chronicle-extra-meta": '{"team":"a"}',
+    }
+    events = [{"type": "approval"}, {"type": "approval", "run_id": "r2"}, {"type": "run:start", "id": "r9"}]
+    assert (await place.client.post("/events", json=events, headers=headers)).status_code == 202
+    first, second = await place.until("workflow_event", 2)
+    assert {first["run_id"], second["run_id"]} == {"r1", "r2"}
+    expected = {
+        "application": "shop",
+        "environment": "prod",
+        "organization_id": "org",
+        "project_id": "proj",
+        "user_id": pseudonyms.of("anna"),
+        "workflow_id": "w1",
+        "workflow_name": "checkout",
+        "step_id": "s1",
+        "step_index": 3,
+        "prompt_id": "p1",
+        "prompt_version": "7",
+        "meta": {"team": "a"},
+    }
+    assert {name: first[name] for name in expected} == expected
+    (run,) = await place.until("workflow_run", 1)
+    assert (run["id"], run["application"], run["environment"]) == ("r9", "shop", "prod")
+    assert run["info"]["team"] == "a"
+    assert run["info"]["workflow_name"] == "checkout"
