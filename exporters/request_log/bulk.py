@@ -30,6 +30,9 @@ class Bulk(Protocol):
     def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
         """Insert new rows; values in the order of the table's columns."""
 
+    def insert_missing(self, table: sa.Table, rows: Sequence[Row]) -> int:
+        """Insert the rows whose key is not there yet; return how many that were."""
+
     def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
         """Set the columns `values` where the columns `keys` are equal; a row is its keys, then its values."""
 
@@ -81,9 +84,16 @@ class _SqliteBulk:
 
     def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
         """See Bulk."""
+        self._insert("INSERT", table, rows)
+
+    def insert_missing(self, table: sa.Table, rows: Sequence[Row]) -> int:
+        """See Bulk."""
+        return self._insert("INSERT OR IGNORE", table, rows)
+
+    def _insert(self, verb: str, table: sa.Table, rows: Iterable[Row]) -> int:
         columns = tuple(table.c.keys())
         marks = ", ".join("?" * len(columns))
-        self._many(f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", table, columns, rows)  # noqa: S608
+        return self._many(f"{verb} INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", table, columns, rows)
 
     def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
         """See Bulk."""
@@ -94,10 +104,9 @@ class _SqliteBulk:
         """See Bulk."""
         self._many(f"DELETE FROM {table.name} WHERE {_equal(keys, ' AND ')}", table, keys, rows)  # noqa: S608
 
-    def _many(self, statement: str, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
+    def _many(self, statement: str, table: sa.Table, columns: tuple[str, ...], rows: Iterable[Row]) -> int:
         sent = [tuple(row) for row in _encoded(rows, _encoders(table, columns, postgres=False))]
-        if sent:
-            self._connection.exec_driver_sql(statement, sent)
+        return self._connection.exec_driver_sql(statement, sent).rowcount if sent else 0
 
 
 def _equal(names: tuple[str, ...], between: str) -> str:
@@ -119,6 +128,16 @@ class _PostgresBulk:
         with raw.cursor() as cursor, cursor.copy(statement) as copy:
             for row in _encoded(rows, encoders):
                 copy.write_row(row)
+
+    def insert_missing(self, table: sa.Table, rows: Sequence[Row]) -> int:
+        """See Bulk."""
+        columns = tuple(table.c.keys())
+        named = ", ".join(columns)
+        values = ", ".join(f"k{n}" for n in range(len(columns)))
+        statement = f"INSERT INTO {table.name} ({named}) SELECT {values} FROM {_given(table, columns, ())}"  # noqa: S608
+        names = [f"k{n}" for n in range(len(columns))]
+        given = schema.encode([dict(zip(names, row, strict=True)) for row in rows])
+        return self._connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", (given,)).rowcount
 
     def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
         """See Bulk."""

@@ -74,6 +74,21 @@ def row_id(trace_id: str, span_id: str) -> str:
     return f"{trace_id}-{span_id}"
 
 
+@dataclass(slots=True)
+class Outline:
+    """What the outcome of a span is read from, without the rest of it; times in nanoseconds."""
+
+    attributes: records.Attributes
+    start_ns: int
+    end_ns: int
+    status: str
+    status_message: str
+    events: Sequence[records.Event]
+
+
+Told = records.Span | Outline
+
+
 @dataclass(slots=True, frozen=True)
 class Origin:
     """What spans of one resource have in common, and what was wrong with it."""
@@ -98,7 +113,7 @@ def environment(resource: records.Attributes, notes: Notes) -> str | None:
     return coerce.text(found, conventions.DEPLOYMENT_ENVIRONMENT, notes, coerce.NAME_LIMIT)
 
 
-def error_text(span: records.Span, notes: Notes) -> str | None:
+def error_text(span: Told, notes: Notes) -> str | None:
     """Return what went wrong: the status message, else the exception, else the kind of error."""
     if span.status != "ERROR" and conventions.ERROR_TYPE not in span.attributes:
         return None
@@ -114,7 +129,7 @@ def error_text(span: records.Span, notes: Notes) -> str | None:
     return coerce.text(kind, "error", notes)
 
 
-def status_code(span: records.Span) -> Any:
+def status_code(span: Told) -> Any:
     """Return the HTTP status that the span reports, by its current or its older name."""
     code = span.attributes.get(conventions.HTTP_RESPONSE_STATUS_CODE)
     return code if code is not None else span.attributes.get(conventions.HTTP_STATUS_CODE_OLD)
@@ -130,7 +145,7 @@ def build(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
-        ts=coerce.moment(span.start_ns),
+        ts=coerce.moment(coerce.known_time(span.start_ns, span.end_ns)),
         application=source.application,
         environment=source.environment,
         dialect=reading.dialect.name,
@@ -237,9 +252,7 @@ def _completion(counts: dict[str, int | None]) -> int | None:
 
 def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
     is_log = span.kind == LOG  # written once, at some time
-    total = None if is_log else coerce.milliseconds(span.start_ns, span.end_ns)
-    if total is None and not is_log:
-        notes.refuse("latency", "ends before it starts")
+    total = None if is_log else coerce.milliseconds(span.start_ns, span.end_ns, "latency", notes)
     lasted = coerce.real(values[table.DURATION], table.DURATION, notes) if table.DURATION in values else None
     if lasted is not None and total == 0:  # a log of the call, written at its end
         total = lasted * 1_000

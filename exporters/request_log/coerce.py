@@ -6,6 +6,7 @@ A value that does not fit is None and is noted: a bad value never costs its row.
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -191,6 +192,16 @@ def moment(nanoseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=nanoseconds // 1_000)
 
 
-def milliseconds(start_ns: int, end_ns: int) -> float | None:
-    """Return a duration, or None where the clock ran backwards."""
-    return (end_ns - start_ns) / 1e6 if end_ns >= start_ns else None
+def known_time(start_ns: int, end_ns: int) -> int:
+    """Return when a span was: its start, else its end, else now. OTLP's 0 means that nobody said."""
+    return start_ns or end_ns or time.time_ns()
+
+
+def milliseconds(start_ns: int, end_ns: int, key: str, notes: Notes) -> float | None:
+    """Return a duration, or None where one of the times is not known or the clock ran backwards, which is noted."""
+    if not start_ns or not end_ns:
+        return None
+    if end_ns < start_ns:
+        notes.refuse(key, "ends before it starts")
+        return None
+    return (end_ns - start_ns) / 1e6

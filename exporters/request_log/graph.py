@@ -83,12 +83,14 @@ class _Queries:
         )
 
 
-_QUERIES: Final = {"sqlite": _Queries(_sqlite_pairs()), "postgresql": _Queries(_postgres_pairs())}
+#: Rows (a, b) from the parameter `pairs`, by database.
+GIVEN: Final = {"sqlite": _sqlite_pairs(), "postgresql": _postgres_pairs()}
+_QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
 
 
 def forget(dialect: str, before: datetime) -> sa.Delete:
     """Return the statement that deletes the traces of `pairs` (trace id, anything) whose spans are all that old."""
-    given = _QUERIES[dialect].given
+    given = GIVEN[dialect]
     newer = table.alias()
     recent = sa.select(newer.c.trace_id).where(newer.c.trace_id == given.c.a, newer.c.ts >= before).exists()
     return sa.delete(table).where(table.c.trace_id.in_(sa.select(given.c.a).where(~recent)))

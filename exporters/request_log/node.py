@@ -1,10 +1,11 @@
 """One span's place in its trace: facts from the span, and what follows from the facts of the spans around it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from otel_telemetry import records
+from otel_telemetry import conventions, records
+from otel_telemetry.exporters.request_log import coerce
 from otel_telemetry.exporters.request_log.calls import row_id
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
@@ -67,15 +68,13 @@ class Node:
     counted_owner: str | None = None
     stored_as: str | None = None
 
-    @property
-    def key(self) -> Key:
-        """The span's identity."""
-        return self.trace_id, self.span_id
+    #: The span's identity, and its trace and service.
+    key: Key = field(init=False)
+    group: Group = field(init=False)
 
-    @property
-    def group(self) -> Group:
-        """Trace and service."""
-        return self.trace_id, self.service
+    def __post_init__(self) -> None:
+        self.key = (self.trace_id, self.span_id)
+        self.group = (self.trace_id, self.service)
 
     @property
     def own_id(self) -> str:
@@ -101,3 +100,52 @@ class Node:
             self.is_request = request
             self.log_id = self.own_id if request else None  # an id that the app gave may follow (store.py)
             self.dirty = True
+
+
+class Quiet(NamedTuple):
+    """A span that says nothing of models, requests or stages: a row of `span_waiting`, in the order of its columns.
+
+    It matters only where another span of its trace does: it connects such spans, or is the request of a call below it.
+    `at_us` is its time in microseconds; `facts`, on a local root, is what it says of the request that it may be.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    service: str
+    at_us: int
+    local_root: bool
+    facts: dict[str, Any] | None
+
+    def node(self) -> Node:
+        """Return the span as the derivation sees it."""
+        return Node(
+            trace_id=self.trace_id,
+            span_id=self.span_id,
+            parent_span_id=self.parent_span_id,
+            service=self.service,
+            ts=coerce.moment(self.at_us * 1_000),
+            local_root=self.local_root,
+            carrier=False,
+            call=False,
+            facts=self.facts,
+            new=True,
+        )
+
+    def span(self) -> records.Span:
+        """Return what is left of the span, for where no table would take it."""
+        return records.Span(
+            trace_id=self.trace_id,
+            span_id=self.span_id,
+            parent_span_id=self.parent_span_id,
+            local_root=self.local_root,
+            name="",
+            kind="UNSPECIFIED",
+            start_ns=self.at_us * 1_000,
+            end_ns=self.at_us * 1_000,
+            status="UNSET",
+            status_message="",
+            attributes={},
+            events=(),
+            resource={conventions.SERVICE_NAME: self.service},
+        )

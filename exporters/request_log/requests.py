@@ -108,19 +108,11 @@ COLUMNS: Final[Mapping[str, Reader]] = {
 }
 #: Columns that only the span and its resource say.
 _NOT_SAID: Final = frozenset({"ts", "trace_id", "span_id", "service", "environment", "cost_source"})
-_ELSEWHERE: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("user_id", conventions.USER_ID_KEYS),
-    ("session_id", conventions.SESSION_ID_KEYS),
-    ("conversation_id", (conventions.CONVERSATION_ID,)),
-)
-_HTTP: Final = (
-    ("http_route", (conventions.HTTP_ROUTE,)),
-    ("http_method", (conventions.HTTP_REQUEST_METHOD, "http.method")),
-    ("http_status_code", (conventions.HTTP_RESPONSE_STATUS_CODE, conventions.HTTP_STATUS_CODE_OLD)),
-)
+_GENERAL_COLUMNS: Final = ("user_id", "session_id", "conversation_id")
+_HTTP: Final = ("http_route", "http_method", "http_status_code")
 
 
-def facts(span: records.Span, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
+def facts(span: calls.Told, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
     """Return what a span says of the request that it is; `own` is the shape of its attributes.
 
     Never raises for what attributes hold.
@@ -132,7 +124,7 @@ def facts(span: records.Span, own: Shape, source: calls.Origin, *, store_text: b
         value = span.attributes[key]
         if value is not None and key != conventions.STAGE:
             _said(name, value, found, meta, notes, store_text=store_text)
-    _from_elsewhere(span, found, meta, notes)
+    _from_elsewhere(span.attributes, own, found, meta, notes)
     _from_span(span, found, notes)
     if notes:
         meta["problems"] = dict(notes)
@@ -161,30 +153,28 @@ def _said(
         coerce.keep(meta, name, value, notes)
 
 
-def _from_elsewhere(span: records.Span, found: dict[str, Any], meta: dict[str, Any], notes: Notes) -> None:
+def _from_elsewhere(
+    attributes: records.Attributes, own: Shape, found: dict[str, Any], meta: dict[str, Any], notes: Notes
+) -> None:
     """Fill in what general conventions say too."""
-    for column, keys in _ELSEWHERE:
-        if found.get(column) is None:
-            found[column] = _name(_first(span.attributes, keys), keys[0], notes)
-    if found.get("ip_hash") is None:
-        address = _first(span.attributes, conventions.CLIENT_ADDRESS_KEYS)
-        if address is not None:
-            found["ip_hash"] = _pseudonym(address, "ip_hash", notes)
-    for name, keys in _HTTP:
-        value = _first(span.attributes, keys)
-        if value is not None:
-            meta.setdefault(name, coerce.structure(value, name, notes))
+    said = {column: _first(attributes, keys) for column, keys in own.general.items()}
+    for column in _GENERAL_COLUMNS:
+        if column in said and found.get(column) is None:
+            found[column] = _name(said[column], own.general[column][0], notes)
+    if said.get("ip_hash") is not None and found.get("ip_hash") is None:
+        found["ip_hash"] = _pseudonym(said["ip_hash"], "ip_hash", notes)
+    for name in _HTTP:
+        if said.get(name) is not None:
+            meta.setdefault(name, coerce.structure(said[name], name, notes))
 
 
 def _first(attributes: records.Attributes, keys: tuple[str, ...]) -> Any:
-    return next((attributes[key] for key in keys if attributes.get(key) is not None), None)
+    return next((attributes[key] for key in keys if attributes[key] is not None), None)
 
 
-def _from_span(span: records.Span, found: dict[str, Any], notes: Notes) -> None:
+def _from_span(span: calls.Told, found: dict[str, Any], notes: Notes) -> None:
     if found.get("latency_ms") is None:
-        found["latency_ms"] = coerce.milliseconds(span.start_ns, span.end_ns)
-        if found["latency_ms"] is None:
-            notes.refuse("latency_ms", "ends before it starts")
+        found["latency_ms"] = coerce.milliseconds(span.start_ns, span.end_ns, "latency_ms", notes)
     said_error = found.get("error") is not None
     if not said_error:
         found["error"] = calls.error_text(span, notes)

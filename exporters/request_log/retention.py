@@ -77,6 +77,7 @@ class Retention:
             nodes = schema.span_node.c
             over = sa.select(nodes.trace_id).group_by(nodes.trace_id).having(sa.func.max(nodes.ts) < self._rows_before)
             yield ("span_node", "row"), count(schema.span_node, nodes.trace_id.in_(over))
+            yield ("span_waiting", "row"), count(schema.span_waiting, _waiting_before(self._rows_before))
             for table, is_old in workflow_trim.rows(self._rows_before):
                 yield (table.name, "row"), count(table, is_old)
         if self._texts_before is not None:
@@ -104,6 +105,10 @@ class Retention:
             for table in _BY_ROW:
                 yield from self._repeated(table, "row", self._delete(table, self._rows_before))
             yield from self._forget_traces(self._rows_before)
+            waiting = sa.delete(schema.span_waiting).where(
+                _chunk(schema.span_waiting, _waiting_before(self._rows_before))
+            )
+            yield from self._repeated(schema.span_waiting, "row", waiting)
             yield from self._together(workflow_trim.delete(self._rows_before, _CHUNK), "row")
         if self._texts_before is not None:
             for table, (condition, columns) in _TEXTS.items():
@@ -214,10 +219,22 @@ class Retention:
             raw.close()
 
 
+def _waiting_before(before: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition of a waiting span whose trace is over: no span of it is newer."""
+    table, newer, us = schema.span_waiting, schema.span_waiting.alias(), round(before.timestamp() * 1e6)
+    goes_on = sa.select(newer.c.trace_id).where(newer.c.trace_id == table.c.trace_id, newer.c.at_us >= us).exists()
+    return sa.and_(table.c.at_us < us, ~goes_on)
+
+
 def _chunk(table: sa.Table, *conditions: Any) -> sa.ColumnElement[bool]:
     """Return the condition of being among the oldest rows that these conditions name."""
-    names: tuple[str, ...] = ("trace_id", "span_id") if table is schema.span_node else ("id", "ts")
+    names: tuple[str, ...] = ("trace_id", "span_id") if table.name.startswith("span_") else ("id", "ts")
     if table is schema.dead_letter:
         names = ("id",)
     key = [table.c[name] for name in names]
-    return sa.tuple_(*key).in_(sa.select(*key).where(*conditions).order_by(table.c.ts).limit(_CHUNK))
+    return sa.tuple_(*key).in_(
+        sa.select(*key)
+        .where(*conditions)
+        .order_by(table.c["at_us" if table is schema.span_waiting else "ts"])
+        .limit(_CHUNK)
+    )

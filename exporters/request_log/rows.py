@@ -3,30 +3,29 @@
 `node` decides which role a span can play: a model call, a stage of a request, a request, or only a branch between them.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_telemetry import conventions, records
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.exporters.request_log import calls, coerce, dialects, otlp, requests, shapes
+from otel_telemetry.exporters.request_log import calls, coerce, dialects, otlp, otlp_spans, requests, shapes
 from otel_telemetry.exporters.request_log.logs import LOG
-from otel_telemetry.exporters.request_log.node import Node
+from otel_telemetry.exporters.request_log.node import Node, Quiet
 from otel_telemetry.exporters.request_log.rollup import Rollup
+from otel_telemetry.exporters.request_log.shapes import Shape
 
 _ENTRY_KINDS: Final = frozenset({"SERVER", "CONSUMER"})
+_ENTRY_NUMBERS: Final = frozenset({2, 5})  # the same in OTLP
 _KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _STATUSES: Final = ("UNSET", "OK", "ERROR")
 _PARENT_IS_REMOTE: Final = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
-#: Attributes that can give a span a role; without one, an inner span is only a branch.
-_TELLING: Final = (conventions.REQUEST_LOG, *conventions.MODEL_PREFIXES)
 
 
 def from_sdk(span: ReadableSpan) -> records.Span:
@@ -54,46 +53,115 @@ def from_sdk(span: ReadableSpan) -> records.Span:
     )
 
 
-def from_otlp(body: bytes, *, lean: bool = False) -> Iterator[records.Span]:
+def from_otlp(body: bytes) -> Iterator[records.Span]:
     """Yield the spans of an ExportTraceServiceRequest; raises MalformedTelemetry where the body is none.
 
-    `lean` leaves out attributes and events of spans that can only be branches: inner spans that say nothing of models
-    or requests. A span without valid ids is left out: nothing could refer to it.
+    A span without valid ids is left out: nothing could refer to it.
     """
+    for span, resource, scope in _spans(body):
+        yield _span(span, resource, scope)
+
+
+def place_otlp(body: bytes) -> Iterator[records.Span | Quiet]:
+    """Yield the spans of a body as `from_otlp` does; those that say nothing as no more than that."""
+    for span, resource, scope in _spans(body):
+        own = shapes.shape(span.attributes)
+        if own.is_silent and not _has_details(span):
+            yield _quiet(span, own, resource)
+        else:
+            yield _span(span, resource, scope)
+
+
+def _spans(body: bytes) -> Iterator[tuple[Any, records.Attributes, str]]:
     try:
-        message = ExportTraceServiceRequest.FromString(body)
+        message = otlp_spans.Request.FromString(body)
     except DecodeError as error:
         raise MalformedTelemetry(f"not an ExportTraceServiceRequest: {error}") from None
     for of_resource in message.resource_spans:
         resource = otlp.attributes(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
+            scope = of_scope.scope.name
             for span in of_scope.spans:
                 if len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES:
-                    yield _span(span, resource, of_scope.scope.name, lean=lean)
+                    yield span, resource, scope
 
 
-def _span(span: trace_pb2.Span, resource: records.Attributes, scope: str, *, lean: bool) -> records.Span:
+def _span(span: Any, resource: records.Attributes, scope: str) -> records.Span:
     parent = span.parent_span_id.hex() if len(span.parent_span_id) == _SPAN_ID_BYTES else None
     kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0]
-    local_root = parent is None or kind in _ENTRY_KINDS or bool(span.flags & _PARENT_IS_REMOTE)
-    telling = local_root or not lean or any(pair.key.startswith(_TELLING) for pair in span.attributes)
+    status = span.status
     return records.Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_span_id=parent,
-        local_root=local_root,
+        local_root=parent is None or kind in _ENTRY_KINDS or bool(span.flags & _PARENT_IS_REMOTE),
         name=span.name,
         kind=kind,
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
-        status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else _STATUSES[0],
-        status_message=span.status.message,
-        attributes=otlp.attributes(span.attributes) if telling else {},
-        events=[records.Event(each.name, each.time_unix_nano, otlp.attributes(each.attributes)) for each in span.events]
-        if telling
-        else (),
+        status=_status(status.code),
+        status_message=status.message,
+        attributes={key: otlp.value(value) for key, value in span.attributes.items()},
+        events=_events(span),
         resource=resource,
         scope=scope,
+    )
+
+
+def _has_details(span: Any) -> bool:
+    return bool(span.events) and any(event.name == dialects.DETAILS_EVENT for event in span.events)
+
+
+def _quiet(span: Any, own: Shape, resource: records.Attributes) -> Quiet:
+    """Return a span that says nothing; of its attributes no others are read than a request would need."""
+    source = _origin(resource)
+    parent = span.parent_span_id
+    local_root = len(parent) != _SPAN_ID_BYTES or span.kind in _ENTRY_NUMBERS or bool(span.flags & _PARENT_IS_REMOTE)
+    facts = None
+    if local_root:
+        facts = requests.facts(_outline(span, own), own, source, store_text=False)
+    return Quiet(
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        parent.hex() if len(parent) == _SPAN_ID_BYTES and parent != span.span_id else None,
+        source.service,
+        coerce.known_time(span.start_time_unix_nano, span.end_time_unix_nano) // 1_000,
+        local_root,
+        facts,
+    )
+
+
+def _outline(span: Any, own: Shape) -> calls.Outline:
+    given, status = span.attributes, span.status
+    word = _status(status.code)
+    return calls.Outline(
+        {key: otlp.value(given[key]) for keys in own.general.values() for key in keys},
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        word,
+        status.message,
+        _events(span) if word == "ERROR" else (),
+    )
+
+
+def _status(code: int) -> str:
+    return _STATUSES[code] if 0 <= code < len(_STATUSES) else _STATUSES[0]
+
+
+def _events(span: Any) -> Sequence[records.Event]:
+    return [records.Event(each.name, each.time_unix_nano, otlp.attributes(each.attributes)) for each in span.events]
+
+
+def place(span: records.Span | Quiet, *, store_text: bool) -> Node | Quiet:
+    """Return a span as a node of its trace, or as one that says nothing."""
+    if isinstance(span, Quiet):
+        return span
+    found = node(span, store_text=store_text)
+    if found.call or found.carrier or found.part is not None:
+        return found
+    at_us = coerce.known_time(span.start_ns, span.end_ns) // 1_000
+    return Quiet(
+        *(found.trace_id, found.span_id, found.parent_span_id, found.service, at_us, found.local_root, found.facts)
     )
 
 
@@ -116,7 +184,7 @@ def node(span: records.Span, *, store_text: bool) -> Node:
         span_id=span.span_id,
         parent_span_id=span.parent_span_id if span.parent_span_id != span.span_id else None,
         service=source.service,
-        ts=call.ts if call is not None else coerce.moment(span.start_ns),
+        ts=call.ts if call is not None else coerce.moment(coerce.known_time(span.start_ns, span.end_ns)),
         local_root=span.local_root,
         carrier=carrier,
         call=is_call,

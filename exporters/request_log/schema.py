@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -367,6 +367,19 @@ browser_event = sa.Table(
     sa.Index("ix_browser_event_ts", "ts"),
     sa.Index("ix_browser_event_type_ts", "type", "ts"),
     sa.Index("ix_browser_event_session_id", "session_id", **_where("session_id IS NOT NULL")),
+)
+
+span_waiting = sa.Table(
+    "span_waiting",
+    metadata,
+    sa.Column("trace_id", sa.Text, primary_key=True),
+    sa.Column("span_id", sa.Text, primary_key=True),
+    *_text("parent_span_id"),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    *_flags("local_root"),
+    sa.Column("facts", Json),
+    sa.Index("ix_span_waiting_at", "at_us", postgresql_using="brin"),
 )
 
 dead_letter = sa.Table(

@@ -5,7 +5,7 @@ which column and what is left over follows from the keys alone; only the values 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -24,30 +24,32 @@ _PREFIX: Final = len(conventions.REQUEST_LOG)
 Paths = Mapping[str, str]
 
 
-@dataclass(slots=True)
-class _Known:
-    """What an attribute means to whom: ranks are places in the table."""
-
-    names: list[tuple[int, str]] = field(default_factory=list)
-    inside: list[tuple[int, Paths]] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
-
-
-def _known() -> dict[str, _Known]:
-    found: dict[str, _Known] = {}
-    for rank, dialect in enumerate(DIALECTS):
-        for attribute, meaning in dialect.names.items():
-            found.setdefault(attribute, _Known()).names.append((rank, meaning))
-        for attribute, paths in dialect.inside.items():
-            found.setdefault(attribute, _Known()).inside.append((rank, paths))
-        for attribute in dialect.marks:
-            found.setdefault(attribute, _Known()).marks.append(rank)
-        if dialect.kind:
-            found.setdefault(dialect.kind, _Known())
-    return found
-
-
-_KNOWN: Final = _known()
+#: What general conventions say of a request: its column, or its place in meta, and the keys that say it, best first.
+GENERAL: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("user_id", conventions.USER_ID_KEYS),
+    ("session_id", conventions.SESSION_ID_KEYS),
+    ("conversation_id", (conventions.CONVERSATION_ID,)),
+    ("ip_hash", conventions.CLIENT_ADDRESS_KEYS),
+    ("http_route", (conventions.HTTP_ROUTE,)),
+    ("http_method", (conventions.HTTP_REQUEST_METHOD, "http.method")),
+    ("http_status_code", (conventions.HTTP_RESPONSE_STATUS_CODE, conventions.HTTP_STATUS_CODE_OLD)),
+    ("error", (conventions.ERROR_TYPE,)),
+)
+#: What dialects say, in the order of their table: (attribute, rank, meaning), (attribute, rank, paths inside of it).
+_NAMES: Final = tuple(
+    (key, rank, meaning) for rank, dialect in enumerate(DIALECTS) for key, meaning in dialect.names.items()
+)
+_INSIDE: Final = tuple(
+    (key, rank, paths) for rank, dialect in enumerate(DIALECTS) for key, paths in dialect.inside.items()
+)
+_MARKS: Final = {
+    mark: frozenset(rank for rank, dialect in enumerate(DIALECTS) if mark in dialect.marks)
+    for mark in frozenset().union(*(dialect.marks for dialect in DIALECTS))
+}
+_KINDS: Final = frozenset(dialect.kind for dialect in DIALECTS if dialect.kind)
+_KNOWN: Final = frozenset({*(key for key, _, _ in _NAMES), *(key for key, _, _ in _INSIDE), *_MARKS, *_KINDS})
+#: Who asked, and in which session, makes no span a model call.
+_DECISIVE: Final = _KNOWN - {key for _, keys in GENERAL for key in keys}
 UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not dialect.marks)
 #: The dialects that tell what a span is, and those that announce calls.
 _TELLING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.kind or dialect.spans)
@@ -60,9 +62,13 @@ class Shape:
     """What spans with these keys can say.
 
     `spoken`: the dialects, by rank; `telling` and `announcing`, those of them that do so. `names`: (key, rank, meaning)
-    and `inside`: (key, rank, paths), in the order of the keys. `is_known`: a dialect knows one of the keys. `kept`:
-    keys without a column that are worth a place in a call's meta. `said`: `request_log.*` keys, {column: key}; of a
-    stage too. `carries`, `carries_as_call`: the keys say something of a request, on any span and on a model call.
+    and `inside`: (key, rank, paths), in the order of the table of dialects. `is_known`: a dialect knows one of the
+    keys. `kept`: keys without a column that are worth a place in a call's meta. `said`: `request_log.*` keys,
+    {column: key}; of a stage too. `general`: what general conventions say of a request, {column: keys}, the first one
+    going first. `is_silent`: nothing but that is said. `carries`, `carries_as_call`: the keys say something of a
+    request, on any span and on a model call.
+
+    Nothing of this depends on the order of the keys: one is as good as another.
     """
 
     spoken: frozenset[int]
@@ -73,6 +79,8 @@ class Shape:
     is_known: bool
     kept: tuple[str, ...]
     said: Mapping[str, str]
+    general: Mapping[str, tuple[str, ...]]
+    is_silent: bool
     carries: bool
     carries_as_call: bool
 
@@ -90,20 +98,25 @@ def _remembered(keys: tuple[str, ...]) -> Shape:
     return _shape(keys)
 
 
-def _shape(keys: Iterable[str]) -> Shape:
-    known = [(key, about) for key in keys if (about := _KNOWN.get(key)) is not None]
-    spoken = UNMARKED.union(rank for _, about in known for rank in about.marks)
+def _shape(given: Iterable[str]) -> Shape:
+    keys = sorted(given)
+    there = frozenset(keys)
+    spoken = UNMARKED.union(*(_MARKS[key] for key in there & _MARKS.keys()))
     said = {key[_PREFIX:]: key for key in keys if key.startswith(conventions.REQUEST_LOG)}
     carrying = [key for key in said.values() if key != conventions.STAGE]
     return Shape(
         spoken=spoken,
         telling=tuple(sorted(spoken & _TELLING)),
         announcing=tuple(sorted(spoken & _ANNOUNCING)),
-        names=tuple((key, rank, name) for key, about in known for rank, name in about.names if rank in spoken),
-        inside=tuple((key, rank, paths) for key, about in known for rank, paths in about.inside if rank in spoken),
-        is_known=bool(known),
+        names=tuple(name for name in _NAMES if name[0] in there and name[1] in spoken),
+        inside=tuple(inside for inside in _INSIDE if inside[0] in there and inside[1] in spoken),
+        is_known=not there.isdisjoint(_KNOWN),
         kept=tuple(key for key in keys if is_kept(key) and key not in _KNOWN and not is_content(key)),
         said=said,
+        general={
+            column: tuple(key for key in of if key in there) for column, of in GENERAL if not there.isdisjoint(of)
+        },
+        is_silent=not said and there.isdisjoint(_DECISIVE),
         carries=bool(carrying),
         carries_as_call=any(key not in CALL_SAYS for key in carrying),
     )

@@ -7,6 +7,7 @@ from otel_telemetry import records
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import logs, rows, said
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.store import Store
 
 _log = logging.getLogger("otel_telemetry.request_log")
@@ -51,6 +52,6 @@ class RequestLogSink:
         self._store.close()
 
 
-def _spans(bodies: Iterable[bytes]) -> Iterable[records.Span]:
+def _spans(bodies: Iterable[bytes]) -> Iterable[records.Span | Quiet]:
     for body in bodies:
-        yield from rows.from_otlp(body, lean=True)
+        yield from rows.place_otlp(body)

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from operator import attrgetter
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
@@ -22,35 +20,31 @@ from sqlalchemy.dialects import postgresql, sqlite
 from otel_telemetry import metrics, records
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import (
-    bulk,
     calls,
     database,
     dead_letter,
     derive,
-    requests,
     rows,
     said_rows,
     schema,
 )
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.graph import Graph
-from otel_telemetry.exporters.request_log.node import Node
+from otel_telemetry.exporters.request_log.node import Node, Quiet
 from otel_telemetry.exporters.request_log.partitions import Partitions
 from otel_telemetry.exporters.request_log.retention import Retention
-from otel_telemetry.exporters.request_log.rollup import Rollup
 from otel_telemetry.exporters.request_log.said_rows import Row
+from otel_telemetry.exporters.request_log.tables import Tables
+from otel_telemetry.exporters.request_log.waiting import Waiting
 from otel_telemetry.exporters.request_log.workflow import Change, merge
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
-_call_values: Final = attrgetter(*schema.llm_call.c.keys())
-_completed_values: Final = attrgetter(*calls.COMPLETED)
-_request_values: Final = attrgetter(*schema.request_log.c.keys())
 _WRITES_BETWEEN_TRIMS: Final = 200
 _TRIM_SECONDS: Final = 0.25
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_US: Final = 86_400_000_000
 _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_ROW: Final = ("id", "ts")  # the key of both tables on PostgreSQL, where time says in which partition a row is
-_REQUEST_ID: Final = tuple(schema.llm_call.c.keys()).index("request_id")
 
 
 @dataclass(slots=True)
@@ -100,16 +94,16 @@ class Store:
             self._forget()
         return self._lock
 
-    def write(self, spans: Iterable[records.Span]) -> Written:
+    def write(self, spans: Iterable[records.Span | Quiet]) -> Written:
         """Store spans and everything that follows from them; spans that were stored before change nothing.
 
         Raises StoreUnavailable where the same call may succeed later: then nothing of it is stored.
         """
-        nodes: list[tuple[Node, records.Span]] = []
-        dead: list[tuple[records.Span, str]] = []
+        nodes: list[tuple[Node | Quiet, records.Span | Quiet]] = []
+        dead: list[tuple[records.Span | Quiet, str]] = []
         for span in spans:
             try:
-                nodes.append((rows.node(span, store_text=self._config.store_text), span))
+                nodes.append((rows.place(span, store_text=self._config.store_text), span))
             except Exception as error:  # noqa: BLE001  # whatever one span holds, the others go on
                 dead.append((span, f"{type(error).__name__}: {error}"))
         self.open()
@@ -185,7 +179,7 @@ class Store:
             metrics.write_failures.add(1, {"exporter": "request_log"})
             _log.warning("old rows could not be trimmed; it is tried again later", exc_info=True)
 
-    def _write(self, nodes: Sequence[tuple[Node, records.Span]]) -> Written:
+    def _write(self, nodes: Sequence[tuple[Node | Quiet, records.Span | Quiet]]) -> Written:
         """Store nodes in one transaction, or in several where one of them cannot be stored."""
         try:
             return self._transact([node for node, _ in nodes])
@@ -196,7 +190,7 @@ class Store:
             if passing is not None:
                 raise passing from error
             reason = _reason(error)
-        fresh = [(rows.node(span, store_text=self._config.store_text), span) for _, span in nodes]
+        fresh = [(rows.place(span, store_text=self._config.store_text), span) for _, span in nodes]
         if len(fresh) == 1:
             return Written(dead_letters=self._bury([(fresh[0][1], reason)]))
         middle = len(fresh) // 2
@@ -204,15 +198,20 @@ class Store:
         written.add(self._write(fresh[middle:]))
         return written
 
-    def _transact(self, nodes: Sequence[Node]) -> Written:
+    def _transact(self, placed: Sequence[Node | Quiet]) -> Written:
         if self._engine is None:
             raise StoreUnavailable("the store was closed")
+        quiet = [each for each in placed if isinstance(each, Quiet)]
+        nodes = [each for each in placed if isinstance(each, Node)]
         if self._partitions is not None:
-            self._partitions.prepare(node.ts for node in nodes)
+            days = {each.at_us // _DAY_US for each in quiet}
+            self._partitions.prepare([*(node.ts for node in nodes), *(_EPOCH + timedelta(days) for days in days)])
         with self._engine.begin() as connection:
+            waiting = Waiting(connection)
             graph = Graph(connection)
-            changes = derive.absorb(graph, nodes)
-            written = _Tables(connection, graph).follow(changes)
+            changes = derive.absorb(graph, waiting.join(nodes, quiet))
+            written = Written(len(changes.new) + waiting.added)
+            written.requests, written.llm_calls = Tables(connection, graph).follow(changes)
             graph.flush()
         metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
         metrics.rows_written.add(written.requests, {"table": "request_log"})
@@ -221,7 +220,7 @@ class Store:
                 calls.count_unpriced(node.row)
         return written
 
-    def _bury(self, dead: Sequence[tuple[records.Span | records.Said, str]]) -> int:
+    def _bury(self, dead: Sequence[tuple[records.Span | Quiet | records.Said, str]]) -> int:
         """Put spans and records aside, each with its reason."""
         if not dead or self._engine is None:
             return 0
@@ -237,10 +236,11 @@ class Store:
         _log.warning("%d spans or records went to dead_letter: %s", len(dead), dead[0][1])
         return len(dead)
 
-    def _letter(self, item: records.Span | records.Said, reason: str, now: datetime) -> dict[str, Any]:
+    def _letter(self, item: records.Span | Quiet | records.Said, reason: str, now: datetime) -> dict[str, Any]:
         if isinstance(item, records.Said):
             return said_rows.letter(item, reason, now, store_text=self._config.store_text)
-        return dead_letter.letter(item, reason, now, store_text=self._config.store_text)
+        span = item.span() if isinstance(item, Quiet) else item
+        return dead_letter.letter(span, reason, now, store_text=self._config.store_text)
 
     def close(self) -> None:
         """Close the database; a later write opens it again."""
@@ -264,103 +264,3 @@ def open_store(config: RequestLogSettings) -> Store:
     store = Store(config)
     store.open()
     return store
-
-
-class _Tables:
-    """Brings request_log and llm_call in line with what was derived."""
-
-    def __init__(self, connection: sa.Connection, graph: Graph) -> None:
-        self._bulk = bulk.bulk(connection)
-        self._graph = graph
-
-    def follow(self, changes: derive.Changes) -> Written:
-        """Write, move and delete rows."""
-        written = Written(spans=len(changes.new))
-        written.requests = self._requests(list(changes.requests.values()))
-        written.llm_calls = self._calls(changes)
-        return written
-
-    def _requests(self, nodes: list[Node]) -> int:
-        renamed = self._name(nodes)
-        changed = list({node.key: node for node in (*nodes, *renamed)}.values())
-        shown = [node for node in changed if node.is_request]
-        self._graph.load_facts(shown)
-        old = [(node.stored_as, node.ts) for node in changed if node.stored_as is not None]
-        self._bulk.delete(schema.request_log, _ROW, old)
-        self._rename(changed)
-        self._bulk.insert(schema.request_log, [_request_values(_request(node)) for node in shown])
-        return len(shown)
-
-    def _name(self, nodes: list[Node]) -> list[Node]:
-        """Find the id of each request; return requests beyond `nodes` that lose or gain an id with that.
-
-        An id that the app gave to several requests goes to the first of them in order of trace and span id.
-        """
-        self._names = {node.key: node.own_id for node in nodes}
-        others: dict[Any, Node] = {}
-        claims = {node.claimed_id for node in nodes if node.claimed_id is not None}
-        first, holders = self._graph.first_claimants(claims), self._graph.holders(claims)
-        self._graph.load((*first.values(), *holders.values()))
-        for key in (*first.values(), *holders.values()):
-            if key not in self._names:
-                others[key] = self._graph.nodes[key]
-                self._names[key] = others[key].own_id
-        self._names.update((key, claim) for claim, key in first.items())
-        return list(others.values())
-
-    def _rename(self, nodes: list[Node]) -> None:
-        moves: list[tuple[Any, ...]] = []
-        for node in nodes:
-            name = self._names[node.key] if node.is_request else None
-            if node.stored_as not in (None, name) and name is not None:
-                # Who loses an id that the app gave goes before who gains it: else both would be moved.
-                moves.insert(0 if name == node.own_id else len(moves), (node.stored_as, node.trace_id, name))
-            if node.log_id != name:
-                node.log_id = name
-                node.dirty = True
-        self._bulk.update(schema.llm_call, ("request_id", "trace_id"), ("request_id",), moves)
-
-    def _calls(self, changes: derive.Changes) -> int:
-        new = [node for node in changes.new if node.row is not None and node.is_counted]
-        stored = [node for node in changes.calls.values() if node.row is None]
-        moved = [node for node in stored if node.is_counted]
-        wrapping = [node for node in stored if not node.is_counted]
-        self._complete(changes.completed)
-        owners = {(n.trace_id, n.request_span_id) for n in (*new, *moved) if n.request_span_id}
-        self._graph.load(owners)
-        self._bulk.insert(schema.llm_call, map(self._call_row, new))
-        moves = [(node.own_id, node.ts, self._request_id(node)) for node in moved]
-        self._bulk.update(schema.llm_call, _ROW, ("request_id",), moves)
-        self._bulk.delete(schema.llm_call, _ROW, [(node.own_id, node.ts) for node in wrapping])
-        return len(new)
-
-    def _complete(self, pairs: Sequence[tuple[Node, Node]]) -> None:
-        """Let log records fill in what spans do not know of their calls, while both rows are there."""
-        pairs = [(node, log) for node, log in pairs if node.is_counted]
-        stored = self._graph.load_calls([each for pair in pairs for each in pair if each.row is None])
-        changed = {}
-        for node, log in pairs:
-            call, told = node.row or stored.get(node.own_id), log.row or stored.get(log.own_id)
-            if call is not None and told is not None:
-                calls.complete(call, told)
-                if node.row is None:
-                    changed[node.own_id] = [call.id, call.ts, *map(_sendable, _completed_values(call))]
-        self._bulk.update(schema.llm_call, _ROW, calls.COMPLETED, list(changed.values()))
-
-    def _request_id(self, node: Node) -> str | None:
-        owner = self._graph.nodes.get((node.trace_id, node.request_span_id or ""))
-        return owner.log_id if owner is not None else None
-
-    def _call_row(self, node: Node) -> list[Any]:
-        values = list(_call_values(node.row))
-        values[_REQUEST_ID] = self._request_id(node)
-        return values
-
-
-def _sendable(value: Any) -> Any:
-    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _request(node: Node) -> records.Request:
-    return requests.render(node.log_id or node.own_id, node.key, node.ts, node.facts or {}, node.rollup or Rollup())

@@ -103,7 +103,7 @@ def rows_fixture() -> Callable[..., list[dict[str, Any]]]:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
             connection.row_factory = sqlite3.Row
-            key = "trace_id, span_id" if table == "span_node" else "id"
+            key = "trace_id, span_id" if table.startswith("span_") else "id"
             return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY {key}")]  # noqa: S608
         finally:
             connection.close()

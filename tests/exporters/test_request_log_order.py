@@ -14,7 +14,7 @@ from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import open_store
 
-TABLES = ("request_log", "llm_call", "span_node", "dead_letter")
+TABLES = ("request_log", "llm_call", "span_node", "span_waiting", "dead_letter")
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
 

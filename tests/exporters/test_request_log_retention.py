@@ -162,6 +162,24 @@ def test_a_trim_stops_when_its_time_is_up_and_goes_on_later(open_, asked, monkey
     assert [count(store, name) for name in TABLES] == [0, 0, 0]
 
 
+def test_spans_that_say_nothing_go_with_their_trace(open_, span, monkeypatch):
+    monkeypatch.setattr(retention, "_CHUNK", 2)
+    store = open_()
+    for number, days in ((1, 40), (2, 41), (3, 42), (4, 20)):
+        start = int((NOW - timedelta(days=days)).timestamp()) * 1_000_000_000
+        store.write(
+            [
+                dataclasses.replace(span(n, None, trace_id=f"{trace:032x}"), start_ns=start, end_ns=start + 1)
+                for trace, n in ((number, 1), (9, number))
+            ]
+        )
+    trim = Retention(store._engine, NOW - timedelta(days=30), None)
+    assert trim.due() == {("span_waiting", "row"): 3}
+    trim.run(10)
+    assert count(store, "span_waiting") == 5
+    assert trim.due() == {}
+
+
 def test_what_was_trimmed_is_counted(open_, asked, monkeypatch):
     told = []
     monkeypatch.setattr(metrics.rows_trimmed, "add", lambda n, attributes: told.append((attributes["table"], n)))
@@ -181,6 +199,7 @@ def test_a_database_of_the_first_schema_is_upgraded_and_its_texts_are_found(open
             connection.exec_driver_sql(f"DROP TABLE workflow_{table}")
         connection.exec_driver_sql("DROP TABLE feedback")
         connection.exec_driver_sql("DROP TABLE browser_event")
+        connection.exec_driver_sql("DROP TABLE span_waiting")
         for index in ("span_node_ts", "span_node_text", "request_log_text", "llm_call_text"):
             connection.exec_driver_sql(f"DROP INDEX ix_{index}")
         connection.exec_driver_sql("DROP INDEX ix_request_log_report")

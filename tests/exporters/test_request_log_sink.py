@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind
 from otel_telemetry.errors import ConfigurationError, MalformedTelemetry
 from otel_telemetry.exporters.request_log import rows as reading
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 
 EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "otlp" / "trace.json"
@@ -104,7 +105,7 @@ def test_spans_without_valid_ids_are_left_out_and_odd_enums_are_unspecified(sink
     bad = [Span(trace_id=b"\1" * 5, span_id=b"\2" * 8), Span(trace_id=b"\1" * 16)]
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[*bad, good])])])
     sink.deliver("traces", [body.SerializeToString()])
-    assert [span["span_id"] for span in rows(tmp_path / "log.db", "span_node")] == ["02" * 8]
+    assert [span["span_id"] for span in rows(tmp_path / "log.db", "span_waiting")] == ["02" * 8]
 
 
 @pytest.mark.parametrize(("flags", "local_root"), [(0, False), (0x100, False), (0x300, True)])
@@ -114,11 +115,39 @@ def test_a_remote_parent_is_known_by_the_span_s_flags(flags, local_root):
     assert [span.local_root for span in reading.from_otlp(body.SerializeToString())] == [local_root]
 
 
-def test_lean_reading_leaves_out_only_what_cannot_matter(finished):
-    lean = {span.name: span for span in reading.from_otlp(body_of(finished), lean=True)}
-    assert lean["POST"].attributes
-    assert lean["chat"].attributes
-    assert lean["inner"].attributes == {}
+GENERAL = {
+    "http.route": "/chat",
+    "http.request.method": "POST",
+    "http.response.status_code": 503,
+    "enduser.id": "0123456789ab",
+    "session.id": "s",
+    "client.address": "abcdef012345",
+    "error.type": "timeout",
+    "app.other": "x" * 900,
+}
+
+
+@pytest.mark.parametrize("keys", [(), tuple(GENERAL), ("http.route", "app.other"), ("error.type", "client.address")])
+@pytest.mark.parametrize("parent", [b"", b"\3" * 8])
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_span_that_says_nothing_is_read_from_bytes_alone_as_from_the_whole_span(keys, parent, code):
+    span = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8, parent_span_id=parent, start_time_unix_nano=10**18)
+    span.end_time_unix_nano = 10**18 + 7_000_000
+    span.status.code = cast("Status.StatusCode.ValueType", code)
+    for key in keys:
+        kind = "int_value" if isinstance(GENERAL[key], int) else "string_value"
+        setattr(span.attributes.add(key=key).value, kind, GENERAL[key])
+    span.events.add(name="exception").attributes.add(key="exception.message").value.string_value = "no route"
+    body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
+    read = list(reading.place_otlp(body.SerializeToString()))
+    assert read == [reading.place(each, store_text=False) for each in reading.from_otlp(body.SerializeToString())]
+    assert isinstance(read[0], Quiet)
+    assert (read[0].facts is None) == bool(parent)
+
+
+def test_a_span_that_says_something_is_read_whole(finished):
+    read = {type(each).__name__ for each in reading.place_otlp(body_of([finished[0], finished[2]]))}
+    assert read == {"Span"}
 
 
 def test_a_wrong_setting_stops_the_sink_at_once(tmp_path):
@@ -140,7 +169,7 @@ def test_the_example_of_the_protocol_is_read(sink, rows, tmp_path):
                         span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
     body = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
     sink.deliver("traces", [body.SerializeToString()])
-    assert len(rows(tmp_path / "log.db", "span_node")) >= 1
+    assert len(rows(tmp_path / "log.db", "span_waiting")) >= 1
 
 
 def test_hostile_bytes_never_do_more_than_be_refused(sink):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -119,11 +120,40 @@ def test_a_map_of_many_keys_does_not_grow_without_bound(written, span):
 
 
 def test_times_far_in_past_and_future_are_stored_as_they_are(written, span, chat):
-    first = dataclasses.replace(span(1, None, chat()), start_ns=0, end_ns=1_000_000)
+    first = dataclasses.replace(span(1, None, chat()), start_ns=1_000, end_ns=1_001_000)
     last = dataclasses.replace(span(2, None, chat(), trace_id="b" * 32), start_ns=2**64 - 1, end_ns=2**64 - 1)
     requests, _ = written(first, last)
-    assert sorted(row["ts"] for row in requests) == ["1970-01-01 00:00:00.000000", "2554-07-21 23:34:33.709551"]
+    assert sorted(row["ts"] for row in requests) == ["1970-01-01 00:00:00.000001", "2554-07-21 23:34:33.709551"]
     assert sorted(row["latency_ms"] for row in requests) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1_790_000_000_000_000_000), (1_790_000_000_000_000_000, 0)])
+def test_a_span_that_lacks_one_of_its_times_is_stored_at_the_other_and_has_no_latency(written, span, chat, start, end):
+    requests, calls = written(dataclasses.replace(span(1, None, chat()), start_ns=start, end_ns=end))
+    assert requests[0]["ts"] == calls[0]["ts"] == "2026-09-21 14:13:20.000000"
+    assert requests[0]["latency_ms"] is None
+    assert (calls[0]["total_latency_ms"], calls[0]["request_latency_ms"]) == (None, None)
+    assert "problems" not in json.loads(requests[0]["meta"] or "{}")
+
+
+def test_a_span_without_times_is_stored_at_the_time_at_which_it_came(written, span, chat):
+    before = datetime.now(UTC).replace(tzinfo=None)
+    requests, calls = written(dataclasses.replace(span(1, None, chat()), start_ns=0, end_ns=0))
+    assert requests[0]["ts"] == calls[0]["ts"]
+    assert before <= datetime.fromisoformat(requests[0]["ts"]) <= datetime.now(UTC).replace(tzinfo=None)
+    assert (requests[0]["latency_ms"], calls[0]["total_latency_ms"]) == (None, None)
+
+
+def test_a_trace_that_says_nothing_waits_until_a_span_of_it_does(store, span, chat, rows, tmp_path):
+    path = tmp_path / "log.db"
+    assert store.write([span(1, None, {"http.route": "/chat"}, kind="SERVER"), span(2, 1)]).spans == 2
+    assert store.write([span(2, 1), span(3, 2)]).spans == 1
+    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [3, 0, 0]
+    assert store.write([span(4, 3, chat())]).requests == 1
+    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 4, 1]
+    assert json.loads(rows(path, "request_log")[0]["meta"])["http_route"] == "/chat"
+    assert store.write([span(5, 4), span(3, 2)]).spans == 1
+    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 5, 1]
 
 
 def test_a_write_of_nothing_is_fine(store):

@@ -76,7 +76,7 @@ def rows_of_fixture(case_of, open_at, tmp_path, rows):
 
 
 def reading_of(found):
-    return rows.from_otlp(found.traces(), lean=True)
+    return rows.place_otlp(found.traces())
 
 
 def known_or_zero(value, served, *, is_told):

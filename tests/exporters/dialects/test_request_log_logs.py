@@ -158,7 +158,7 @@ def test_an_event_on_the_span_itself_says_what_the_span_leaves_out(case_of):
                 told.attributes.extend(span.attributes)
                 del span.attributes[:]
                 span.attributes.extend(kept)
-    moved = [rows.node(span, store_text=True).row for span in rows.from_otlp(message.SerializeToString(), lean=True)]
+    moved = [rows.node(span, store_text=True).row for span in rows.place_otlp(message.SerializeToString())]
     assert moved == expected
 
 
