@@ -19,7 +19,12 @@ from tests.e2e.senders import Sent
 
 HERE = Path(__file__).parent
 ASKED = "E2E"
-WAYS = (("collector-first", "sqlite"), ("collector-first", "postgresql"), ("gateway-first", "sqlite"))
+#: Who stands in front, what the rows are written to, and where Jaeger keeps traces.
+WAYS = (
+    ("collector-first", "sqlite", "memory"),
+    ("collector-first", "postgresql", "disk"),
+    ("gateway-first", "sqlite", "memory"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,8 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Run:
     """A stack, what was sent through it, and the folder where the senders left what they sent."""
 
-    def __init__(self, running: stack.Stack, sent: dict[str, Sent], told: Path, pg_dump: Path | None) -> None:
+    def __init__(
+        self, running: stack.Stack, storage: str, sent: dict[str, Sent], told: Path, pg_dump: Path | None
+    ) -> None:
         self.stack = running
+        self.storage = storage
         self.sent = sent
         self.told = told
         self.pg_dump = pg_dump
@@ -50,22 +58,22 @@ class Run:
         return self.stack.dump(self.pg_dump)
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=["-".join(way) for way in WAYS])
+@pytest.fixture(scope="module", params=WAYS, ids=["-".join(way[:2]) for way in WAYS])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A stack through which all four senders have sent."""
-    shape, database = request.param
+    shape, database, storage = request.param
     folder, told = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("told")
     with ExitStack() as within:
         url, pg_dump = f"sqlite:///{folder / 'gateway' / 'rows.db'}", None
         if database == "postgresql":
             server = within.enter_context(postgres.running())
             url, pg_dump = server.database(), server.bin / "pg_dump"
-        running: Any = within.enter_context(stack.running(shape, folder, url))
+        running: Any = within.enter_context(stack.running(shape, folder, url, storage))
         sent = {
             language: senders.send(scenario(language), told, running.endpoints, running.sender_key)
             for language in LANGUAGES
         }
-        yield Run(running, sent, told, pg_dump)
+        yield Run(running, storage, sent, told, pg_dump)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -109,12 +109,12 @@ class Stack:
 
 
 @contextmanager
-def running(shape: Shape, folder: Path, database: str) -> Iterator[Stack]:
-    """Run a stack for as long as the block lasts."""
+def running(shape: Shape, folder: Path, database: str, jaeger_storage: str = "disk") -> Iterator[Stack]:
+    """Run a stack for as long as the block lasts. `jaeger_storage` is disk or memory."""
     key = secrets.token_hex(16)
     grpc, http = free_port(), free_port()
     config = observability.COLLECTOR_CONFIG if shape == "collector-first" else observability.GATEWAY_FIRST_CONFIG
-    jaeger = Jaeger(folder / "jaeger", JAEGER_STORAGE="memory")
+    jaeger = Jaeger(folder / "jaeger", JAEGER_STORAGE=jaeger_storage)
     loki = Loki(folder / "loki")
     collector = Collector(
         folder / "collector",

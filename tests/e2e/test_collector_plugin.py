@@ -86,7 +86,7 @@ def test_jaeger_shows_every_attribute_with_only_what_is_personal_replaced(run, s
     found = trace(run, sent.ids["trace"], 4)
     request, call = found[sent.ids["request"]].attributes, found[sent.ids["call"]].attributes
     people = {name: request.pop(name) for name in PEOPLE}
-    assert request == REQUEST
+    assert request == (REQUEST if run.storage == "memory" else {k: as_text(v) for k, v in REQUEST.items()})
     assert all(PSEUDONYM.fullmatch(value) for value in people.values()), people
     assert json.loads(call.pop("gen_ai.input.messages")) == MESSAGES
     assert call == CALL
@@ -97,9 +97,9 @@ def test_jaeger_shows_events_exceptions_links_and_the_status(run, sent):
     request, payment = found[sent.ids["request"]], found[sent.ids["payment"]]
     assert request.events == [Event("mail sent to [REDACTED_EMAIL]", {"account": "[REDACTED_IBAN]", "amount": 12.5})]
     ids = sent.ids
-    assert request.links == [
-        Link(ids["earlier_trace"], ids["earlier"], {"reason": "same buyer [REDACTED_EMAIL]", "order": 1})
-    ]
+    said = {"reason": "same buyer [REDACTED_EMAIL]", "order": 1}
+    kept = said if run.storage == "memory" else {"opentracing.ref_type": "follows_from"}  # all that its disk keeps
+    assert request.links == [Link(ids["earlier_trace"], ids["earlier"], kept)]
     assert list(trace(run, ids["earlier_trace"], 1)) == [ids["earlier"]]
     (exception,) = payment.events
     assert exception.name == "exception"
@@ -184,9 +184,9 @@ def test_prometheus_reaches_every_target(run):
 
     def all_up(answer):
         up = {found["metric"]["job"]: found["value"][1] for found in json.loads(answer)["data"]["result"]}
-        return up if set(up.values()) == {"1"} else None
+        return up if up == dict.fromkeys(("gateway", "apps", "collector"), "1") else None
 
-    assert set(stack.ask(lambda: stack.prometheus.query("up"), all_up)) == {"gateway", "apps", "collector"}
+    assert stack.ask(lambda: stack.prometheus.query("up"), all_up)
 
 
 def test_the_gateway_counts_everything_as_accepted_delivered_and_clean(run):
@@ -195,14 +195,15 @@ def test_the_gateway_counts_everything_as_accepted_delivered_and_clean(run):
         answer = run.stack.prometheus.query(f"sum by (signal) ({name}{{{wanted}}})")
         return {row["metric"]["signal"]: float(row["value"][1]) for row in json.loads(answer)["data"]["result"]}
 
-    def settled(answer):
+    def all_there(answer):
         del answer
         accepted = counts("otel_telemetry_accepted_total")
-        return accepted if accepted == counts("otel_telemetry_delivered_total", exporter="forward.collector") else None
+        told = accepted.get("traces", 0) >= 20 and accepted.get("logs", 0) >= 8 and accepted.get("metrics", 0) >= 16
+        delivered = counts("otel_telemetry_delivered_total", exporter="forward.collector")
+        return accepted if told and accepted == delivered else None
 
-    accepted = run.stack.ask(lambda: run.stack.gateway.get("/health"), settled)
+    accepted = run.stack.ask(lambda: run.stack.gateway.get("/health"), all_there)
     assert (accepted["traces"], accepted["logs"]) == (20, 8)
-    assert accepted["metrics"] >= 16  # an SDK that is flushed and shut down may say it twice
     assert counts("otel_telemetry_leaks_total") == {}
     assert counts("otel_telemetry_dropped_total") == {}
     assert counts("otel_telemetry_leak_checks_total")["traces"] > 0
@@ -233,6 +234,11 @@ def test_nor_is_any_in_all_the_files_they_leave_when_they_end(run):
     assert leaks.find(run.planted, run.stack.folder) == []
     found = {leak.value for leak in leaks.find(run.planted, run.told)}
     assert found == set(run.planted), "the search does not find what was planted"
+
+
+def as_text(value: Any) -> Any:
+    """Return a value as Jaeger's disk storage keeps it: lists become their JSON."""
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
 
 
 def write(answers: list[bytes], folder: Path) -> None:
