@@ -28,6 +28,7 @@ from otel_telemetry.commands.redact import redact
 from otel_telemetry.commands.report import report
 from otel_telemetry.commands.reprice import reprice
 from otel_telemetry.commands.run import run
+from otel_telemetry.commands.scan import scan
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
@@ -49,6 +50,7 @@ app.command()(report)
 app.command()(trim)
 app.command()(erase)
 app.command()(reprice)
+app.command()(scan)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)

@@ -1,0 +1,103 @@
+"""`otel-telemetry scan`: look through stored rows with the rules and the policy of today, and clean them."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from otel_telemetry.commands import tables
+from otel_telemetry.commands.options import AsJson, Database, load, progress
+from otel_telemetry.commands.verify import PolicyFile
+from otel_telemetry.exporters.request_log.scan import Scan
+from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS
+from otel_telemetry.processors.redactor import Finding, Redactor
+
+_COLUMNS: Final[tuple[tables.Column, ...]] = (
+    ("table", "table", None),
+    ("column", "column", None),
+    ("type", "type", None),
+    ("found", "found", 0),
+)
+#: Pseudonyms of any key and length, which a key of today need not know.
+_PSEUDONYM: Final = re.compile(r"[a-z0-9]{1,16}_[0-9a-f]{12,64}")
+_IP_PSEUDONYM: Final = re.compile(r"[0-9a-f]{12,64}")
+#: The type of what the policy drops by its name alone.
+_UNWANTED: Final = "POLICY"
+
+
+def scan(
+    *,
+    fix: Annotated[bool, typer.Option("--fix", help="Rewrite the rows in which something is found.")] = False,
+    policy: PolicyFile = None,
+    db: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look through every text of every table, JSON inside included, with the rules and the policy of today.
+
+    [bold]Try it:[/] otel-telemetry scan, then otel-telemetry scan --fix
+
+    It tells what was found by table, column and type, and never the values. Nothing is changed without --fix, which
+    rewrites rows a page at a time beside running writers; stop it and start it again as you like. Exit code 0: nothing
+    is there (any more), 1: something is.
+
+    What rows were before stays in free pages of a SQLite file until new rows take them: sqlite3 FILE VACUUM.
+    """
+    resolved = load(db)
+    redaction = resolved.redaction if policy is None else resolved.redaction.model_copy(update={"policy": policy})
+    with Scan(resolved.request_log.url, RowCleaner(Redactor(redaction)), fix=fix) as scanned, progress() as bar:
+        task = bar.add_task("scanning", total=scanned.size())
+        for table, count in scanned.steps():
+            bar.update(task, description=f"scanning {table}", advance=count)
+    rows = [
+        {"table": table, "column": column, "type": kind, "found": count}
+        for (table, column, kind), count in sorted(scanned.found.items())
+    ]
+    if as_json:
+        tables.as_json(rows)
+    else:
+        title = f"{'rewritten' if fix else 'found'} in {sum(scanned.rows.values()):,} texts"
+        tables.show(tables.table(title, _COLUMNS, rows, tables.window()) if rows else "nothing found")
+    _tell(scanned, fix=fix)
+    raise typer.Exit(1 if scanned.left or (rows and not fix) else 0)
+
+
+def _tell(scanned: Scan, *, fix: bool) -> None:
+    console = Console(stderr=True)
+    if scanned.found and not fix:
+        console.print("[dim]next:[/] otel-telemetry scan --fix")
+    if scanned.left:
+        console.print(f"{scanned.left:,} keys of rows cannot be rewritten. [dim]next:[/] delete those rows")
+
+
+class RowCleaner:
+    """The redactor as a scan needs it. What looks like a pseudonym in its place is one, under whatever key."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+
+    def suspects(self, texts: Sequence[str]) -> Collection[int]:
+        """Return the indexes of texts that may change."""
+        return self._redactor.dirty(texts)
+
+    def clean(self, service: str, name: str, value: Any) -> tuple[str, Any, list[str]]:
+        """Return an attribute redacted, and the types of what was found in it."""
+        if _is_pseudonym(name, value):
+            return name, value, []
+        redactor = self._redactor.for_service(service)
+        findings: list[Finding] = []
+        if not name:
+            clean = redactor.value(value, "", findings)
+            return name, clean, [finding.type for finding in findings]
+        item = redactor.item(name, value, findings)
+        types = [finding.type for finding in findings]
+        return (name, None, types or [_UNWANTED]) if item is None else (*item, types)
+
+
+def _is_pseudonym(name: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    if name in CLIENT_KEYS:
+        return _IP_PSEUDONYM.fullmatch(value) is not None
+    return name in HASHED_KEYS and _PSEUDONYM.fullmatch(value) is not None
