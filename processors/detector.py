@@ -54,16 +54,19 @@ class Sightings:
     Places count from the string's first byte; None: the string has to be scanned by itself.
     """
 
-    __slots__ = ("_scanned", "hits")
+    __slots__ = ("_scanned", "_texts", "hits")
 
     def __init__(self, texts: Sequence[str], hits: Mapping[str, Sequence[Hit] | None]) -> None:
-        self._scanned = set(texts)
+        self._texts = texts
+        self._scanned: frozenset[str] | None = None
         self.hits = hits
 
     def of(self, text: str) -> Sequence[Hit] | None:
         """Return the places in a string: none where it is clean, None where it was not among those scanned."""
         if text in self.hits:
             return self.hits[text]
+        if self._scanned is None:
+            self._scanned = frozenset(self._texts)
         return _NO_HITS if text in self._scanned else None
 
 

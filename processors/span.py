@@ -6,6 +6,7 @@ installed SDK that this works, and refuses to start otherwise.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -27,6 +28,7 @@ from otel_telemetry import conventions
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors import evidence
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
+from otel_telemetry.processors.deferred import checked_later, redacted_later
 from otel_telemetry.processors.leak_check import LeakCheck, Record
 from otel_telemetry.processors.origin import Origin, Origins
 from otel_telemetry.processors.parts import clean_attributes, gather, strings_of
@@ -39,7 +41,9 @@ class RedactionSpanProcessor(SpanProcessor):
     """Cleans name, status, attributes, events, links, trace state, resource and scope of every span that ends.
 
     Register it anywhere on a TracerProvider, before or after exporters. A span whose redaction raises is emptied,
-    marked as not sampled (so that no stock processor exports it) and counted; nothing is raised into the app.
+    marked as not sampled (so that no stock processor exports it) and counted; nothing is raised into the app. When a
+    span ends all its strings are scanned; attributes in which that saw something are rewritten when they are first
+    read, by the thread of a batch processor, and are empty where that raises.
     """
 
     def __init__(
@@ -71,25 +75,41 @@ class RedactionSpanProcessor(SpanProcessor):
         if seen is not None:
             self._rewrite(span, origin, Findings(seen))
         if origin.service != evidence.SELF_TEST and self._check.due():
-            self._check.record(origin.redactor, _leaving(span))
+            span._attributes = checked_later(span._attributes, partial(self._look_again, span, origin))
+
+    def _look_again(self, span: Any, origin: Origin, attributes: Any) -> None:
+        """Check what an exporter is about to read."""
+        try:
+            record = _leaving(span, attributes)
+        except Exception:  # noqa: BLE001  # nothing is raised into an exporter; the span was redacted as ever
+            evidence.unchecked()
+            return
+        self._check.record(origin.redactor, record)
 
     def _rewrite(self, span: Any, origin: Origin, findings: Findings) -> None:
         redactor = origin.redactor
-        span._name = redactor.string(span._name, findings=findings)
+        if span._name in findings.seen.hits:
+            span._name = redactor.string(span._name, findings=findings)
         if span._status.description:
             span._status = Status(
                 span._status.status_code, redactor.string(span._status.description, findings=findings)
             )
         if span._context.trace_state:
             span._context = _with_clean_state(redactor, span._context, findings)
-        span._attributes = _clean_attributes(redactor, span._attributes, findings)
+        clean = partial(_clean_attributes, redactor, findings) if self._summary else partial(_later, origin, findings)
+        span._attributes = clean(span._attributes)
         if span._events:
-            span._events = _bounded_list(span._events, [_clean_event(redactor, e, findings) for e in span._events])
+            events = [
+                Event(redactor.string(e.name, "", findings), clean(e.attributes), e.timestamp) for e in span._events
+            ]
+            span._events = _bounded_list(span._events, events)
         if span._links:
-            span._links = _bounded_list(span._links, [_clean_link(redactor, link, findings) for link in span._links])
+            links = [Link(_with_clean_state(redactor, x.context, findings), clean(x.attributes)) for x in span._links]
+            span._links = _bounded_list(span._links, links)
         if self._summary and findings:
             span._attributes = _bounded(span._attributes, {**span._attributes, **evidence.summary(findings)})
-        evidence.count(findings, origin.service)
+        if findings:
+            evidence.count(findings, origin.service)
 
 
 def protect(provider: TracerProvider, processor: RedactionSpanProcessor) -> None:
@@ -116,8 +136,8 @@ def _strings(span: Any) -> list[str]:
     return texts
 
 
-def _leaving(span: Any) -> Record:
-    """Return everything of a span that an exporter can read."""
+def _leaving(span: Any, attributes: Any) -> Record:
+    """Return everything of a span that an exporter can read, where these are its attributes."""
     scope = span._instrumentation_scope
     states = (span._context.trace_state, *(link.context.trace_state for link in span._links))
     return Record(
@@ -129,7 +149,7 @@ def _leaving(span: Any) -> Record:
             *(event.name for event in span._events),
         ),
         (
-            span._attributes,
+            attributes,
             span._resource.attributes,
             scope and scope.attributes,
             *states,
@@ -138,20 +158,13 @@ def _leaving(span: Any) -> Record:
     )
 
 
-def _clean_attributes(redactor: Redactor, attributes: Any, findings: list[Finding]) -> Any:
+def _clean_attributes(redactor: Redactor, findings: list[Finding], attributes: Any) -> Any:
     """Return attributes redacted, in the SDK's own shape."""
-    own = getattr(attributes, "_dict", attributes) or {}  # the mapping around it is many times slower to read
-    return _bounded(attributes, clean_attributes(redactor, own, findings))
+    return _bounded(attributes, clean_attributes(redactor, getattr(attributes, "_dict", attributes) or {}, findings))
 
 
-def _clean_event(redactor: Redactor, event: Event, findings: list[Finding]) -> Event:
-    name = redactor.string(event.name, findings=findings)
-    return Event(name, _clean_attributes(redactor, event.attributes, findings), event.timestamp)
-
-
-def _clean_link(redactor: Redactor, link: Link, findings: list[Finding]) -> Link:
-    attributes = _clean_attributes(redactor, link.attributes, findings)
-    return Link(_with_clean_state(redactor, link.context, findings), attributes)
+def _later(origin: Origin, findings: Findings, attributes: Any) -> Any:
+    return redacted_later(attributes, origin, findings.seen)
 
 
 def _with_clean_state(redactor: Redactor, context: SpanContext, findings: list[Finding]) -> SpanContext:

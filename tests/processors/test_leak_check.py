@@ -1,6 +1,6 @@
 """A sample of what leaves is looked at again: a leak is counted, and what redaction itself writes is none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_telemetry import metrics
 from otel_telemetry.processors.canaries import Canaries
@@ -117,6 +119,24 @@ def test_what_the_scan_of_a_request_overlooks_is_counted_by_signal_and_type(coun
     assert counters.read("leaks") == {("traces", "EMAIL"): 2}
 
 
+class Reading(InMemorySpanExporter):
+    """Reads what it is given, as every exporter does."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        assert all(dict(span.attributes or {}) for span in spans)
+        return super().export(spans)
+
+
+def test_a_span_is_looked_at_again_when_it_leaves(redactor: Redactor, counters: Counters) -> None:
+    kept, read = InMemorySpanExporter(), Reading()
+    for exporter, checks in ((kept, {}), (read, {("traces",): 1})):
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(RedactionSpanProcessor(redactor, leak_check_ratio=1))
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        provider.get_tracer("t").start_span("x", attributes={"a": "b"}).end()
+        assert counters.read("leak_checks") == checks
+
+
 def test_a_leaking_span_and_log_record_of_the_sdk_are_counted(counters: Counters) -> None:
     blind = RedactionSettings()
     spans_out = RedactionSpanProcessor(Redactor(blind), leak_check_ratio=1)
@@ -125,6 +145,7 @@ def test_a_leaking_span_and_log_record_of_the_sdk_are_counted(counters: Counters
         processor._origins.redactor = _Blind(blind)
     tracer = TracerProvider(shutdown_on_exit=False)
     tracer.add_span_processor(spans_out)
+    tracer.add_span_processor(SimpleSpanProcessor(Reading()))
     tracer.get_tracer("t").start_span("x", attributes={"a": PLANTED}).end()
     logger = LoggerProvider(shutdown_on_exit=False)
     logger.add_log_record_processor(logs_out)
@@ -138,6 +159,7 @@ def test_a_redacted_span_with_and_without_its_summary_is_no_leak(
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=1))
+    provider.add_span_processor(SimpleSpanProcessor(Reading()))
     started = provider.get_tracer(PLANTED).start_span("x", attributes={"a": PLANTED, "password": "hunter2"})
     started.add_event(PLANTED, {"user.id": "jane"})
     started.end()
