@@ -25,8 +25,9 @@ def _text(value: Any) -> Any:
 
 
 Time = Annotated[int | None, BeforeValidator(_time)]
-Id = Annotated[str | None, BeforeValidator(_text), Field(max_length=_ID_LIMIT)]
+Id = Annotated[Annotated[str, Field(max_length=_ID_LIMIT)] | None, BeforeValidator(_text)]
 Name = Annotated[str, Field(min_length=1, max_length=_NAME_LIMIT)]
+Label = Annotated[str, Field(max_length=_ID_LIMIT)] | None
 
 
 class _Open(BaseModel):
@@ -47,7 +48,7 @@ class Payload(_Open):
     """What a log entry says."""
 
     timestamp: Time = None
-    service: Annotated[str | None, Field(max_length=_NAME_LIMIT)] = None
+    service: Label = None
     metadata: Metadata | None = None
     user_id: Id = None
     session_id: Id = None
@@ -78,8 +79,8 @@ class Feedback(BaseModel):
     query: str | None = None
     answer: str | None = None
     note: str | None = None
-    model: Annotated[str | None, Field(max_length=_ID_LIMIT)] = None
-    scope: Annotated[str | None, Field(max_length=_ID_LIMIT)] = None
+    model: Label = None
+    scope: Label = None
     sources: Any = None
 
 
@@ -130,7 +131,7 @@ class CacheItem(BaseModel):
 
     key: Annotated[str, Field(min_length=1, max_length=4_096)]
     data: Any = None
-    ttl: Annotated[float | None, Field(gt=0, le=315_360_000)] = None
+    ttl: Annotated[float, Field(gt=0, le=315_360_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
