@@ -11,7 +11,8 @@ from otel_telemetry.processors.ruleset import Rule, builtin_rules, load_rules
 
 def active_rules(settings: RedactionSettings) -> tuple[Rule, ...]:
     """Return the rules that a redactor with these settings applies."""
-    return (*builtin_rules(optional=optional_of(settings)), *load_rules(settings.rules))
+    builtin = builtin_rules(optional=optional_of(settings))
+    return (*builtin, *load_rules(settings.rules, builtin))
 
 
 def policy_of(redactor: Redactor) -> Policy:

@@ -1,7 +1,7 @@
 """What the parsed form of a regular expression tells: its width, its literals, whether it may blow up.
 
 The standard library documents the parsed form nowhere else than in `re._parser`, and typeshed does not know it: this
-module is the only one that touches it.
+module and pattern_cost.py are the only ones that touch it.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,34 @@ def widths(pattern: str) -> tuple[int, int]:
 def looks_around(pattern: str) -> bool:
     """Tell whether a pattern asserts anything about its neighbours."""
     return any(op in (sre.AT, sre.ASSERT, sre.ASSERT_NOT) for op, _ in parser.parse(pattern))
+
+
+def steers(pattern: str) -> bool:
+    """Tell whether a pattern has parts that only a backtracking engine knows: atomic, possessive, or a reference."""
+    return _holds(parser.parse(pattern), (sre.ATOMIC_GROUP, sre.POSSESSIVE_REPEAT, sre.GROUPREF, sre.GROUPREF_EXISTS))
+
+
+def _holds(parsed: Any, wanted: tuple[Any, ...]) -> bool:
+    for op, argument in parsed:
+        parts = [argument[2]] if op in _REPEATS else _parts(op, argument)
+        if op in wanted or any(_holds(part, wanted) for part in parts):
+            return True
+    return False
+
+
+def shapeless(pattern: str) -> bool:
+    """Tell whether a pattern takes nearly any text of its length: `..`, `[^x]{4}`."""
+    return _shapeless(parser.parse(pattern))
+
+
+def _shapeless(parsed: Any) -> bool:
+    return all(
+        op in (sre.ANY, sre.NOT_LITERAL)
+        or (op is sre.IN and argument[0][0] is sre.NEGATE)
+        or (op in _REPEATS and _shapeless(argument[2]))
+        or (op is sre.SUBPATTERN and _shapeless(argument[-1]))
+        for op, argument in parsed
+    )
 
 
 def literals(pattern: str) -> frozenset[str]:

@@ -35,8 +35,9 @@ class Redactor:
     """Applies rules and policy. Raises RuleError or ConfigurationError at construction, never for what it redacts."""
 
     def __init__(self, settings: RedactionSettings) -> None:
-        own = load_rules(settings.rules)
-        rules = (*builtin_rules(optional=optional_of(settings)), *own)
+        builtin = builtin_rules(optional=optional_of(settings))
+        own = load_rules(settings.rules, builtin)
+        rules = (*builtin, *own)
         policy = load_policy(settings.policy, _types(rules, settings)) if settings.policy else Policy()
         policy = _with_content(policy, settings)
         self._detector = Detector(rules, settings.engine, sorted(set(policy.named())))

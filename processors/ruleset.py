@@ -21,7 +21,7 @@ from random import Random
 from typing import Any, Final
 
 from otel_telemetry.errors import RuleError
-from otel_telemetry.processors import assignments, patterns, phones, wallets
+from otel_telemetry.processors import assignments, pattern_cost, patterns, phones, wallets
 from otel_telemetry.processors.official_ids import STDNUM, Stdnum, passport_zone
 from otel_telemetry.processors.validators import VALIDATORS as _PLAIN
 from otel_telemetry.processors.validators import Validator
@@ -47,7 +47,10 @@ _ID_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
 _REQUIRED: Final = {"id", "type", "regex", "docs", "match"}
 _OPTIONAL: Final = {"left", "back", "validator", "priority", "no_match", "words", "trigger", "near", "optional"}
 _OPTIONAL_FILE: Final = "_optional.toml"
+_TEXTS: Final = {"regex", "docs", "left", "validator", "optional"}
+_LISTS: Final = {"match", "no_match", "words", "near"}
 _MAX_BACK: Final = 512
+_MOST_WAYS: Final = 100_000
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABETS: Final[Mapping[str, str]] = {
     "digit": "0123456789",
@@ -128,8 +131,11 @@ def builtin_rules(*, optional: Collection[str] = (), check: bool = False) -> tup
     return tuple(rules)
 
 
-def load_rules(paths: Iterable[Path]) -> tuple[Rule, ...]:
-    """Return the rules of a user's files, or raise RuleError naming the file and the rule."""
+def load_rules(paths: Iterable[Path], beside: Iterable[Rule] = ()) -> tuple[Rule, ...]:
+    """Return the rules of a user's files, or raise RuleError naming the file and the rule.
+
+    `beside` are the rules that they are used with: no two may have the same id.
+    """
     rules: list[Rule] = []
     for path in paths:
         try:
@@ -137,7 +143,7 @@ def load_rules(paths: Iterable[Path]) -> tuple[Rule, ...]:
         except (OSError, UnicodeDecodeError) as error:
             raise RuleError(str(path), f"cannot be read: {error}", "name a readable TOML file") from None
         rules += parse_rules(text, str(path))
-    _refuse_duplicates(rules)
+    _refuse_duplicates((*beside, *rules))
     return tuple(rules)
 
 
@@ -192,6 +198,7 @@ def _rule(entry: Any, source: str) -> Rule:
     if not isinstance(entry, dict):
         raise RuleError(name, "is no table", "write [[rule]]")
     _check_names(entry, name)
+    _check_kinds(entry, name)
     triggers = entry.get("trigger", [])
     triggers = triggers if isinstance(triggers, list) else [triggers]
     near = entry.get("near", [])
@@ -271,6 +278,20 @@ def _check_names(entry: Mapping[str, Any], name: str) -> None:
         raise RuleError(name, "has neither trigger nor near", 'add trigger = ["..."], or near = ["badge"]')
 
 
+def _check_kinds(entry: Mapping[str, Any], name: str) -> None:
+    for field in _TEXTS & set(entry):
+        if not isinstance(entry[field], str):
+            raise RuleError(name, f"{field} = {entry[field]!r}", "write a text in quotes")
+    for field in _LISTS & set(entry):
+        if not isinstance(entry[field], list) or not all(isinstance(item, str) for item in entry[field]):
+            raise RuleError(name, f"{field} = {entry[field]!r}", 'write a list of texts, ["..."]')
+    if type(entry.get("priority", 0)) is not int:
+        raise RuleError(name, f"priority = {entry['priority']!r}", "write a number; the built-in rules have 10 to 90")
+    triggers = entry.get("trigger", "")
+    if not all(isinstance(item, str) for item in (triggers if isinstance(triggers, list) else [triggers])):
+        raise RuleError(name, f"trigger = {triggers!r}", 'write a list of texts, ["..."]')
+
+
 def _is_names(near: Any) -> bool:
     return bool(near) and isinstance(near, list) and all(isinstance(item, str) and len(item) > 1 for item in near)
 
@@ -299,14 +320,20 @@ def _validator(value: Any, name: str) -> Validator | None:
 def _check_patterns(rule: Rule, name: str) -> None:
     for trigger in rule.triggers:
         _check_trigger(trigger, name)
-    if rule.left and not re.fullmatch(r"\[[^\]]*(?:\\\][^\]]*)*\]", rule.left):
+    if rule.left and not (re.fullmatch(r"\[[^\]]*(?:\\\][^\]]*)*\]", rule.left) and _compiles(rule.left)):
         raise RuleError(name, f"left = {rule.left!r}", "write one character class, such as [A-Za-z0-9]")
     low, _ = _widths(rule.pattern, name, "regex")
+    if not _compiles(rule.pattern):
+        hint = "give what it looks behind at one length; see https://docs.python.org/3/library/re.html"
+        raise RuleError(name, f"its regex {rule.pattern[:80]!r} is none that Python's re takes", hint)
     if low == 0:
         raise RuleError(name, "its regex matches the empty text", "make some part mandatory")
     problem, _, hint = patterns.blow_up(rule.pattern).partition(": ")
     if problem:
         raise RuleError(name, f"its regex {problem}", hint)
+    if pattern_cost.ways(rule.pattern) > _MOST_WAYS:
+        hint = "make neighbouring repeats possessive, as in [a-z]{1,40}+, or let them take different characters"
+        raise RuleError(name, f"its regex can be tried in over {_MOST_WAYS:,} ways at one place", hint)
 
 
 def _check_trigger(trigger: Any, name: str) -> None:
@@ -317,6 +344,11 @@ def _check_trigger(trigger: Any, name: str) -> None:
         raise RuleError(name, f"trigger {trigger!r} is too short", "name at least two characters")
     if patterns.looks_around(trigger):
         raise RuleError(name, f"trigger {trigger!r} looks around", "leave boundaries to the regex")
+    if patterns.steers(trigger) or not _compiles(trigger):
+        hint = "use literals, classes, groups and fixed repeats only"
+        raise RuleError(name, f"trigger {trigger!r} holds what a locator cannot do", hint)
+    if patterns.shapeless(trigger):
+        raise RuleError(name, f"trigger {trigger!r} is found nearly everywhere", "name a character that the value has")
     if not trigger.isascii():
         raise RuleError(name, f"trigger {trigger!r} is not ASCII", "locate the ASCII part of the value")
 
@@ -325,4 +357,13 @@ def _widths(pattern: Any, name: str, what: str) -> tuple[int, int]:
     try:
         return patterns.widths(pattern)
     except (re.error, TypeError, RecursionError, OverflowError) as error:
-        raise RuleError(name, f"its {what} {pattern!r} is no regular expression: {error}", "correct it") from None
+        shown = repr(pattern)[:80]
+        raise RuleError(name, f"its {what} {shown} is no regular expression: {error}", "correct it") from None
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True

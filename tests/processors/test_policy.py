@@ -161,6 +161,42 @@ def user_rules(tmp_path, regex="ACME-[0-9]{4,8}", match="ACME-12345"):
     return RedactionSettings(rules=(file,))
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('id = "email"', "email: is also in 10_personal.toml"),
+        ("match = 'ACME-12345'", "write a list of texts"),
+        ("no_match = [5]", "write a list of texts"),
+        ("words = 'abc'", "write a list of texts"),
+        ("trigger = [5]", "write a list of texts"),
+        ("trigger = ['..']", "found nearly everywhere"),
+        ("trigger = ['ACME-[0-9]{4}+']", "cannot do"),
+        ("trigger = ['(?>ACME)-[0-9]{4}']", "cannot do"),
+        ("trigger = ['^ACME-']", "looks around"),
+        ("priority = 'high'", "write a number"),
+        ("docs = 5", "write a text"),
+        ("left = '[z-a]'", "one character class"),
+        ("left = '[A-Z](a+)+'", "one character class"),
+    ],
+)
+def test_a_users_rule_with_a_field_that_cannot_be_used_is_refused_by_name(tmp_path, line, words):
+    field = line.partition(" = ")[0]
+    kept = [
+        old for old in RULE.format(regex="ACME-[0-9]{4,8}", match="ACME-12345").splitlines() if field not in old[:9]
+    ]
+    file = tmp_path / "rules.toml"
+    file.write_text("\n".join([*kept, line]), encoding="utf-8")
+    with pytest.raises(RuleError, match=words) as caught:
+        Redactor(RedactionSettings(rules=(file,)))
+    assert str(file) in caught.value.key
+
+
+def test_a_pattern_that_is_let_through_ends_soon_on_the_worst_text_for_it(tmp_path):
+    settings = user_rules(tmp_path, regex="ACME-[0-9]{4,8}(?:x{0,300}x{0,300}y)?")
+    text = "ACME-1234" + "x" * 10_000
+    assert Redactor(settings).string(text * 10).count("[REDACTED_BADGE]") == 10
+
+
 def test_a_users_rule_is_used_like_ours(tmp_path):
     redactor = Redactor(user_rules(tmp_path))
     assert redactor.string("see ACME-12345") == "see [REDACTED_BADGE]"
@@ -175,6 +211,11 @@ def test_a_users_rule_is_used_like_ours(tmp_path):
         ({"regex": "ACME-([0-9]+)+x"}, "without limit"),
         ({"regex": "ACME-(?:[0-9]{1,9}){1,9}x"}, "repeat"),
         ({"regex": "ACME-("}, "no regular expression"),
+        ({"regex": "ACME-(?:a|a){0,40}b"}, "over 100,000 ways"),
+        ({"regex": "ACME-(?:a?a){0,40}b"}, "over 100,000 ways"),
+        ({"regex": "ACME-.{0,500}.{0,500}.{0,500}b"}, "over 100,000 ways"),
+        ({"regex": "(?<=a{1,3})ACME-[0-9]{4,8}"}, "none that Python"),
+        ({"regex": "ACME-[0-9]{4,99999999}"}, "without limit"),
     ],
 )
 def test_a_users_rule_that_is_wrong_or_could_blow_up_is_refused(tmp_path, change, words):
