@@ -1,11 +1,7 @@
 """The `otel-telemetry` command: parse, call assemble, print."""
 
-import dataclasses
-import json
 import logging
 import sys
-from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +11,6 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
 from sqlalchemy import make_url
 
 from otel_telemetry import assemble
@@ -29,10 +24,10 @@ from otel_telemetry.commands.report import report
 from otel_telemetry.commands.reprice import reprice
 from otel_telemetry.commands.run import run
 from otel_telemetry.commands.scan import scan
+from otel_telemetry.commands.spool import spool_app
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
-from otel_telemetry.gateway.spool_reader import SpoolReader
 
 app = typer.Typer(
     help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
@@ -42,7 +37,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-spool_app = typer.Typer(help="Look into the spool: what the gateway has acknowledged.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
@@ -66,13 +60,6 @@ Database = Annotated[
 SpoolDir = Annotated[
     Path | None, typer.Option("--spool-dir", help="Folder of the spool.", metavar="DIR", show_default=False)
 ]
-
-
-class Format(StrEnum):
-    """How a command prints."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def main() -> None:
@@ -125,30 +112,6 @@ def serve(
     gateway.run()
 
 
-@spool_app.command("status")
-def spool_status(
-    spool_dir: SpoolDir = None, output: Annotated[Format, typer.Option("--format")] = Format.TABLE
-) -> None:
-    """Show what is in the spool, and how far each exporter has come."""
-    with _open_spool(spool_dir) as spool:
-        status = dataclasses.asdict(spool.status())
-    if output is Format.JSON:
-        _out.print_json(json.dumps(status, default=str))
-        return
-    table = Table("what", "value", title="spool")
-    for name, value in _flat(status):
-        table.add_row(name, str(value))
-    _out.print(table)
-
-
-@spool_app.command("cat")
-def spool_cat(spool_dir: SpoolDir = None) -> None:
-    """Print everything that is in the spool, redacted as it was stored: one OTLP/JSON request a line."""
-    with _open_spool(spool_dir) as spool:
-        for line in spool.cat():
-            sys.stdout.write(line + "\n")
-
-
 @app.command("settings")
 def show_settings(
     *, markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False
@@ -188,10 +151,6 @@ def _log_to_terminal() -> None:
     logging.getLogger("otel_telemetry").setLevel(logging.INFO)
 
 
-def _open_spool(spool_dir: Path | None) -> SpoolReader:
-    return SpoolReader(settings_module.load(**_sections(gateway={"spool_dir": spool_dir})).gateway.spool_dir)
-
-
 def _sections(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the settings that were given on the command line; what was not given is left to the environment."""
     given = {name: {key: v for key, v in section.items() if v is not None} for name, section in sections.items()}
@@ -202,14 +161,6 @@ def _default(info: Any) -> str:
     if info.default is None or info.default is PydanticUndefined:
         return "none"
     return "none" if info.default == () else str(info.default)
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}{key}.")
-    else:
-        yield prefix.removesuffix("."), value
 
 
 if __name__ == "__main__":

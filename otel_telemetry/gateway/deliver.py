@@ -29,6 +29,7 @@ __all__ = ["Delivery", "Sink"]
 
 _CHUNK_BYTES: Final = 8 << 20
 _CHUNK_BATCHES: Final = 256
+_EVERY: Final[frozenset[Signal]] = frozenset({"traces", "logs", "metrics"})
 _LOOK_SECONDS: Final = 1.0  # an operator may have asked for something again
 _DOUBTS: Final = 6
 _REASON_CHARACTERS: Final = 500
@@ -57,7 +58,7 @@ class Delivery:
     def __init__(self, spool: Spool, sink: Sink) -> None:
         self._spool = spool
         self._sink = sink
-        self._signals = sink.signals if isinstance(sink, Choosy) else None
+        self._signals = sink.signals if isinstance(sink, Choosy) else _EVERY
         self._max_bytes = sink.max_bytes if isinstance(sink, Choosy) else _CHUNK_BYTES
         self._stop = threading.Event()
         self._abandoned = False
@@ -114,7 +115,7 @@ class Delivery:
     def _step(self) -> None:
         try:
             position = self._spool.reader.position(self._sink.name)
-            batches = self._spool.due(self._sink.name, _CHUNK_BYTES, _CHUNK_BATCHES)
+            batches = self._spool.due(self._sink.name, _CHUNK_BYTES, _CHUNK_BATCHES, self._signals)
             if batches:
                 self._deliver(_Chunk(batches, deque(self._groups(batches))))
             elif not self._stop.is_set():
@@ -133,7 +134,7 @@ class Delivery:
         """Yield what the sink gets in one call each: batches of one signal that it takes, up to its size."""
         by_signal: dict[Signal, list[Batch]] = {}
         for batch in batches:
-            if self._signals is None or batch.signal in self._signals:
+            if batch.signal in self._signals:
                 by_signal.setdefault(batch.signal, []).append(batch)
         for wanted in by_signal.values():
             yield from _cut(wanted, self._max_bytes)

@@ -16,7 +16,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ _CROWDED_SECONDS: Final = 0.02
 _POLL_SECONDS: Final = 0.05  # what other processes commit is seen after this
 _FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
 _LOW_DISK_BYTES: Final = 64 << 20
+_RESERVE_BYTES: Final = 8 << 20
 _LONGEST_WAIT_FOR_ROOM: Final = 3.0
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
@@ -155,14 +156,15 @@ class Spool:
         future.result()
 
     # --- reading ------------------------------------------------------------------------------------------------
-    def due(self, sink: str, limit_bytes: int, limit_batches: int) -> list[Batch]:
+    def due(self, sink: str, limit_bytes: int, limit_batches: int, wanted: Collection[Signal] = ()) -> list[Batch]:
         """Return what the sink is to get next: dead letters that are asked for again, else what is behind its cursor.
 
-        What the disk did not keep is passed over here, counted and told.
+        What the disk did not keep is passed over here, counted and told. Batches of signals other than those `wanted`
+        come without their bodies.
         """
         while True:
             found = self.reader.replays(sink, limit_bytes, limit_batches) or self.reader.read(
-                self.reader.position(sink), limit_bytes, limit_batches
+                self.reader.position(sink), limit_bytes, limit_batches, wanted
             )
             damaged = [index for index, batch in enumerate(found) if batch.damaged]
             if not damaged:
@@ -259,13 +261,22 @@ class Spool:
                 self._waiting_bytes -= sum(len(task.row[3]) for task in appends)
 
     def _fitting(self, wanted: list[_Append]) -> list[_Append]:
-        """Return the first of them, as many as there is room for: other processes may have filled it meanwhile."""
-        room = self.max_bytes - spool_file.measure(self._writer) if wanted else 0
+        """Return the first of them, as many as there is room for: other processes may have filled it meanwhile.
+
+        The last of the disk is left to cursors and trimming, without which it would never get room again.
+        """
+        room = 0
+        if wanted:
+            room = min(self.max_bytes - spool_file.measure(self._writer), self._room_on_disk())
         for index, task in enumerate(wanted):
             room -= len(task.row[3])
             if room < 0:
                 return wanted[:index]
         return wanted
+
+    def _room_on_disk(self) -> int:
+        """Return what the disk can take: each byte once in the log, then in the file, as what is in the log now."""
+        return (spool_file.disk_left(self._folder) - spool_file.log_bytes(self._folder) - _RESERVE_BYTES) // 2
 
     def _succeed(self, appends: Sequence[_Append], changes: Sequence[_Change], last: int) -> None:
         self.problem = ""

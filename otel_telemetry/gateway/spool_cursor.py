@@ -33,7 +33,7 @@ class Head(NamedTuple):
 
 def head(batch: Batch) -> Head:
     """Return the head of a batch."""
-    return Head(batch.seq, batch.signal, batch.items, len(batch.body))
+    return Head(batch.seq, batch.signal, batch.items, len(batch.body) + batch.left_out)
 
 
 def attach(connection: sqlite3.Connection, sinks: Sequence[str]) -> list[str]:

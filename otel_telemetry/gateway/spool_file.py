@@ -104,8 +104,9 @@ def claim(folder: Path) -> int:
                 "stop that one first, or set gateway.spool_dir to another folder",
             )
         time.sleep(_CLAIM_LOOK_SECONDS)
-    os.truncate(held, 0)
-    os.pwrite(held, str(os.getpid()).encode(), 0)
+    with contextlib.suppress(OSError):  # it helps who reads it, no more; the disk may be full
+        os.truncate(held, 0)
+        os.pwrite(held, str(os.getpid()).encode(), 0)
     return held
 
 
@@ -259,6 +260,14 @@ def disk_left(folder: Path) -> int:
     """Return the bytes that the disk of the folder has left for us."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+def log_bytes(folder: Path) -> int:
+    """Return the size of the write-ahead log."""
+    try:
+        return (folder / f"{FILE_NAME}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

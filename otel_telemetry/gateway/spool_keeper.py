@@ -18,6 +18,7 @@ from otel_telemetry.gateway import spool_cursor, spool_file
 
 _TRIM_ROWS: Final = 64
 _VACUUM_PAGES: Final = 512
+_CAREFUL_PAGES: Final = 64  # 1 MiB: what is moved goes through the log, which needs room too
 _KEEP_FREE_PAGES: Final = 1024  # free pages (16 MiB) that stay in the file for the next batches
 _CHECKPOINT_MS: Final = 50
 
@@ -101,9 +102,10 @@ class Keeper:
             return False
         with self._turn():
             # execute() would take one step of it, and each step frees one page
-            self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+            steps = _VACUUM_PAGES if keep is None else _CAREFUL_PAGES
+            self._connection.executescript(f"PRAGMA incremental_vacuum({steps})")
         after = self._excess(keep)
-        if not after:
+        if not after or keep is not None:
             self._cut_file()
         return 0 < after < before
 

@@ -19,7 +19,11 @@ from otel_telemetry.gateway.otlp_json import Signal
 
 _CAT_BYTES: Final = 4 << 20
 _MAX_BATCHES: Final = 256
-_BATCH: Final = "SELECT seq, signal, received_ns, items, body, crc FROM batch"
+_EVERY: Final = "traces logs metrics"
+#: Bodies of signals that nobody asked for are not read: SQLite knows their length without.
+_BATCH: Final = (
+    "SELECT seq, signal, received_ns, items, CASE WHEN instr(?, signal) THEN body END, crc, length(body) FROM batch"
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -27,6 +31,7 @@ class Batch:
     """One acknowledged request: `body` is a redacted Export*ServiceRequest, `items` its spans, records or points.
 
     A negative `seq` is a dead letter that is to be delivered again. Where `damaged`, the disk did not keep the body.
+    `left_out` is the size of a body that was not read.
     """
 
     seq: int
@@ -35,6 +40,7 @@ class Batch:
     items: int
     body: bytes
     damaged: bool = False
+    left_out: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -88,20 +94,24 @@ class SpoolReader:
             except sqlite3.Error as error:
                 raise StoreUnavailable(f"the spool cannot be read: {error}") from None
 
-    def read(self, after_seq: int, limit_bytes: int, limit_batches: int = _MAX_BATCHES) -> list[Batch]:
+    def read(
+        self, after_seq: int, limit_bytes: int, limit_batches: int = _MAX_BATCHES, wanted: Iterable[Signal] = ()
+    ) -> list[Batch]:
         """Return the batches behind `after_seq`, in order, until a limit is reached (one at least, if there is one).
 
-        What the disk did not keep is among them, marked as damaged.
+        What the disk did not keep is among them, marked as damaged; batches of signals other than those `wanted` (none
+        named: all are) come without their bodies.
         """
+        signals = " ".join(wanted) or _EVERY
         with self._reading() as connection:
             try:
                 query = f"{_BATCH} WHERE seq > ? ORDER BY seq LIMIT ?"
-                with contextlib.closing(connection.execute(query, (after_seq, limit_batches))) as rows:
+                with contextlib.closing(connection.execute(query, (signals, after_seq, limit_batches))) as rows:
                     return _until(limit_bytes, map(_batch, rows))
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:  # a page is damaged
-                return _until(limit_bytes, _one_by_one(connection, after_seq, limit_batches))
+                return _until(limit_bytes, _one_by_one(connection, signals, after_seq, limit_batches))
 
     def replays(self, sink: str, limit_bytes: int, limit_batches: int = _MAX_BATCHES) -> list[Batch]:
         """Return dead letters of the sink that are to be delivered again, with negative numbers."""
@@ -178,8 +188,10 @@ def _age(connection: sqlite3.Connection, after_seq: int) -> float:
     return max(0.0, (time.time_ns() - row[0]) / 1e9) if row else 0.0
 
 
-def _batch(row: tuple[int, Signal, int, int, bytes, int | None]) -> Batch:
-    seq, signal, received_ns, items, body, crc = row
+def _batch(row: tuple[int, Signal, int, int, bytes | None, int | None, int]) -> Batch:
+    seq, signal, received_ns, items, body, crc, size = row
+    if body is None:
+        return Batch(seq, signal, received_ns, items, b"", left_out=size)
     if crc is not None and zlib.crc32(body) != crc:
         return Batch(seq, signal, received_ns, items, b"", damaged=True)
     return Batch(seq, signal, received_ns, items, body)
@@ -196,13 +208,13 @@ def _until(limit_bytes: int, batches: Iterable[Batch]) -> list[Batch]:
     return found
 
 
-def _one_by_one(connection: sqlite3.Connection, after_seq: int, limit: int) -> Iterator[Batch]:
+def _one_by_one(connection: sqlite3.Connection, signals: str, after_seq: int, limit: int) -> Iterator[Batch]:
     """Yield what is behind `after_seq` where reading it at one time failed."""
     last = int(connection.execute("SELECT seq FROM total").fetchone()[0])
     found = 0
     for seq in range(after_seq + 1, last + 1):
         try:
-            row = connection.execute(f"{_BATCH} WHERE seq = ?", (seq,)).fetchone()
+            row = connection.execute(f"{_BATCH} WHERE seq = ?", (signals, seq)).fetchone()
         except sqlite3.DatabaseError:
             yield Batch(seq, "traces", 0, 0, b"", damaged=True)
         else:

@@ -258,7 +258,16 @@ def test_a_sink_is_only_brought_the_signals_that_it_takes(spool: Spool, deliveri
     append(spool, b"point", signal="metrics")
     eventually(lambda: spool.reader.position("there") == 3)
     assert sink.calls == [[b"log"]]
-    assert spool.reader.status().lag["there"].items == 0
+    lag = spool.reader.status().lag["there"]
+    assert (lag.batches, lag.items, lag.bytes) == (0, 0, 0)
+
+
+def test_bodies_of_signals_that_a_sink_does_not_take_are_not_read(spool: Spool) -> None:
+    spool.attach(["there"])
+    append(spool, b"trace")
+    append(spool, b"log", signal="logs")
+    found = spool.due("there", 1 << 20, 9, {"logs"})
+    assert [(batch.signal, batch.body, batch.left_out) for batch in found] == [("traces", b"", 5), ("logs", b"log", 0)]
 
 
 def test_a_sink_is_brought_no_more_at_once_than_it_takes_but_a_large_batch_alone(spool: Spool, delivering: Any) -> None:

@@ -1,0 +1,201 @@
+"""`otel-telemetry spool`: look into the spool, deliver again, drop; all of it beside a running gateway too."""
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from otel_telemetry import settings
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.gateway.spool_operator import Count, Operator
+from otel_telemetry.gateway.spool_reader import SpoolReader, SpoolStatus
+
+spool_app = typer.Typer(help="Look into the spool, deliver again, or drop.", no_args_is_help=True)
+
+_out = Console()
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SINCE_EVER: Final = 0
+_UNTIL_EVER: Final = 1 << 62
+
+SpoolDir = Annotated[
+    Path | None, typer.Option("--spool-dir", help="Folder of the spool.", metavar="DIR", show_default=False)
+]
+Exporter = Annotated[str, typer.Option(help="For which exporter, as `spool status` names it.", metavar="NAME")]
+OlderThan = Annotated[
+    str | None, typer.Option(help="Only what came in longer ago than this: 90m, 24h, 7d.", metavar="AGE")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@spool_app.command("status")
+def spool_status(
+    spool_dir: SpoolDir = None, output: Annotated[Format, typer.Option("--format")] = Format.TABLE
+) -> None:
+    """Show what is in the spool, how far each exporter has come, and what it will never get."""
+    with SpoolReader(_folder(spool_dir)) as spool:
+        status = spool.status()
+    if output is Format.JSON:
+        _out.print_json(json.dumps(dataclasses.asdict(status), default=str))
+        return
+    _out.print(_totals(status))
+    _out.print(_by_exporter(status))
+
+
+@spool_app.command("cat")
+def spool_cat(spool_dir: SpoolDir = None) -> None:
+    """Print everything that is in the spool, redacted as it was stored: one OTLP/JSON request a line."""
+    with SpoolReader(_folder(spool_dir)) as spool:
+        for line in spool.cat():
+            sys.stdout.write(line + "\n")
+
+
+@spool_app.command("replay")
+def spool_replay(
+    *,
+    exporter: Exporter,
+    dead_letters: Annotated[bool, typer.Option("--dead-letters", help="What it could not take.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(help="All that is still kept and came since: 2h ago, or 2026-11-21T08:00Z.", metavar="TIME"),
+    ] = None,
+    older_than: OlderThan = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    spool_dir: SpoolDir = None,
+) -> None:
+    """Deliver to an exporter again: its dead letters, or what it has got since a time.
+
+    [bold]Try it:[/] otel-telemetry spool replay --exporter request_log --dead-letters --dry-run. The gateway does it
+    within a second, or at its next start. What a dead letter holds is kept until it is delivered. request_log takes the
+    same batch twice without counting it twice; of other destinations only you know.
+    """
+    _one_of("--dead-letters or --since", dead_letters, since)
+
+    def change(operator: Operator) -> Count:
+        if since:
+            return operator.replay_since(exporter, _moment(since))
+        return operator.replay_dead(exporter, _before(older_than))
+
+    _do(spool_dir, change, f"to be delivered to {exporter} again", dry_run=dry_run, yes=yes)
+
+
+@spool_app.command("drop")
+def spool_drop(
+    *,
+    exporter: Exporter,
+    dead_letters: Annotated[bool, typer.Option("--dead-letters", help="What it could not take.")] = False,
+    undelivered: Annotated[bool, typer.Option("--undelivered", help="What it has not got yet.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="All of an exporter that is no longer in the settings.")
+    ] = False,
+    older_than: OlderThan = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    spool_dir: SpoolDir = None,
+) -> None:
+    """Drop what an exporter has not got, or could not take. It is counted as dropped, and gone for this exporter.
+
+    [bold]Try it:[/] otel-telemetry spool drop --exporter request_log --undelivered --older-than 7d --dry-run.
+    """
+    _one_of("--dead-letters, --undelivered or --forget", dead_letters, undelivered, forget)
+    before = _before(older_than)
+
+    def change(operator: Operator) -> Count:
+        if forget:
+            return operator.forget(exporter)
+        return operator.drop_dead(exporter, before) if dead_letters else operator.drop_undelivered(exporter, before)
+
+    _do(spool_dir, change, f"dropped for {exporter}", dry_run=dry_run, yes=yes)
+
+
+def _do(spool_dir: Path | None, change: Any, what: str, *, dry_run: bool, yes: bool) -> None:
+    """Say what a change would be, ask, and make it."""
+    folder = _folder(spool_dir)
+    if dry_run or not yes:
+        with Operator(folder, dry_run=True) as operator:
+            count = change(operator)
+        _out.print(f"{count.batches} batches with {count.items} items would be {what}", highlight=False)
+        if dry_run or not count.batches:
+            return
+        typer.confirm("Go on?", abort=True)
+    with Operator(folder) as operator:
+        count = change(operator)
+    _out.print(f"{count.batches} batches with {count.items} items are {what}", highlight=False)
+
+
+# --- what was given -------------------------------------------------------------------------------------------------
+def _folder(spool_dir: Path | None) -> Path:
+    return settings.load(**({"gateway": {"spool_dir": spool_dir}} if spool_dir else {})).gateway.spool_dir
+
+
+def _one_of(options: str, *given: object) -> None:
+    if sum(map(bool, given)) != 1:
+        raise ConfigurationError(options, "give one of these", "see --help")
+
+
+def _before(older_than: str | None) -> int:
+    if older_than is None:
+        return _UNTIL_EVER
+    return time.time_ns() - _age(older_than, "--older-than")
+
+
+def _moment(text: str) -> int:
+    """Return a time in ns since 1970: an age (2h), or a date or time of ISO 8601, in UTC where it does not say."""
+    if re.fullmatch(r"\d+(\.\d+)?[smhd]", text):
+        return time.time_ns() - _age(text, "--since")
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError("--since", f"{text!r} is no time", "write 2h, or 2026-11-21T08:00Z") from None
+    return max(_SINCE_EVER, int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9))
+
+
+def _age(text: str, option: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not match:
+        raise ConfigurationError(option, f"{text!r} is no age", "write a number and s, m, h or d: 90m, 24h, 7d")
+    return int(float(match[1]) * _SECONDS[match[2]] * 1e9)
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+def _totals(status: SpoolStatus) -> Table:
+    table = Table("what", "value", title="spool")
+    for name in ("bytes", "batches", "appended", "dead_letters"):
+        table.add_row(name, f"{getattr(status, name):,}")
+    table.add_row("oldest_seconds", f"{status.oldest_seconds:.1f}")
+    return table
+
+
+def _by_exporter(status: SpoolStatus) -> Table:
+    columns = ("exporter", "batches before it", "items", "bytes", "seconds", "items in dead letters", "never got")
+    table = Table(*columns, title="exporters")
+    for name, cells in _rows(status):
+        table.add_row(name, *cells)
+    return table
+
+
+def _rows(status: SpoolStatus) -> Iterator[tuple[str, list[str]]]:
+    for name in sorted({*status.lag, *status.dead_items}):
+        lag = status.lag.get(name)
+        numbers = [f"{lag.batches:,}", f"{lag.items:,}", f"{lag.bytes:,}", f"{lag.seconds:.1f}"] if lag else ["-"] * 4
+        missed = ", ".join(f"{count:,} {what}" for what, count in sorted(status.missed.get(name, {}).items()))
+        shown = f"{name} (nobody delivers to it)" if name in status.detached else name
+        yield shown, [*numbers, f"{status.dead_items.get(name, 0):,}", missed or "0"]

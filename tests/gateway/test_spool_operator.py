@@ -1,0 +1,265 @@
+"""What operators do to the spool, with the commands that they use, beside a delivery that runs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from otel_telemetry.commands.spool import spool_app
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.gateway.deliver import Delivery
+from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.gateway.spool_operator import Operator
+
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool", 64 << 20, 24)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Any]:
+    def run(*arguments: str, answer: str = "") -> Any:
+        return CliRunner().invoke(spool_app, [*arguments, "--spool-dir", str(tmp_path / "spool")], input=answer)
+
+    return run
+
+
+@pytest.fixture
+def delivering(spool: Spool) -> Iterator[Callable[[Any], Delivery]]:
+    started: list[Delivery] = []
+
+    def start(sink: Any) -> Delivery:
+        spool.attach([sink.name])
+        started.append(Delivery(spool, sink))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for delivery in started:
+        delivery.abandon()
+
+
+def append(spool: Spool, *bodies: bytes) -> None:
+    for future in [spool.append("traces", body, 2) for body in bodies]:
+        future.result(10)
+
+
+def eventually(check: Callable[[], Any]) -> None:
+    end = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < end, "it never became true"
+        time.sleep(0.01)
+
+
+def make_older(spool: Spool, hours: float, *bodies: bytes) -> None:
+    """Let batches have come in earlier than they did."""
+
+    def run(connection: Any) -> None:
+        for body in bodies:
+            connection.execute(
+                "UPDATE batch SET received_ns = received_ns - ? WHERE body = ?", (int(hours * HOUR_NS), body)
+            )
+
+    spool._change(run)
+
+
+def test_dead_letters_that_are_replayed_are_delivered_and_leave(
+    spool: Spool, command: Any, delivering: Any, make_sink: Any
+) -> None:
+    sink = make_sink(poison=b"bad")
+    delivering(sink)
+    append(spool, b"good", b"bad one", b"bad two")
+    eventually(lambda: spool.reader.status().dead_letters == 2)
+    sink.poison = b"two"
+    said = command("replay", "--exporter", "kept", "--dead-letters", "--yes")
+    assert "2 batches with 4 items are to be delivered to kept again" in said.output
+    assert sink.wait_for(2)
+    eventually(lambda: spool.reader.status().dead_letters == 1)
+    assert sink.bodies == [b"good", b"bad one"]
+    status = spool.reader.status()
+    assert (status.dead_items, status.lag["kept"].batches) == ({"kept": 2}, 0)
+    assert spool.reader.replays("kept", 1 << 20) == [], "what is dead again is not tried for ever"
+
+
+def test_what_was_delivered_since_a_time_is_delivered_again_in_order(
+    spool: Spool, command: Any, delivering: Any, make_sink: Any
+) -> None:
+    sink = make_sink()
+    delivering(sink)
+    append(spool, b"old", b"one", b"two")
+    make_older(spool, 3, b"old")
+    assert sink.wait_for(3)
+    eventually(lambda: spool.reader.status().lag["kept"].batches == 0)
+    said = command("replay", "--exporter", "kept", "--since", "2h", "--yes")
+    assert "2 batches with 4 items" in said.output
+    assert sink.wait_for(5)
+    eventually(lambda: spool.reader.status().lag["kept"].batches == 0)
+    append(spool, b"three")
+    assert sink.wait_for(6)
+    assert sink.bodies == [b"old", b"one", b"two", b"one", b"two", b"three"]
+
+
+def test_a_replay_that_is_asked_for_during_a_delivery_is_not_lost(
+    spool: Spool, command: Any, delivering: Any, make_sink: Any
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(sink: Any, signal: str) -> None:
+        if len(sink.bodies) == 1:
+            entered.set()
+            release.wait(10)
+
+    sink = make_sink(first=hold)
+    delivering(sink)
+    append(spool, b"one")
+    assert sink.wait_for(1)
+    eventually(lambda: spool.reader.position("kept") == 1)
+    append(spool, b"two")
+    assert entered.wait(10)
+    assert command("replay", "--exporter", "kept", "--since", "2h", "--yes").exit_code == 0
+    release.set()
+    assert sink.wait_for(4)
+    assert sink.bodies == [b"one", b"two", b"one", b"two"]
+    eventually(lambda: spool.reader.status().lag["kept"].items == 0)
+
+
+def test_what_is_too_old_is_dropped_and_counted_and_the_rest_is_delivered(
+    spool: Spool, command: Any, delivering: Any, make_sink: Any
+) -> None:
+    spool.attach(["kept"])
+    append(spool, b"old", b"older", b"new")
+    make_older(spool, 30, b"old", b"older")
+    said = command("drop", "--exporter", "kept", "--undelivered", "--older-than", "24h", "--yes")
+    assert "2 batches with 4 items are dropped for kept" in said.output
+    sink = make_sink()
+    delivering(sink)
+    assert sink.wait_for(1)
+    assert sink.bodies == [b"new"]
+    assert spool.reader.status().missed == {"kept": {"dropped": 4}}
+
+
+def test_what_is_dropped_during_a_delivery_is_counted_once(
+    spool: Spool, command: Any, delivering: Any, make_sink: Any
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(sink: Any, signal: str) -> None:
+        entered.set()
+        release.wait(10)
+
+    sink = make_sink(first=hold)
+    append(spool, b"one", b"two")
+    delivering(sink)
+    assert entered.wait(10)
+    assert command("drop", "--exporter", "kept", "--undelivered", "--yes").exit_code == 0
+    release.set()
+    assert sink.wait_for(2)
+    append(spool, b"three")
+    assert sink.wait_for(3)
+    eventually(lambda: spool.reader.status().lag["kept"].batches == 0)
+    status = spool.reader.status()
+    assert (status.appended, status.lag["kept"].items, status.missed) == (6, 0, {"kept": {"dropped": 4}})
+
+
+def test_dead_letters_are_dropped_only_when_asked_and_counted(spool: Spool, command: Any) -> None:
+    spool.attach(["kept"])
+    append(spool, b"bad")
+    batches = spool.due("kept", 1 << 20, 9)
+    spool.advance("kept", batches, [(batches[0], "ValueError: no")])
+    assert (
+        "1 batches with 2 items would be dropped"
+        in command("drop", "--exporter", "kept", "--dead-letters", "--dry-run").output
+    )
+    assert spool.reader.status().dead_letters == 1
+    command("drop", "--exporter", "kept", "--dead-letters", "--yes")
+    assert spool.reader.status().dead_letters == 0
+    assert spool.reader.status().missed == {"kept": {"dropped": 2}}
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n\n", 2), ("", 2), ("y\n", 0)])
+def test_nothing_is_dropped_without_a_yes(spool: Spool, command: Any, answer: str, left: int) -> None:
+    spool.attach(["kept"])
+    append(spool, b"one", b"two")
+    said = command("drop", "--exporter", "kept", "--undelivered", answer=answer)
+    assert "2 batches with 4 items would be dropped for kept" in said.output
+    assert spool.reader.status().lag["kept"].batches == left
+    assert said.exit_code == (1 if left else 0)
+
+
+def test_an_exporter_is_forgotten_only_when_nobody_delivers_to_it(spool: Spool, command: Any, tmp_path: Path) -> None:
+    spool.attach(["kept", "gone"])
+    append(spool, b"one")
+    refused = command("drop", "--exporter", "gone", "--forget", "--yes")
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "gone is delivered to" in str(refused.exception)
+    spool.attach(["kept"])
+    assert command("drop", "--exporter", "gone", "--forget", "--yes").exit_code == 0
+    assert set(spool.reader.status().lag) == {"kept"}
+    assert spool.reader.status().detached == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("replay", "--exporter", "nobody", "--dead-letters", "--yes"), "the spool has nothing for 'nobody'"),
+        (("replay", "--exporter", "kept"), "give one of these"),
+        (("drop", "--exporter", "kept", "--undelivered", "--forget"), "give one of these"),
+        (("drop", "--exporter", "kept", "--undelivered", "--older-than", "soon"), "'soon' is no age"),
+        (("replay", "--exporter", "kept", "--since", "yesterday"), "'yesterday' is no time"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_next_step(
+    spool: Spool, command: Any, arguments: tuple[str, ...], said: str
+) -> None:
+    spool.attach(["kept"])
+    error = command(*arguments).exception
+    assert isinstance(error, ConfigurationError)
+    assert said in error.problem
+    assert error.hint
+
+
+def test_a_spool_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Operator(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_shows_what_each_exporter_has_not_got_and_never_will(spool: Spool, command: Any) -> None:
+    spool.attach(["kept", "gone"])
+    append(spool, b"one", b"two")
+    command("drop", "--exporter", "kept", "--undelivered", "--yes")
+    spool.attach(["kept"])
+    shown = command("status").output
+    assert "2 batches" not in shown
+    assert "4 dropped" in shown
+    assert "nobody" in shown
+
+
+def test_undelivered_batches_past_the_age_limit_are_dropped_counted_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "limited", 64 << 20, 24, max_age_hours=24)
+    spool.attach(["away"])
+    append(spool, b"old", b"new")
+    make_older(spool, 30, b"old")
+    eventually(lambda: spool.reader.status().missed == {"away": {"expired": 2}})
+    assert [batch.body for batch in spool.due("away", 1 << 20, 9)] == [b"new"]
+    assert "1 batches that away had not got were too old" in caplog.text
+    spool.close()
+
+
+def test_without_an_age_limit_undelivered_batches_are_kept_however_old(spool: Spool) -> None:
+    spool.attach(["away"])
+    append(spool, b"old")
+    make_older(spool, 24 * 365, b"old")
+    time.sleep(1.2)  # the keeper looks once a second
+    assert [batch.body for batch in spool.due("away", 1 << 20, 9)] == [b"old"]
