@@ -28,7 +28,6 @@ from otel_telemetry.request import set_enabled
 from otel_telemetry.settings import Settings
 
 if TYPE_CHECKING:
-    from otel_telemetry.exporters.otlp.config import ForwardSettings
     from otel_telemetry.gateway.config import GatewaySettings
     from otel_telemetry.gateway.group import Seat
     from otel_telemetry.gateway.rest import Rest
@@ -50,6 +49,9 @@ DISABLED_INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 REQUEST_LOG = "request_log"
 """Name of our exporters in OTEL_TRACES_EXPORTER and OTEL_LOGS_EXPORTER."""
+
+LOKI = "loki"
+"""Name of our exporter in OTEL_LOGS_EXPORTER."""
 
 LLM_HTTP = "otel_telemetry_llm_http"
 """Name of our instrumentation of model calls among the `opentelemetry_instrumentor` entry points."""
@@ -263,9 +265,9 @@ def _exporters() -> metadata.EntryPoints:
 
 def _exporter_arguments(arguments: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     """Return what the SDK gives our exporters when it makes them: the settings that are arguments here."""
-    given = dict(arguments.get("request_log", {}))
-    ours = [*_exporters(), *metadata.entry_points(group="opentelemetry_logs_exporter")]
-    return {entry_point.load(): given for entry_point in ours if entry_point.name == REQUEST_LOG}
+    ours = {REQUEST_LOG, LOKI} & arguments.keys()
+    known = [*_exporters(), *metadata.entry_points(group="opentelemetry_logs_exporter")]
+    return {entry_point.load(): dict(arguments[entry_point.name]) for entry_point in known if entry_point.name in ours}
 
 
 def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:
@@ -305,6 +307,7 @@ def gateway_of(settings: Settings) -> "Gateway | Supervisor":
     from otel_telemetry.gateway.supervisor import Supervisor  # noqa: PLC0415  # apps need none of it
 
     config = settings.gateway
+    _refuse_own_door(settings)
     if config.workers and config.role != "deliver":
         return Supervisor(config, lambda own, seat: _process_of(settings, own, seat))
     return _process_of(settings, config)
@@ -355,19 +358,19 @@ def sinks_of(settings: Settings) -> "Iterator[Sink]":
 
     yield RequestLogSink(settings.request_log)
     for name, config in settings.forward.items():
-        _refuse_own_door(settings.gateway, f"forward.{name}.endpoint", config)
         yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
     if settings.loki.endpoint is not None:
         yield loki.make_sink(settings.loki)
 
 
-def _refuse_own_door(gateway: "GatewaySettings", key: str, config: "ForwardSettings") -> None:
+def _refuse_own_door(settings: Settings) -> None:
     """Refuse to forward to this gateway itself: each batch would come in again and again."""
-    parts = urlsplit(config.endpoint)
-    port = parts.port or {"grpc": 4317, "http": 80}[config.protocol]
+    gateway = settings.gateway
     near = {"localhost", "127.0.0.1", "::1"}
     here = near | {gateway.host} if gateway.host in near | {"0.0.0.0", "::"} else {gateway.host}  # noqa: S104 - compared
-    if parts.hostname in here and port in {gateway.grpc_port, gateway.http_port}:
-        raise ConfigurationError(
-            key, "that is where this gateway listens", "name another receiver, or move gateway.grpc_port and http_port"
-        )
+    for name, config in settings.forward.items():
+        parts = urlsplit(config.endpoint)
+        port = parts.port or {"grpc": 4317, "http": 80}[config.protocol]
+        if parts.hostname in here and port in {gateway.grpc_port, gateway.http_port}:
+            hint = "name another receiver, or move gateway.grpc_port and http_port"
+            raise ConfigurationError(f"forward.{name}.endpoint", "that is where this gateway listens", hint)

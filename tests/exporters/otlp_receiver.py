@@ -117,7 +117,7 @@ def http_receiver(receiver: Receiver, port: int = 0, tls: Any = None) -> Iterato
                 each.shutdown(socket.SHUT_RDWR)
 
 
-class _Handler(grpc.GenericRpcHandler):
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stubs only
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 

@@ -46,20 +46,17 @@ def make(loki: Receiver) -> Iterator[Callable[..., LokiLogRecordExporter]]:
 
 
 @pytest.fixture
-def dropped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:
+def dropped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     """Return what was counted as dropped, by reason."""
     reader = InMemoryMetricReader()
     counter = MeterProvider([reader]).get_meter("test").create_counter("dropped")
     monkeypatch.setattr(metrics, "dropped", counter)
 
-    def counts() -> dict[str, int]:
-        data = reader.get_metrics_data()
-        if data is None:
-            return {}
-        points = [
-            p for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics for p in m.data.data_points
-        ]
-        return {str(p.attributes["reason"]): p.value for p in points}  # type: ignore[index, union-attr] # ours has them
+    def counts() -> dict[str, Any]:
+        data: Any = reader.get_metrics_data()
+        found = data.resource_metrics if data else []
+        points = [p for r in found for s in r.scope_metrics for m in s.metrics for p in m.data.data_points]
+        return {point.attributes["reason"]: point.value for point in points}
 
     return counts
 
@@ -216,3 +213,25 @@ def test_an_app_that_knows_nothing_of_it_sends_its_logs_to_loki_redacted(loki: R
     (stream,) = json.loads(loki.got[0].body)["streams"]
     assert stream["stream"] == {"service_name": "shop", "level": "warn"}
     assert stream["values"][0][1] == "paid by [REDACTED_EMAIL]"
+
+
+CONFIGURED = """
+import logging, os, otel_telemetry
+otel_telemetry.configure(service_name="shop", exporter="none", loki={"endpoint": os.environ["LOKI"]})
+logging.getLogger("shop").warning("paid by jane@example.com")
+"""
+
+
+def test_an_app_can_say_in_code_where_loki_is(loki: Receiver, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "loki",
+        "LOKI": f"http://127.0.0.1:{loki.port}",
+    }
+    command = [sys.executable, "-c", CONFIGURED]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert texts(loki) == ["paid by [REDACTED_EMAIL]"]

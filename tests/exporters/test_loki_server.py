@@ -82,6 +82,7 @@ def test_a_record_is_found_by_its_labels_and_shows_its_trace(loki: Loki) -> None
 
 def test_labels_are_those_three_and_no_others(loki: Loki) -> None:
     deliver(make_sink(LokiSettings(endpoint=loki.url)), logs("labelled", (0, "one")))
+
     def names() -> Any:
         with urllib.request.urlopen(f"{loki.url}/loki/api/v1/labels?since=1h", timeout=10) as answer:
             return json.load(answer).get("data")

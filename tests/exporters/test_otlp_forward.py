@@ -408,7 +408,7 @@ def test_splitting_keeps_every_item_once_in_every_signal() -> None:
 # --- TLS ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("given", [{"ca_file": "gone.pem"}, {"certificate_file": "a.pem", "key_file": "b.pem"}])
 def test_certificates_that_cannot_be_read_are_named_at_the_start(given: Any, protocol: str) -> None:
-    config = ForwardSettings(endpoint="https://127.0.0.1:1", protocol=protocol, **given)  # type: ignore[arg-type] # a parameter
+    config = ForwardSettings(endpoint="https://127.0.0.1:1", protocol=protocol, **given)
     with pytest.raises(ConfigurationError, match=r"forward\.there: its certificates cannot be used"):
         ForwardSink("forward.there", config, "forward.there")
 
