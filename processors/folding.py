@@ -1,6 +1,7 @@
-"""Characters that hide a value from plain patterns: invisible ones, digits of other scripts, look-alikes, URL encoding.
+"""What hides a value from plain patterns: invisible characters, other scripts' digits, look-alikes, escapes, encoding.
 
-`fold` returns a second view of a text, in which they are gone or decoded, with the origin of each character.
+Escapes are JSON's, of any of these and of plain characters that need none; encoding is that of URLs. `fold` returns a
+second view of a text, in which they are gone or decoded, with the origin of each character.
 """
 
 import re
@@ -37,6 +38,7 @@ _TABLE: Final[dict[int, str]] = {
     **dict.fromkeys(map(ord, _INVISIBLE), ""),
     **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
 }
+_PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
 #: A percent-encoded byte (RFC 3986, section 2.1), and a plus that stands for a space in a form (WHATWG URL, 5.1). Each
 #: pattern starts with one character: that is what `re` searches for at the speed of memory.
 _PERCENT: Final = re.compile("%[0-9A-Fa-f]{2}")
@@ -64,6 +66,11 @@ _ENCODED_TRIGGERS: Final = (
 _RARE_ESCAPE: Final = re.compile(r"\\(?:[rtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb])")
 _MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
+#: Any character escaped in JSON, at any depth of JSON within JSON.
+_ESCAPED: Final = re.compile(r"\\{1,64}u([0-9A-Fa-f]{4})")
+#: Marks of ASCII that can take part in a value, or stand between it and its name. Quotes and backslashes mean something
+#: else without their escape; `<`, `>`, `&` and `'` are escaped by encoders that care about HTML.
+_MARKS: Final = "@.+-_:= "
 
 
 class Folded:
@@ -124,8 +131,19 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
     pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
     if not text.isascii():
         pieces += [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
+    if "\\u" in text:
+        escaped = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _ESCAPED.finditer(text))
+        pieces += [(start, end, plain) for start, end, plain in escaped if plain is not None]
     pieces.sort()
     return pieces
+
+
+def _meant(code: int) -> str | None:
+    """Return what an escaped character is folded to, or None where its escape stays."""
+    char = chr(code)
+    if char.isascii():
+        return char if char.isalnum() or char in _MARKS else None
+    return _TABLE[code][:1] if code in _TABLE else None
 
 
 def fold(text: str) -> Folded | None:
@@ -167,8 +185,7 @@ def _triggers() -> list[str]:
     Dashes and spaces matter only in numbers: prose is full of them. So are the letters of other alphabets, which hide
     something only beside Latin ones, or before a number.
     """
-    plain = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
-    alone = [char for char, meant in plain.items() if meant.isalnum() or meant in ("@", ".")]
+    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
     near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
     mixed = [
         both
@@ -186,4 +203,30 @@ def _classes(characters: Iterable[str]) -> list[str]:
     return [f"{_escape(head)}[{_escape(bytes(sorted(tails)))}]" for head, tails in groups.items()]
 
 
-FOLD_TRIGGERS: Final = [*_triggers(), *_ENCODED_TRIGGERS]
+def _escaped_triggers() -> list[str]:
+    """Return what the same characters look like as JSON's escapes, and those of ASCII that nobody escapes without need.
+
+    A digit or letter before an escape may be the last of another one: there it counts where it is no digit of those.
+    """
+    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
+    ascii_ = [chr(code) for code in range(128) if chr(code).isalnum() or chr(code) in _MARKS]
+    alike = _escaped_classes(_ALIKE)
+    return [
+        *_escaped_classes([*alone, *ascii_]),
+        *(_NEAR + trigger for trigger in _escaped_classes(_INVISIBLE)),
+        *("[0-9)]" + trigger for trigger in _escaped_classes(_DASHES + _SPACES)),
+        *(both for trigger in alike for both in ("[G-Zg-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")),
+    ]
+
+
+def _escaped_classes(characters: Iterable[str]) -> list[str]:
+    groups: dict[str, set[str]] = {}
+    for char in characters:
+        code = f"{ord(char):04x}"
+        if char <= _BMP:
+            groups.setdefault(code[:3], set()).update((code[3], code[3].upper()))
+    heads = {head: "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in head) for head in groups}
+    return [f"\\\\u{heads[head]}[{''.join(sorted(last))}]" for head, last in groups.items()]
+
+
+FOLD_TRIGGERS: Final = [*_triggers(), *_ENCODED_TRIGGERS, *_escaped_triggers()]

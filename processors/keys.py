@@ -7,6 +7,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from otel_telemetry.processors.folding import fold
+
 PASSWORD: Final = "PASSWORD"  # noqa: S105  # the name of a type
 SECRET: Final = "SECRET"  # noqa: S105  # the same
 API_KEY: Final = "API_KEY"
@@ -74,7 +76,10 @@ _EXACT: Final = {
 @lru_cache(maxsize=8192)
 def classify(key: str) -> str:
     """Return the type of what `key` names (PASSWORD, COOKIE, ...), WEAK, or "" for an ordinary name."""
-    words = _BREAKS.split(_CAMEL.sub("_", key[-128:]).lower())
+    name = key[-128:]
+    if not name.isascii() and (folded := fold(name)) is not None:
+        name = folded.text
+    words = _BREAKS.split(_CAMEL.sub("_", name).lower())
     if len(words) > 1 and words[-1] in _TAILS:
         words.pop()
     last = words[-1].rstrip("0123456789") or words[-1]
