@@ -25,6 +25,7 @@ from otel_telemetry.commands.reprice import reprice
 from otel_telemetry.commands.run import run
 from otel_telemetry.commands.scan import scan
 from otel_telemetry.commands.spool import spool_app
+from otel_telemetry.commands.tail import tail
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
 from otel_telemetry.errors import ConfigurationError, TelemetryError
@@ -41,6 +42,7 @@ app.add_typer(spool_app, name="spool")
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
 app.command()(report)
+app.command()(tail)
 app.command()(trim)
 app.command()(erase)
 app.command()(reprice)

@@ -9,6 +9,8 @@ has no statistics yet, such as reading a whole table that was empty a minute ago
 """
 
 import importlib.util
+import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,6 +21,12 @@ from otel_telemetry.exporters.request_log.sqlite import KEY
 
 #: The lock that a writer holds: an arbitrary number, the same for every version of this package.
 LOCK: Final = 7_021_990_113
+#: Where writers tell the ids of the requests whose rows they have written (tail.py listens).
+CHANNEL: Final = "otel_telemetry_request_log"
+#: Told where there are more ids than that is worth: look yourself.
+MANY: Final = "*"
+_NOTE_BYTES: Final = 7_900  # PostgreSQL takes less than 8,000
+_NOTES: Final = 16
 _CONNECT: Final = {
     "connect_timeout": "5",
     "application_name": "otel-telemetry",
@@ -35,7 +43,8 @@ _WRITER: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-_READER: Final = {**_SESSION, "default_transaction_read_only": "on"}
+#: Readers sort and group many rows: in memory, and by plans that are not worth compiling.
+_READER: Final = {**_SESSION, "default_transaction_read_only": "on", "work_mem": "64MB", "jit": "off"}
 #: Classes of SQLSTATE that lie in the rows, not in the database: data, constraints, and limits of size.
 _ROWS_FAULT: Final = ("22", "23", "54")
 #: Beginnings and parts of what a server says that nothing but another setting helps against.
@@ -78,6 +87,24 @@ def reader(parsed: sa.URL) -> sa.Engine:
         raise refusal(error, parsed) or error from None
     hint = "record something first, or correct the URL"
     raise ConfigurationError(KEY, f"there is no request_log in database {parsed.database}", hint)
+
+
+def announce(connection: sa.Connection, ids: Iterable[str]) -> None:
+    """Tell who listens which requests were written, when this transaction is committed. Elsewhere this does nothing."""
+    if connection.dialect.name != "postgresql":
+        return
+    notes: list[str] = []
+    size = _NOTE_BYTES
+    for each in map(json.dumps, ids):  # ASCII, a line each
+        size += len(each) + 1
+        if size > _NOTE_BYTES:
+            notes.append(each)
+            size = len(each)
+        else:
+            notes[-1] += "\n" + each
+    if notes:
+        notes = notes if len(notes) <= _NOTES else [MANY]
+        connection.exec_driver_sql("SELECT pg_notify(%s, note) FROM unnest(%s::text[]) AS note", (CHANNEL, notes))
 
 
 def _engine(parsed: sa.URL, session: dict[str, str], **pool: Any) -> sa.Engine:

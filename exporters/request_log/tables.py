@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from otel_telemetry import records
-from otel_telemetry.exporters.request_log import bulk, calls, derive, requests, schema
+from otel_telemetry.exporters.request_log import bulk, calls, derive, postgres, requests, schema
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
@@ -24,6 +24,7 @@ class Tables:
     """Brings request_log and llm_call in line with what was derived."""
 
     def __init__(self, connection: sa.Connection, graph: Graph) -> None:
+        self._connection = connection
         self._bulk = bulk.bulk(connection)
         self._graph = graph
 
@@ -39,7 +40,9 @@ class Tables:
         old = [(node.stored_as, node.ts) for node in changed if node.stored_as is not None]
         self._bulk.delete(schema.request_log, _ROW, old)
         self._rename(changed)
-        self._bulk.insert(schema.request_log, [_request_values(_request(node)) for node in shown])
+        rows = [_request(node) for node in shown]
+        self._bulk.insert(schema.request_log, map(_request_values, rows))
+        postgres.announce(self._connection, (row.id for row in rows))
         return len(shown)
 
     def _name(self, nodes: list[Node]) -> list[Node]:
