@@ -127,10 +127,11 @@ def _parts(lines: Sequence[Line], max_bytes: int) -> Iterator[list[Line]]:
     part: list[Line] = []
     size = 0
     for line in lines:
-        if part and size + line.size() > max_bytes:
+        own = line.size()
+        if part and size + own > max_bytes:
             yield part
             part, size = [], 0
         part.append(line)
-        size += line.size()
+        size += own
     if part:
         yield part

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -141,6 +142,7 @@ def _metadata(given: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[st
     return metadata, left
 
 
+@lru_cache(4096)  # an app has the same names all the time
 def _name(name: str) -> str:
     odd = _ODD.sub("_", name)
     return f"_{odd}" if not odd or odd[0].isdigit() else odd
