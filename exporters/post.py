@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from otel_telemetry.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.answers import Answer
@@ -47,7 +47,7 @@ class Poster:
             )
             said = _read(response, deadline)
         except (HTTPError, OSError) as error:
-            raise StoreUnavailable(_why(error)) from None
+            raise StoreUnavailable(_why(error), timed_out=isinstance(error, ReadTimeoutError)) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, said)
 
     def close(self) -> None:

@@ -64,11 +64,13 @@ class SchemaTooNew(StoreError):
 class StoreUnavailable(StoreError):
     """The database or destination is away, locked or full for now; the same call may succeed later.
 
-    `retry_after` is how long it asked to be left alone, in seconds; 0 where it did not say.
+    `retry_after` is how long it asked to be left alone, in seconds; 0 where it did not say. `timed_out`: it did
+    not finish in time, so that less at once may help.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0, *, timed_out: bool = False) -> None:
         self.retry_after = retry_after
+        self.timed_out = timed_out
         super().__init__(message)
 
 

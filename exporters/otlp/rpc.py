@@ -77,7 +77,7 @@ class RpcClient:
         if code in _PASSING or (code is _Code.RESOURCE_EXHAUSTED and wait is not None):
             if code in {_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED} and wait is None:
                 self.close()  # the connection may be dead, and a channel is slow to try again
-            raise StoreUnavailable(said, wait or 0.0) from None
+            raise StoreUnavailable(said, wait or 0.0, timed_out=code is _Code.DEADLINE_EXCEEDED) from None
         if code in _SETTINGS:
             raise StoreUnavailable(f"{said}; {_SETTINGS[code]}") from None
         if code is _Code.RESOURCE_EXHAUSTED:

@@ -154,7 +154,8 @@ class Delivery:
         try:
             receipt = self._timed(group)
         except (StoreUnavailable, SchemaTooNew) as error:  # not the batches' fault
-            chunk.todo.appendleft(group)
+            too_much = isinstance(error, StoreUnavailable) and error.timed_out
+            chunk.todo.extendleft(reversed(_halves(group) if too_much else [group]))
             self._pause(error)
         except Exception as error:  # noqa: BLE001 - a sink may fail in any way on hostile data
             self._refused(chunk, group, error)
@@ -201,9 +202,8 @@ class Delivery:
             chunk.todo.appendleft(group)
             self._pause(error)
             return
-        middle = len(group) // 2
-        if middle:
-            chunk.todo.extendleft((group[middle:], group[:middle]))
+        if len(group) > 1:
+            chunk.todo.extendleft(reversed(_halves(group)))
             return
         kind = str(error) if isinstance(error, DeliveryRefused) else f"{type(error).__name__}: {error}"
         chunk.dead.append((group[0], kind[:_REASON_CHARACTERS]))
@@ -243,6 +243,12 @@ class Delivery:
     def _check(self) -> None:
         if self._abandoned:
             raise _Stopped
+
+
+def _halves(group: list[Batch]) -> list[list[Batch]]:
+    """Return the two halves of a group, or the one batch that it is."""
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if middle else [group]
 
 
 def _first_of(chunk: _Chunk, group: list[Batch]) -> list[Batch]:

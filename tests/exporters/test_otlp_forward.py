@@ -286,8 +286,9 @@ def test_a_destination_that_does_not_answer_is_given_up_in_time(protocol: str, m
         return Say()
 
     receiver.answer = slow
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as caught:
         make(receiver, timeout=0.2).deliver("traces", [b""])
+    assert caught.value.timed_out
 
 
 def test_nobody_there_is_for_later_and_says_so_without_addresses_of_objects(protocol: str, make: Any) -> None:

@@ -307,6 +307,19 @@ def test_the_state_of_the_circuit_and_its_reason_are_shown(spool: Spool, deliver
     assert delivery.problem == "HTTP 503 try later"
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_destination_that_does_not_finish_in_time_gets_less_at_once(spool: Spool, delivering: Any) -> None:
+    def slow(got: Any) -> Any:
+        return StoreUnavailable("no answer in time", timed_out=True) if len(got) > 2 else None
+
+    append(spool, *(f"{n}".encode() for n in range(8)))
+    sink = Destination(*[slow] * 100)
+    delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 8)
+    taken = [call for call in sink.calls if len(call) <= 2]
+    assert taken == [[b"0", b"1"], [b"2", b"3"], [b"4", b"5"], [b"6", b"7"]]
+
+
 def test_one_bad_batch_of_a_request_is_found_and_set_aside_with_the_reason(spool: Spool, delivering: Any) -> None:
     bodies = [f"b{n:02}".encode() for n in range(32)]
     append(spool, *bodies)
