@@ -1,0 +1,151 @@
+"""`otel-telemetry erase` takes one person out of the database and the spool, and says what went."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from typer.testing import CliRunner
+
+from otel_telemetry.cli import app
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.processors.config import PseudonymSettings
+from otel_telemetry.processors.pseudonym import Pseudonyms
+from tests.suite import operated
+
+JANE = Pseudonyms(PseudonymSettings.model_validate({"secret": operated.SECRET})).of("jane")
+TEXT = "which tent for the winter"
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database with two requests of jane, who is also known by her address, and one of ole."""
+    sqlite = f"sqlite:///{tmp_path / 'data' / 'rows.db'}"
+    url: str = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    with operated.app(url) as handle:
+        handle(request_log__user_id="jane", request_log__query_text=TEXT, client__address="203.0.113.9")
+        handle(request_log__user_id="jane", request_log__session_id="s-1")
+        handle(request_log__user_id="ole", request_log__query_text="hello", client__address="203.0.113.77")
+    return url
+
+
+@pytest.fixture(name="run")
+def run_fixture(url: str, tmp_path: Path) -> Callable[..., Result]:
+    def run(*arguments: str, **options: Any) -> Result:
+        folder = ("--spool-dir", str(tmp_path / "spool"))
+        environment = {**operated.ENVIRONMENT, **options.pop("env", {})}
+        return CliRunner().invoke(app, ["erase", *arguments, "--db", url, *folder], env=environment, **options)
+
+    return run
+
+
+def left(url: str) -> int:
+    with Report(RequestLogSettings(url=url)) as report:
+        return len(report.latest())
+
+
+def told(result: Result) -> dict[str, int]:
+    assert result.exit_code == 0, result.output
+    return {row["where"]: row["rows"] for row in json.loads(result.stdout)}
+
+
+def test_a_dry_run_counts_and_changes_nothing(run: Callable[..., Result], url: str) -> None:
+    counts = told(run("--user", "jane", "--dry-run", "--json"))
+    assert counts == {"request_log": 2, "llm_call": 2, "span_node": 4}
+    assert left(url) == 3
+
+
+def test_what_goes_is_what_the_dry_run_said(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
+    counts = told(run("--user", "jane", "--dry-run", "--json"))
+    assert told(run("--user", "jane", "--yes", "--json")) == counts
+    assert left(url) == 1
+    assert "nothing is known of this person" in run("--user", "jane", "--yes").output
+    assert operated.no_bytes_of(tmp_path, JANE, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [(("--ip", "::ffff:203.0.113.9"), 1), (("--session", "s-1"), 1), (("--user", JANE), 2), (("--user", "nobody"), 0)],
+)
+def test_people_are_found_by_address_session_and_pseudonym_too(
+    run: Callable[..., Result], url: str, arguments: tuple[str, str], count: int
+) -> None:
+    assert told(run(*arguments, "--yes", "--json")).get("request_log", 0) == count
+    assert left(url) == 3 - count
+
+
+def test_rows_from_before_a_rotation_of_the_key_are_found_as_well(run: Callable[..., Result]) -> None:
+    rotated = {
+        "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "the-secret-after-the-rotation",
+        "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__KEY_ID": "k2",
+        "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__PREVIOUS_SECRET": operated.SECRET,
+        "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__PREVIOUS_KEY_ID": "k1",
+    }
+    assert told(run("--user", "jane", "--dry-run", "--json", env=rotated))["request_log"] == 2
+
+
+def test_the_value_can_come_from_standard_input(run: Callable[..., Result]) -> None:
+    assert told(run("--user", "-", "--dry-run", "--json", input="jane\n"))["request_log"] == 2
+
+
+def test_it_asks_before_it_deletes(run: Callable[..., Result], url: str) -> None:
+    result = run("--user", "jane")
+    assert "add --yes" in str(result.exception)
+    assert left(url) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "exactly one of --user, --ip and --session"),
+        (("--user", "a", "--ip", "203.0.113.9"), "exactly one of"),
+        (("--user", "[REDACTED_USER_ID]"), "a marker stands for many"),
+        (("--ip", "no address"), "is no IP address"),
+    ],
+)
+def test_who_is_meant_has_to_be_clear(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:
+    result = run(*arguments, "--yes")
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_without_the_secret_nobody_is_found_and_that_is_said(run: Callable[..., Result], url: str) -> None:
+    result = run("--user", "jane", "--yes", env={"OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": ""})
+    assert "redaction.pseudonyms.secret: is not set" in str(result.exception)
+    assert left(url) == 3
+    env = {"OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": ""}
+    assert told(run("--user", JANE, "--dry-run", "--json", env=env))["request_log"] == 2
+
+
+def test_the_spool_loses_the_same_traces_and_its_bytes(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
+    with Report(RequestLogSettings(url=url)) as report:
+        trace = next(row.trace_id for row in report.latest() if row.query_text == TEXT)
+    message = ExportTraceServiceRequest()
+    scope = message.resource_spans.add().scope_spans.add()
+    scope.spans.add(trace_id=bytes.fromhex(trace), span_id=b"12345678", name=TEXT)
+    scope.spans.add(trace_id=b"0" * 16, span_id=b"12345678", name="somebody else's")
+    scope.spans.add(trace_id=b"1" * 16, span_id=b"12345678").attributes.add(key="user.id").value.string_value = JANE
+    spool = Spool(tmp_path / "spool", 1 << 30, 24)
+    try:
+        spool.append("traces", message.SerializeToString(), 3).result()
+        counts = told(run("--user", "jane", "--yes", "--json"))
+        assert (counts["spool: items"], counts["spool: batches"]) == (2, 1)
+        assert operated.no_bytes_of(tmp_path, JANE, TEXT)
+        assert not operated.no_bytes_of(tmp_path / "spool", "somebody else's")
+    finally:
+        spool.close()
+    (tmp_path / "spool" / "spool.damaged-1.db").touch()
+    result = run("--user", "ole", "--yes")
+    assert "delete it if you can" in result.output
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'none.db'}"
+    result = CliRunner().invoke(app, ["erase", "--user", "a", "--db", url], env=operated.ENVIRONMENT)
+    assert "there is no database" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
