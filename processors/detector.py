@@ -28,6 +28,8 @@ _REACH_BACK: Final = 640
 _REACH: Final = 8192
 #: How far from folded characters a finding counts as untouched by them.
 _NEAR: Final = 40
+#: Bytes of a block that may be kept until somebody asks which string a place is in.
+_KEPT: Final = 16_384
 _NO_HITS: Final[Sequence[Hit]] = ()
 
 
@@ -49,17 +51,34 @@ class Sight(NamedTuple):
 
 
 class Sightings:
-    """What one scan saw in many strings: `hits` has those with triggers in them, each with their places.
+    """What one scan saw in many strings. Which string a place is in is only told when asked for."""
 
-    Places count from the string's first byte; None: the string has to be scanned by itself.
-    """
+    __slots__ = ("_data", "_hits", "_places", "_scanned", "_texts")
 
-    __slots__ = ("_scanned", "_texts", "hits")
-
-    def __init__(self, texts: Sequence[str], hits: Mapping[str, Sequence[Hit] | None]) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        hits: Mapping[str, Sequence[Hit] | None] | None,
+        places: Sequence[Hit] = (),
+        data: bytes = b"",
+    ) -> None:
+        """`hits`, or all `places` in the `data` in which the strings stand, each with a separator behind it."""
         self._texts = texts
+        self._hits = hits
+        self._places = places
+        self._data = data
         self._scanned: frozenset[str] | None = None
-        self.hits = hits
+
+    @property
+    def hits(self) -> Mapping[str, Sequence[Hit] | None]:
+        """Those with triggers in them, each with its places from its first byte; None: to be scanned by itself."""
+        if self._hits is None:
+            self._hits = _distributed(self._places, self._data, self._texts)
+        return self._hits
+
+    def first_is_clean(self) -> bool:
+        """Tell cheaply whether nothing is in the first of the strings."""
+        return self._hits is None and self._places[0][0] > self._data.find(b"\0") + 1
 
     def of(self, text: str) -> Sequence[Hit] | None:
         """Return the places in a string: none where it is clean, None where it was not among those scanned."""
@@ -107,17 +126,20 @@ class Detector:
 
     def sightings(self, texts: Sequence[str]) -> Sightings | None:
         """Return where triggers are in each of many strings, scanned as one block; None where there is none at all."""
-        data = encoded(_SEPARATOR.join(texts) + _SEPARATOR)
-        limit = _limit(data)
-        hits = self._locator.scan(data, limit)
-        if not hits:
+        block = _SEPARATOR.join(texts) + _SEPARATOR
+        data = block.encode() if block.isascii() else block.encode("utf-8", "surrogatepass")
+        limit = _BASE_HITS + len(data) // _BYTES_PER_HIT
+        places = self._locator.scan(data, limit)
+        if not places:
             return None
-        if len(hits) > limit:
+        if len(places) > limit:
             return Sightings(texts, dict.fromkeys(texts))
         if data.count(b"\0") != len(texts):  # some of them hold what separates them here
             alone = ((text, self._locator.scan(encoded(text + _SEPARATOR), limit)) for text in set(texts))
             return Sightings(texts, {text: own for text, own in alone if own})
-        return Sightings(texts, _distributed(hits, data, texts))
+        if len(data) > _KEPT:  # a record may wait for a while, and should not do so with all its text twice
+            return Sightings(texts, _distributed(places, data, texts))
+        return Sightings(texts, None, places, data)
 
     def find(self, text: str) -> list[Match]:
         """Return what is to go, in order, without overlaps."""

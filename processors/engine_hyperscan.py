@@ -30,8 +30,7 @@ class HyperscanLocator:
         """See Locator."""
         hits: list[Hit] = []
 
-        def found(number: int, start: int, end: int, flags: int, context: object) -> bool:
-            del start, flags, context
+        def found(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
             hits.append((end, number))
             return len(hits) > limit
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -22,6 +22,11 @@ class Origin(NamedTuple):
     resource: Resource
     service: str
     redactor: Redactor
+
+
+#: A resource and a scope as they came, held so that no identity is reused, and what they are without personal data.
+_Place = tuple[Resource, InstrumentationScope | None, Origin, InstrumentationScope | None]
+_MOST_PLACES: Final = 256
 
 
 class _Memo(Generic[Shared, Made]):
@@ -52,6 +57,7 @@ class Origins:
         self.redactor = redactor
         self._resources: _Memo[Resource, Origin] = _Memo()
         self._scopes: _Memo[InstrumentationScope, InstrumentationScope] = _Memo()
+        self._places: dict[int, _Place] = {}
 
     def of(self, resource: Resource) -> Origin:
         """Return the origin that belongs to a resource."""
@@ -62,6 +68,20 @@ class Origins:
         if scope is None:
             return None
         return self._scopes.get(scope) or self._scopes.put(scope, _clean_scope(scope, origin))
+
+    def place(
+        self, resource: Resource, scope: InstrumentationScope | None
+    ) -> tuple[Origin, InstrumentationScope | None]:
+        """Return both at once: every span needs them, and few places produce all spans of a process."""
+        known = self._places.get(id(scope))
+        if known is not None and known[0] is resource and known[1] is scope:
+            return known[2], known[3]
+        origin = self.of(resource)
+        clean = self.scope(scope, origin)
+        if len(self._places) >= _MOST_PLACES:
+            self._places = {}
+        self._places[id(scope)] = resource, scope, origin, clean
+        return origin, clean
 
     def _clean_resource(self, resource: Resource) -> Origin:
         name = resource.attributes.get(conventions.SERVICE_NAME)

@@ -67,14 +67,13 @@ class RedactionSpanProcessor(SpanProcessor):
             evidence.withheld("traces")
 
     def _clean(self, span: Span) -> None:
-        origin = self._origins.of(span._resource)
+        origin, span._instrumentation_scope = self._origins.place(span._resource, span._instrumentation_scope)
         span._resource = origin.resource
-        span._instrumentation_scope = self._origins.scope(span._instrumentation_scope, origin)
         span._instrumentation_info = None  # the deprecated twin of the scope
         seen = origin.redactor.seen(_strings(span))
         if seen is not None:
             self._rewrite(span, origin, Findings(seen))
-        if origin.service != evidence.SELF_TEST and self._check.due():
+        if self._check.due() and origin.service != evidence.SELF_TEST:
             span._attributes = checked_later(span._attributes, partial(self._look_again, span, origin))
 
     def _look_again(self, span: Any, origin: Origin, attributes: Any) -> None:
@@ -88,7 +87,7 @@ class RedactionSpanProcessor(SpanProcessor):
 
     def _rewrite(self, span: Any, origin: Origin, findings: Findings) -> None:
         redactor = origin.redactor
-        if span._name in findings.seen.hits:
+        if not findings.seen.first_is_clean():
             span._name = redactor.string(span._name, findings=findings)
         if span._status.description:
             span._status = Status(
@@ -120,7 +119,7 @@ def protect(provider: TracerProvider, processor: RedactionSpanProcessor) -> None
 
 
 def _strings(span: Any) -> list[str]:
-    """Return all strings of a span, fast."""
+    """Return all strings of a span, its name first, fast."""
     texts = [span._name]
     strings_of(span._attributes._dict, texts)  # the mapping around it is many times slower to read
     if span._status.description:
