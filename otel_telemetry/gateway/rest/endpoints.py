@@ -9,16 +9,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_telemetry import conventions
-from otel_telemetry.gateway import status
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.otlp_json import Decoded
 from otel_telemetry.gateway.receive import Receiver
 from otel_telemetry.gateway.rest import models, records
 from otel_telemetry.gateway.rest.caching import Cache, CacheEndpoints
-from otel_telemetry.gateway.rest.call import Call, Handler, answer_json, endpoint_of, parsed
+from otel_telemetry.gateway.rest.call import Call, Door, Handler, answer_json, parsed
 from otel_telemetry.gateway.rest.clients import Clients
 from otel_telemetry.gateway.rest.records import Record
-from otel_telemetry.gateway.rest.workflow import Batch, log_record
+from otel_telemetry.gateway.rest.workflow import ACCEPTED, Batch, log_record
 from otel_telemetry.gateway.status import Refusal, RefusedError
 
 _EVENT_PATHS: Final = ("/event", "/events", "/v1/event", "/v1/events")
@@ -33,9 +32,10 @@ class Rest:
 
     def routes(self, receiver: Receiver, keys: Keys, max_bytes: int) -> list[Route]:
         """Return the routes, for bodies of at most so many bytes."""
+        door = Door(receiver, keys, max_bytes)
 
         def route(path: str, method: str, handler: Handler) -> Route:
-            return Route(path, endpoint_of(handler, receiver, keys, max_bytes), methods=[method])
+            return Route(path, door.endpoint(handler), methods=[method])
 
         found = [
             route("/log", "POST", self._log),
@@ -66,10 +66,8 @@ class Rest:
             payload.update(given["payload"])
             return _decoded([log_record(entry, payload, own, call)])
 
-        accepted = await call.accept(await call.body(), prepare)
-        if not accepted.items:
-            raise RefusedError(status.REDACTION_FAILED)
-        fields = records.redacted_fields(payload, accepted.body) if accepted.redacted else []
+        kept = await call.accept_one(prepare)
+        fields = records.redacted_fields(payload, kept) if kept else []
         return answer_json({"status": "logged", "event_id": own, "redacted_fields": fields})
 
     async def _feedback(self, call: Call) -> Response:
@@ -82,7 +80,8 @@ class Rest:
             title = f"feedback: {given.verdict}"
             return _decoded([Record(conventions.FEEDBACK_EVENT, title, call.at, None, values, who)])
 
-        return await call.take(prepare, {"ok": True, "id": own})
+        await call.accept_one(prepare)
+        return answer_json({"ok": True, "id": own})
 
     async def _telemetry(self, call: Call) -> Response:
         address = self._clients.address(call.request)
@@ -97,7 +96,8 @@ class Rest:
             who = {conventions.CLIENT_ADDRESS: address, conventions.USER_AGENT: agent}
             return _decoded([Record(conventions.BROWSER_EVENT, given.type, call.at, None, values, who)])
 
-        return await call.take(prepare, {"ok": True})
+        await call.accept_one(prepare)
+        return answer_json({"ok": True})
 
     async def _events(self, call: Call) -> Response:
         taken: list[Batch] = []
@@ -106,13 +106,13 @@ class Rest:
             taken.append(Batch(parsed(body), call))
             return _decoded(taken[0].records, rejected=len(taken[0].outcomes) - len(taken[0].records))
 
-        accepted = await call.accept(await call.body(), prepare)
+        kept = await call.accept(prepare)
         batch = taken[0]
-        if accepted.items < len(batch.records):
-            batch.tell_lost(accepted.body, call.at)
-        rejected = len(batch.outcomes) - accepted.items
-        answer = {"accepted": accepted.items, "rejected": rejected, "outcomes": batch.outcomes}
-        return answer_json(answer, HTTPStatus.BAD_REQUEST if rejected and not accepted.items else HTTPStatus.ACCEPTED)
+        if kept is not None:
+            batch.tell_lost(kept, call.at)
+        accepted = sum(outcome["status"] == ACCEPTED for outcome in batch.outcomes)
+        answer = {"accepted": accepted, "rejected": len(batch.outcomes) - accepted, "outcomes": batch.outcomes}
+        return answer_json(answer, HTTPStatus.ACCEPTED if accepted or not batch.outcomes else HTTPStatus.BAD_REQUEST)
 
 
 def _decoded(made: Sequence[Record], rejected: int = 0) -> Decoded:

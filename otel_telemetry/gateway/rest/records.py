@@ -100,24 +100,26 @@ def _utf8(text: str) -> str:
 
 
 # --- what redaction made of them ----------------------------------------------------------------------------------
-def survivors(body: bytes) -> set[int]:
-    """Return the times at which the records of a request were observed: here, those of one request all differ."""
-    return {record.observed_time_unix_nano for record in _records(body)}
+_DATA: Final = conventions.REQUEST_LOG + "data"
 
 
-def redacted_fields(given: Mapping[str, Any], body: bytes) -> list[str]:
-    """Return the names of the fields of `given` that redaction changed in the attribute `request_log.data`."""
+def by_time(body: bytes) -> dict[int, LogRecord]:
+    """Return the records of a request by when they were observed: here no two are at the same time."""
+    groups = ExportLogsServiceRequest.FromString(body).resource_logs
+    return {
+        record.observed_time_unix_nano: record
+        for group in groups
+        for scope in group.scope_logs
+        for record in scope.log_records
+    }
+
+
+def redacted_fields(given: Mapping[str, Any], record: LogRecord) -> list[str]:
+    """Return the names of the fields of `given` that redaction changed in the record's `request_log.data`."""
     found: dict[str, None] = {}
-    key = conventions.REQUEST_LOG + "data"
-    clean = next((pair.value for record in _records(body) for pair in record.attributes if pair.key == key), AnyValue())
+    clean = next((pair.value for pair in record.attributes if pair.key == _DATA), AnyValue())
     _compare(given, clean, "data", found)
     return list(found)
-
-
-def _records(body: bytes) -> Iterable[LogRecord]:
-    for group in ExportLogsServiceRequest.FromString(body).resource_logs:
-        for scope in group.scope_logs:
-            yield from scope.log_records
 
 
 def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> None:

@@ -1,7 +1,7 @@
 """POST /events and POST /log: bodies in, log records of workflow events out, with the outcome of each item."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 from starlette.requests import Request
@@ -13,6 +13,9 @@ from otel_telemetry.gateway.rest import models, records
 from otel_telemetry.gateway.rest.call import Call
 from otel_telemetry.gateway.rest.records import Record
 
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+
 
 class Batch:
     """The events of one request: `records` of those that can be taken, and an outcome for each."""
@@ -21,7 +24,9 @@ class Batch:
         self.records: list[Record] = []
         self.outcomes: list[dict[str, Any]] = []
         said = metadata(call.request)
-        for index, item in enumerate(_items(given)):
+        items = _items(given)
+        call.expect(len(items))
+        for index, item in enumerate(items):
             self._take(item, said, call, index)
 
     def _take(self, item: Any, said: Mapping[str, Any], call: Call, index: int) -> None:
@@ -30,18 +35,17 @@ class Batch:
             records.request([record])
         except MalformedTelemetry as error:
             why = {"field": error.field, "error": error.problem}
-            self.outcomes.append({"index": index, "status": "rejected", **why})
+            self.outcomes.append({"index": index, "status": REJECTED, **why})
             return
         self.records.append(record)
         own = record.values.get("event_id")
-        self.outcomes.append({"index": index, "status": "accepted", **({"id": own} if own else {})})
+        self.outcomes.append({"index": index, "status": ACCEPTED, **({"id": own} if own else {})})
 
-    def tell_lost(self, body: bytes, at: int) -> None:
-        """Correct the outcomes of what redaction left out of a request."""
-        kept = records.survivors(body)
+    def tell_lost(self, kept: Container[int], at: int) -> None:
+        """Correct the outcomes of what redaction left out: kept is what was observed at these times."""
         for outcome in self.outcomes:
-            if outcome["status"] == "accepted" and at + outcome["index"] not in kept:
-                outcome.update(status="rejected", field="", error=status.REDACTION_FAILED.message)
+            if outcome["status"] == ACCEPTED and at + outcome["index"] not in kept:
+                outcome.update(status=REJECTED, field="", error=status.REDACTION_FAILED.message)
 
 
 def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, call: Call) -> Record:

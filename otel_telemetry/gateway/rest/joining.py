@@ -1,0 +1,115 @@
+"""Small requests that come at the same time, redacted and spooled as one: each costs a fraction of its own way.
+
+Messages of protobuf that stand one behind the other are one message, with the records of all. Records are told apart
+by when they were observed: the times that `Clock` gives out are all different.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.gateway.receive import Accepted, Receiver
+from otel_telemetry.gateway.rest import records
+from otel_telemetry.gateway.status import RefusedError
+
+_MOST_BYTES: Final = 64 << 10
+
+
+class Clock:
+    """Gives out times in nanoseconds, none of them twice."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def take(self, count: int = 1) -> int:
+        """Return now, as the first of so many times that are nobody else's."""
+        first = max(time.time_ns(), self._last + 1)
+        self._last = first + count - 1
+        return first
+
+
+class Taken:
+    """What became of requests that went together."""
+
+    def __init__(self, accepted: Accepted) -> None:
+        self._accepted = accepted
+
+    @property
+    def redacted(self) -> bool:
+        """Whether anything was redacted, or left out, in any of them."""
+        return self._accepted.redacted
+
+    @cached_property
+    def by_time(self) -> Mapping[int, LogRecord]:
+        """The records that are kept, by when they were observed."""
+        return records.by_time(self._accepted.body)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    body: bytes
+    taken: asyncio.Future[Taken] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Joiner:
+    """Takes OTLP log requests; those that are there in one turn of the event loop go together."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._waiting: list[_Waiting] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(self, body: bytes) -> Taken:
+        """Return once the request is redacted and on disk; raises TelemetryError where it is not accepted."""
+        mine = _Waiting(body)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._go)
+        self._waiting.append(mine)
+        return await mine.taken
+
+    def _go(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        group: list[_Waiting] = []
+        size = 0
+        for each in waiting:
+            if group and size + len(each.body) > _MOST_BYTES:
+                self._start(group)
+                group, size = [], 0
+            group.append(each)
+            size += len(each.body)
+        self._start(group)
+
+    def _start(self, group: Sequence[_Waiting]) -> None:
+        task = asyncio.get_running_loop().create_task(self._take(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, group: Sequence[_Waiting]) -> None:
+        try:
+            with self._receiver.room() as room:
+                body = b"".join(each.body for each in group)
+                taken = Taken(await self._receiver.accept("logs", body, room, at_once=True))
+        except (MalformedTelemetry, RefusedError) as error:  # whose fault it is shows when each goes alone
+            if len(group) == 1:
+                _fail(group, error)
+            else:
+                for each in group:
+                    self._start([each])
+        except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits to hear of it
+            _fail(group, error)
+        else:
+            for each in group:
+                if not each.taken.done():
+                    each.taken.set_result(taken)
+
+
+def _fail(group: Sequence[_Waiting], error: Exception) -> None:
+    for each in group:
+        if not each.taken.done():
+            each.taken.set_exception(error)
