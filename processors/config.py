@@ -44,7 +44,8 @@ class NerSettings(BaseModel):
     content: bool = Field(default=True, description="Look at prompts and answers.")
     bodies: bool = Field(default=True, description="Look at the bodies of log records.")
     keys: tuple[str, ...] = Field(
-        ("exception.message",), description="Further attributes to look at; * stands for anything."
+        ("exception.message", "request_log.query_text", "request_log.answer_text", "request_log.normalized"),
+        description="Further attributes to look at; * stands for anything.",
     )
     max_length: int = Field(20_000, ge=100, le=500_000, description="Characters of one field that are looked at.")
     beyond: Literal["cut", "drop", "keep"] = Field(

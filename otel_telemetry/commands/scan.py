@@ -11,6 +11,7 @@ from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, load, progress
 from otel_telemetry.commands.verify import PolicyFile
 from otel_telemetry.exporters.request_log.scan import Scan
+from otel_telemetry.processors.ner_text import NerRedactor, ner_of
 from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS
 from otel_telemetry.processors.redactor import Finding, Redactor
 
@@ -46,7 +47,9 @@ def scan(
     """
     resolved = load(db)
     redaction = resolved.redaction if policy is None else resolved.redaction.model_copy(update={"policy": policy})
-    with Scan(resolved.request_log.url, RowCleaner(Redactor(redaction)), fix=fix) as scanned, progress() as bar:
+    redactor = Redactor(redaction)
+    cleaner = RowCleaner(redactor, ner_of(redaction, redactor))
+    with Scan(resolved.request_log.url, cleaner, fix=fix) as scanned, progress() as bar:
         task = bar.add_task("scanning", total=scanned.size())
         for table, count in scanned.steps():
             bar.update(task, description=f"scanning {table}", advance=count)
@@ -72,14 +75,18 @@ def _tell(scanned: Scan, *, fix: bool) -> None:
 
 
 class RowCleaner:
-    """The redactor as a scan needs it. What looks like a pseudonym in its place is one, under whatever key."""
+    """The redactor as a scan needs it. What looks like a pseudonym in its place is one, under whatever key.
 
-    def __init__(self, redactor: Redactor) -> None:
+    `ner` looks for names too: in what holds natural language, whatever the rules see in it.
+    """
+
+    def __init__(self, redactor: Redactor, ner: NerRedactor | None = None) -> None:
         self._redactor = redactor
+        self._ner = ner
 
     def suspects(self, texts: Sequence[str]) -> Collection[int]:
         """Return the indexes of texts that may change."""
-        return self._redactor.dirty(texts)
+        return range(len(texts)) if self._ner else self._redactor.dirty(texts)
 
     def clean(self, service: str, name: str, value: Any) -> tuple[str, Any, list[str]]:
         """Return an attribute redacted, and the types of what was found in it."""
@@ -91,6 +98,13 @@ class RowCleaner:
             clean = redactor.value(value, "", findings)
             return name, clean, [finding.type for finding in findings]
         item = redactor.item(name, value, findings)
+        # What a call was asked is kept under the names of the conventions without their first part.
+        if (
+            item is not None
+            and self._ner is not None
+            and any(self._ner.applies(key, redactor) for key in (name, f"gen_ai.{name}"))
+        ):
+            item = self._ner.item(item[0], item[1], redactor, findings)
         types = [finding.type for finding in findings]
         return (name, None, types or [_UNWANTED]) if item is None else (*item, types)
 

@@ -163,7 +163,14 @@ def test_only_natural_language_is_looked_at(recogniser: Recogniser) -> None:
     redactor = ner.redactor_for("")
     for key in ("gen_ai.input.messages", "gen_ai.prompt.0.content", "input.value", "app.crm.note"):
         assert ner.applies(key, redactor)
-    for key in ("http.route", "exception.message", "app.note.id", "gen_ai.request.model", "gen_ai.usage.input_tokens"):
+    for key in (
+        "http.route",
+        "exception.message",
+        "request_log.query_text",
+        "app.note.id",
+        "gen_ai.request.model",
+        "gen_ai.usage.input_tokens",
+    ):
         assert not ner.applies(key, redactor)
     assert not make(recogniser, content=False).applies("gen_ai.input.messages", redactor)
 

@@ -305,3 +305,26 @@ trace.get_tracer("t").start_span("ask", attributes={{"gen_ai.operation.name": "c
         dump = "\n".join(connection.iterdump())
     assert LEFT in dump
     assert "Jane" not in dump
+
+
+def test_a_scan_finds_names_in_rows_that_were_stored_without_it(tmp_path: Path) -> None:
+    exporter = RequestLogSpanExporter(url=f"sqlite:///{tmp_path / 'rows.db'}", store_text=True)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    attributes = {"request_log.route": "Bergen", "gen_ai.operation.name": "chat", CONTENT: "ask Jane Roe"}
+    provider.get_tracer("t").start_span("ask", attributes=attributes).end()
+    provider.shutdown()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    on = {
+        "OTEL_TELEMETRY_REDACTION__NER__ENABLED": "true",
+        "OTEL_TELEMETRY_REDACTION__NER__MODEL": make_pipeline(tmp_path / "pipeline", watched=False),
+        "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{tmp_path / 'rows.db'}",
+    }
+    command = [sys.executable, "-m", "otel_telemetry.cli", "scan", "--fix"]
+    done = subprocess.run(command, cwd=tmp_path, env=plain | on, capture_output=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr.decode()
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        dump = "\n".join(connection.iterdump())
+    assert "ask [REDACTED_PERSON]" in dump
+    assert "Jane Roe" not in dump
+    assert "Bergen" in dump
