@@ -1,22 +1,21 @@
 """`otel-telemetry trim`: delete old rows and texts now, or count what would go."""
 
-import json
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from otel_telemetry import settings
+from otel_telemetry.commands import tables
+from otel_telemetry.commands.options import AsJson, Database, progress, request_log
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.request_log import database
 from otel_telemetry.exporters.request_log.retention import Retention
 
 Due = dict[tuple[str, str], int]
+
+_COLUMNS: tuple[tables.Column, ...] = (("table", "table", None), ("what", "what", None), ("rows", "count", 0))
+_WORDS = {"row": "deleted", "text": "texts removed"}
 
 
 def trim(
@@ -33,18 +32,15 @@ def trim(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
-    db: Annotated[
-        str | None,
-        typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of objects.")] = False,
+    db: Database = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete old rows and texts, and give the disk its space back.
 
     [bold]Try it:[/] otel-telemetry trim --older-than 90d --dry-run. Writers may go on meanwhile: it works in small
     transactions. A running exporter or gateway does the same by itself where request_log.retention_days is set.
     """
-    config = settings.load(**({"request_log": {"url": db}} if db else {})).request_log
+    config = request_log(db)
     rows_before = _before(older_than, config.retention_days, "--older-than")
     texts_before = _before(texts_older_than, config.text_retention_days, "--texts-older-than")
     if rows_before is None and texts_before is None:
@@ -63,24 +59,21 @@ def trim(
 
 
 def _run(retention: Retention, due: Due) -> None:
-    columns = TextColumn("trimming {task.fields[table]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=sum(due.values()), table="")
+    with progress() as bar:
+        task = bar.add_task("trimming", total=sum(due.values()))
         for step in retention.steps():
             counted = step.count if (step.table, step.what) in due else 0
-            progress.update(task, advance=counted, table=step.table or "file")
+            bar.update(task, description=f"trimming {step.table or 'the file'}", advance=counted)
 
 
 def _show(due: Due, *, dry_run: bool, as_json: bool) -> None:
+    rows = [{"table": table, "what": what, "count": count} for (table, what), count in due.items()]
     if as_json:
-        rows = [{"table": table, "what": what, "count": count} for (table, what), count in due.items()]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        tables.as_json(rows)
         return
-    table = Table("table", "what", title="would go" if dry_run else "gone", title_justify="left")
-    table.add_column("rows", justify="right")
-    for (name, what), count in due.items():
-        table.add_row(name, "deleted" if what == "row" else "texts removed", f"{count:,}")
-    Console().print(table if due else "nothing is that old")
+    shown = [{**row, "what": _WORDS[str(row["what"])]} for row in rows]
+    title = "would go" if dry_run else "gone"
+    tables.show(tables.table(title, _COLUMNS, shown, tables.window()) if rows else "nothing is that old")
 
 
 def _before(given: str | None, days: int | None, option: str) -> datetime | None:
