@@ -18,6 +18,7 @@ from otel_telemetry import settings as settings_module
 from otel_telemetry.commands.doctor import doctor
 from otel_telemetry.commands.erase import erase
 from otel_telemetry.commands.explain import explain
+from otel_telemetry.commands.key import key
 from otel_telemetry.commands.pseudonym import pseudonym
 from otel_telemetry.commands.redact import redact
 from otel_telemetry.commands.report import report
@@ -51,6 +52,7 @@ app.command()(verify)
 app.command()(redact)
 app.command()(explain)
 app.command()(pseudonym)
+app.command()(key)
 
 _out = Console()
 _err = Console(stderr=True)

@@ -20,11 +20,23 @@ class GatewaySettings(BaseModel):
         le=64,
         description="Processes that receive, sharing the ports, beside one that delivers; 0: all in one process.",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys or tls_client_ca."
+    )
     grpc_port: int = Field(4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free port.")
     http_port: int = Field(4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free.")
     api_keys: tuple[SecretStr, ...] = Field(
-        (), description="Keys that senders present as `authorization: Bearer KEY` or `x-api-key: KEY`; none: open."
+        (),
+        description="Keys that callers present as `authorization: Bearer KEY` or `x-api-key: KEY`; none: open. Each as"
+        " `[ROLE[+ROLE]:]KEY` or `[ROLE[+ROLE]:]sha256:HEX`, roles ingest, cache, read and admin; none named: all."
+        " `otel-telemetry key` makes one.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate of both listeners with its chain, PEM; none: no TLS."
+    )
+    tls_key: Path | None = Field(None, description="Key of that certificate, PEM, without a password.")
+    tls_client_ca: Path | None = Field(
+        None, description="Authority whose certificates clients must show, PEM; none: clients need no certificate."
     )
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="Largest request, in bytes, also after decompression (OTLP advises 64 MiB)."

@@ -19,7 +19,7 @@ from otel_telemetry.errors import TelemetryError
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.receive import Accepted, Receiver
-from otel_telemetry.gateway.status import UNAUTHENTICATED, Refusal, RefusedError
+from otel_telemetry.gateway.status import Refusal
 
 _SERVICES: Final[dict[Signal, str]] = {
     "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -85,8 +85,7 @@ def _handler(signal: Signal, receiver: Receiver, keys: Keys) -> _Handler:
 
 def _authenticate(keys: Keys, context: Any) -> None:
     metadata = dict(context.invocation_metadata() or ())
-    if not keys.admit(metadata.get):
-        raise RefusedError(UNAUTHENTICATED)
+    keys.require(metadata.get, "ingest")
 
 
 async def _abort(context: Any, refused: Refusal) -> bytes:

@@ -50,11 +50,13 @@ def make_app(
 
     async def show_health(request: Request) -> Response:
         report = await asyncio.to_thread(health.report)
-        return JSONResponse(report.shown(keys.admit(request.headers.get)), 200 if report.healthy else 503)
+        return JSONResponse(report.shown(keys.admit(request.headers.get, "read")), 200 if report.healthy else 503)
 
     async def show_metrics(request: Request) -> Response:
-        if not keys.admit(request.headers.get):
-            return _answer(status.UNAUTHENTICATED, JSON)
+        try:
+            keys.require(request.headers.get, "read")
+        except RefusedError as error:
+            return _answer(error.refusal, JSON)
         return Response(await asyncio.to_thread(exposition.text), media_type=CONTENT_TYPE)
 
     exports = [
@@ -85,8 +87,7 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _
         encoding = JSON
         try:
             encoding = _content_type(request)
-            if not keys.admit(request.headers.get):
-                raise RefusedError(status.UNAUTHENTICATED)
+            keys.require(request.headers.get, "ingest")
             prepare = _preparation(signal, encoding, gzipped=bodies.is_gzipped(request), limit=limits.of(encoding))
             with receiver.room() as room:
                 body = await bodies.read(request, limits.of(encoding), room)

@@ -9,6 +9,8 @@ from typing import Final
 import grpc.aio
 
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.gateway import tls
+from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
 
 _BACKLOG: Final = 1024
@@ -20,7 +22,7 @@ _HOST_HINT: Final = "set gateway.host to an address of this machine, 127.0.0.1 f
 
 def refuse_open_house(config: GatewaySettings) -> None:
     """Raise ConfigurationError where anybody on the network could send without a key."""
-    if config.api_keys or config.host == "localhost":
+    if config.api_keys or config.tls_client_ca or config.host == "localhost":
         return
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(config.host).is_loopback:
@@ -35,6 +37,8 @@ def refuse_open_house(config: GatewaySettings) -> None:
 def check(config: GatewaySettings) -> None:
     """Raise ConfigurationError for settings that contradict each other."""
     refuse_open_house(config)
+    Keys(config.api_keys)
+    tls.check(config)
     if config.spool_max_bytes < config.max_body_bytes:
         raise ConfigurationError(
             "gateway.spool_max_bytes",
@@ -62,7 +66,9 @@ def bind_grpc(server: grpc.aio.Server, config: GatewaySettings) -> int:
     """Give the server its port and return it, or raise ConfigurationError."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     try:
-        return server.add_insecure_port(f"{host}:{config.grpc_port}")
+        credentials = tls.for_grpc(config)
+        address = f"{host}:{config.grpc_port}"
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         taken = OSError(errno.EADDRINUSE, "in use")
         raise _not_bound(config.host, config.grpc_port, _GRPC_PORT, taken) from None

@@ -21,7 +21,7 @@ import grpc.aio
 import uvicorn
 from starlette.applications import Starlette
 
-from otel_telemetry.gateway import listen, spool_file
+from otel_telemetry.gateway import listen, spool_file, tls
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver import Delivery, Sink
@@ -241,6 +241,7 @@ class Gateway:
                 ws="none",
                 server_header=False,
                 proxy_headers=False,  # who is believed is a setting of ours; uvicorn believes all of this machine
+                **tls.for_http(self._config),
             )
         )
         self.http_port = listening.getsockname()[1]

@@ -100,6 +100,12 @@ REDACTION_FAILED: Final = Refusal(
 )
 
 
+def forbidden(role: str) -> Refusal:
+    """Refuse a key that is known but lacks a role."""
+    message = f"this key has not got the role {role!r}"
+    return Refusal("forbidden", code_pb2.PERMISSION_DENIED, HTTPStatus.FORBIDDEN, message)
+
+
 def too_large(limit: int) -> Refusal:
     """Refuse a body above `limit` bytes. Not worth a retry."""
     message = f"the request is larger than {limit} bytes; send smaller batches"
