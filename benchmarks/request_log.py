@@ -125,8 +125,8 @@ def share(rows: list[Any], at: int, size: int, spans: int) -> list[Any]:
 
 def encoded(table: sa.Table, rows: list[Any], engine: sa.Engine) -> list[Any]:
     """Return rows as the driver takes them, so that only the driver and the database are measured."""
-    encoders = bulk._encoders(table, tuple(table.c.keys()), postgres=engine.dialect.name == "postgresql")  # noqa: SLF001
-    return list(map(tuple, bulk._encoded(rows, encoders)))  # noqa: SLF001
+    is_postgres = engine.dialect.name == "postgresql"
+    return bulk._encoded(table, tuple(table.c.keys()), rows, postgres=is_postgres, whole=True)[1]  # noqa: SLF001
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[Any]) -> None:

@@ -108,8 +108,7 @@ COLUMNS: Final[Mapping[str, Reader]] = {
 }
 #: Columns that only the span and its resource say.
 _NOT_SAID: Final = frozenset({"ts", "trace_id", "span_id", "service", "environment", "cost_source"})
-_GENERAL_COLUMNS: Final = ("user_id", "session_id", "conversation_id")
-_HTTP: Final = ("http_route", "http_method", "http_status_code")
+_HTTP: Final = frozenset({"http_route", "http_method", "http_status_code"})
 
 
 def facts(span: calls.Told, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
@@ -124,7 +123,8 @@ def facts(span: calls.Told, own: Shape, source: calls.Origin, *, store_text: boo
         value = span.attributes[key]
         if value is not None and key != conventions.STAGE:
             _said(name, value, found, meta, notes, store_text=store_text)
-    _from_elsewhere(span.attributes, own, found, meta, notes)
+    if own.general:
+        _from_elsewhere(span.attributes, own, found, meta, notes)
     _from_span(span, found, notes)
     if notes:
         meta["problems"] = dict(notes)
@@ -157,19 +157,25 @@ def _from_elsewhere(
     attributes: records.Attributes, own: Shape, found: dict[str, Any], meta: dict[str, Any], notes: Notes
 ) -> None:
     """Fill in what general conventions say too."""
-    said = {column: _first(attributes, keys) for column, keys in own.general.items()}
-    for column in _GENERAL_COLUMNS:
-        if column in said and found.get(column) is None:
-            found[column] = _name(said[column], own.general[column][0], notes)
-    if said.get("ip_hash") is not None and found.get("ip_hash") is None:
-        found["ip_hash"] = _pseudonym(said["ip_hash"], "ip_hash", notes)
-    for name in _HTTP:
-        if said.get(name) is not None:
-            meta.setdefault(name, coerce.structure(said[name], name, notes))
+    for column, keys in own.general.items():
+        value = _first(attributes, keys)
+        if value is None:
+            continue
+        if column in _HTTP:
+            meta.setdefault(column, coerce.structure(value, column, notes))
+        elif found.get(column) is None:
+            if column == "ip_hash":
+                found[column] = _pseudonym(value, column, notes)
+            elif column != "error":  # of errors the span itself knows more
+                found[column] = _name(value, keys[0], notes)
 
 
 def _first(attributes: records.Attributes, keys: tuple[str, ...]) -> Any:
-    return next((attributes[key] for key in keys if attributes[key] is not None), None)
+    for key in keys:
+        value = attributes[key]
+        if value is not None:
+            return value
+    return None
 
 
 def _from_span(span: calls.Told, found: dict[str, Any], notes: Notes) -> None:

@@ -3,7 +3,7 @@
 `node` decides which role a span can play: a model call, a stage of a request, a request, or only a branch between them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -58,21 +58,21 @@ def from_otlp(body: bytes) -> Iterator[records.Span]:
 
     A span without valid ids is left out: nothing could refer to it.
     """
-    for span, resource, scope in _spans(body):
-        yield _span(span, resource, scope)
+    for resource, scope, spans in _spans(body):
+        yield from [_span(span, resource, scope) for span in spans if _has_ids(span)]
 
 
 def place_otlp(body: bytes) -> Iterator[records.Span | Quiet]:
     """Yield the spans of a body as `from_otlp` does; those that say nothing as no more than that."""
-    for span, resource, scope in _spans(body):
-        own = shapes.shape(span.attributes)
-        if own.is_silent and not _has_details(span):
-            yield _quiet(span, own, resource)
-        else:
-            yield _span(span, resource, scope)
+    for resource, scope, spans in _spans(body):
+        for span in spans:
+            if _has_ids(span):
+                own = shapes.shape(span.attributes)
+                is_quiet = own.is_silent and not (span.events and _has_details(span))
+                yield _quiet(span, own, resource) if is_quiet else _span(span, resource, scope)
 
 
-def _spans(body: bytes) -> Iterator[tuple[Any, records.Attributes, str]]:
+def _spans(body: bytes) -> Iterator[tuple[records.Attributes, str, Iterable[Any]]]:
     try:
         message = otlp_spans.Request.FromString(body)
     except DecodeError as error:
@@ -80,10 +80,11 @@ def _spans(body: bytes) -> Iterator[tuple[Any, records.Attributes, str]]:
     for of_resource in message.resource_spans:
         resource = otlp.attributes(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
-            scope = of_scope.scope.name
-            for span in of_scope.spans:
-                if len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES:
-                    yield span, resource, scope
+            yield resource, of_scope.scope.name, of_scope.spans
+
+
+def _has_ids(span: Any) -> bool:
+    return len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES
 
 
 def _span(span: Any, resource: records.Attributes, scope: str) -> records.Span:
@@ -109,7 +110,7 @@ def _span(span: Any, resource: records.Attributes, scope: str) -> records.Span:
 
 
 def _has_details(span: Any) -> bool:
-    return bool(span.events) and any(event.name == dialects.DETAILS_EVENT for event in span.events)
+    return any(event.name == dialects.DETAILS_EVENT for event in span.events)
 
 
 def _quiet(span: Any, own: Shape, resource: records.Attributes) -> Quiet:
@@ -135,7 +136,7 @@ def _outline(span: Any, own: Shape) -> calls.Outline:
     given, status = span.attributes, span.status
     word = _status(status.code)
     return calls.Outline(
-        {key: otlp.value(given[key]) for keys in own.general.values() for key in keys},
+        {key: otlp.value(given[key]) for key in own.general_keys},
         span.start_time_unix_nano,
         span.end_time_unix_nano,
         word,

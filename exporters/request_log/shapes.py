@@ -6,7 +6,6 @@ which column and what is left over follows from the keys alone; only the values 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from otel_telemetry import conventions, records
@@ -15,7 +14,7 @@ from otel_telemetry.exporters.request_log.dialect_table import DIALECTS
 #: Keys that are remembered together: more, or longer ones, are worked out anew each time. They come from anywhere.
 _MOST_KEYS: Final = 128
 _MOST_CHARACTERS: Final = 4_096
-_REMEMBERED: Final = 1_024
+_MOST_REMEMBERED: Final = 1_024
 
 #: What a call says of itself, on its own span.
 CALL_SAYS: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
@@ -49,7 +48,8 @@ _MARKS: Final = {
 _KINDS: Final = frozenset(dialect.kind for dialect in DIALECTS if dialect.kind)
 _KNOWN: Final = frozenset({*(key for key, _, _ in _NAMES), *(key for key, _, _ in _INSIDE), *_MARKS, *_KINDS})
 #: Who asked, and in which session, makes no span a model call.
-_DECISIVE: Final = _KNOWN - {key for _, keys in GENERAL for key in keys}
+_GENERAL_KEYS: Final = frozenset(key for _, keys in GENERAL for key in keys)
+_DECISIVE: Final = _KNOWN - _GENERAL_KEYS
 UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not dialect.marks)
 #: The dialects that tell what a span is, and those that announce calls.
 _TELLING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.kind or dialect.spans)
@@ -65,8 +65,8 @@ class Shape:
     and `inside`: (key, rank, paths), in the order of the table of dialects. `is_known`: a dialect knows one of the
     keys. `kept`: keys without a column that are worth a place in a call's meta. `said`: `request_log.*` keys,
     {column: key}; of a stage too. `general`: what general conventions say of a request, {column: keys}, the first one
-    going first. `is_silent`: nothing but that is said. `carries`, `carries_as_call`: the keys say something of a
-    request, on any span and on a model call.
+    going first, and `general_keys`, all of them. `is_silent`: nothing but that is said. `carries`, `carries_as_call`:
+    the keys say something of a request, on any span and on a model call.
 
     Nothing of this depends on the order of the keys: one is as good as another.
     """
@@ -80,6 +80,7 @@ class Shape:
     kept: tuple[str, ...]
     said: Mapping[str, str]
     general: Mapping[str, tuple[str, ...]]
+    general_keys: tuple[str, ...]
     is_silent: bool
     carries: bool
     carries_as_call: bool
@@ -88,14 +89,17 @@ class Shape:
 def shape(attributes: records.Attributes) -> Shape:
     """Return the shape of these attributes."""
     keys = tuple(attributes)
-    if len(keys) <= _MOST_KEYS and sum(map(len, keys)) <= _MOST_CHARACTERS:
-        return _remembered(keys)
-    return _shape(keys)
+    found = _remembered.get(keys)
+    if found is None:
+        found = _shape(keys)
+        if len(keys) <= _MOST_KEYS and sum(map(len, keys)) <= _MOST_CHARACTERS:
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[keys] = found
+    return found
 
 
-@lru_cache(_REMEMBERED)
-def _remembered(keys: tuple[str, ...]) -> Shape:
-    return _shape(keys)
+_remembered: Final[dict[tuple[str, ...], Shape]] = {}
 
 
 def _shape(given: Iterable[str]) -> Shape:
@@ -116,6 +120,7 @@ def _shape(given: Iterable[str]) -> Shape:
         general={
             column: tuple(key for key in of if key in there) for column, of in GENERAL if not there.isdisjoint(of)
         },
+        general_keys=tuple(key for key in keys if key in _GENERAL_KEYS),
         is_silent=not said and there.isdisjoint(_DECISIVE),
         carries=bool(carrying),
         carries_as_call=any(key not in CALL_SAYS for key in carrying),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from otel_telemetry import records
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import logs, rows, said
+from otel_telemetry.exporters.request_log.collector import held_back
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.store import Store
@@ -34,10 +35,11 @@ class RequestLogSink:
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
-        if signal == "traces":
-            self._store.write(_spans(bodies))
-        elif signal == "logs":
-            self._deliver_logs(bodies)
+        with held_back():
+            if signal == "traces":
+                self._store.write(_spans(bodies))
+            elif signal == "logs":
+                self._deliver_logs(bodies)
 
     def _deliver_logs(self, bodies: Sequence[bytes]) -> None:
         calls = [call for body in bodies for call in logs.from_otlp(body)]

@@ -103,7 +103,8 @@ class Store:
         dead: list[tuple[records.Span | Quiet, str]] = []
         for span in spans:
             try:
-                nodes.append((rows.place(span, store_text=self._config.store_text), span))
+                placed = span if type(span) is Quiet else rows.place(span, store_text=self._config.store_text)
+                nodes.append((placed, span))
             except Exception as error:  # noqa: BLE001  # whatever one span holds, the others go on
                 dead.append((span, f"{type(error).__name__}: {error}"))
         self.open()

@@ -13,23 +13,27 @@ import orjson
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log import bulk
-from otel_telemetry.exporters.request_log.graph import GIVEN
 from otel_telemetry.exporters.request_log.node import Node, Quiet
 from otel_telemetry.exporters.request_log.schema import span_node
 from otel_telemetry.exporters.request_log.schema import span_waiting as table
 
 
 class _Queries:
-    """The queries, over the traces of the parameter `pairs` (trace id, anything)."""
+    """The queries, over the trace ids of the parameter `traces`, a JSON array."""
 
-    def __init__(self, given: sa.Subquery) -> None:
-        is_there = sa.select(span_node.c.trace_id).where(span_node.c.trace_id == given.c.a).exists()
-        self.active = sa.select(given.c.a).where(is_there)
-        self.waiting = sa.select(table).select_from(given.join(table, table.c.trace_id == given.c.a))
-        self.forget = sa.delete(table).where(table.c.trace_id.in_(sa.select(given.c.a)))
+    def __init__(self, trace_id: sa.ColumnElement[str]) -> None:
+        given = sa.select(trace_id.label("trace_id")).subquery("given")
+        is_there = sa.select(span_node.c.trace_id).where(span_node.c.trace_id == given.c.trace_id).exists()
+        self.active = sa.select(given.c.trace_id).where(is_there)
+        self.waiting = sa.select(table).select_from(given.join(table, table.c.trace_id == given.c.trace_id))
+        self.forget = sa.delete(table).where(table.c.trace_id.in_(sa.select(given.c.trace_id)))
 
 
-_QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
+_TRACES: Final = sa.bindparam("traces", type_=sa.Text)
+_QUERIES: Final = {
+    "sqlite": _Queries(sa.func.json_each(_TRACES).table_valued("value").c.value),
+    "postgresql": _Queries(sa.func.json_array_elements_text(sa.cast(_TRACES, sa.JSON)).column_valued("item")),
+}
 
 
 class Waiting:
@@ -64,5 +68,4 @@ class Waiting:
         return found
 
     def _ask(self, query: sa.Executable, traces: Collection[str]) -> Any:
-        pairs = orjson.dumps([(trace_id, None) for trace_id in traces]).decode()
-        return self._connection.execute(query, {"pairs": pairs}) if traces else ()
+        return self._connection.execute(query, {"traces": orjson.dumps(list(traces)).decode()}) if traces else ()

@@ -1,6 +1,7 @@
 """The gateway's sink: OTLP bytes become the same rows as the SDK's spans, and only bytes that are OTLP."""
 
 import base64
+import gc
 import json
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ from opentelemetry.trace import SpanKind
 
 from otel_telemetry.errors import ConfigurationError, MalformedTelemetry
 from otel_telemetry.exporters.request_log import rows as reading
+from otel_telemetry.exporters.request_log.collector import held_back
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
@@ -170,6 +172,24 @@ def test_the_example_of_the_protocol_is_read(sink, rows, tmp_path):
     body = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
     sink.deliver("traces", [body.SerializeToString()])
     assert len(rows(tmp_path / "log.db", "span_waiting")) >= 1
+
+
+def test_the_collector_of_cycles_rests_while_somebody_asks_for_it_and_stays_off_where_it_was():
+    with held_back():
+        with held_back():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(MalformedTelemetry), held_back():
+        raise MalformedTelemetry("no OTLP")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with held_back():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_hostile_bytes_never_do_more_than_be_refused(sink):
