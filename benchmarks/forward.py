@@ -4,6 +4,7 @@ The same number of requests (512 spans of about 1 kB, as benchmarks/gateway.py m
 gateway that redacts and keeps them. `receive` delivers to a sink that forgets: the receive path. Each other shape
 forwards all of it to a receiver in another process that answers without doing anything. CPU time is what the
 gateway's process used, from the first request until all is delivered; rounds take turns, and the median counts.
+Then the rate at which a backlog goes out.
 Run: PYTHONPATH=. python benchmarks/forward.py [requests a round] [rounds]
 """
 
@@ -72,7 +73,8 @@ def serve(mode: str, port: str, folder: str) -> None:
     if mode != "receive":
         protocol, compression = mode.split()
         given = {"endpoint": f"http://127.0.0.1:{port}", "protocol": protocol, "compression": compression}
-        sink = ForwardSink("forward.there", ForwardSettings.model_validate(given), "forward.there")
+        name = f"forward.{protocol}-{compression}"
+        sink = ForwardSink(name, ForwardSettings.model_validate(given), name)
     redactor = OtlpRedactor(Redactor(RedactionSettings()))
     config = GatewaySettings(
         grpc_port=0, http_port=0, spool_dir=Path(folder), spool_max_bytes=8 << 30, shutdown_seconds=1
@@ -122,6 +124,27 @@ def measure(mode: str, requests: int) -> float:
         return used / (requests * shapes.SPANS) * 1e6
 
 
+def drain(mode: str, folder: str) -> float:
+    """Forward what is in the spool, with nothing coming in, and return spans a second."""
+    with contextlib.ExitStack() as parts:
+        port = parts.enter_context(running("take", mode.split(maxsplit=1)[0]))[1]
+        parts.enter_context(running("serve", mode, str(port), folder))
+        reader = parts.enter_context(SpoolReader(Path(folder)))
+        left = total = reader.status().lag[f"forward.{mode.replace(' ', '-')}"].items
+        began = (time.perf_counter(), left)
+        while left:
+            left = reader.status().lag[f"forward.{mode.replace(' ', '-')}"].items
+            began = (time.perf_counter(), left) if began[1] == total else began
+            time.sleep(0.005)
+        return began[1] / (time.perf_counter() - began[0])
+
+
+def fill(folder: str, requests: int) -> None:
+    """Put so many requests into a spool."""
+    with running("serve", "receive", "0", folder) as (_, port):
+        send(port, requests)
+
+
 def send(port: int, requests: int) -> None:
     """Send so many requests, a few at a time; each must be acknowledged."""
     bodies = [shapes.make_request(seed) for seed in range(4)]
@@ -149,6 +172,11 @@ def main(requests: int, rounds: int) -> None:
         here = statistics.median(found)
         added = f"{(here / base - 1) * 100:+6.1f} %" if mode != "receive" else ""
         print(f"  {mode:10} {here:6.2f} us a span ({min(found):.2f} to {max(found):.2f})  {added}")
+    print(f"a backlog of {requests * rounds} requests, one destination at a time")
+    with tempfile.TemporaryDirectory() as folder:
+        fill(folder, requests * rounds)
+        for mode in MODES[1:]:
+            print(f"  {mode:10} {drain(mode, folder):9,.0f} spans/s")
 
 
 def dispatch(arguments: Sequence[str]) -> None:
