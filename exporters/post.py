@@ -3,7 +3,9 @@
 import gzip
 import ssl
 import time
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -25,7 +27,8 @@ class Poster:
         self._gzip = config.compression == "gzip"
         self._headers = config.header_values()
         self._timeout = config.timeout
-        self._pool = urllib3.PoolManager(
+        self._pool = _pool(
+            endpoint,
             num_pools=1,
             maxsize=1,
             block=True,
@@ -53,6 +56,15 @@ class Poster:
     def close(self) -> None:
         """Close the connections; a later post opens new ones."""
         self._pool.clear()
+
+
+def _pool(endpoint: str, **options: Any) -> urllib3.PoolManager:
+    """Return connections to there, through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, as gRPC does."""
+    parts = urlsplit(endpoint)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.netloc):
+        return urllib3.PoolManager(**options)
+    return urllib3.ProxyManager(proxy, **options)
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:

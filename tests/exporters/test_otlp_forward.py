@@ -153,6 +153,18 @@ def test_a_destination_that_was_restarted_is_found_again_at_once(protocol: str, 
         assert second.bodies == [traces("three")]
 
 
+def test_a_proxy_that_the_environment_names_is_used_but_for_hosts_that_it_excepts(
+    monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    with http_receiver(Receiver()) as proxy, http_receiver(Receiver()) as near:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        make(near, protocol="http").deliver("logs", [b""])
+        make(near, protocol="http", endpoint="http://collector.example:4318").deliver("logs", [b""])
+    assert len(near.got) == 1
+    assert [got.path for got in proxy.got] == ["http://collector.example:4318/v1/logs"]
+
+
 # --- what the answers mean ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_a_passing_fault_over_http_is_for_later(status: int) -> None:
