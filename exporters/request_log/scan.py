@@ -9,6 +9,7 @@ as before. The id that an app gave to a request, where something is found in it,
 would have without. Other keys cannot be rewritten: what is found in them is counted as left.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, Self
@@ -47,6 +48,9 @@ _ATTRIBUTES: Final[Mapping[str, str]] = {
 }
 #: Columns that no attribute names: judged as plain text.
 _PLAIN: Final = frozenset({"error", "reason", "name", "user_agent", "id", "request_id", "log_id", "claimed_id"})
+#: Columns of ids, and what ids drawn at random look like: the digits in them may look like those of a card by chance.
+_IDS: Final = frozenset({"id", "request_id", "log_id", "claimed_id", "run_id", "step_id"})
+_DRAWN: Final = re.compile(r"(?=[0-9-]*[a-f])[0-9a-f-]{16,}")
 #: JSON whose keys are names of attributes, and what those names begin with.
 _MAPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("item", "chat_request", "response_meta"), ""),
@@ -154,6 +158,8 @@ class Scan:
         return changed
 
     def _cleaned(self, service: str, column: str, value: Any) -> tuple[Any, list[str]]:
+        if column in _IDS and _DRAWN.fullmatch(value):
+            return value, []
         if column in _SUMS:
             return self._sums(service, value)
         if isinstance(value, dict) and column in _MAPS:

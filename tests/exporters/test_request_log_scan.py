@@ -173,3 +173,12 @@ def test_pages_go_through_all_rows_of_partitioned_tables_too(store, url, span, m
     assert run(url).found["request_log", "meta", "EMAIL"] == 40
     run(url, fix=True)
     assert run(url).found == {}
+
+
+def test_ids_that_were_drawn_at_random_are_no_cards_whatever_their_digits(store, url, span, chat):
+    trace, first = "c4111111111111111" + "0" * 14 + "a", 0x5500000000000004
+    store.write([span(first, None, {"request_log.route": "a"}, trace_id=trace), span(2, first, chat(), trace_id=trace)])
+    put(store, "feedback", id="1", ts=NOW, verdict="up", request_id=f"{trace}-{first:016x}")
+    assert run(url).found == {}
+    put(store, "feedback", id="2", ts=NOW, verdict="up", request_id="4111111111111111")
+    assert run(url).found == {("feedback", "request_id", "CREDIT_CARD"): 1}
