@@ -7,10 +7,10 @@ FUZZ := .venv-fuzz
 FUZZ_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types format fuzz figures bench clean
+.PHONY: help setup demo serve test e2e lint types format fuzz figures bench clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,6 +30,10 @@ serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest
+
+e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, Loki, Prometheus, SDKs of four languages (built once)
+	@$(BIN)/python -m tests.e2e.sending
+	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest tests/e2e tests/deploy
 
 lint: $(READY) ## Check style and layout
 	@$(BIN)/ruff check .

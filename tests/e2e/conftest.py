@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.backends import postgres
-from tests.e2e import senders, stack
+from tests.e2e import sending, stack
 from tests.e2e.scenario import LANGUAGES, scenario
-from tests.e2e.senders import Sent
+from tests.e2e.sending import Sent
 
 HERE = Path(__file__).parent
 ASKED = "E2E"
@@ -70,7 +70,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             url, pg_dump = server.database(), server.bin / "pg_dump"
         running: Any = within.enter_context(stack.running(shape, folder, url, storage))
         sent = {
-            language: senders.send(scenario(language), told, running.endpoints, running.sender_key)
+            language: sending.send(scenario(language), told, running.endpoints, running.sender_key)
             for language in LANGUAGES
         }
         yield Run(running, storage, sent, told, pg_dump)

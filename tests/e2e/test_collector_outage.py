@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.e2e import otlp_trace, senders, stack
+from tests.e2e import otlp_trace, sending, stack
 from tests.e2e.scenario import scenario
 
 pytestmark = pytest.mark.timeout(240)
@@ -22,7 +22,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 
 def send(looped: stack.Stack, folder: Any) -> dict[str, str]:
-    return senders.send(scenario("python"), folder, looped.endpoints).ids
+    return sending.send(scenario("python"), folder, looped.endpoints).ids
 
 
 def spans(looped: stack.Stack, trace_id: str) -> list[str]:

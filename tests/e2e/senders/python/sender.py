@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from opentelemetry import trace
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -21,12 +22,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AnyValue
 
 Planted = dict[str, str]
 
 
-def send_spans(tracer: Tracer, p: Planted) -> dict[str, str]:
-    """Make the spans; return their ids by what they are."""
+def send_spans(tracer: Tracer, p: Planted) -> tuple[Context, dict[str, str]]:
+    """Make the spans; return the request's context, and their ids by what they are."""
     with tracer.start_as_current_span("import orders") as earlier:
         pass
     same_buyer = Link(earlier.get_span_context(), {"reason": f"same buyer {p['email']}", "order": 1})
@@ -47,10 +49,11 @@ def send_spans(tracer: Tracer, p: Planted) -> dict[str, str]:
     spans = {"earlier": earlier, "request": request, "call": call, "charge": charge, "payment": payment}
     ids = {name: f"{span.get_span_context().span_id:016x}" for name, span in spans.items()}
     traces = {"trace": request, "earlier_trace": earlier}
-    return ids | {name: f"{span.get_span_context().trace_id:032x}" for name, span in traces.items()}
+    ids |= {name: f"{span.get_span_context().trace_id:032x}" for name, span in traces.items()}
+    return trace.set_span_in_context(request), ids
 
 
-def request_attributes(p: Planted) -> dict[str, object]:
+def request_attributes(p: Planted) -> dict[str, AnyValue]:
     """Return what an app would say of a request."""
     return {
         "request_log.route": "direct",
@@ -67,7 +70,7 @@ def request_attributes(p: Planted) -> dict[str, object]:
     }
 
 
-def model_attributes(p: Planted) -> dict[str, object]:
+def model_attributes(p: Planted) -> dict[str, AnyValue]:
     """Return what the GenAI conventions say of a model call."""
     text = f"My number is {p['phone']}, my SSN {p['ssn']}."
     return {
@@ -81,27 +84,21 @@ def model_attributes(p: Planted) -> dict[str, object]:
     }
 
 
-def send_logs(logger: object, p: Planted, trace_id: str, span_id: str) -> None:
+def send_logs(logger: Logger, p: Planted, request: Context) -> None:
     """Emit a line and a structured record, both of the request's span."""
-    inside = {
-        "context": trace.set_span_in_context(
-            trace.NonRecordingSpan(
-                trace.SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=trace.TraceFlags(1))
-            )
-        )
-    }
-    lines = [{"item": "tent"}, {"token": p["github_token"], "note": f"deploy with {p['aws_key']}"}]
-    for severity, body in (
+    lines: list[AnyValue] = [{"item": "tent"}, {"token": p["github_token"], "note": f"deploy with {p['aws_key']}"}]
+    bodies: list[tuple[SeverityNumber, AnyValue]] = [
         (SeverityNumber.INFO, f"paid with {p['card']}, call {p['phone']}"),
         (SeverityNumber.ERROR, {"order": {"mail": p["email"], "lines": lines}}),
-    ):
-        logger.emit(  # type: ignore[attr-defined]  # the SDK's and the API's loggers share no type here
+    ]
+    for severity, body in bodies:
+        logger.emit(
             LogRecord(
+                context=request,
                 severity_number=severity,
                 severity_text=severity.name,
                 body=body,
                 attributes={"customer": p["email"], "peer": p["ipv6"], "shop.step": "pay"},
-                **inside,
             )
         )
 
@@ -119,8 +116,8 @@ def main() -> None:
     loggers = LoggerProvider(resource=resource)
     loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
     meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
-    ids = send_spans(tracers.get_tracer("shop", "1.2.3", attributes={"maintainer": p["email"]}), p)
-    send_logs(loggers.get_logger("shop", "1.2.3"), p, ids["trace"], ids["request"])
+    request, ids = send_spans(tracers.get_tracer("shop", "1.2.3", attributes={"maintainer": p["email"]}), p)
+    send_logs(loggers.get_logger("shop", "1.2.3"), p, request)
     meter = meters.get_meter("shop", "1.2.3")
     orders = meter.create_counter("shop.orders", "{order}", "Orders")
     orders.add(3, {"payment": "card", "buyer": p["email"]})

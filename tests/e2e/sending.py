@@ -1,6 +1,6 @@
 """The small apps in four languages, built with the official SDKs, and how each is run.
 
-`python -m tests.e2e.senders` builds them, and the backends.
+`python -m tests.e2e.sending` builds them, and the backends.
 """
 
 import json

@@ -1,0 +1,94 @@
+"""The alerts for Prometheus: each has examples that promtool runs, and watches only what is really counted."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from opentelemetry import metrics as otel_api
+
+from otel_telemetry import conventions, metrics
+from otel_telemetry.gateway import exposition
+from tests.backends import observability, programs
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml"
+EXAMPLES = ROOT / "deploy" / "prometheus" / "tests" / "alerts_test.yml"
+#: What Prometheus itself and the Collector count: the end-to-end tests see them in a real Prometheus.
+OTHERS = {"up", "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity"}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def promtool(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    program = programs.program("promtool", "prometheus")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_each_alert_fires_where_its_examples_say_and_nowhere_else():
+    done = promtool("test", "rules", EXAMPLES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_an_example_of_when_it_fires_and_of_when_it_does_not():
+    fires: set[str] = set()
+    quiet: set[str] = set()
+    for test in yaml.safe_load(EXAMPLES.read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            (fires if case.get("exp_alerts") else quiet).add(case["alertname"])
+    names = {rule["alert"] for rule in rules()}
+    assert names == fires == quiet
+
+
+def test_each_alert_says_how_bad_it_is_and_what_to_know():
+    for rule in rules():
+        assert rule["labels"]["severity"] in {"warning", "critical"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
+
+
+def in_prometheus(name: str, kind: str) -> set[str]:
+    """Return what a metric of OpenTelemetry is called in Prometheus."""
+    plain = name.replace(".", "_")
+    return {
+        "counter": {f"{plain}_total"},
+        "gauge": {plain},
+        "seconds": {f"{plain}_seconds_{part}" for part in ("bucket", "count", "sum")},
+    }[kind]
+
+
+def test_each_alert_watches_only_metrics_that_exist():
+    ours = {
+        str(getattr(instrument, "_name")): "counter" if isinstance(instrument, otel_api.Counter) else "gauge"  # noqa: B009 - its proxy's own
+        for instrument in vars(metrics).values()
+        if isinstance(instrument, otel_api.Counter | otel_api._Gauge)
+    }
+    known = set.union(OTHERS, *(in_prometheus(name, kind) for name, kind in ours.items()))
+    for counter in (conventions.CACHE_HITS_METRIC, conventions.CACHE_MISSES_METRIC):
+        known |= in_prometheus(counter, "counter")
+    for histogram in (conventions.TTFB_METRIC, conventions.OPERATION_DURATION_METRIC):
+        known |= in_prometheus(histogram, "seconds")
+    spool = {f"{exposition._PREFIX}{name}" for name in ("bytes", "max_bytes", "dead_letters", "lag_seconds")}
+    for rule in rules():
+        plain = re.sub(r'"[^"]*"', "", rule["expr"])  # without the values of labels
+        used = set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z]+)+)\b", plain)) - {"histogram_quantile", "error_type"}
+        assert used <= known | spool, rule["alert"]
+        assert used, rule["alert"]
+
+
+def test_prometheus_takes_the_file_that_says_what_to_scrape(tmp_path):
+    targets = {"gateway:4318": "127.0.0.1:1", "collector:8889": "127.0.0.1:2", "collector:8888": "127.0.0.1:3"}
+    secret = tmp_path / "key"
+    secret.write_text("k")
+    (tmp_path / "rules").symlink_to(RULES.parent)
+    (tmp_path / "prometheus.yml").write_text(observability.native_prometheus(targets, secret))
+    done = promtool("check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_file_that_says_what_to_scrape_is_the_one_that_is_checked():
+    with pytest.raises(AssertionError, match="nobody:1"):
+        observability.native_prometheus({"nobody:1": ""}, Path("key"))

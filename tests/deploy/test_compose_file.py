@@ -1,0 +1,154 @@
+"""docker-compose.yml, by reading it: nothing open to the network, unpinned or missing, and no default secret."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCS = (ROOT / "docs" / "collector.md").read_text()
+#: Variables of the files that the services read, with the folder of the service that sets them.
+READ = re.compile(r"\$\{env:([A-Z_]+)|\$\{([A-Z_]+):-")
+VERSION = re.compile(r"(postgres:\d+\.\d+|[^:@]+:v?\d+\.\d+\.\d+)(-[a-z0-9-]+)?")  # PostgreSQL has two numbers
+
+
+def each_service() -> Any:
+    return pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
+
+
+def test_these_are_the_services():
+    assert set(SERVICES) == {
+        "gateway", "collector", "redis", "postgres", "prometheus", "loki", "grafana", "jaeger",
+    }  # fmt: skip
+
+
+@each_service()
+def test_each_image_has_a_whole_version(service):
+    assert VERSION.fullmatch(service["image"]), service["image"]
+    if "build" in service:
+        text = (ROOT / service["build"] / "Dockerfile").read_text()
+        for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
+            assert VERSION.fullmatch(image), image
+
+
+@each_service()
+def test_each_port_is_open_on_loopback_alone(service):
+    for port in service.get("ports", ()):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port), port
+
+
+def test_the_door_for_clean_data_and_the_databases_are_open_to_nobody_outside():
+    inside = [port.rsplit(":", 1)[1] for service in SERVICES.values() for port in service.get("ports", ())]
+    assert SERVICES["collector"]["environment"]["COLLECTOR_CLEAN_PORT"] not in inside
+    assert not {"postgres", "loki"} & {name for name, service in SERVICES.items() if "ports" in service}
+
+
+@each_service()
+def test_each_service_has_a_health_check_and_keeps_its_data_in_a_volume(service):
+    health = service["healthcheck"]
+    assert health["test"][0] in {"CMD", "CMD-SHELL"}
+    assert {"interval", "timeout", "start_period"} <= set(health)
+    named = [volume.split(":")[0] for volume in service["volumes"] if not volume.startswith((".", "$"))]
+    assert named
+    assert set(named) <= set(COMPOSE["volumes"])
+
+
+@each_service()
+def test_each_file_that_is_mounted_exists_and_cannot_be_written_to(service):
+    for volume in service["volumes"]:
+        source, _, mode = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", volume).partition(":")
+        if source.startswith("."):
+            assert (ROOT / source).exists(), source
+            assert mode.endswith(":ro"), volume
+
+
+def test_each_secret_is_asked_for_by_name_and_has_no_default():
+    secrets = re.findall(r"\$\{([A-Z_]+)(:[^}]*)?\}", TEXT)
+    required = {name for name, rest in secrets if rest.startswith(":?")}
+    assert required == {
+        "GATEWAY_API_KEY", "PSEUDONYM_SECRET", "POSTGRES_PASSWORD", "READER_PASSWORD", "REDIS_PASSWORD",
+        "GRAFANA_PASSWORD",
+    }  # fmt: skip
+    for name, rest in secrets:
+        if name in required:
+            assert rest == f":?set {name} in .env"
+    assert {name for name, _ in secrets} - required == {"COLLECTOR_CONFIG"}
+
+
+def test_each_variable_is_explained_where_it_is_set_and_in_the_docs():
+    head = TEXT[: TEXT.index("name:")]
+    for name in set(re.findall(r"\$\{([A-Z_]+)", TEXT)):
+        assert f"# {name} " in head, name
+        assert f"`{name}`" in DOCS, name
+
+
+@pytest.mark.parametrize(
+    ("service", "file"),
+    [
+        ("collector", "collector-config.yaml"),
+        ("collector", "deploy/collector/gateway-first.yaml"),
+        ("jaeger", "deploy/jaeger/jaeger.yaml"),
+        ("loki", "deploy/loki/loki.yaml"),
+    ],
+)
+def test_each_variable_of_a_file_is_documented_and_none_is_set_that_is_not_read(service, file):
+    text = (ROOT / file).read_text()
+    read = {name for pair in READ.findall(text) for name in pair if name}
+    for name in read:
+        assert f"`{name}`" in DOCS, name
+    if file != "deploy/collector/gateway-first.yaml":  # reads fewer
+        assert set(SERVICES[service]["environment"]) <= read
+    for name, default in re.findall(r"([A-Z_]+_HOST):-([^}]*)", text):
+        assert default == "127.0.0.1", name
+
+
+def test_services_listen_on_the_ports_where_others_look_for_them():
+    collector, jaeger = SERVICES["collector"]["environment"], SERVICES["jaeger"]["environment"]
+    assert collector["JAEGER_ENDPOINT"] == f"jaeger:{jaeger['JAEGER_OTLP_PORT']}"
+    forward = SERVICES["gateway"]["environment"]["OTEL_TELEMETRY_FORWARD__COLLECTOR__ENDPOINT"]
+    assert forward == f"http://collector:{collector['COLLECTOR_CLEAN_PORT']}"
+    prometheus = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    for target in (collector["COLLECTOR_METRICS_PORT"], collector["COLLECTOR_SELF_PORT"]):
+        assert f'"collector:{target}"' in prometheus
+    (secret,) = SERVICES["prometheus"]["secrets"]
+    assert f"credentials_file: /run/secrets/{secret}" in prometheus
+    assert COMPOSE["secrets"][secret] == {"environment": "GATEWAY_API_KEY"}
+
+
+def test_grafana_reads_each_store_and_leads_from_traces_to_logs_and_back():
+    file = ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "datasources.yaml"
+    sources = {source["uid"]: source for source in yaml.safe_load(file.read_text())["datasources"]}
+    assert set(sources) == {"prometheus", "loki", "jaeger", "rows"}
+    for source in sources.values():
+        host = source["url"].removeprefix("http://").split(":")[0]
+        assert host in SERVICES
+    assert sources["jaeger"]["jsonData"]["tracesToLogsV2"]["datasourceUid"] == "loki"
+    assert sources["loki"]["jsonData"]["derivedFields"][0]["datasourceUid"] == "jaeger"
+    password = sources["rows"]["secureJsonData"]["password"]
+    assert password.removeprefix("$") in SERVICES["grafana"]["environment"]
+
+
+def test_the_images_are_those_of_the_versions_that_the_end_to_end_tests_build():
+    go = ROOT / "tests" / "backends" / "go"
+    collector = re.findall(r"version: (\S+)", (go / "collector" / "builder.yaml").read_text())
+    assert SERVICES["collector"]["image"].endswith(f":{collector[0]}")
+    assert f"contrib:{collector[0]}\n" in (ROOT / "deploy" / "collector" / "Dockerfile").read_text()
+    (loki,) = re.findall(r"grafana/loki/v3 v(\S+)", (go / "loki" / "go.mod").read_text())
+    assert SERVICES["loki"]["image"] == f"grafana/loki:{loki}"
+    (said,) = re.findall(r"v[\d.]+ and v([\d.]+) are tags of one commit", (go / "jaeger" / "go.mod").read_text())
+    assert SERVICES["jaeger"]["image"] == f"jaegertracing/jaeger:{said}"
+
+
+def test_the_gateway_s_image_runs_as_nobody_in_particular_and_has_a_health_check():
+    text = (ROOT / "Dockerfile").read_text()
+    last = text[text.rindex("FROM ") :]
+    assert re.search(r"^USER (?!root)\w+$", last, re.MULTILINE)
+    assert "HEALTHCHECK" in last
+    assert ".env" in (ROOT / ".dockerignore").read_text().split()
+    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in source.split())
