@@ -202,6 +202,7 @@ class Delivery:
             chunk.todo.appendleft(group)
             self._pause(error)
             return
+        self._recovered()  # it is there, and has answered
         if len(group) > 1:
             chunk.todo.extendleft(reversed(_halves(group)))
             return

@@ -235,3 +235,27 @@ def test_an_app_can_say_in_code_where_loki_is(loki: Receiver, tmp_path: Path) ->
     )
     assert ran.returncode == 0, ran.stderr
     assert texts(loki) == ["paid by [REDACTED_EMAIL]"]
+
+
+FILE = """
+file_format: "1.0"
+resource:
+  attributes: [{name: service.name, value: shop}]
+logger_provider:
+  processors:
+    - batch:
+        exporter:
+          loki: {endpoint: "${LOKI}", tenant: team-a}
+"""
+
+
+def test_a_configuration_file_can_name_it(loki: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "otel.yaml").write_text(FILE)
+    environment = {**os.environ, "OTEL_CONFIG_FILE": "otel.yaml", "LOKI": f"http://127.0.0.1:{loki.port}"}
+    command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", PROGRAM]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert texts(loki) == ["paid by [REDACTED_EMAIL]"], ran.stderr
+    assert loki.got[0].headers["x-scope-orgid"] == "team-a"

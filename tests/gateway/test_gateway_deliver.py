@@ -353,6 +353,15 @@ def test_a_doubtful_refusal_that_stays_is_believed_in_the_end(spool: Spool, deli
     assert dead_letters(spool) == [("there", b"bad", "destination_error: HTTP 500")]
 
 
+@pytest.mark.usefixtures("impatient")
+def test_after_a_refusal_nothing_is_said_to_be_waited_for(spool: Spool, delivering: Any) -> None:
+    sink = Destination(*[DeliveryRefused("destination_error", "HTTP 500", doubtful=True)] * 100)
+    append(spool, b"bad")
+    (delivery,) = delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 1)
+    assert (delivery.problem, delivery.state()["circuit"]) == ("", "closed")
+
+
 def test_partial_success_is_counted_and_shown_and_never_sent_again(spool: Spool, delivering: Any) -> None:
     sink = Destination(Receipt([Rejected(3, "partial_success", "too old")], "too old"))
     append(spool, b"one", b"two")
