@@ -135,11 +135,13 @@ class Request:
         """Say that the answer came from a cache."""
         self._say("cache_hit", True)
 
+    @_guarded
     def feedback(self, verdict: str, **said: Any) -> str | None:
         """Say what a person thinks of this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
         about = say.request_ids(self._span) | self._known("session_id")
         return say.feedback(verdict, **{**about, **said})
 
+    @_guarded
     def event(self, type: str, /, **said: Any) -> str | None:  # noqa: A002 - the column's name
         """Say what happened in a workflow of this request; see `otel_telemetry.event`."""
         about = {} if type in _OF_RUNS else say.request_ids(self._span)

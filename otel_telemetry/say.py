@@ -27,6 +27,9 @@ EVENT: Final = "event"
 _VERDICTS: Final = frozenset({"up", "down"})
 _DEPTH: Final = 16
 _REQUEST_ID: Final = conventions.REQUEST_LOG + "id"
+#: A context in no span: that of the request in which feedback comes is not that of the answer. (An empty one would be
+#: taken for none, and the current one in its place.)
+_NOWHERE: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _enabled = True
 
 
@@ -64,7 +67,7 @@ def feedback(
         about = {"session_id": session_id, "model": model, "scope": scope, "sources": sources}
         said = {"verdict": verdict, "request_id": request_id, "trace_id": trace_id, **texts, **about}
         known = {name: value for name, value in said.items() if value is not None}
-        return _say(conventions.FEEDBACK_EVENT, f"feedback: {verdict}", {**here, **known}, context=Context())
+        return _say(conventions.FEEDBACK_EVENT, f"feedback: {verdict}", {**here, **known}, context=_NOWHERE)
     except Exception as error:  # noqa: BLE001 - the border to the app
         shielded(FEEDBACK, error)
         return None
