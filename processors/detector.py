@@ -5,6 +5,7 @@ a number of places that grows with the text (`_limit`) the rest of that text cou
 looked at.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -25,7 +26,7 @@ _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _SEPARATOR: Final = "\x00"
 #: How far from its trigger a rule looks to either side for what may have been folded.
 _REACH_BACK: Final = 640
-_REACH: Final = 8192
+_REACH: Final = 1024
 #: How far from folded characters a finding counts as untouched by them.
 _NEAR: Final = 40
 #: Bytes of a block that may be kept until somebody asks which string a place is in.
@@ -211,30 +212,32 @@ class Detector:
 
 
 class _View:
-    """A folded view, and what was found in the text as it stands."""
+    """A folded view, and what was found in the text as it stands and is not near anything folded."""
 
     def __init__(self, folded: Folded, before: Sequence[Match]) -> None:
         self._folded = folded
-        self._before: dict[str, list[Match]] = {}
-        for match in before:
-            self._before.setdefault(match.rule, []).append(match)
+        self._plain: dict[str, list[tuple[int, int]]] = {}
+        for match in sorted(before):
+            if folded.is_plain(match.start - _NEAR, match.end + _NEAR):
+                self._plain.setdefault(match.rule, []).append((match.start, match.end))
 
     def unsettled(self, rules: Sequence[Rule], start: int, stop: int) -> Sequence[Rule]:
         """Return the rules that have to judge this place of the view: those that may judge otherwise than before."""
         if not self._folded.touches(start - _REACH_BACK, stop + _REACH):
             return ()
-        if self._folded.touches(start - _NEAR, stop + _NEAR):
+        if not self._plain or self._folded.touches(start - _NEAR, stop + _NEAR):
             return rules
-        at = self._folded.origin(start, stop)
-        return [rule for rule in rules if not self._found(rule.id, *at)]
+        at, end = self._folded.origin(start, stop)
+        return [rule for rule in rules if not self._found(rule.id, at, end)]
 
     def _found(self, rule: str, start: int, stop: int) -> bool:
-        return any(
-            match.start - _NEAR <= start
-            and stop <= match.end
-            and self._folded.is_plain(match.start - _NEAR, match.end + _NEAR)
-            for match in self._before.get(rule, ())
-        )
+        places = self._plain.get(rule, ())
+        last = bisect_right(places, start + _NEAR, key=_start) - 1
+        return last >= 0 and stop <= places[last][1]
+
+
+def _start(place: tuple[int, int]) -> int:
+    return place[0]
 
 
 def _distributed(hits: Sequence[Hit], data: bytes, texts: Sequence[str]) -> dict[str, Sequence[Hit] | None]:

@@ -70,7 +70,8 @@ class Writer:
 
     def written(self, text: str) -> bool:
         """Tell whether a text is something that was written here before."""
-        if _MARKER.fullmatch(text) or _MASKED.fullmatch(text):
+        first = text[:1]
+        if (first == "[" and _MARKER.fullmatch(text)) or (first == "*" and _MASKED.fullmatch(text)):
             return True
         return self._pseudonyms.is_pseudonym(text.partition("@")[0])
 
