@@ -96,7 +96,7 @@ class Found:
 
     def counts(self) -> dict[str, int]:
         """Return how many rows of each table these are."""
-        return {table: len(keys) for table, keys in self.rows.items() if keys}
+        return {table: len(keys) for table, keys in sorted(self.rows.items()) if keys}
 
 
 def key_of(table: sa.Table) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Sums and percentiles over requests, or over model calls, by whatever the caller names.
 
 A row is a map: what it was grouped by, then `requests` or `llm_calls`, `share` of all (0 to 1), `ok`, tokens,
-`cost_usd` (the sum of the costs that are known), `unpriced` (how many are not); of requests also `degraded_requests`
+`cost_usd` (the sum of the costs that are known, None where none is), `unpriced` (how many are not); of requests also `degraded_requests`
 and `cache_hits`. By one thing alone along which an index runs (time, route; model), `latency_p50_ms` to `ttfb_p99_ms`
 come with it; else the rows would have to be sorted first, which takes longer than all the rest.
 
@@ -122,9 +122,12 @@ def shown(name: str, value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def dollars(amount: Any) -> Decimal:
-    """Return a sum of money, rounded to what is kept of it: sums on SQLite are those of floats."""
-    return Decimal(amount or 0).quantize(coerce.SMALLEST_AMOUNT)
+def dollars(amount: Any, unknown: int = 0) -> Decimal | None:
+    """Return a sum of money, rounded to what is kept of it: sums on SQLite are those of floats.
+
+    None where there is nothing but `unknown` amounts; where there is nothing at all it is 0.
+    """
+    return None if amount is None and unknown else Decimal(amount or 0).quantize(coerce.SMALLEST_AMOUNT)
 
 
 def _at_once(
@@ -190,7 +193,7 @@ def _finished(row: Row, subject: Subject, by: Sequence[str], every: int) -> Row:
         subject.count: count,
         "share": count / every,
         **{name: int(row[name] or 0) for name in (*flags, *subject.sums)},
-        "cost_usd": dollars(row["cost_usd"]),
+        "cost_usd": dollars(row["cost_usd"], row["unpriced"]),
         "unpriced": row["unpriced"],
         **named(row, _TIMES),
     }

@@ -56,7 +56,7 @@ def _saved(row: Row, by: Sequence[str]) -> Row:
         "requests": row["requests"],
         "cache_hits": row["cache_hits"],
         "hit_rate": row["cache_hits"] / row["requests"],
-        "saved_usd": dollars(row.get("saved_usd")),
+        "saved_usd": dollars(row.get("saved_usd"), row.get("unpriced", 0)),
         "saved_ms": float(row.get("saved_ms") or 0),
         "unpriced": row.get("unpriced", 0),
     }

@@ -67,6 +67,7 @@ _COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         ("error", "error", None),
     ),
 }
+_HINT: Final = "correct the path, or --db; a database of an older version is upgraded by the next that writes to it"
 #: What goes first where the window is narrow.
 _SPARE: Final = (
     *("service", "latency_p99_ms", "ttfb_p95_ms", "degraded_requests", "latency_p95_ms", "cached_tokens", "ttfb_ms"),
@@ -121,7 +122,7 @@ def report(
             rows = _answer(answers, question, names, period, limit)
         except DatabaseError as error:
             raise ConfigurationError(
-                "request_log.url", f"cannot be read as a request_log: {error.orig}", "correct the path, or --db"
+                "request_log.url", f"cannot be read as a request_log: {error.orig}", _HINT
             ) from None
     columns = [*((name, name, None) for name in names), *_COLUMNS[question]]
     if as_json:
