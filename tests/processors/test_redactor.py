@@ -95,3 +95,35 @@ def test_what_a_name_in_json_gives_away_goes_even_where_markers_would_break_the_
 def test_a_card_number_is_found_as_a_number_too_and_a_timestamp_stays(redactor):
     value = {"pan": 4111111111111111, "at": 1763683200000000000, "n": 7, "ms": 1763683200123}
     assert redactor.value(value) == {**value, "pan": "[REDACTED_CREDIT_CARD]"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "to jane@example.com, thanks",
+        "card 4111 1111 1111 1111, or 5500005555555559, please",
+        "call +1 415 555 2671",
+        "from 203.0.113.9, 2001:db8::8a2e:370:7334",
+        '"jane@example.com"',
+        "C:\\jane@example.com",
+        "[1, 4111111111111111, 2]",
+        '{"n": 4111111111111111}',
+        "password=true, 123456789 ssn 123456789",
+    ],
+)
+def test_text_within_json_loses_its_values_and_the_json_keeps_its_shape(redactor, said):
+    for wrap in (lambda inner: inner, json.dumps, lambda inner: json.dumps({"deep": inner})):
+        text = json.dumps([{"role": "user", "content": wrap(said)}, {"n": 1, "done": True}])
+        clean = json.loads(redactor.string(text))
+        assert clean[1] == {"n": 1, "done": True}
+        assert "[REDACTED_" in clean[0]["content"]
+        assert not any(value in clean[0]["content"] for value in ("jane@", "4111", "5559", "2671", "203.0", "8a2e"))
+
+
+@pytest.mark.parametrize("kind", ["number", "name"])
+def test_a_key_spelt_with_escapes_in_json_still_tells_what_its_list_is(redactor, kind):
+    key = {"number": '"p\\u0061ssword"', "name": '"\\u0070\\u0061ssword"'}[kind]
+    assert json.loads(redactor.string(f'{{"to": "jane@example.com", {key}: ["x y", "z w"]}}')) == {
+        "to": "[REDACTED_EMAIL]",
+        "password": ["[REDACTED_PASSWORD]", "[REDACTED_PASSWORD]"],
+    }
