@@ -91,12 +91,13 @@ Told = records.Span | Outline
 
 @dataclass(slots=True, frozen=True)
 class Origin:
-    """What spans of one resource have in common, and what was wrong with it."""
+    """What spans of one resource have in common, and what was wrong with it; `said` are columns of each call."""
 
     service: str
     application: str | None
     environment: str | None
     notes: Notes
+    said: dict[str, Any]
 
 
 def origin(resource: records.Attributes) -> Origin:
@@ -104,7 +105,22 @@ def origin(resource: records.Attributes) -> Origin:
     notes = Notes()
     named = resource.get(conventions.SERVICE_NAME)
     application = coerce.text(named, conventions.SERVICE_NAME, notes, coerce.NAME_LIMIT)
-    return Origin(application or conventions.UNKNOWN_SERVICE, application, environment(resource, notes), notes)
+    service = application or conventions.UNKNOWN_SERVICE
+    return Origin(service, application, environment(resource, notes), notes, _said_of_all(resource, notes))
+
+
+def _said_of_all(resource: records.Attributes, notes: Notes) -> dict[str, Any]:
+    """Return the columns that a resource says for each model call below it, as headers of a request do."""
+    found: dict[str, Any] = {}
+    for key, value in resource.items():
+        name = key.removeprefix(conventions.REQUEST_LOG)
+        if name is not key and name in _SAID_TEXT:
+            found[name] = coerce.text(value, name, notes)
+        elif name is not key and name == "step_index":
+            found[name] = coerce.integer(value, name, notes)
+        elif name is not key and name == "meta" and isinstance(value, dict):
+            found[name] = coerce.structure(value, name, notes)
+    return found
 
 
 def environment(resource: records.Attributes, notes: Notes) -> str | None:
@@ -151,6 +167,9 @@ def build(
         dialect=reading.dialect.name,
     )
     _say(call, span.attributes, own, reading.values, notes)
+    for name, value in source.said.items():
+        if getattr(call, name) is None:
+            setattr(call, name, dict(value) if isinstance(value, dict) else value)
     _name(call, reading.values, notes)
     _outcome(call, span, notes)
     _count(call, reading, notes)

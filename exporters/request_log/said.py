@@ -1,8 +1,9 @@
 """Log records by which apps, browsers and people say something, read from OTLP bytes into `records.Said`.
 
-A column is named by an attribute `request_log.<column>`, or by a key of the record's body where that is a map;
-the attribute goes first. Maps and lists may come as such or as JSON text. The address of a client, ids of users and
-sessions, and the name of a browser may come under their names in the general conventions.
+A column is named by an attribute `request_log.<column>`, or by a key of the record's body where that is a map; the
+attribute goes first. What the resource names in this way, all its records say. Maps and lists may come as such or as
+JSON text. The address of a client, ids of users and sessions, and the name of a browser may come under their names in
+the general conventions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,13 +55,14 @@ def _from_record(record: LogRecord, resource: records.Attributes) -> records.Sai
     name = _name(record.event_name, attributes)
     if name is None:
         return None
+    of_all = {key[_PREFIX:]: value for key, value in resource.items() if key.startswith(conventions.REQUEST_LOG)}
     return records.Said(
         name=name,
         time_ns=record.time_unix_nano,
         observed_ns=record.observed_time_unix_nano,
         trace_id=otlp.trace_id(record.trace_id),
         span_id=otlp.span_id(record.span_id),
-        values=_values(otlp.value(record.body), attributes),
+        values={**of_all, **_values(otlp.value(record.body), attributes)},
         resource=resource,
     )
 

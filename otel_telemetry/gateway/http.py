@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from otel_telemetry.errors import TelemetryError
-from otel_telemetry.gateway import bodies, otlp_json, status
+from otel_telemetry.gateway import bodies, metadata, otlp_json, status
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.exposition import CONTENT_TYPE, Exposition
 from otel_telemetry.gateway.grpc import response
@@ -89,6 +89,7 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _
             encoding = _content_type(request)
             keys.require(request.headers.get, "ingest")
             prepare = _preparation(signal, encoding, gzipped=bodies.is_gzipped(request), limit=limits.of(encoding))
+            prepare = metadata.filling(signal, prepare, metadata.of(request))
             with receiver.room() as room:
                 body = await bodies.read(request, limits.of(encoding), room)
                 accepted = await receiver.accept(signal, body, room, prepare, slow=encoding == JSON)

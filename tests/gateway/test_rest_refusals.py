@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from otel_telemetry.gateway.any_value import MOST_LEVELS
 from otel_telemetry.gateway.receive import Receiver
-from otel_telemetry.gateway.rest.records import MOST_LEVELS
 from tests.gateway.rest_places import place_maker
 
 ENDPOINTS = ("/log", "/feedback", "/telemetry", "/event", "/v1/events")

@@ -319,3 +319,58 @@ async def test_headers_fill_the_columns_of_their_names_where_the_event_does_not(
     assert (run["id"], run["application"], run["environment"]) == ("r9", "shop", "prod")
     assert run["info"]["team"] == "a"
     assert run["info"]["workflow_name"] == "checkout"
+
+
+CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o",
+    "request_log.prompt_id": "own",
+}
+
+
+def otlp_call(service: str | None) -> dict[str, Any]:
+    """Return a trace request of one model call, as OTLP/JSON."""
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in CALL.items()]
+    span = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "attributes": attributes}
+    named = [{"key": "service.name", "value": {"stringValue": service}}] if service else []
+    return {"resourceSpans": [{"resource": {"attributes": named}, "scopeSpans": [{"spans": [span]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("service", "application"), [("own", "own"), ("unknown_service:python", "shop"), (None, "shop")]
+)
+async def test_headers_of_otlp_requests_fill_columns_of_model_calls_too(place, service, application):
+    headers = {
+        "x-chronicle-application": "shop",
+        "x-chronicle-environment": "prod",
+        "x-chronicle-user-id": "anna",
+        "x-chronicle-workflow-id": "w1",
+        "x-chronicle-run-id": "r1",
+        "x-chronicle-step-index": "3",
+        "x-chronicle-prompt-id": "header",
+        "x-chronicle-extra-meta": '{"team":"a","n":[1]}',
+    }
+    answer = await place.client.post("/v1/traces", json=otlp_call(service), headers=headers)
+    assert answer.status_code == 200
+    (row,) = await place.until("llm_call", 1)
+    assert (row["application"], row["environment"]) == (application, "prod")
+    assert (row["workflow_id"], row["run_id"], row["step_index"]) == ("w1", "r1", 3)
+    assert (row["prompt_id"], row["user_id"]) == ("own", pseudonyms.of("anna"))
+    assert row["meta"]["team"] == "a"
+    assert row["meta"]["n"] == [1]
+
+
+async def test_headers_of_otlp_logs_fill_columns_of_events_too_and_unreadable_ones_are_refused(place):
+    event = [{"type": "approval"}]
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name="request_log.workflow")
+    record.attributes.add(key="request_log.type").value.string_value = event[0]["type"]
+    body = request.SerializeToString()
+    protobuf = {"content-type": "application/x-protobuf"}
+    headers = {"x-chronicle-run-id": "r1", "x-chronicle-application": "shop"}
+    assert (await place.client.post("/v1/logs", content=body, headers=protobuf | headers)).status_code == 200
+    (row,) = await place.until("workflow_event", 1)
+    assert (row["run_id"], row["application"], row["type"]) == ("r1", "shop", "approval")
+    wrong = {"x-chronicle-step-index": "first"}
+    assert (await place.client.post("/v1/logs", content=body, headers=protobuf | wrong)).status_code == 400

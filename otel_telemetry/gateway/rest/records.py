@@ -1,6 +1,6 @@
 """OTLP log records made of what the endpoints accept."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,11 +9,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_telemetry import conventions
-from otel_telemetry.errors import MalformedTelemetry
-
-#: Levels of a JSON value: each takes three of the hundred that protobuf's parser follows.
-MOST_LEVELS: Final = 24
-_LARGEST: Final = (1 << 63) - 1
+from otel_telemetry.gateway.any_value import put, utf8
 
 
 @dataclass(slots=True)
@@ -46,7 +42,7 @@ def _group(message: ExportLogsServiceRequest, service: str | None, environment: 
     group = message.resource_logs.add()
     for key, value in ((conventions.SERVICE_NAME, service), (conventions.DEPLOYMENT_ENVIRONMENT, environment)):
         if value:
-            group.resource.attributes.add(key=key).value.string_value = _utf8(value)
+            group.resource.attributes.add(key=key).value.string_value = utf8(value)
     scope = group.scope_logs.add()
     scope.scope.name = conventions.SCOPE_NAME
     return scope
@@ -56,47 +52,13 @@ def _write(into: LogRecord, record: Record) -> None:
     into.event_name = record.name
     into.observed_time_unix_nano = record.observed_ns
     into.time_unix_nano = record.time_ns or 0
-    into.body.string_value = _utf8(record.title)
+    into.body.string_value = utf8(record.title)
     for key, value in record.attributes.items():
         if value is not None:
-            _any(into.attributes.add(key=key).value, value, key, MOST_LEVELS)
+            put(into.attributes.add(key=key).value, value, key)
     for key, value in record.values.items():
         if value is not None:
-            _any(into.attributes.add(key=conventions.REQUEST_LOG + _utf8(key)).value, value, key, MOST_LEVELS)
-
-
-def _any(into: AnyValue, value: Any, field: str, levels: int) -> None:
-    if isinstance(value, str):
-        into.string_value = _utf8(value)
-    elif isinstance(value, bool):
-        into.bool_value = value
-    elif isinstance(value, int):
-        if -_LARGEST <= value <= _LARGEST:
-            into.int_value = value
-        else:
-            into.string_value = str(value)
-    elif isinstance(value, float):
-        into.double_value = value
-    elif value is not None:
-        _inside(into, value, field, levels)
-
-
-def _inside(into: AnyValue, value: Mapping[str, Any] | Sequence[Any], field: str, levels: int) -> None:
-    if not levels:
-        raise MalformedTelemetry(f"is nested deeper than {MOST_LEVELS} levels", field)
-    if isinstance(value, Mapping):
-        into.kvlist_value.SetInParent()
-        for key, item in value.items():
-            _any(into.kvlist_value.values.add(key=_utf8(key)).value, item, field, levels - 1)
-        return
-    into.array_value.SetInParent()
-    for item in value:
-        _any(into.array_value.values.add(), item, field, levels - 1)
-
-
-def _utf8(text: str) -> str:
-    """Return text that protobuf takes: JSON can spell half of a character."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+            put(into.attributes.add(key=conventions.REQUEST_LOG + utf8(key)).value, value, key)
 
 
 # --- what redaction made of them ----------------------------------------------------------------------------------
@@ -129,7 +91,7 @@ def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> 
         pairs = clean.kvlist_value.values
         if len(pairs) == len(given):
             for (key, value), pair in zip(given.items(), pairs, strict=True):
-                if pair.key != _utf8(key):
+                if pair.key != utf8(key):
                     found[pair.key] = None
                 _compare(value, pair.value, pair.key, found)
             return
@@ -145,7 +107,7 @@ def _same(given: Any, clean: AnyValue, kind: str | None) -> bool:
     if kind is None:
         return given is None
     if isinstance(given, str):
-        return kind == "string_value" and clean.string_value == _utf8(given)
+        return kind == "string_value" and clean.string_value == utf8(given)
     if isinstance(given, int) and not isinstance(given, bool) and kind == "string_value":
         return clean.string_value == str(given)
     return bool(getattr(clean, kind) == given) and not isinstance(given, Mapping | list)

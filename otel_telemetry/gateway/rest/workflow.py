@@ -3,12 +3,9 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
-import orjson
-from starlette.requests import Request
-
 from otel_telemetry import conventions
 from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.gateway import status
+from otel_telemetry.gateway import metadata, status
 from otel_telemetry.gateway.rest import models, records
 from otel_telemetry.gateway.rest.call import Call
 from otel_telemetry.gateway.rest.records import Record
@@ -23,7 +20,7 @@ class Batch:
     def __init__(self, given: Any, call: Call) -> None:
         self.records: list[Record] = []
         self.outcomes: list[dict[str, Any]] = []
-        said = metadata(call.request)
+        said = metadata.of(call.request)
         items = _items(given)
         call.expect(len(items))
         for index, item in enumerate(items):
@@ -54,7 +51,7 @@ def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, cal
     values: dict[str, Any] = {"type": entry.event, "event_id": own, "data": payload}
     for name in ("user_id", "session_id", "request_id"):
         values[name] = getattr(about, name) or getattr(entry.payload, name)
-    said = metadata(call.request)
+    said = metadata.of(call.request)
     values |= {key: value for key, value in said.items() if values.get(key) is None}
     service = entry.payload.service or said.get("application")
     title = f"log: {entry.event}"
@@ -110,25 +107,6 @@ def _is_own(event: models.WorkflowEvent, key: str) -> bool:
     return (key == "run_id" and event.type in conventions.RUN_TYPES) or (
         key == "step_id" and event.type in conventions.STEP_TYPES
     )
-
-
-def metadata(request: Request) -> dict[str, Any]:
-    """Return what headers say of columns; raises MalformedTelemetry naming a header that cannot be read."""
-    said: dict[str, Any] = {}
-    for header, column in conventions.METADATA_HEADERS.items():
-        value = request.headers.get(header)
-        if value:
-            said[column] = value
-    if "meta" in said:
-        try:
-            said["meta"] = orjson.loads(said["meta"])
-        except orjson.JSONDecodeError:
-            raise MalformedTelemetry("is not JSON", "x-chronicle-extra-meta") from None
-        if not isinstance(said["meta"], dict):
-            raise MalformedTelemetry("must be a JSON object", "x-chronicle-extra-meta")
-    if "step_index" in said and not said["step_index"].isdecimal():
-        raise MalformedTelemetry("must be a whole number", "x-chronicle-step-index")
-    return said
 
 
 def _items(given: Any) -> Sequence[Any]:
