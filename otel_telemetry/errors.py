@@ -9,6 +9,7 @@ TelemetryError
 └── StoreError              a database or the spool cannot do what was asked
     ├── SchemaTooNew        the database was written by a newer version; nothing was changed
     └── StoreUnavailable    a passing fault: the same call may succeed later
+        └── SpoolDamaged    the spool's file is damaged: it is set right when all have let go of it
 
 None of these reaches an instrumented application: they are raised at start-up, or caught at the border of a thread.
 """
@@ -74,15 +75,20 @@ class StoreUnavailable(StoreError):
         super().__init__(message)
 
 
+class SpoolDamaged(StoreUnavailable):
+    """The spool's file is damaged, and processes have it open: it is set right once they have let go."""
+
+
 class DeliveryRefused(TelemetryError):
     """A destination will not take these items, however often they are sent.
 
     `reason` is a stable word for counters. `doubtful` says that the answer may as well be a passing fault of the
-    destination (HTTP 500), so that some more tries are worth their while.
+    destination (HTTP 500), so that some more tries are worth their while, after `retry_after` seconds if it said so.
     """
 
-    def __init__(self, reason: str, detail: str, *, doubtful: bool = False) -> None:
+    def __init__(self, reason: str, detail: str, *, doubtful: bool = False, retry_after: float = 0.0) -> None:
         self.reason = reason
         self.detail = detail
         self.doubtful = doubtful
+        self.retry_after = retry_after
         super().__init__(f"{reason}: {detail}")

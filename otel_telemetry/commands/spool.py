@@ -74,7 +74,7 @@ def spool_replay(
     dead_letters: Annotated[bool, typer.Option("--dead-letters", help="What it could not take.")] = False,
     since: Annotated[
         str | None,
-        typer.Option(help="All that is still kept and came since: 2h ago, or 2026-11-21T08:00Z.", metavar="TIME"),
+        typer.Option(help="All that is still kept and came since: '2h ago', or 2026-11-21T08:00Z.", metavar="TIME"),
     ] = None,
     older_than: OlderThan = None,
     dry_run: DryRun = False,
@@ -159,8 +159,9 @@ def _before(older_than: str | None) -> int:
 
 def _moment(text: str) -> int:
     """Return a time in ns since 1970: an age (2h), or a date or time of ISO 8601, in UTC where it does not say."""
-    if re.fullmatch(r"\d+(\.\d+)?[smhd]", text):
-        return time.time_ns() - _age(text, "--since")
+    age = text.removesuffix("ago").strip()
+    if re.fullmatch(r"\d+(\.\d+)?[smhd]", age):
+        return time.time_ns() - _age(age, "--since")
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

@@ -21,6 +21,7 @@ import grpc.aio
 import uvicorn
 from starlette.applications import Starlette
 
+from otel_telemetry.errors import SpoolDamaged
 from otel_telemetry.gateway import listen, spool_file, tls
 from otel_telemetry.gateway.auth import Keys
 from otel_telemetry.gateway.config import GatewaySettings
@@ -36,6 +37,8 @@ from otel_telemetry.gateway.spool import Spool
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LOOK_SECONDS: Final = 0.005
+_DAMAGE_SECONDS: Final = 1.0
+_DAMAGED: Final = -1.0  # among the seconds that a stop may take
 #: How long a thread may keep the interpreter from the others: a request under way waits that long, step for step, for
 #: the thread that writes rows. Python's own is 5 ms. benchmarks/gateway.py shows what a change does here.
 _SWITCH_SECONDS: Final = 0.001
@@ -77,6 +80,7 @@ class Gateway:
         self._exposition = exposition or Exposition(seat)
         self._parts = contextlib.AsyncExitStack()
         self._deadline = math.inf
+        self._on_damage: Callable[[], object] = lambda: None
         self.grpc_port = 0
         self.http_port = 0
 
@@ -132,6 +136,9 @@ class Gateway:
         self._follow(orders)
         await self.start()
         seconds = await orders.get()
+        if seconds < 0:
+            await self.stop(_DAMAGE_SECONDS)
+            raise SpoolDamaged("the spool is damaged; the next start sets it right")
         if not self._seat:
             _log.info("stopping; a second signal makes it quicker")
         stopping = asyncio.create_task(self.stop(seconds))
@@ -144,6 +151,7 @@ class Gateway:
     def _follow(self, orders: asyncio.Queue[float]) -> None:
         """Have every request to stop put into the queue, as the seconds that it may take."""
         loop = asyncio.get_running_loop()
+        self._on_damage = lambda: _later(loop, orders, _DAMAGED)
         if self._seat:
             self._seat.obey(lambda seconds: _later(loop, orders, seconds))
             return
@@ -179,6 +187,7 @@ class Gateway:
             max_age_hours=config.spool_max_age_hours,
             keeper=self._delivers,
         )
+        spool.on_damage = self._on_damage
         parts.push_async_callback(asyncio.to_thread, spool.close)
         parts.callback(self._exposition.watch(spool))
         if self._delivers:

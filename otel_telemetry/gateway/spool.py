@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_telemetry import metrics
-from otel_telemetry.errors import Overloaded, StoreUnavailable
+from otel_telemetry.errors import Overloaded, SpoolDamaged, StoreUnavailable
 from otel_telemetry.gateway import spool_cursor, spool_file, spool_rescue
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool_keeper import Keeper
@@ -83,6 +83,8 @@ class Spool:
         self._keeper = Keeper(self._writer, self._turn, retention_hours, max_age_hours) if keeper else None
         self._last_seq = self.reader.last_seq()
         self.problem = ""
+        self.on_damage: Callable[[], object] = lambda: None  # called when the file turns out to be damaged
+        self.reader.on_damage = self._damaged
         self.max_bytes = max_bytes
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
@@ -292,8 +294,13 @@ class Spool:
         if not self.problem:
             _log.error("the spool cannot be written, senders are told to retry: %s", error)
         self.problem = str(error)
+        self._tell_of_damage(error)
+        kind = SpoolDamaged if spool_file.means_damage(error) else StoreUnavailable
         for task in tasks:
-            task.future.set_exception(StoreUnavailable(f"the spool cannot be written: {error}"))
+            task.future.set_exception(kind(f"the spool cannot be written: {error}"))
+
+    def _damaged(self) -> None:
+        self.on_damage()  # as it is set by then
 
     def _crowded(self) -> bool:
         return self._disk_low or self._live_bytes > self._high_water()
@@ -310,7 +317,12 @@ class Spool:
             return self._keeper is not None and self._keep_house(self._keeper)
         except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
+            self._tell_of_damage(error)
             return False
+
+    def _tell_of_damage(self, error: Exception) -> None:
+        if spool_file.means_damage(error):
+            self.on_damage()
 
     def _keep_house(self, keeper: Keeper) -> bool:
         low = spool_file.disk_left(self._folder) < _LOW_DISK_BYTES

@@ -207,6 +207,11 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
 
 
+def means_damage(error: Exception) -> bool:
+    """Say whether an error says that the file is damaged: SQLite reports that as nothing more special."""
+    return type(error) is sqlite3.DatabaseError
+
+
 def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
     """Return the error for a spool that cannot be opened though nothing says that it is damaged."""
     return ConfigurationError(

@@ -8,12 +8,12 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.errors import SpoolDamaged, StoreUnavailable
 from otel_telemetry.gateway import otlp_json, spool_file
 from otel_telemetry.gateway.otlp_json import Signal
 
@@ -78,6 +78,7 @@ class SpoolReader:
 
     def __init__(self, folder: Path) -> None:
         self._connection = spool_file.open_reader(folder)
+        self.on_damage: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -92,7 +93,10 @@ class SpoolReader:
             try:
                 yield self._connection
             except sqlite3.Error as error:
-                raise StoreUnavailable(f"the spool cannot be read: {error}") from None
+                if not spool_file.means_damage(error):
+                    raise StoreUnavailable(f"the spool cannot be read: {error}") from None
+                self.on_damage()
+                raise SpoolDamaged(f"the spool is damaged: {error}") from None
 
     def read(
         self, after_seq: int, limit_bytes: int, limit_batches: int = _MAX_BATCHES, wanted: Iterable[Signal] = ()
@@ -216,7 +220,7 @@ def _one_by_one(connection: sqlite3.Connection, signals: str, after_seq: int, li
         try:
             row = connection.execute(f"{_BATCH} WHERE seq = ?", (signals, seq)).fetchone()
         except sqlite3.DatabaseError:
-            yield Batch(seq, "traces", 0, 0, b"", damaged=True)
+            yield _without_body(connection, seq)
         else:
             if row is None:
                 continue
@@ -224,6 +228,17 @@ def _one_by_one(connection: sqlite3.Connection, signals: str, after_seq: int, li
         found += 1
         if found == limit:
             return
+
+
+def _without_body(connection: sqlite3.Connection, seq: int) -> Batch:
+    """Return what can be told of a batch whose body cannot be read."""
+    query = "SELECT signal, received_ns, items FROM batch WHERE seq = ?"
+    with contextlib.suppress(sqlite3.DatabaseError):
+        row = connection.execute(query, (seq,)).fetchone()
+        if row:
+            signal, received_ns, items = row
+            return Batch(seq, signal, received_ns, items, b"", damaged=True)
+    return Batch(seq, "traces", 0, 0, b"", damaged=True)
 
 
 def _missed(connection: sqlite3.Connection) -> Mapping[str, Mapping[str, int]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.errors import SpoolDamaged
 from otel_telemetry.gateway import spool_file
 
 RESCUED_NAME: Final = "spool.rescued.db"
@@ -35,10 +35,6 @@ UPDATE cursor SET (batches, items, bytes) = (
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
 
-class SpoolDamaged(StoreUnavailable):
-    """The spool is damaged and other processes have it open: it is set right once they have let go."""
-
-
 @dataclass(slots=True)
 class Saved:
     """What came over from a damaged file. `lost` are batches that should be there and cannot be read."""
@@ -48,11 +44,12 @@ class Saved:
     lost: int = 0
 
 
-def open_spool(folder: Path, shared: int, turn: int) -> sqlite3.Connection:
+def open_spool(folder: Path, shared: int, turn: int, *, doubtful: bool = False) -> sqlite3.Connection:
     """Return the write connection on a sound spool in `folder`, recovering a damaged one first.
 
-    `shared` and `turn` are the caller's locks. Where nobody else has the spool open and its last user did not close it,
-    all of it is looked at. Raises ConfigurationError, and SpoolDamaged where others have to let go first.
+    `shared` and `turn` are the caller's locks. Where nobody else has the spool open, and its last user did not close it
+    or it is `doubtful`, all of it is looked at. Raises ConfigurationError, and SpoolDamaged where others have to let go
+    first.
     """
     path = folder / spool_file.FILE_NAME
     with spool_file.turn(turn):
@@ -61,16 +58,16 @@ def open_spool(folder: Path, shared: int, turn: int) -> sqlite3.Connection:
             if alone:
                 _finish_rescue(path)
             spool_file.make_file(path)
-            return _open(path, alone=alone)
+            return _open(path, alone=alone, doubtful=doubtful)
         except sqlite3.OperationalError as error:
             raise spool_file.not_opened(path, error) from None
         finally:
             spool_file.share_again(shared)
 
 
-def _open(path: Path, *, alone: bool) -> sqlite3.Connection:
+def _open(path: Path, *, alone: bool, doubtful: bool) -> sqlite3.Connection:
     try:
-        return spool_file.open_sound(path, thorough=alone and _left_open(path))
+        return spool_file.open_sound(path, thorough=alone and (doubtful or _left_open(path)))
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -252,7 +249,7 @@ def holding(folder: Path) -> Iterator[tuple[int, int]]:
         os.close(shared)
 
 
-def make_sound(folder: Path) -> None:
+def make_sound(folder: Path, *, doubtful: bool = False) -> None:
     """Open the spool, recovering it where it has to be, and close it again: before others open it together."""
     with holding(folder) as (shared, turn):
-        open_spool(folder, shared, turn).close()
+        open_spool(folder, shared, turn, doubtful=doubtful).close()

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.errors import ConfigurationError, SpoolDamaged
 from otel_telemetry.gateway import listen, spool_file, spool_rescue
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.group import GO, Group, Seat
 from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool_rescue import SpoolDamaged
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _FIRST_PAUSE: Final = 0.1
@@ -241,12 +240,18 @@ class Supervisor:
             self._recover()
             return
         lived = time.monotonic() - child.started
-        child.died_young = child.died_young + 1 if lived < _GROWN_UP_SECONDS else 1
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(child.died_young - 1, 10))
+        pause = self._pause_of(child)
         child.due = time.monotonic() + pause
         self._group.count_restart(child.name)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         _log.error("%s %s after %.1f s; it is started again in %.1f s", child.name, how, lived, pause)
+
+    @staticmethod
+    def _pause_of(child: _Child) -> float:
+        """Return how long to wait before it is started again."""
+        grown_up = time.monotonic() - child.started >= _GROWN_UP_SECONDS
+        child.died_young = 1 if grown_up else child.died_young + 1
+        return min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(child.died_young - 1, 10)))
 
     def _reap(self, child: _Child) -> int:
         _, status = os.waitpid(child.pid, 0)
@@ -260,10 +265,10 @@ class Supervisor:
         """Set a damaged spool right while nobody has it open."""
         _log.error("the spool is damaged: all processes are stopped until it is set right")
         self._kill()
-        spool_rescue.make_sound(self._config.spool_dir)
+        spool_rescue.make_sound(self._config.spool_dir, doubtful=True)
         for child in self._children:
             self._group.count_restart(child.name)
-            child.due = 0.0
+            child.due = time.monotonic() + self._pause_of(child)
 
     def _kill(self) -> None:
         for child in self._children:
