@@ -71,8 +71,9 @@ def judge(answer: Answer) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     said = f"HTTP {status} {answer.text()}".rstrip()
+    wait = retry_after(answer.headers.get("retry-after", ""))
     if status in _PASSING:
-        raise StoreUnavailable(said, retry_after(answer.headers.get("retry-after", "")))
+        raise StoreUnavailable(said, wait)
     if status < HTTPStatus.BAD_REQUEST:
         raise StoreUnavailable(f"HTTP {status} is a redirect; set its endpoint to where it really is")
     if status in _SETTINGS:
@@ -80,7 +81,7 @@ def judge(answer: Answer) -> None:
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         raise DeliveryRefused("too_large", said)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise DeliveryRefused("destination_error", said, doubtful=True)
+        raise DeliveryRefused("destination_error", said, doubtful=True, retry_after=wait)
     raise DeliveryRefused("invalid", said)
 
 

@@ -1,4 +1,4 @@
-"""Loki's push API: lines in, those that Loki would not keep out."""
+"""Lines in, those that Loki would not keep out."""
 
 import time
 from collections import defaultdict, deque
@@ -13,10 +13,11 @@ from otel_telemetry.exporters import answers
 from otel_telemetry.exporters.loki import complaints
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.labels import Streams
-from otel_telemetry.exporters.loki.lines import Labels, Line
+from otel_telemetry.exporters.loki.lines import Labels, Line, request_of
 from otel_telemetry.exporters.post import Poster
 
-_PATH: Final = "/loki/api/v1/push"
+_PUSH: Final = "/loki/api/v1/push"
+_OTLP: Final = "/otlp/v1/logs"
 _TRIES: Final = 100  # requests spent on finding the lines of one push that Loki does not keep
 
 
@@ -29,8 +30,11 @@ class Unkept:
     detail: str
 
 
-class PushClient:
-    """Pushes lines to one Loki. Raises ConfigurationError where it has no endpoint. For one thread."""
+class LineClient:
+    """Sends lines to one Loki, over either protocol; finds out which it does not keep. For one thread.
+
+    Raises ConfigurationError where there is no endpoint.
+    """
 
     def __init__(self, config: LokiSettings, exporter: str) -> None:
         if config.endpoint is None:
@@ -48,7 +52,8 @@ class PushClient:
             if reason:
                 unkept.append(Unkept(line, reason, detail))
             else:
-                self._streams.place(line)
+                if self._config.protocol == "push":  # else the labels are Loki's own
+                    self._streams.place(line)
                 fit.append(line)
         fit.sort(key=lambda line: line.time_ns)
         for part in _parts(fit, self._config.max_request_bytes):
@@ -91,20 +96,26 @@ class PushClient:
 
     def _post(self, lines: Sequence[Line]) -> str | None:
         """Send one request; return what Loki has against some of it, or None. Raises StoreUnavailable to come again."""
-        answer = self._poster.post(_PATH, encode(lines), "application/json")
+        if self._config.protocol == "push":
+            answer = self._poster.post(_PUSH, encode(lines), "application/json")
+        else:
+            answer = self._poster.post(_OTLP, request_of(line.origin for line in lines), "application/x-protobuf")
         try:
             answers.judge(answer)
         except DeliveryRefused as refused:
-            if refused.doubtful:  # all of Loki's own faults pass
-                raise StoreUnavailable(
-                    refused.detail, answers.retry_after(answer.headers.get("retry-after", ""))
-                ) from None
+            if refused.doubtful:
+                raise passing(refused) from None
             text = answer.body.decode(errors="replace")
             if complaints.NO_METADATA in text:
                 hint = "allow_structured_metadata is off in Loki's limits_config"
                 raise StoreUnavailable(f"HTTP {answer.status}: {hint}") from None
             return text
         return None
+
+
+def passing(refused: DeliveryRefused) -> StoreUnavailable:
+    """Return a doubtful refusal as what it is in Loki: all faults of its own pass."""
+    return StoreUnavailable(refused.detail, refused.retry_after)
 
 
 def _again(part: Sequence[Line], blamed: set[int]) -> list[Sequence[Line]]:

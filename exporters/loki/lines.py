@@ -91,6 +91,23 @@ def from_request(request: ExportLogsServiceRequest, index: int = 0) -> Iterator[
                 yield _line(labels, record, attached, Origin(index, group, scope, record))
 
 
+def request_of(origins: Iterable[Origin]) -> bytes:
+    """Return an ExportLogsServiceRequest of just these records, with what is around them."""
+    request = ExportLogsServiceRequest()
+    groups: dict[int, Any] = {}
+    scopes: dict[int, Any] = {}
+    for origin in origins:
+        if id(origin.resource) not in groups:
+            group = groups[id(origin.resource)] = request.resource_logs.add(schema_url=origin.resource.schema_url)
+            group.resource.CopyFrom(origin.resource.resource)
+        if id(origin.scope) not in scopes:
+            scope = groups[id(origin.resource)].scope_logs.add(schema_url=origin.scope.schema_url)
+            scope.scope.CopyFrom(origin.scope.scope)
+            scopes[id(origin.scope)] = scope
+        scopes[id(origin.scope)].log_records.append(origin.record)
+    return request.SerializeToString()
+
+
 def level(record: LogRecord) -> str:
     """Return the level in Loki's words, from the severity's number or else its text; "unknown" where neither tells."""
     number = record.severity_number

@@ -1,14 +1,12 @@
 """Loki as one of the gateway's sinks: log requests from the spool, already redacted, become lines."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.errors import ConfigurationError, DeliveryRefused
 from otel_telemetry.exporters import answers
 from otel_telemetry.exporters.loki import lines
-from otel_telemetry.exporters.loki.client import PushClient, Unkept
+from otel_telemetry.exporters.loki.client import LineClient, Unkept, passing
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
@@ -20,7 +18,7 @@ _LOGS: Final[frozenset[Signal]] = frozenset({"logs"})
 
 def make_sink(config: LokiSettings) -> Sink:
     """Return the sink of the protocol that is set. Raises ConfigurationError where there is no endpoint."""
-    return LokiSink(config) if config.protocol == "push" else ForwardSink(NAME, as_forward(config), NAME)
+    return LokiSink(config) if config.protocol == "push" else LokiOtlpSink(config)
 
 
 def as_forward(config: LokiSettings) -> ForwardSettings:
@@ -46,7 +44,7 @@ class LokiSink:
     signals = _LOGS
 
     def __init__(self, config: LokiSettings) -> None:
-        self._client = PushClient(config, NAME)
+        self._client = LineClient(config, NAME)
         self.max_bytes = config.max_request_bytes
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
@@ -59,27 +57,38 @@ class LokiSink:
         self._client.close()
 
 
+class LokiOtlpSink:
+    """Sends requests to Loki's OTLP endpoint as they are; only where it refuses one are its lines looked at."""
+
+    name = NAME
+    signals = _LOGS
+
+    def __init__(self, config: LokiSettings) -> None:
+        self._whole = ForwardSink(NAME, as_forward(config), NAME)
+        self._client = LineClient(config, NAME)
+        self.max_bytes = config.max_request_bytes
+
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
+        """Store the records of some log requests."""
+        try:
+            if sum(map(len, bodies)) <= self.max_bytes:
+                return self._whole.deliver(signal, bodies)
+        except DeliveryRefused as refused:
+            if refused.doubtful:
+                raise passing(refused) from None
+        return Receipt(list(_rejected(self._client.push(lines.read(bodies)))))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._whole.close()
+        self._client.close()
+
+
 def _rejected(unkept: Iterable[Unkept]) -> Iterator[Rejected]:
     """Yield one dead letter for each request and reason, of just the records concerned."""
     found: dict[tuple[int, str], list[Unkept]] = {}
     for each in unkept:
         found.setdefault((each.line.origin.index, each.reason), []).append(each)
     for (index, reason), group in found.items():
-        body = _request(each.line.origin for each in group)
+        body = lines.request_of(each.line.origin for each in group)
         yield Rejected(len(group), reason, answers.one_line(group[0].detail), index, body)
-
-
-def _request(origins: Iterable[lines.Origin]) -> bytes:
-    request = ExportLogsServiceRequest()
-    groups: dict[int, Any] = {}
-    scopes: dict[int, Any] = {}
-    for origin in origins:
-        if id(origin.resource) not in groups:
-            group = groups[id(origin.resource)] = request.resource_logs.add(schema_url=origin.resource.schema_url)
-            group.resource.CopyFrom(origin.resource.resource)
-        if id(origin.scope) not in scopes:
-            scope = groups[id(origin.resource)].scope_logs.add(schema_url=origin.scope.schema_url)
-            scope.scope.CopyFrom(origin.scope.scope)
-            scopes[id(origin.scope)] = scope
-        scopes[id(origin.scope)].log_records.append(origin.record)
-    return request.SerializeToString()

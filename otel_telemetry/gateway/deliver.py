@@ -227,7 +227,8 @@ class Delivery:
         if not self._circuit.failures:
             _log.warning("%s is away, what is spooled waits for it: %s", self._sink.name, error)
         metrics.write_failures.add(1, {"exporter": self._sink.name})
-        seconds = self._circuit.failed(str(error), error.retry_after if isinstance(error, StoreUnavailable) else 0.0)
+        asked = error.retry_after if isinstance(error, (StoreUnavailable, DeliveryRefused)) else 0.0
+        seconds = self._circuit.failed(str(error), asked)
         self._show_circuit()
         if self._stop.wait(seconds):
             raise _Stopped

@@ -17,7 +17,6 @@ from otel_telemetry.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.loki import labels, lines
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
-from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
 
 NOW = time.time_ns()
@@ -308,12 +307,31 @@ def test_a_request_that_is_refused_whatever_is_in_it_costs_a_bounded_number_of_t
     assert len(loki.got) <= 100
 
 
+@pytest.mark.parametrize("protocol", ["push", "otlp"])
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_fault_of_loki_is_for_later_and_its_wish_is_passed_on(loki: Receiver, make: Any, status: int) -> None:
+def test_a_fault_of_loki_is_for_later_and_its_wish_is_passed_on(
+    loki: Receiver, make: Any, status: int, protocol: str
+) -> None:
     loki.answer = lambda got: Say(status, b"ingestion rate limit exceeded", {"retry-after": "4"})
     with pytest.raises(StoreUnavailable, match="rate limit") as caught:
-        make().deliver("logs", [logs(record())])
+        make(protocol=protocol).deliver("logs", [logs(record())])
     assert caught.value.retry_after == 4
+
+
+def test_over_otlp_too_a_line_that_loki_refuses_is_found_and_the_others_stored(loki: Receiver, make: Any) -> None:
+    loki.answer = lambda got: Say(400, b"odd") if "line 13" in records_of(got.body) else Say(204)
+    receipt = make(protocol="otlp").deliver("logs", [logs(*(record(f"line {n}") for n in range(20))), logs(record())])
+    (rejected,) = receipt.rejected
+    assert (rejected.reason, rejected.index, records_of(rejected.body)) == ("invalid", 0, ["line 13"])
+    taken = {text for got in loki.got if "line 13" not in (texts := records_of(got.body)) for text in texts}
+    assert taken == {"hello", *(f"line {n}" for n in range(20))} - {"line 13"}
+
+
+def test_over_otlp_too_a_large_request_goes_in_parts(loki: Receiver, make: Any) -> None:
+    body = logs(*(record(f"{n:03}" + "x" * 97) for n in range(100)))
+    assert make(protocol="otlp", max_request_bytes=2048).deliver("logs", [body]).rejected == []
+    assert len(loki.got) > 4
+    assert sorted(text for got in loki.got for text in records_of(got.body)) == records_of(body)
 
 
 def test_a_loki_that_takes_no_metadata_is_waited_for_and_the_setting_named(loki: Receiver, make: Any) -> None:
@@ -351,7 +369,6 @@ def test_settings_that_contradict_each_other_are_refused(given: Any) -> None:
 
 def test_lokis_otlp_endpoint_gets_the_records_as_they_are(loki: Receiver, make: Any) -> None:
     sink = make(protocol="otlp", tenant="team-a")
-    assert isinstance(sink, ForwardSink)
     assert sink.name == "loki"
     assert list(sink.signals) == ["logs"]
     sink.deliver("logs", [logs(record())])

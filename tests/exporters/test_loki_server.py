@@ -90,15 +90,18 @@ def test_labels_are_those_three_and_no_others(loki: Loki) -> None:
     assert {"environment", "level", "service_name"} >= set(eventually(names)) - {"deployment_environment_name"}
 
 
-def test_lines_that_loki_does_not_keep_are_named_by_it_and_the_others_are_stored(loki: Loki) -> None:
-    body = logs("picky", (0, "good"), (-30 * 24 * HOUR, "ancient"), (2 * HOUR, "future"), (0, "x" * 300_000))
-    receipt = deliver(unlimited(loki), body, logs("picky", (0, "fine")))
+@pytest.mark.parametrize("protocol", ["push", "otlp"])
+def test_lines_that_loki_does_not_keep_are_named_by_it_and_the_others_are_stored(loki: Loki, protocol: str) -> None:
+    service = f"picky-{protocol}"
+    body = logs(service, (0, "good"), (-30 * 24 * HOUR, "ancient"), (2 * HOUR, "future"), (0, "x" * 300_000))
+    receipt = deliver(unlimited(loki, protocol=protocol), body, logs(service, (0, "fine")))
     assert sorted((each.reason, each.items, each.index) for each in receipt.rejected) == [
         ("too_long", 1, 0),
         ("too_new", 1, 0),
         ("too_old", 1, 0),
     ]
-    assert [texts for _, texts in eventually(lambda: stored(loki, '{service_name="picky"}'))] == [["fine", "good"]]
+    query = f'{{service_name="{service}"}}'
+    eventually(lambda: [texts for _, texts in stored(loki, query)] == [["fine", "good"]])
 
 
 @pytest.mark.parametrize("service", ["behind", 'odd "name}', "back\\slash"])
