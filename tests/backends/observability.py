@@ -6,6 +6,7 @@ whose file knows none, gets its targets replaced.
 
 import json
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -106,12 +107,19 @@ class Prometheus(Process):
             f"--config.file={config}",
             "--storage.tsdb.path=data",
             f"--web.listen-address={where}",
+            "--enable-feature=exemplar-storage",
         ]
         super().__init__(command, folder, f"{self.url}/-/ready")
 
     def query(self, promql: str) -> bytes:
         """Return what an instant query answers."""
         return fetch(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}")
+
+    def exemplars(self, promql: str) -> bytes:
+        """Return the exemplars of the last hour."""
+        now = time.time()
+        asked = urllib.parse.urlencode({"query": promql, "start": now - 3600, "end": now + 60})
+        return fetch(f"{self.url}/api/v1/query_exemplars?{asked}")
 
     def result(self, promql: str) -> Any:
         """Return the result of an instant query: [{"metric": labels, "value": [time, text]}]."""

@@ -80,6 +80,7 @@ func requestAttributes(p planted) []attribute.KeyValue {
 		attribute.StringSlice("order.lines", []string{"1 tent", "ship to " + p["email"]}),
 		attribute.Bool("order.paid", true),
 		attribute.Float64("order.total", 249.5),
+		attribute.Bool("seen by "+p["email"], true),
 	}
 }
 
@@ -110,6 +111,7 @@ func sendLogs(ctx context.Context, logger log.Logger, p planted) {
 		record.SetTimestamp(time.Now())
 		record.SetSeverity(severity)
 		record.SetSeverityText(severity.String())
+		record.SetEventName("order of " + p["email"])
 		record.SetBody(body)
 		record.AddAttributes(attribute.String("customer", p["email"]), attribute.String("peer", p["ipv6"]),
 			attribute.String("shop.step", "pay"))
@@ -119,6 +121,7 @@ func sendLogs(ctx context.Context, logger log.Logger, p planted) {
 	emit(log.SeverityError, order)
 }
 
+// sendMetrics leaves `payer` to the exemplars, whose trace is the request's.
 func sendMetrics(ctx context.Context, meter metric.Meter, p planted) {
 	orders, err := meter.Int64Counter("shop.orders", metric.WithUnit("{order}"), metric.WithDescription("Orders"))
 	check(err)
@@ -127,7 +130,8 @@ func sendMetrics(ctx context.Context, meter metric.Meter, p planted) {
 	latency, err := meter.Float64Histogram("shop.latency", metric.WithUnit("s"), metric.WithDescription("Time to pay"))
 	check(err)
 	for _, seconds := range []float64{0.2, 0.4, 3.0} {
-		latency.Record(ctx, seconds, metric.WithAttributes(attribute.String("peer", p["ipv4"])))
+		latency.Record(ctx, seconds, metric.WithAttributes(
+			attribute.String("peer", p["ipv4"]), attribute.String("payer", p["email"])))
 	}
 	temperature, err := meter.Float64Gauge("shop.temperature",
 		metric.WithUnit("Cel"), metric.WithDescription("In the shop"))
@@ -154,14 +158,16 @@ func main() {
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithBatcher(spans), sdktrace.WithResource(res))
 	loggers := sdklog.NewLoggerProvider(
 		sdklog.WithProcessor(sdklog.NewBatchProcessor(logs)), sdklog.WithResource(res))
-	meters := sdkmetric.NewMeterProvider(
+	withoutPayer := sdkmetric.NewView(sdkmetric.Instrument{Name: "shop.latency"},
+		sdkmetric.Stream{AttributeFilter: attribute.NewAllowKeysFilter("peer")})
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithView(withoutPayer),
 		sdkmetric.WithReader(sdkmetric.NewPeriodicReader(points)), sdkmetric.WithResource(res))
 
 	tracer := tracers.Tracer("shop", trace.WithInstrumentationVersion("1.2.3"),
 		trace.WithInstrumentationAttributes(attribute.String("maintainer", told.Planted["email"])))
 	inRequest, ids := sendSpans(ctx, tracer, told.Planted)
 	sendLogs(inRequest, loggers.Logger("shop", log.WithInstrumentationVersion("1.2.3")), told.Planted)
-	sendMetrics(ctx, meters.Meter("shop", metric.WithInstrumentationVersion("1.2.3")), told.Planted)
+	sendMetrics(inRequest, meters.Meter("shop", metric.WithInstrumentationVersion("1.2.3")), told.Planted)
 	check(errors.Join(tracers.Shutdown(ctx), loggers.Shutdown(ctx), meters.Shutdown(ctx)))
 	check(json.NewEncoder(os.Stdout).Encode(ids))
 }

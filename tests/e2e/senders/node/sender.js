@@ -25,6 +25,7 @@ function requestAttributes(p) {
     'order.lines': ['1 tent', `ship to ${p.email}`],
     'order.paid': true,
     'order.total': 249.5,
+    [`seen by ${p.email}`]: true,
   };
 }
 
@@ -79,6 +80,7 @@ function sendLogs(inRequest, logger, p) {
       severityNumber,
       severityText: SeverityNumber[severityNumber],
       body,
+      eventName: `order of ${p.email}`,
       attributes: { customer: p.email, peer: p.ipv6, 'shop.step': 'pay' },
       context: inRequest,
     });
@@ -112,7 +114,6 @@ const { inRequest, ids } = sendSpans(tracers.getTracer('shop', '1.2.3'), planted
 sendLogs(inRequest, loggers.getLogger('shop', '1.2.3'), planted);
 sendMetrics(meters.getMeter('shop', '1.2.3'), planted);
 for (const provider of [tracers, loggers, meters]) {
-  await provider.forceFlush();
   await provider.shutdown();
 }
 console.log(JSON.stringify(ids));

@@ -18,7 +18,9 @@ import io.opentelemetry.exporter.otlp.http.metrics.OtlpHttpMetricExporter;
 import io.opentelemetry.exporter.otlp.http.trace.OtlpHttpSpanExporter;
 import io.opentelemetry.sdk.logs.SdkLoggerProvider;
 import io.opentelemetry.sdk.logs.export.BatchLogRecordProcessor;
+import io.opentelemetry.sdk.metrics.InstrumentSelector;
 import io.opentelemetry.sdk.metrics.SdkMeterProvider;
+import io.opentelemetry.sdk.metrics.View;
 import io.opentelemetry.sdk.metrics.export.PeriodicMetricReader;
 import io.opentelemetry.sdk.resources.Resource;
 import io.opentelemetry.sdk.trace.SdkTracerProvider;
@@ -28,6 +30,7 @@ import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -55,6 +58,7 @@ public final class Sender {
         .put(AttributeKey.stringArrayKey("order.lines"), List.of("1 tent", "ship to " + p.get("email")))
         .put("order.paid", true)
         .put("order.total", 249.5)
+        .put("seen by " + p.get("email"), true)
         .build();
   }
 
@@ -136,6 +140,7 @@ public final class Sender {
         .setContext(inRequest)
         .setSeverity(severity)
         .setSeverityText(severity.name())
+        .setEventName("order of " + p.get("email"))
         .setBody(body)
         .setAttribute(AttributeKey.stringKey("customer"), p.get("email"))
         .setAttribute(AttributeKey.stringKey("peer"), p.get("ipv6"))
@@ -143,13 +148,17 @@ public final class Sender {
         .emit();
   }
 
-  private static void sendMetrics(Meter meter, Map<String, String> p) {
+  /** `payer` is left to the exemplars, whose trace is the request's. */
+  private static void sendMetrics(Context inRequest, Meter meter, Map<String, String> p) {
     var orders = meter.counterBuilder("shop.orders").setUnit("{order}").setDescription("Orders").build();
     orders.add(3, Attributes.builder().put("payment", "card").put("buyer", p.get("email")).build());
     orders.add(4, Attributes.builder().put("payment", "cash").build());
     var latency = meter.histogramBuilder("shop.latency").setUnit("s").setDescription("Time to pay").build();
     for (double seconds : new double[] {0.2, 0.4, 3.0}) {
-      latency.record(seconds, Attributes.builder().put("peer", p.get("ipv4")).build());
+      latency.record(
+          seconds,
+          Attributes.builder().put("peer", p.get("ipv4")).put("payer", p.get("email")).build(),
+          inRequest);
     }
     var temperature = meter.gaugeBuilder("shop.temperature").setUnit("Cel").setDescription("In the shop").build();
     temperature.set(21.5, Attributes.builder().put("place", "till").build());
@@ -190,13 +199,16 @@ public final class Sender {
     var meters =
         SdkMeterProvider.builder()
             .setResource(resource)
+            .registerView(
+                InstrumentSelector.builder().setName("shop.latency").build(),
+                View.builder().setAttributeFilter(Set.of("peer")).build())
             .registerMetricReader(PeriodicMetricReader.builder(points.build()).build())
             .build();
     Map<String, String> ids = new LinkedHashMap<>();
     Context inRequest =
         sendSpans(tracers.tracerBuilder("shop").setInstrumentationVersion("1.2.3").build(), p, ids);
     sendLogs(inRequest, loggers.loggerBuilder("shop").setInstrumentationVersion("1.2.3").build(), p);
-    sendMetrics(meters.meterBuilder("shop").setInstrumentationVersion("1.2.3").build(), p);
+    sendMetrics(inRequest, meters.meterBuilder("shop").setInstrumentationVersion("1.2.3").build(), p);
     tracers.shutdown().join(20, TimeUnit.SECONDS);
     loggers.shutdown().join(20, TimeUnit.SECONDS);
     meters.shutdown().join(20, TimeUnit.SECONDS);
