@@ -72,6 +72,7 @@ _CURRENT: Final = (
 )
 _CHAT: Final[Said] = {c.OPERATION_NAME: "chat"}
 _CHAT_STREAM: Final[Said] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: True}
+_CHAT_WHOLE: Final[Said] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: False}
 _EMBEDDINGS: Final[Said] = {c.OPERATION_NAME: "embeddings"}
 #: A provider's usage object, as it came.
 _RAW_USAGE: Final = {
@@ -219,8 +220,8 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         events=frozenset({"ai.stream.firstChunk"}),
         kind="ai.operationId",
         calls={
-            "ai.generateText.doGenerate": _CHAT,
-            "ai.generateObject.doGenerate": _CHAT,
+            "ai.generateText.doGenerate": _CHAT_WHOLE,
+            "ai.generateObject.doGenerate": _CHAT_WHOLE,
             "ai.streamText.doStream": _CHAT_STREAM,
             "ai.streamObject.doStream": _CHAT_STREAM,
             "ai.embed.doEmbed": _EMBEDDINGS,

@@ -7,6 +7,8 @@ These tables are ours alone:
 
 - `span_node`, one row per span seen: where it hangs in its trace, what it contributes to a request, and, on a span that
   can be a request, what the app said about it. Everything in `request_log` is derived from these rows (derive.py).
+- `span_waiting`, one row per span of a trace in which nothing was said so far of models, requests or stages; they move
+  to `span_node` when that is (waiting.py). `at_us` is in microseconds since 1970.
 - `workflow_state`, one row per run (`step_id` is empty) and per step: when it was last spoken of, and, for each of its
   columns, by which event it was set (workflow.py). `workflow_seen` holds the ids of the events that were merged.
 - `dead_letter`, what no table would take, each with its reason.

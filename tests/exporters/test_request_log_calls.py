@@ -157,6 +157,26 @@ def test_a_span_that_ends_before_it_starts_has_no_latency(written, span, chat):
     assert "latency" in json.loads(calls[0]["meta"])["problems"]
 
 
+@pytest.mark.parametrize(
+    ("said", "streamed"),
+    [
+        ({}, None),
+        ({"gen_ai.request.stream": True}, True),
+        ({"gen_ai.request.stream": False}, False),
+        ({"llm.request.type": "chat", "llm.is_streaming": False}, False),
+        ({"llm.request.type": "chat"}, None),
+        ({"ai.operationId": "ai.generateText.doGenerate"}, False),
+        ({"ai.operationId": "ai.streamText.doStream"}, True),
+        ({"ai.operationId": "ai.embed.doEmbed"}, None),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"stream": false}'}, False),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"top_p": 1}'}, None),
+        ({"gen_ai.response.time_to_first_chunk": 0.1}, True),
+    ],
+)
+def test_a_call_was_streamed_or_was_not_where_its_span_says_so(span, chat, said, streamed):
+    assert call_of(span(1, None, {**chat(), **said})).streamed is streamed
+
+
 def test_retries_rate_limits_and_errors_reach_call_and_request(written, span, chat):
     limited = chat(http__request__resend_count=2, http__response__status_code=429, error__type="429")
     requests, calls = written(

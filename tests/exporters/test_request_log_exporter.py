@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -14,7 +15,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import RequestLogSpanExporter, attempts, rows
+from otel_telemetry.exporters.request_log import RequestLogSpanExporter, attempts, rows, sqlite
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 
 
@@ -114,6 +115,35 @@ def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(tmp_pat
     assert dropped == [(3, "store_unavailable")]
     assert len(failures) == 5
     made.shutdown()
+
+
+def test_while_another_one_holds_the_database_no_more_waits_than_the_queue_holds(tmp_path, monkeypatch, dropped):
+    monkeypatch.setattr(attempts, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sqlite, "_BUSY_MS", 20)
+    path = tmp_path / "log.db"
+    exporter = RequestLogSpanExporter(url=f"sqlite:///{path}")
+    assert exporter.export(finished_spans()) is SpanExportResult.SUCCESS
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    provider = TracerProvider(shutdown_on_exit=False)
+    queue = BatchSpanProcessor(exporter, max_queue_size=64, max_export_batch_size=32, schedule_delay_millis=20)
+    provider.add_span_processor(queue)
+    tracer = provider.get_tracer("test")
+    for _ in range(2_000):
+        tracer.start_span("lost", attributes={"request_log.route": "a"}).end()
+    deadline = time.monotonic() + 30
+    while not dropped and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert dropped
+    assert {reason for _, reason in dropped} == {"store_unavailable"}
+    assert len(queue._batch_processor._queue) <= 64
+    other.execute("ROLLBACK")
+    other.close()
+    tracer.start_span("kept", attributes={"request_log.id": "kept"}).end()
+    provider.shutdown()
+    rows = sqlite3.connect(path)
+    assert rows.execute("SELECT count(*) FROM request_log WHERE id = 'kept'").fetchone() == (1,)
+    rows.close()
 
 
 def test_a_setting_that_cannot_be_used_never_raises_into_the_app(tmp_path, dropped, caplog):

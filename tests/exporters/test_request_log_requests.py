@@ -279,6 +279,8 @@ def test_an_address_that_is_not_a_pseudonym_reaches_no_table(written, span, tmp_
     assert requests[0]["ip_hash"] is None
     assert b"192.0.2.77" not in everything_in(tmp_path / "written.db")
     assert b"2001:db8" not in everything_in(tmp_path / "written.db")
+    problems = json.loads(requests[0]["meta"] or "{}").get("problems")
+    assert problems == (None if value == "[REDACTED_IP]" else {"ip_hash": "not a pseudonym"})
 
 
 def test_a_pseudonym_is_kept_from_wherever_the_address_was(written, span):

@@ -1,6 +1,7 @@
 """The store: one bad row never takes its batch along, and odd values have a defined outcome."""
 
 import dataclasses
+import importlib.metadata
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from otel_telemetry import metrics
 from otel_telemetry.exporters.request_log import coerce
+
+PRICES = importlib.metadata.version("genai-prices")
 
 
 @pytest.fixture(name="buried")
@@ -154,6 +157,42 @@ def test_a_trace_that_says_nothing_waits_until_a_span_of_it_does(store, span, ch
     assert json.loads(rows(path, "request_log")[0]["meta"])["http_route"] == "/chat"
     assert store.write([span(5, 4), span(3, 2)]).spans == 1
     assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 5, 1]
+
+
+BAD = {
+    "gen_ai.usage.input_tokens": -1,
+    "gen_ai.usage.output_tokens": 2**60,
+    "gen_ai.usage.cache_read.input_tokens": float("nan"),
+    "gen_ai.request.model": "a\x00\ud800" * 100,
+    "gen_ai.request.odd": "x" * 10_000_000,
+    "gen_ai.request.deep": {"a": [{"b\x00": float("inf")}] * 1_000},
+    "request_log.cost_usd": float("nan"),
+    "request_log.router_confidence": float("-inf"),
+    "request_log.no_such_column": b"\xff" * 1_000,
+    "request_log.stage_ms.web": "\x00",
+}
+
+
+def test_bad_values_of_every_kind_cost_no_row_neither_theirs_nor_their_neighbours(written, span, chat, buried):
+    far = dataclasses.replace(span(3, 2, {**chat(), **BAD}, trace_id="b" * 32), start_ns=2**64 - 1, end_ns=1)
+    spans = [span(1, None, {**chat(), **BAD}), span(2, None, {**BAD}, trace_id="b" * 32), far]
+    requests, calls = written(*spans, span(4, None, chat(), trace_id="c" * 32))
+    assert [row["span_id"][-1] for row in requests] == ["1", "2", "4"]
+    assert [row["span_id"][-1] for row in calls] == ["1", "3", "4"]
+    assert [(row["prompt_tokens"], row["completion_tokens"], row["ok"]) for row in requests] == [
+        *[(None, None, 1)] * 2,
+        (100, 20, 1),
+    ]
+    assert [row["cost_source"] for row in requests] == ["unpriced", "unpriced", "computed genai-prices/" + PRICES]
+    assert all(len(row["meta"]) < 40_000 for row in (*requests[:2], *calls[:2]))
+    assert buried == []
+
+
+def test_of_duplicates_with_different_content_the_one_that_was_stored_first_counts(written, span, chat):
+    first, second = span(1, None, chat(tokens=(1, 1))), span(1, None, chat(tokens=(9, 9), model="gpt-4o"))
+    requests, calls = written(first, second, span(1, 7, {"request_log.route": "other"}))
+    assert [(row["prompt_tokens"], row["model"], row["route"]) for row in requests] == [(1, "gpt-4o-mini", None)]
+    assert [(row["prompt_tokens"], row["model"]) for row in calls] == [(1, "gpt-4o-mini")]
 
 
 def test_a_write_of_nothing_is_fine(store):
