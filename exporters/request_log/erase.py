@@ -12,10 +12,12 @@ room for new rows that overwrite it.
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Self
+
+import sqlalchemy as sa
 
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import bulk, database, schema
@@ -97,22 +99,27 @@ class Eraser:
                 bulk.bulk(connection).delete(own, key_of(own), keys)
         return [(table, len(keys)) for table, keys in by_table.items()]
 
-    def reclaim(self, tables: Mapping[str, int]) -> None:
-        """Make sure that deleted rows are not in the file any more, and give the disk its space back.
-
-        Raises StoreUnavailable where others keep the file busy: what is deleted stays deleted, its bytes may be there.
-        """
-        raw: Any = self._engine.raw_connection()
-        try:
-            if self._engine.dialect.name == "postgresql":
-                _vacuum(raw.driver_connection, tables)
-            else:
-                rebuild(raw.driver_connection)
-        finally:
-            raw.close()
+    def reclaim(self, tables: Iterable[str]) -> None:
+        """Make sure that deleted rows are not in the file any more; see the function of that name."""
+        reclaim(self._engine, tables)
 
 
-def _vacuum(raw: Any, tables: Mapping[str, int]) -> None:
+def reclaim(engine: sa.Engine, tables: Iterable[str]) -> None:
+    """Make sure that what rows were before is not in the file any more, and give the disk its space back.
+
+    Raises StoreUnavailable where others keep the file busy: what is deleted stays deleted, its bytes may be there.
+    """
+    raw: Any = engine.raw_connection()
+    try:
+        if engine.dialect.name == "postgresql":
+            _vacuum(raw.driver_connection, tables)
+        else:
+            rebuild(raw.driver_connection)
+    finally:
+        raw.close()
+
+
+def _vacuum(raw: Any, tables: Iterable[str]) -> None:
     raw.rollback()
     raw.autocommit = True
     try:
@@ -137,7 +144,7 @@ def rebuild(raw: sqlite3.Connection) -> None:
             return
         if time.monotonic() > deadline:
             raise StoreUnavailable(
-                f"the rows are deleted, but the file could not be rebuilt ({problem}): bytes of them may be in it. "
-                "next: stop what reads and writes the database for a moment, and erase again"
+                f"the rows are gone, but the file could not be rebuilt ({problem}): bytes of them may be in it. "
+                "next: stop what reads and writes the database for a moment, then run this again"
             )
         time.sleep(_PAUSE)

@@ -1,9 +1,9 @@
 """Sums and percentiles over requests, or over model calls, by whatever the caller names.
 
 A row is a map: what it was grouped by, then `requests` or `llm_calls`, `share` of all (0 to 1), `ok`, tokens,
-`cost_usd` (the sum of the costs that are known, None where none is), `unpriced` (how many are not); of requests also `degraded_requests`
-and `cache_hits`. By one thing alone along which an index runs (time, route; model), `latency_p50_ms` to `ttfb_p99_ms`
-come with it; else the rows would have to be sorted first, which takes longer than all the rest.
+`cost_usd` (the sum of the costs that are known, None where none is), `unpriced` (how many are not); of requests also
+`degraded_requests` and `cache_hits`. By one thing alone along which an index runs (time, route; model), there are
+`latency_p50_ms` to `ttfb_p99_ms`; else the rows would have to be sorted first, which takes longer than all the rest.
 
 Along time each bucket is a query of its own over the index by time: nothing is sorted but the values of one bucket.
 """

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from otel_telemetry import conventions
 from otel_telemetry.exporters.request_log import bulk, database, schema
 from otel_telemetry.exporters.request_log.calls import row_id
+from otel_telemetry.exporters.request_log.erase import reclaim
 from otel_telemetry.exporters.request_log.erase_search import key_of
 
 _PAGE: Final = 500
@@ -107,6 +108,11 @@ class Scan:
                 self._look(table, rows)
                 yield table.name, len(rows)
                 after = tuple(rows[-1][name] for name in key_of(table))
+
+    def reclaim(self) -> None:
+        """Make sure that what was rewritten is not in the file any more; see erase.py for what it raises."""
+        if self._fix and self.rows:
+            reclaim(self._engine, sorted({table for table, _ in self.rows}))
 
     def _page(self, table: sa.Table, after: tuple[Any, ...] | None) -> list[Mapping[str, Any]]:
         keys = [table.c[name] for name in key_of(table)]

@@ -43,7 +43,7 @@ def scan(
     rewrites rows a page at a time beside running writers; stop it and start it again as you like. Exit code 0: nothing
     is there (any more), 1: something is.
 
-    What rows were before stays in free pages of a SQLite file until new rows take them: sqlite3 FILE VACUUM.
+    Afterwards the file is rebuilt, on SQLite, so that nothing of what rows were before is left in free pages.
     """
     resolved = load(db)
     redaction = resolved.redaction if policy is None else resolved.redaction.model_copy(update={"policy": policy})
@@ -53,6 +53,8 @@ def scan(
         task = bar.add_task("scanning", total=scanned.size())
         for table, count in scanned.steps():
             bar.update(task, description=f"scanning {table}", advance=count)
+        bar.update(task, description="rebuilding the database" if fix else "scanning", total=None)
+        scanned.reclaim()
     rows = [
         {"table": table, "column": column, "type": kind, "found": count}
         for (table, column, kind), count in sorted(scanned.found.items())

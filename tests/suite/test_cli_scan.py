@@ -38,11 +38,12 @@ def test_findings_are_shown_without_their_values_and_the_exit_code_says_so(url: 
     assert run("--db", url).exit_code == 1
 
 
-def test_after_fixing_nothing_is_found(url: str) -> None:
+def test_after_fixing_nothing_is_found_not_even_in_the_bytes_of_a_file(url: str, tmp_path: Path) -> None:
     fixed = run("--db", url, "--fix", "--json")
     assert fixed.exit_code == 0
     found = {(row["table"], row["column"], row["type"]): row["found"] for row in json.loads(fixed.stdout)}
     assert found == {("request_log", "query_text", "EMAIL"): 1, ("span_node", "facts", "EMAIL"): 1}
+    assert operated.no_bytes_of(tmp_path, MAIL)
     again = run("--db", url)
     assert again.exit_code == 0
     assert "nothing found" in again.output
