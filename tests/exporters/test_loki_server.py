@@ -1,9 +1,11 @@
 """Against the real Loki: what it stores, what it shows, and what it says of lines that it does not keep."""
 
 import json
+import sqlite3
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
 from otel_telemetry.sinks import Receipt, Sink
 from tests.backends.observability import Loki
+from tests.exporters.gateway_program import Gateway, eventually
 
 HOUR = 3600.0
 
@@ -60,14 +63,6 @@ def stored(loki: Loki, query: str) -> list[tuple[dict[str, str], list[str]]]:
     """Return the streams, each with its texts; metadata stands among the labels there."""
     found = json.loads(loki.query(query))["data"]["result"]
     return [(each["stream"], sorted(text for _, text in each["values"])) for each in found]
-
-
-def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.1)
-    return found
 
 
 def test_a_record_is_found_by_its_labels_and_shows_its_trace(loki: Loki) -> None:
@@ -158,3 +153,21 @@ def test_a_loki_that_is_down_is_waited_for(loki: Loki) -> None:
     with pytest.raises(StoreUnavailable):
         sink.deliver("logs", [logs("down", (0, "one"))])
     sink.close()
+
+
+def test_a_gateway_stores_what_loki_keeps_and_sets_the_rest_aside_line_by_line(loki: Loki, tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, loki={"endpoint": loki.url})
+    try:
+        body = logs("served", (0, "mail of jane@example.com"), (-30 * 24 * HOUR, "ancient"), (-1, "fine"))
+        gateway.send(body, "logs")
+        eventually(lambda: gateway.metric("dead_lettered_total", exporter="loki", reason="too_old") == 1)
+        assert gateway.metric("delivered_total", exporter="loki", signal="logs") == 2
+        query = '{service_name="served"}'
+        eventually(lambda: [texts for _, texts in stored(loki, query)] == [["fine", "mail of [REDACTED_EMAIL]"]])
+        with sqlite3.connect(tmp_path / "otel-spool" / "spool.db") as spool:
+            ((items, reason, kept),) = spool.execute("SELECT items, reason, body FROM dead_letter").fetchall()
+        assert (items, reason.partition(":")[0]) == (1, "too_old")
+        assert b"ancient" in kept
+        assert b"fine" not in kept
+    finally:
+        gateway.stop()

@@ -1,15 +1,6 @@
 """Forwarding as a user runs it: `otel-telemetry serve`, with real receivers as destinations."""
 
-import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,74 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_telemetry import assemble, settings
 from otel_telemetry.errors import ConfigurationError
+from tests.exporters.gateway_program import Gateway, eventually, free_port
 from tests.exporters.otlp_receiver import Receiver, Say, grpc_receiver, http_receiver
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.02)
-    return found
-
-
-class Gateway:
-    """`otel-telemetry serve` in a process of its own."""
-
-    def __init__(self, folder: Path, forward: Any) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._forward = json.dumps(forward)
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "otel_telemetry.cli", "serve", "--grpc-port", "0", "--http-port"]
-        environment = {**os.environ, "OTEL_TELEMETRY_FORWARD": self._forward}
-        with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                [*command, str(self.port)], cwd=self.folder, env=environment, stdout=log, stderr=log
-            )
-        eventually(self.answers)
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        try:
-            return bool(self.get("/health"))
-        except (urllib.error.URLError, ConnectionError):
-            return False
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
-            text: str = answer.read().decode()
-        return text
-
-    def exporter(self, name: str) -> Any:
-        return json.loads(self.get("/health"))["parts"]["exporters"][name]
-
-    def metric(self, name: str, **labels: str) -> float:
-        for line in self.get("/metrics").splitlines():
-            if line.startswith(f"otel_telemetry_{name}{{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
-                return float(line.rpartition(" ")[2])
-        return 0.0
-
-    def send(self, name: str, signal: str = "traces") -> None:
-        request = ExportTraceServiceRequest()
-        request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=name)
-        headers = {"content-type": "application/x-protobuf"}
-        body = request.SerializeToString() if signal == "traces" else b""
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/{signal}", body, headers), timeout=10).close()
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
 
 
 @pytest.fixture
@@ -96,13 +21,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     started: list[Gateway] = []
 
     def run(**forward: Any) -> Gateway:
-        started.append(Gateway(tmp_path, forward))
+        started.append(Gateway(tmp_path, forward=forward))
         return started[-1]
 
     yield run
     for gateway in started:
         gateway.process.kill()
         gateway.process.wait()
+
+
+def span(name: str) -> bytes:
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=name)
+    return bytes(request.SerializeToString())
 
 
 def names(receiver: Receiver) -> list[str]:
@@ -115,7 +46,7 @@ def test_every_destination_gets_what_came_in_without_personal_data(start: Any) -
             one={"endpoint": f"http://127.0.0.1:{one.port}"},
             two={"endpoint": f"http://127.0.0.1:{two.port}", "protocol": "http", "compression": "gzip"},
         )
-        gateway.send("span-1 of jane@example.com")
+        gateway.send(span("span-1 of jane@example.com"))
         assert one.wait_for(1)
         assert two.wait_for(1)
         assert one.bodies == two.bodies
@@ -132,12 +63,12 @@ def test_what_came_while_a_destination_was_away_arrives_once_it_is_back_and_othe
             away={"endpoint": f"http://127.0.0.1:{away}"},
             there={"endpoint": f"http://127.0.0.1:{there.port}", "protocol": "http"},
         )
-        gateway.send("span-1")
+        gateway.send(span("span-1"))
         assert there.wait_for(1)
         part = eventually(lambda: (p := gateway.exporter("forward.away"))["status"] == "waiting" and p)
         assert part["lag"]["items"] == 1
         assert "UNAVAILABLE" in part["problem"]
-        gateway.send("span-2")
+        gateway.send(span("span-2"))
         assert there.wait_for(2)
         gateway.stop()
         with grpc_receiver(Receiver(), away) as back:
@@ -153,7 +84,7 @@ def test_what_a_destination_did_not_keep_is_counted_and_shown(start: Any) -> Non
     with grpc_receiver(Receiver()) as there:
         there.answer = lambda got: Say(body=response.SerializeToString())
         gateway = start(there={"endpoint": f"http://127.0.0.1:{there.port}"})
-        gateway.send("span-1")
+        gateway.send(span("span-1"))
         eventually(lambda: gateway.metric("rejected_total", exporter="forward.there", reason="partial_success") == 1)
         part = gateway.exporter("forward.there")
         assert (part["rejected"], part["warning"]) == ({"partial_success": 1}, "no room")
