@@ -48,13 +48,13 @@ def spans(answer: bytes) -> list[Span]:
             span_id=span["spanId"],
             parent=span.get("parentSpanId", ""),
             name=span["name"],
-            kind=span["kind"],
+            kind=span.get("kind", 0),
             attributes=attributes(span),
             events=[Event(event["name"], attributes(event)) for event in span.get("events", ())],
             links=[Link(link["traceId"], link["spanId"], attributes(link)) for link in span.get("links", ())],
             status=span["status"],
             resource=attributes(of_resource["resource"]),
-            scope=(of_scope["scope"]["name"], of_scope["scope"]["version"], attributes(of_scope["scope"])),
+            scope=(*(of_scope["scope"].get(key, "") for key in ("name", "version")), attributes(of_scope["scope"])),
         )
         for of_resource in json.loads(answer)["result"]["resourceSpans"]
         for of_scope in of_resource["scopeSpans"]

@@ -1,11 +1,16 @@
-"""Outages in the loop: the gateway or a backend is away while an app sends, and still everything arrives, once."""
+"""Hard times for the loop: the gateway or a backend is away, spans and lines are huge. Still everything arrives."""
 
 import json
+import secrets
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.e2e import otlp_trace, sending, stack
 from tests.e2e.scenario import scenario
@@ -77,3 +82,52 @@ def test_what_is_sent_while_the_collector_s_backends_are_away_outlives_a_crash_o
 
 def rows_arrive(looped: stack.Stack, trace_id: str) -> bool:
     return looped.ask(lambda: str(rows(looped, trace_id)).encode(), lambda answer: answer == b"1" or None)
+
+
+MEGABYTES = 9
+
+
+def post(looped: stack.Stack, signal: str, request: Any) -> None:
+    asked = urllib.request.Request(
+        f"{looped.endpoints['http']}/v1/{signal}",
+        data=request.SerializeToString(),
+        headers={"content-type": "application/x-protobuf"},
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_a_span_larger_than_what_grpc_servers_take_by_default_goes_the_whole_way_and_is_redacted(looped):
+    trace_id = secrets.token_bytes(16)
+    request = ExportTraceServiceRequest()
+    span = (
+        request.resource_spans.add().scope_spans.add().spans.add(trace_id=trace_id, span_id=b"largespa", name="large")
+    )
+    text = "All work and no play. " * (MEGABYTES * 1_000_000 // 22)
+    span.attributes.add(key="prompt").value.string_value = f"{text} Ask jo.large@example.com."
+    span.start_time_unix_nano = span.end_time_unix_nano = time.time_ns()
+    post(looped, "traces", request)
+
+    def arrived(answer: bytes) -> str | None:
+        (found,) = otlp_trace.spans(answer)
+        return str(found.attributes["prompt"])
+
+    prompt = looped.ask(lambda: looped.jaeger.trace(trace_id.hex()), arrived)
+    assert prompt == f"{text} Ask [REDACTED_EMAIL]."
+
+
+def test_a_log_line_longer_than_loki_takes_is_cut_and_takes_no_other_along(looped):
+    request = ExportLogsServiceRequest()
+    of_service = request.resource_logs.add()
+    of_service.resource.attributes.add(key="service.name").value.string_value = "long-lines"
+    records = of_service.scope_logs.add().log_records
+    for number, body in enumerate(("short", "x" * 1_000_000, "the last")):
+        records.add(time_unix_nano=time.time_ns() + number).body.string_value = body
+    post(looped, "logs", request)
+
+    def all_three(answer: bytes) -> list[str] | None:
+        lines = [line for stream in json.loads(answer)["data"]["result"] for _, line in stream["values"]]
+        return lines if len(lines) >= 3 else None
+
+    lines = looped.ask(lambda: looped.loki.query('{service_name="long-lines"}'), all_three)
+    assert sorted(map(len, lines)) == [5, 8, 256 << 10]
