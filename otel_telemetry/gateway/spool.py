@@ -58,7 +58,8 @@ class Spool:
     """The spool in `folder`; made, or recovered, on construction. Raises ConfigurationError where that fails.
 
     `problem` is why it cannot be written right now, or "". The one `keeper` among several processes trims it, after
-    `retention_hours` for what is delivered, and after `max_age_hours` (0: never) for what is not.
+    `retention_hours` for what is delivered, and after `max_age_hours` (0: never) for what is not. It keeps room for a
+    batch of `largest_body` bytes.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Spool:
         retention_hours: float,
         *,
         max_age_hours: float = 0.0,
+        largest_body: int = 0,
         keeper: bool = True,
     ) -> None:
         self._folder = folder
@@ -88,7 +90,7 @@ class Spool:
         self.max_bytes = max_bytes
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
-        self._largest_refused = 0
+        self._largest_refused = min(largest_body, max_bytes // 2)  # what other processes refuse is not known here
         self._refusing = False
         self._counting = threading.Lock()
         self._committed = threading.Condition()
