@@ -1,5 +1,7 @@
 """The indexes that hold all that `report` sums up, by time, by route and by model; the names in them of bounded length."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -29,7 +31,7 @@ def upgrade() -> None:
     op.drop_index("ix_request_log_report", "request_log")
     op.create_index("ix_request_log_time", "request_log", ["ts", "route", "service", "user_id", *_SUMS])
     op.create_index("ix_request_log_report", "request_log", ["route", "ts", *_SUMS])
-    hits = {"sqlite_where": sa.text("cache_hit = 1"), "postgresql_where": sa.text("cache_hit")}
+    hits: dict[str, Any] = {"sqlite_where": sa.text("cache_hit = 1"), "postgresql_where": sa.text("cache_hit")}
     op.create_index("ix_request_log_cache", "request_log", ["ts"], **hits)
     op.drop_index("ix_llm_call_model_ts", "llm_call")
     op.create_index("ix_llm_call_report", "llm_call", list(_OF_CALLS))
