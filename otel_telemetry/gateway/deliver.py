@@ -8,6 +8,7 @@ some more tries. The cursor moves only after the sink returned, so a crash repea
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -118,10 +119,11 @@ class Delivery:
             batches = self._spool.due(self._sink.name, _CHUNK_BYTES, _CHUNK_BATCHES, self._signals)
             if batches:
                 self._deliver(_Chunk(batches, deque(self._groups(batches))))
-            elif not self._stop.is_set():
-                self._spool.wait(position, _LOOK_SECONDS)
-            else:
+            elif self._stop.is_set():
                 self._abandoned = True
+            else:
+                self._rest()
+                self._spool.wait(position, _LOOK_SECONDS)
         except StoreUnavailable as error:  # the spool itself
             self._pause(error)
         except _Stopped:
@@ -147,8 +149,19 @@ class Delivery:
                 self._show_circuit()
                 group = _first_of(chunk, group)
             self._try(chunk, group)
-        self._spool.advance(self._sink.name, chunk.batches, chunk.dead)
-        self._mourn(chunk.dead)
+        self._save(chunk)
+
+    def _save(self, chunk: _Chunk) -> None:
+        """Move the cursor behind what the sink has by now, so that a restart repeats as little as can be."""
+        left = {batch.seq for group in chunk.todo for batch in group}
+        done = list(itertools.takewhile(lambda batch: batch.seq not in left, chunk.batches))
+        if done:
+            seqs = {batch.seq for batch in done}
+            dead = [letter for letter in chunk.dead if letter[0].seq in seqs]
+            self._spool.advance(self._sink.name, done, dead)
+            chunk.batches = chunk.batches[len(done) :]
+            chunk.dead = [letter for letter in chunk.dead if letter[0].seq not in seqs]
+            self._mourn(dead)
 
     def _try(self, chunk: _Chunk, group: list[Batch]) -> None:
         try:
@@ -156,6 +169,7 @@ class Delivery:
         except (StoreUnavailable, SchemaTooNew) as error:  # not the batches' fault
             too_much = isinstance(error, StoreUnavailable) and error.timed_out
             chunk.todo.extendleft(reversed(_halves(group) if too_much else [group]))
+            self._save(chunk)
             self._pause(error)
         except Exception as error:  # noqa: BLE001 - a sink may fail in any way on hostile data
             self._refused(chunk, group, error)
@@ -200,6 +214,7 @@ class Delivery:
         if isinstance(error, DeliveryRefused) and error.doubtful and chunk.doubts < _DOUBTS:
             chunk.doubts += 1
             chunk.todo.appendleft(group)
+            self._save(chunk)
             self._pause(error)
             return
         self._recovered()  # it is there, and has answered
@@ -238,6 +253,11 @@ class Delivery:
         if failed:
             self._show_circuit()
             _log.warning("%s is back after %d failed tries", self._sink.name, failed)
+
+    def _rest(self) -> None:
+        """With nothing before it, there is nothing to wait for: what failed was the spool, or was dropped since."""
+        if self._circuit.succeeded():
+            self._show_circuit()
 
     def _show_circuit(self) -> None:
         metrics.circuit.set(_STATES[self._circuit.state], {"exporter": self._sink.name})

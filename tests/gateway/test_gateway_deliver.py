@@ -196,6 +196,42 @@ def test_what_was_delivered_of_a_chunk_is_not_sent_again_when_the_rest_has_to_wa
     assert sink.calls == [("traces", [b"trace"]), ("logs", [b"log"])]
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_was_delivered_before_the_sink_went_away_is_not_sent_again_after_a_crash(
+    spool: Spool, delivering: Any
+) -> None:
+    append(spool, b"aaaa", b"bbbb", b"cccc", b"dddd")
+    sink = Destination(None, DeliveryRefused("invalid", "odd"), *[StoreUnavailable("away")] * 1000, max_bytes=4)
+    (first,) = delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 2)
+    assert dead_letters(spool) == [("there", b"bbbb", "invalid: odd")]
+    first.abandon()
+    eventually(first.finished)
+    again = Destination(max_bytes=4)
+    delivering(again)
+    eventually(lambda: spool.reader.position("there") == 4)
+    assert again.calls == [[b"cccc"], [b"dddd"]]
+    assert len(dead_letters(spool)) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_nothing_is_left_to_deliver_nothing_is_waited_for(
+    spool: Spool, delivering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due, calls = spool.due, []
+
+    def away_at_first(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) < 3:
+            raise StoreUnavailable("the spool cannot be read")
+        return due(*args)
+
+    monkeypatch.setattr(spool, "due", away_at_first)
+    (delivery,) = delivering(Destination())
+    eventually(lambda: len(calls) > 3)
+    assert delivery.problem == ""
+
+
 def test_stopping_delivers_what_is_left_first(spool: Spool, delivering: Any, make_sink: Any) -> None:
     sink = make_sink()
     (delivery,) = delivering(sink)
