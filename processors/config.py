@@ -67,8 +67,8 @@ class RedactionSettings(BaseModel):
         description="Groups of built-in rules that are off by default: national_id (needs the extra ids), passport, "
         "crypto_wallet. A policy file can name them too.",
     )
-    engine: Literal["auto", "hyperscan", "re"] = Field(
-        "auto", description="Multi-pattern engine. auto: hyperscan where it is installed, else re."
+    engine: Literal["auto", "hyperscan", "re2", "re"] = Field(
+        "auto", description="Multi-pattern engine. auto: hyperscan where it is installed, else re2, else re."
     )
     content: Literal["drop", "redact", "keep"] | None = Field(
         None, description="Prompts and answers in what is forwarded; none: as the policy says (redact by default)."

@@ -1,11 +1,12 @@
 """Locators: they find where any of many fixed-length triggers ends in a block of bytes, and decide nothing.
 
-Two engines give the same places, in the same order: `hyperscan` walks all triggers in one pass, `re` is its twin for
-platforms without a wheel. Which one runs is a setting; nothing outside this module knows the difference.
+Three engines give the same places, in the same order: `hyperscan` walks all triggers in one pass; `re2` does so too
+where Hyperscan has no wheel; `re`, which is always there, is the slow last resort. Which one runs is a setting; nothing
+outside this module knows the difference.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
@@ -31,21 +32,38 @@ class Locator(Protocol):
 def make_locator(name: str, triggers: tuple[str, ...]) -> Locator:
     """Compile `triggers` (bytes-wise regular expressions of fixed length; `(?i)` in front: any case) for an engine.
 
-    `auto` takes hyperscan where it can be imported. Equal triggers share one locator: compiling takes a good while.
+    `auto` takes the first of them that can be imported. Equal triggers share one locator: compiling takes a good while.
     """
-    if name in ("auto", "hyperscan"):
-        try:
-            from otel_telemetry.processors.engine_hyperscan import HyperscanLocator  # noqa: PLC0415  # native: on demand
-        except ImportError as error:
-            if name == "hyperscan":
-                raise ConfigurationError(
-                    "redaction.engine",
-                    f"hyperscan cannot be imported: {error}",
-                    "pip install hyperscan, or set it to re",
-                ) from None
-        else:
-            return HyperscanLocator(triggers)
+    for engine, package, make in _ENGINES:
+        if name in ("auto", engine):
+            try:
+                return make(triggers)
+            except ImportError as error:
+                if name == engine:
+                    raise ConfigurationError(
+                        "redaction.engine",
+                        f"{engine} cannot be imported: {error}",
+                        f"pip install {package}, or set it to re",
+                    ) from None
     return ReLocator(triggers)
+
+
+def _hyperscan(triggers: Sequence[str]) -> Locator:
+    from otel_telemetry.processors.engine_hyperscan import HyperscanLocator  # noqa: PLC0415  # native: on demand
+
+    return HyperscanLocator(triggers)
+
+
+def _re2(triggers: Sequence[str]) -> Locator:
+    from otel_telemetry.processors.engine_re2 import Re2Locator  # noqa: PLC0415  # the same
+
+    return Re2Locator(triggers)
+
+
+_ENGINES: Final[tuple[tuple[str, str, Callable[[Sequence[str]], Locator]], ...]] = (
+    ("hyperscan", "hyperscan", _hyperscan),
+    ("re2", "google-re2", _re2),
+)
 
 
 class ReLocator:
@@ -80,13 +98,17 @@ class ReLocator:
                     numbers.update(having)
         hits: list[Hit] = []
         for number in numbers:
-            plain, everywhere = self._compiled(number)
-            first = plain.search(data)
-            if first is not None:
-                found = ((match.end(1), number) for match in everywhere.finditer(data, first.start()))
-                hits += islice(found, limit + 1)
+            hits += islice(self.places(data, number), limit + 1)
         hits.sort()
         return hits[: limit + 1]
+
+    def places(self, data: bytes, number: int) -> Iterator[Hit]:
+        """Yield every place of one trigger."""
+        plain, everywhere = self._compiled(number)
+        first = plain.search(data)
+        if first is not None:
+            for match in everywhere.finditer(data, first.start()):
+                yield match.end(1), number
 
     def _compiled(self, number: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
         """Return the pattern of a trigger as it is, which `re` is quick to search, and as a look-ahead."""

@@ -1,8 +1,9 @@
-"""Both engines find the very same: over every rule's examples, over random text, and over the shared corpora."""
+"""All engines find the very same: over every rule's examples, over random text, and over the shared corpora."""
 
 import gzip
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -10,33 +11,48 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors.detector import Detector
+from otel_telemetry.processors.engine import make_locator
 from otel_telemetry.processors.ruleset import builtin_rules, expand
 
 pytest.importorskip("hyperscan")
+pytest.importorskip("re2")
 
 RULES = builtin_rules()
 FAST = Detector(RULES, "hyperscan")
 PLAIN = Detector(RULES, "re")
+SECOND = Detector(RULES, "re2")
 CORPORA = Path(__file__).parents[3] / "shared" / "pii" / "corpora"
 SAMPLE = 120
 FRAGMENTS = [expand(example, rule.id) for rule in RULES for example in (*rule.match, *rule.no_match)]
 
 
 def differences(texts):
-    return [text for text in texts if FAST.candidates(text) != PLAIN.candidates(text)]
+    return [text for text in texts if not FAST.candidates(text) == SECOND.candidates(text) == PLAIN.candidates(text)]
 
 
-def test_both_engines_agree_on_every_example():
+def places(detector, data):
+    """Every place of every trigger, as the engine tells them."""
+    return detector._locator.scan(data, 100_000)
+
+
+def test_each_engine_is_the_one_that_was_asked_for():
+    assert [detector.engine for detector in (FAST, SECOND, PLAIN)] == ["hyperscan", "re2", "re"]
+
+
+def test_all_engines_agree_on_every_example():
     assert differences(FRAGMENTS) == []
     joined = " | ".join(FRAGMENTS)
-    assert FAST.find(joined) == PLAIN.find(joined)
-    assert FAST.ends(joined.encode()) == PLAIN.ends(joined.encode())
+    assert FAST.find(joined) == SECOND.find(joined) == PLAIN.find(joined)
+    data = joined.encode()
+    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+    assert FAST.ends(data) == SECOND.ends(data) == PLAIN.ends(data)
 
 
 @pytest.mark.skipif(not CORPORA.is_dir(), reason="the corpora are not beside the repository")
 @pytest.mark.parametrize("corpus", sorted(p.name.split(".")[0] for p in CORPORA.glob("*.gz")) or ["none"])
-def test_both_engines_agree_on_the_shared_corpora(corpus):
+def test_all_engines_agree_on_the_shared_corpora(corpus):
     with gzip.open(CORPORA / f"{corpus}.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"][:4000] for line in lines]
     step = 1 if os.environ.get("FULL_CORPORA") else max(1, len(texts) // SAMPLE)
@@ -52,16 +68,50 @@ pieces = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=8).map("".join))
-def test_both_engines_agree_on_any_mixture(text):
-    assert FAST.candidates(text) == PLAIN.candidates(text)
+def test_all_engines_agree_on_any_mixture(text):
+    assert differences([text]) == []
     data = text.encode("utf-8", "surrogatepass")
-    assert list(FAST.ends(data)) == list(PLAIN.ends(data))
+    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
-def test_both_engines_agree_on_any_bytes(data):
-    assert list(FAST.ends(data)) == list(PLAIN.ends(data))
+def test_all_engines_agree_on_any_bytes(data):
+    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"-u ", b"\x0b", b" -p", b"user", b"id", b"=", b"4" * 30, b"\xd0\xa0", b"\xe9", b"a@"]))
+)
+def test_all_engines_agree_on_overlapping_places_and_on_what_a_space_is(parts):
+    data = b"".join(parts)
+    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+
+
+@pytest.mark.parametrize("engine", [FAST, SECOND, PLAIN], ids=lambda detector: detector.engine)
+def test_each_engine_says_when_there_were_too_many_places(engine):
+    assert len(engine._locator.scan(b"password=" * 200, 50)) == 51
+
+
+@pytest.mark.parametrize(("trigger", "hit"), [("a\\sb", True), ("a[^\\s-]b", False), ("(?i)A[\\sx]B", True)])
+def test_a_vertical_tab_is_a_space_to_every_engine(trigger, hit):
+    for name in ("hyperscan", "re2", "re"):
+        assert bool(make_locator(name, (trigger,)).scan(b"a\x0bb", 10)) is hit
+
+
+def test_the_best_engine_that_can_be_imported_is_taken_and_one_asked_for_must_be_there(monkeypatch):
+    triggers = ("some trigger", "of this test")
+    make_locator.cache_clear()
+    assert make_locator("auto", triggers).name == "hyperscan"
+    for missing, next_best in (("engine_hyperscan", "re2"), ("engine_re2", "re")):
+        monkeypatch.setitem(sys.modules, f"otel_telemetry.processors.{missing}", None)
+        make_locator.cache_clear()
+        assert make_locator("auto", triggers).name == next_best
+    for name in ("hyperscan", "re2"):
+        with pytest.raises(ConfigurationError, match="cannot be imported"):
+            make_locator(name, triggers)
+    make_locator.cache_clear()
 
 
 def test_threads_find_what_one_thread_finds():
@@ -69,7 +119,7 @@ def test_threads_find_what_one_thread_finds():
     results = {}
 
     def work(number):
-        results[number] = [FAST.find(text) for text in FRAGMENTS]
+        results[number] = [(FAST, SECOND)[number % 2].find(text) for text in FRAGMENTS]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
