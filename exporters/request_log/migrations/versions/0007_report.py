@@ -1,4 +1,4 @@
-"""The indexes that hold all that `report` sums up, by time, by route and by model; the names in them of bounded length."""
+"""The indexes that hold all that `report` sums up, by time, route and model; the names in them of bounded length."""
 
 from typing import Any
 
