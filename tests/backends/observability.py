@@ -95,7 +95,7 @@ class Prometheus(Process):
     def __init__(self, folder: Path, targets: Mapping[str, str], key: str = "") -> None:
         program = programs.program("prometheus", "prometheus")
         folder.mkdir(parents=True, exist_ok=True)
-        secret = folder / "gateway_api_key"
+        secret = folder / "gateway_read_key"
         secret.write_text(key)
         self.url = f"http://127.0.0.1:{free_port()}"
         config = folder / "prometheus.yml"
@@ -130,7 +130,7 @@ def native_prometheus(targets: Mapping[str, str], secret: Path) -> str:
     """Return the shipped file for here: names of the compose network and the secret replaced, a scrape every second."""
     here = {f'"{name}"': f'"{target}"' for name, target in targets.items()}
     here |= {
-        "/run/secrets/gateway_api_key": str(secret),
+        "/run/secrets/gateway_read_key": str(secret),
         "interval: 15s": "interval: 1s",
         "timeout: 10s": "timeout: 1s",
     }

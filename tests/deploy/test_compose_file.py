@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from otel_telemetry import settings
+from otel_telemetry.gateway.auth import ROLES, Keys
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
@@ -71,13 +74,28 @@ def test_each_secret_is_asked_for_by_name_and_has_no_default():
     secrets = re.findall(r"\$\{([A-Z_]+)(:[^}]*)?\}", TEXT)
     required = {name for name, rest in secrets if rest.startswith(":?")}
     assert required == {
-        "GATEWAY_API_KEY", "PSEUDONYM_SECRET", "POSTGRES_PASSWORD", "READER_PASSWORD", "REDIS_PASSWORD",
-        "GRAFANA_PASSWORD",
+        "GATEWAY_API_KEY", "GATEWAY_READ_KEY", "PSEUDONYM_SECRET", "POSTGRES_PASSWORD", "READER_PASSWORD",
+        "REDIS_PASSWORD", "GRAFANA_PASSWORD",
     }  # fmt: skip
     for name, rest in secrets:
         if name in required:
             assert rest == f":?set {name} in .env"
     assert {name for name, _ in secrets} - required == {"COLLECTOR_CONFIG"}
+
+
+def test_the_gateway_can_use_what_it_is_given_and_its_keys_do_no_more_than_they_must(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in SERVICES["gateway"]["environment"].items():
+        monkeypatch.setenv(name, re.sub(r"\$\{([A-Z_]+)[^}]*\}", lambda found: f"{found[1]}-0123456789", value))
+    given = settings.load()
+    assert given.forward["collector"].protocol == "grpc"
+    assert given.request_log.url.startswith("postgresql://telemetry:POSTGRES_PASSWORD-")
+    keys = Keys(given.gateway.api_keys)
+    may = {
+        name: {role for role in ROLES if keys.admit({"x-api-key": f"{name}-0123456789"}.get, role)}
+        for name in ("GATEWAY_API_KEY", "GATEWAY_READ_KEY")
+    }
+    assert may == {"GATEWAY_API_KEY": {"ingest", "cache"}, "GATEWAY_READ_KEY": {"read"}}
 
 
 def test_each_variable_is_explained_where_it_is_set_and_in_the_docs():
@@ -117,7 +135,7 @@ def test_services_listen_on_the_ports_where_others_look_for_them():
         assert f'"collector:{target}"' in prometheus
     (secret,) = SERVICES["prometheus"]["secrets"]
     assert f"credentials_file: /run/secrets/{secret}" in prometheus
-    assert COMPOSE["secrets"][secret] == {"environment": "GATEWAY_API_KEY"}
+    assert COMPOSE["secrets"][secret] == {"environment": "GATEWAY_READ_KEY"}
 
 
 def test_grafana_reads_each_store_and_leads_from_traces_to_logs_and_back():

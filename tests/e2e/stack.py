@@ -26,16 +26,19 @@ _ARRIVE_SECONDS = 60.0
 
 
 class Served(Process):
-    """`otel-telemetry serve` as the compose file sets it up: by variables, with a key, forwarding to the Collector."""
+    """`otel-telemetry serve` as the compose file sets it up: by variables, with keys, forwarding to the Collector."""
 
-    def __init__(self, folder: Path, database: str, forward_to: str, ports: tuple[int, int], key: str) -> None:
+    def __init__(
+        self, folder: Path, database: str, forward_to: str, ports: tuple[int, int], keys: tuple[str, str]
+    ) -> None:
         grpc, http = ports
-        self._key = key
+        key, read_key = keys
+        self._key = read_key
         variables = {
             "GATEWAY__GRPC_PORT": str(grpc),
             "GATEWAY__HTTP_PORT": str(http),
             "GATEWAY__SPOOL_DIR": str(folder / "spool"),
-            "GATEWAY__API_KEYS": json.dumps([key]),
+            "GATEWAY__API_KEYS": json.dumps([f"ingest+cache:{key}", f"read:{read_key}"]),
             "REQUEST_LOG__URL": database,
             "REDACTION__PSEUDONYMS__SECRET": secrets.token_hex(16),
             "FORWARD__COLLECTOR__ENDPOINT": forward_to,
@@ -111,7 +114,7 @@ class Stack:
 @contextmanager
 def running(shape: Shape, folder: Path, database: str, jaeger_storage: str = "disk") -> Iterator[Stack]:
     """Run a stack for as long as the block lasts. `jaeger_storage` is disk or memory."""
-    key = secrets.token_hex(16)
+    key, read_key = secrets.token_hex(16), secrets.token_hex(16)
     grpc, http = free_port(), free_port()
     config = observability.COLLECTOR_CONFIG if shape == "collector-first" else observability.GATEWAY_FIRST_CONFIG
     jaeger = Jaeger(folder / "jaeger", JAEGER_STORAGE=jaeger_storage)
@@ -124,13 +127,13 @@ def running(shape: Shape, folder: Path, database: str, jaeger_storage: str = "di
         JAEGER_ENDPOINT=jaeger.otlp,
         LOKI_ENDPOINT=loki.otlp,
     )
-    gateway = Served(folder / "gateway", database, collector.clean, (grpc, http), key)
+    gateway = Served(folder / "gateway", database, collector.clean, (grpc, http), (key, read_key))
     targets = {
         "gateway:4318": f"127.0.0.1:{http}",
         "collector:8889": f"127.0.0.1:{collector.ports['METRICS']}",
         "collector:8888": f"127.0.0.1:{collector.ports['SELF']}",
     }
-    prometheus = Prometheus(folder / "prometheus", targets, key)
+    prometheus = Prometheus(folder / "prometheus", targets, read_key)
     with ExitStack() as stop:
         for part in (loki, jaeger, collector, gateway, prometheus):
             stop.callback(part.close)
