@@ -27,6 +27,9 @@ _SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey)[ ]+
 _HEADER_VALUE: Final = re.compile(r"[^\r\n\"'`]{1,8192}+")
 _DIGEST_VALUE: Final = re.compile(r"[^\r\n'`]{1,8192}+")
 _MARKER: Final = re.compile(r"\[REDACTED_[A-Z0-9_]{1,40}\]|\*{4,}[\w@.-]{0,64}")
+_MARKS: Final = ("[", "*")
+#: With what may stand around it.
+_LONGEST_PLACEHOLDER: Final = 64
 _PLACEHOLDERS: Final = frozenset(
     [
         "null",
@@ -133,7 +136,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     value = text[start:end]
     if not quote and value[:1] in ("[", "{"):
         return None
-    if not value or _MARKER.match(text, start) or (not quote and key.lower().endswith(value.lower())):
+    if not value or _is_marked(text, start) or (not quote and _is_its_name(key, value)):
         return None
     form = Form(quoted=quote is not None, spaced=between != "=", separator=separator)
     return (
@@ -205,13 +208,26 @@ def _bare_end(text: str, start: int, kind: str, separator: str, key_quote: str |
 
 def judge(kind: str, value: str, form: Form) -> bool:
     """Tell whether a value is a secret of its kind rather than a placeholder, a variable or an expression."""
-    if value.lower().strip("<>[](){}*.-_ ") in _PLACEHOLDERS or _is_reference(value) or _is_sample(value):
+    if _is_placeholder(value) or _is_reference(value) or _is_sample(value):
         return False
     if form.separator in (",", "==", "!=") and not (len(value) >= 8 and _DIGIT.search(value)):
         return False
     if not form.quoted and (_CODE.match(value) or (form.spaced and form.separator != ":" and _WORD.fullmatch(value))):
         return False
     return _JUDGES.get(kind, _secret)(value, form)
+
+
+def _is_marked(text: str, start: int = 0) -> bool:
+    """Tell whether a marker or mask of ours begins here."""
+    return text[start : start + 1] in _MARKS and _MARKER.match(text, start) is not None
+
+
+def _is_its_name(key: str, value: str) -> bool:
+    return len(value) <= len(key) and key.lower().endswith(value.lower())
+
+
+def _is_placeholder(value: str) -> bool:
+    return len(value) <= _LONGEST_PLACEHOLDER and value.lower().strip("<>[](){}*.-_ ") in _PLACEHOLDERS
 
 
 def _is_reference(value: str) -> bool:
@@ -246,7 +262,7 @@ def login_and_password(text: str, match: re.Match[str]) -> Span | None:
     """Accept `login:password` as a command takes it, if the password is no variable, placeholder or number."""
     del text
     value = match["v"].partition(":")[2].rstrip("]>")
-    if _is_reference(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _MARKER.match(value):
+    if _is_reference(value) or value.isdigit() or value.lower() in _PLACEHOLDERS or _is_marked(value):
         return None
     return Span(match.start("v"), match.end("v"))
 
@@ -256,7 +272,7 @@ def flag(text: str, match: re.Match[str]) -> Span | None:
     del text
     kind, value = keys.classify(match["key"]), match["v"]
     form = Form(quoted=match["q"] != "", spaced=False, separator=" ")
-    if kind in ("", keys.WEAK, keys.VENDOR) or not judge(kind, value, form) or _MARKER.match(value):
+    if kind in ("", keys.WEAK, keys.VENDOR) or not judge(kind, value, form) or _is_marked(value):
         return None
     return Span(match.start("v"), match.end("v"), kind)
 
@@ -276,7 +292,7 @@ def plain_password(text: str, match: re.Match[str]) -> Span | None:
     if start == end:
         start = text.index('"', match.start()) + 1
     value = text[start:end]
-    if _is_reference(value) or value.lower() in _PLACEHOLDERS or _MARKER.match(value) or _WORD.fullmatch(value):
+    if _is_reference(value) or value.lower() in _PLACEHOLDERS or _is_marked(value) or _WORD.fullmatch(value):
         return None
     return Span(start, end)
 
@@ -288,7 +304,7 @@ def mixed_password(text: str, match: re.Match[str]) -> Span | None:
         end -= 1
     value = text[match.start("v") : end]
     digits = sum(char.isdigit() for char in value)
-    if not digits or digits == len(value) or _MARKER.match(value) or _is_reference(value) or "/" in value:
+    if not digits or digits == len(value) or _is_marked(value) or _is_reference(value) or "/" in value:
         return None
     return Span(match.start("v"), end)
 
