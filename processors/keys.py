@@ -56,6 +56,8 @@ _NOT_TOKENS: Final = frozenset(
 _TAILS: Final = frozenset(
     "value confirmation confirm again old new raw plain text string base64 b64 prod dev test default hash base".split()
 )
+_PHONES: Final = frozenset("tel mobile cell msisdn fax telefon whatsapp phoneno mobileno mobilenumber".split())
+_NUMBER_WORDS: Final = frozenset("number no nr num e164 value home work main primary".split())
 _SECRET_WORDS: Final = frozenset(
     {"secret", "secrets", "credential", "credentials", "creds", "cred", "apikey", "accesskey", "secretkey", "authtoken"}
 )
@@ -91,6 +93,15 @@ def classify(key: str) -> str:
     if last == "id" and before in ("user", "enduser", "session"):
         return SESSION_ID if before == "session" else USER_ID
     return _secret(last, before)
+
+
+@lru_cache(maxsize=8192)
+def names_phone(key: str) -> bool:
+    """Tell whether a key says that its value is a telephone number: the digits alone look like any other number."""
+    words = [word for word in _BREAKS.split(_CAMEL.sub("_", key[-128:]).lower()) if word]
+    while len(words) > 1 and words[-1] in _NUMBER_WORDS:
+        words.pop()
+    return bool(words) and (words[-1] in _PHONES or words[-1].endswith(("phone", "phonenumber")))
 
 
 def is_strong(key: str) -> bool:
@@ -130,5 +141,6 @@ KEY_TRIGGERS: Final = (
 #: the tag of a span attribute, which may stand behind a key that a sender wrote after its value.
 KEY_TRIGGERS_AHEAD: Final = (
     "(?i)token[^sS]",
+    *(f"(?i){word}[^A-IK-Z ,.;:!?'\")]" for word in ("phone", "phonenumber", *sorted(_PHONES))),
     *(f"(?i){word}[^A-IK-Z]" for word in ("cred", "creds", "pwd", "pass", "pw", "auth", "ssn")),
 )

@@ -16,7 +16,7 @@ _CONTEXT: Final = frozenset(
     " answers answered answering message messages messaged messaging text texts texted texting sms mms whatsapp signal"
     " telegram viber reach reached voicemail hotline helpline landline extension switchboard pager contact contacts"
     " tel cell cellular mob mobile fax msisdn telefon telefono telefone telefonnummer handy portable office desk home"
-    " work".split()
+    " work ph mobil movil movel celular cellulare rufnummer telefoon mobiel gsm telefonnr".split()
 )
 _WORDS: Final = re.compile(r"[a-z]+")
 _NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number")
@@ -31,6 +31,7 @@ _MARKS: Final = " \t\n\r\f\v.:#=\"'\\"
 _MOST_MARKS: Final = 5
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-./ ](?:0?\d|1[0-2])[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d")
 _WINDOW: Final = 48
+_ACCENTS: Final = str.maketrans("áàâãäåçéèêëíìîïñóòôõöøúùûü", "aaaaaaceeeeiiiinoooooouuuu")
 
 
 def international(text: str, match: re.Match[str]) -> Span | None:
@@ -81,6 +82,8 @@ def national(text: str, match: re.Match[str]) -> Span | None:
 
 def _has_context(text: str, start: int, end: int) -> bool:
     before = text[max(0, start - _WINDOW) : start].lower()
+    if not before.isascii():
+        before = before.translate(_ACCENTS)
     if (
         "phone" not in before
         and _CONTEXT.isdisjoint(_WORDS.findall(before))

@@ -27,6 +27,7 @@ MAX_DEPTH: Final = 64
 _MAX_PASSES: Final = 16
 _SMALL: Final = 100_000_000
 _STRUCTURED: Final = ("{", "[")
+_PHONE: Final = "PHONE"
 #: Where the paths of a policy have arrived inside a value.
 _Places = list[tuple[JsonPath, Action, frozenset[int]]]
 
@@ -156,7 +157,7 @@ class Redactor:
         if keys.is_strong(key) and not is_safe(key):
             return self._named(value, keys.classify(key), found)
         if isinstance(value, str):
-            return self._beside(value, key, found) if self._near else self.string(value, "", found)
+            return self._beside(value, key, found) if self._named_beside(key) else self.string(value, "", found)
         if isinstance(value, bytes):
             return self._bytes(value, found)
         if isinstance(value, int | float):
@@ -172,12 +173,17 @@ class Redactor:
         """A name from which something was taken may tell, from then on, what its value is."""
         return self._walk(value, name, found, 0) if keys.is_strong(name) else value
 
+    def _named_beside(self, key: str) -> bool:
+        """Tell whether the key of a value can be the name that some rule wants beside it."""
+        return bool(self._near) or keys.names_phone(key)
+
     def _beside(self, text: str, key: str, found: list[Finding]) -> str:
         """Redact text under a key, which stands beside it for the rules that want a name there."""
-        head = f"{key}: "
+        head = f"{key.replace('.', '_')}: "
         if key and text.lstrip()[:1] not in _STRUCTURED:
+            phone = keys.names_phone(key)
             for match in self._detector.candidates(head + text):
-                if match.rule in self._near and match.start >= len(head):
+                if match.start >= len(head) and (match.rule in self._near or (phone and match.type == _PHONE)):
                     place = match._replace(start=match.start - len(head), end=match.end - len(head))
                     return self.string(self._writer.text(text, [place], found), "", found)
         return self.string(text, "", found)
@@ -187,7 +193,7 @@ class Redactor:
         if isinstance(value, float) or -_SMALL < value < _SMALL:
             return value
         digits = str(value)
-        clean = self._beside(digits, key, found) if self._near else self.string(digits, "", found)
+        clean = self._beside(digits, key, found) if self._named_beside(key) else self.string(digits, "", found)
         return value if clean is digits else clean
 
     def _named(self, value: AnyValue, kind: str, found: list[Finding]) -> AnyValue:

@@ -33,6 +33,7 @@ _REPEATED: Final = (0.0, *(n * math.log2(n) for n in range(1, 1025)))
 _V4: Final = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
 _CIDR: Final = re.compile(r"/\d{1,3}(?!\w|\.\d)")
 _USERINFO: Final = re.compile(r"([^\s/\"'<>`?#]{1,300})@")
+_GAPS: Final = dict.fromkeys(map(ord, "._/"))
 _TEMPLATE: Final = re.compile(r"\$\{?\w|\{\{?|<[\w-]{1,30}>?$|%[sd(]|\*{3,}|\[REDACTED|x{3,}$|\.{3}$", re.IGNORECASE)
 _MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNORECASE)
 _ZONE: Final = re.compile(r"%[\w.-]{1,32}")
@@ -211,6 +212,8 @@ def varied(text: str, bits: float) -> bool:
 def card(text: str, match: re.Match[str]) -> Span | None:
     """Accept a payment card number: issuer's range and length, Luhn, and a word before rare lengths."""
     digits = match[0].replace(" ", "").replace("-", "")
+    if not digits.isdigit():
+        digits = digits.translate(_GAPS)
     if not digits.isascii() or digits.count(digits[0]) == len(digits) or not issuer(digits) or not luhn(digits):
         return None
     if len(digits) in _CARD_LENGTHS or _CARD_WORD.search(text, max(0, match.start() - 40), match.start()):
