@@ -4,7 +4,9 @@ import datetime as dt
 import email.utils
 import gzip
 import logging
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -301,6 +303,35 @@ def test_a_destination_that_does_not_answer_is_given_up_in_time(protocol: str, m
     with pytest.raises(StoreUnavailable) as caught:
         make(receiver, timeout=0.2).deliver("traces", [b""])
     assert caught.value.timed_out
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
+    ],
+    ids=["nothing", "another protocol", "half a body", "no chunk", "no gzip", "too many headers"],
+)
+def test_an_answer_that_cannot_be_read_is_none(said: bytes, make: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(StoreUnavailable):
+            make(Receiver(), protocol="http", endpoint=endpoint, timeout=5).deliver("traces", [b""])
+        thread.join(10)
 
 
 def test_nobody_there_is_for_later_and_says_so_without_addresses_of_objects(protocol: str, make: Any) -> None:
