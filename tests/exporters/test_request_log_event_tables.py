@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -48,6 +49,7 @@ def store_fixture(request, tmp_path):
     url = sqlite if request.param == "sqlite" else request.getfixturevalue("shared_database")
     store = open_store(RequestLogSettings(url=url, store_text=True))
     yield store
+    assert store._engine is not None
     with store._engine.begin() as connection:
         for table in schema.metadata.sorted_tables:
             connection.execute(sa.delete(table))
@@ -56,7 +58,7 @@ def store_fixture(request, tmp_path):
 
 @pytest.fixture(name="ask")
 def ask_fixture(store):
-    def ask(query: str) -> list[tuple]:
+    def ask(query: str) -> list[tuple[Any, ...]]:
         with store._engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query).all()]
 
@@ -67,7 +69,7 @@ def ask_fixture(store):
 def fill_fixture(store):
     """Inserts rows; each may be a mapping of some columns."""
 
-    def fill(table: sa.Table, *rows: dict) -> None:
+    def fill(table: sa.Table, *rows: dict[str, Any]) -> None:
         with store._engine.begin() as connection:
             for row in rows:
                 connection.execute(sa.insert(table).values(row))
@@ -178,7 +180,7 @@ def old_and_new(fill) -> None:
         fill(schema.workflow_run, {"id": name, "created_at": ts, "updated_at": ts, **texts})
         fill(schema.workflow_step, {"id": "1", "run_id": name, **texts})
         for step in ("", "1"):
-            state = {"run_id": name, "step_id": step, "ts": ts, "stamps": {}, "has_text": True}
+            state: dict[str, Any] = {"run_id": name, "step_id": step, "ts": ts, "stamps": {}, "has_text": True}
             fill(schema.workflow_state, state)
 
 

@@ -260,7 +260,7 @@ def test_an_event_that_lacks_what_it_is_about_goes_aside_and_the_others_are_stor
 
 
 def test_what_no_column_takes_is_bounded_and_noted_and_costs_no_row(place):
-    hostile = {
+    hostile: dict[str, Any] = {
         "name": "a\x00b\ud800",
         "tags": ["x"] * 10_000,
         "info": {f"k{n}": n for n in range(1_000)},
