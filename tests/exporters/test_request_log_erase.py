@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.exporters.request_log import erase as erasing
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.erase import Eraser
@@ -221,3 +222,22 @@ def test_a_late_span_of_an_erased_trace_makes_no_row_that_names_the_person(store
     store.write([branch])
     assert JANE not in everything(store)
     assert "request_log" not in counts(store)
+
+
+def test_an_erasure_that_broke_off_leaves_no_trace_half_and_the_next_one_ends_it(store, url, asked, monkeypatch):
+    monkeypatch.setattr(erasing, "_TRACES", 1)
+    store.write([each for n in range(1, 11) for each in asked(n, user_id=JANE, query_text=TEXT)])
+    with Eraser(url, Person("user", (JANE,), JANE)) as eraser:
+        steps = eraser._delete(eraser.find())
+        for _ in range(7):
+            next(steps)
+        steps.close()
+    left = counts(store)
+    assert 0 < left["request_log"] < 10
+    assert left == {
+        "request_log": left["request_log"],
+        "llm_call": left["request_log"],
+        "span_node": 3 * left["request_log"],
+    }
+    erase(url)
+    assert counts(store) == {}
