@@ -21,6 +21,7 @@ class CacheDoor:
     def __init__(self, parts: Parts) -> None:
         exact = parts.config.model_copy(update={"ttl_jitter": 0.0})
         self._cache = ResponseCache(exact, redactor=parts.redactor, price=parts.price, secret=parts.secret)
+        self._is_redis = parts.config.url is not None
         self._redact = parts.redactor.value
         self._secret = parts.secret or b""
 
@@ -35,6 +36,10 @@ class CacheDoor:
     async def delete(self, key: str) -> bool:
         """Forget a key; tell whether it was there."""
         return await self._cache.adelete(self._safe(key))
+
+    def state(self) -> dict[str, str]:
+        """Return where values are kept, and whether it answers right now."""
+        return {"status": "ok" if self._cache.answers() else "away", "kind": "redis" if self._is_redis else "memory"}
 
     async def close(self) -> None:
         """Close the connections."""

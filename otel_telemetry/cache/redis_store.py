@@ -86,6 +86,10 @@ class RedisStore:
         """Give the lock back, if it is still ours."""
         self._try("lock", lambda client: client.eval(_RELEASE, 1, self._lock_name(key), token), None)
 
+    def answers(self) -> bool:
+        """Tell whether Redis answers."""
+        return self._try("ping", lambda client: bool(client.ping()), False)
+
     def close(self) -> None:
         """Close the connections of threads."""
         self._try("close", lambda client: client.close(), None)

@@ -116,6 +116,10 @@ class ResponseCache:
         """Forget a key; tell whether it was there."""
         return await self._keeper.store.adelete(key)
 
+    def answers(self) -> bool:
+        """Tell whether what keeps the values can be asked right now."""
+        return self._keeper.store.answers()
+
     def close(self) -> None:
         """Close the connections of threads."""
         self._keeper.store.close()

@@ -5,7 +5,7 @@ as the spool holds what comes in; it shows as "waiting", and the whole as "degra
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -37,7 +37,8 @@ class Report:
 class Health:
     """Looks at the parts when asked: those of this process, and, in a group, those of the others through them.
 
-    `receiver` is None in a process that only delivers, `deliveries` are empty in one that only receives.
+    `receiver` is None in a process that only delivers, `deliveries` are empty in one that only receives. `cache` tells
+    how the cache is, where there is one; without it, requests are taken all the same.
     """
 
     def __init__(
@@ -47,7 +48,10 @@ class Health:
         deliveries: Sequence[Delivery],
         about: dict[str, str],
         seat: Seat | None = None,
+        *,
+        cache: Callable[[], dict[str, str]] | None = None,
     ) -> None:
+        self._cache = cache
         self._spool = spool
         self._receiver = receiver
         self._deliveries = deliveries
@@ -69,7 +73,7 @@ class Health:
         healthy = not self._stopping and all(
             own[part]["status"] == _OK for part in ("spool", "redaction") if part in own
         )
-        others = [*exporters.values(), *more.get("processes", {}).values()]
+        others = [*exporters.values(), *more.get("processes", {}).values(), own.get("cache", {"status": _OK})]
         waiting = any(part["status"] not in _FINE for part in others)
         status = "stopping" if self._stopping else "unhealthy" if not healthy else "degraded" if waiting else _OK
         return Report(status, healthy, {**self._about, "parts": own | more})
@@ -88,6 +92,8 @@ class Health:
         parts: dict[str, Any] = {"spool": spool}
         if self._receiver:
             parts["redaction"] = {"status": _OK if self._receiver.works() else "failing"}
+        if self._cache:
+            parts["cache"] = self._cache()
         exporters = {name: _foreign_part(name, now) for name in (now.lag if now else ())}
         exporters |= {delivery.name: _exporter_part(delivery, now) for delivery in self._deliveries}
         return parts | {"exporters": exporters}

@@ -109,7 +109,7 @@ class Gateway:
         spool = self._open_spool(parts)
         deliveries = self._start_deliveries(parts, spool)
         receiver = self._make_receiver(parts, spool)
-        health = Health(spool, receiver, deliveries, {"version": _version()}, self._seat)
+        health = Health(spool, receiver, deliveries, {"version": _version()}, self._seat, cache=self._cache_state)
         await self._join(parts, health)
         keys = Keys(config.api_keys)
         rpc = await self._start_grpc(parts, receiver, keys) if receiver else None
@@ -194,6 +194,10 @@ class Gateway:
         if self._delivers:
             spool.attach([sink.name for sink in self._sinks])
         return spool
+
+    @property
+    def _cache_state(self) -> Callable[[], dict[str, str]] | None:
+        return self._rest.cache.state if self._rest.cache and self._receives else None
 
     def _make_receiver(self, parts: contextlib.AsyncExitStack, spool: Spool) -> Receiver | None:
         if not self._receives or self._redactor is None:

@@ -150,3 +150,17 @@ async def test_the_cache_needs_a_key_where_the_gateway_has_keys(calling):
         assert (await client.request("DELETE", "/cache", params={"key": "k"})).status_code == 401
         allowed = {"x-api-key": "k" * 32}
         assert (await client.get("/cache/get", params={"key": "k"}, headers=allowed)).status_code == 200
+
+
+async def test_health_tells_how_the_cache_is_and_a_cache_that_is_away_stops_nothing(calling, redis_server):
+    async def health(**settings: Any) -> Any:
+        async with calling(**settings) as client:
+            return await client.get("/health")
+
+    memory, redis_there = await health(), await health(url=SecretStr(redis_server.url))
+    away = await health(url=SecretStr("redis://127.0.0.1:1/0"))
+    assert memory.json()["parts"]["cache"] == {"status": "ok", "kind": "memory"}
+    assert redis_there.json()["parts"]["cache"] == {"status": "ok", "kind": "redis"}
+    assert away.json()["parts"]["cache"] == {"status": "away", "kind": "redis"}
+    assert [answer.json()["status"] for answer in (memory, redis_there, away)] == ["ok", "ok", "degraded"]
+    assert {answer.status_code for answer in (memory, redis_there, away)} == {200}

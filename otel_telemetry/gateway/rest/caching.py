@@ -51,6 +51,9 @@ class Cache(Protocol):
     async def delete(self, key: str) -> bool:
         """Forget a key; tell whether it was there."""
 
+    def state(self) -> dict[str, str]:
+        """Return its kind and whether it answers, as `status`: for /health, and not for the event loop."""
+
     async def close(self) -> None:
         """Give back connections."""
 

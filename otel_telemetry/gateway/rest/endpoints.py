@@ -27,7 +27,7 @@ class Rest:
     """The endpoints. `cache` is None where there is none; `clients` knows who a client is and how often it may call."""
 
     def __init__(self, cache: Cache | None = None, clients: Clients | None = None) -> None:
-        self._cache = cache
+        self.cache = cache
         self._clients = clients or Clients()
 
     def routes(self, receiver: Receiver, keys: Keys, max_bytes: int) -> list[Route]:
@@ -43,8 +43,8 @@ class Rest:
             route("/telemetry", "POST", self._telemetry),
             *(route(path, "POST", self._events) for path in _EVENT_PATHS),
         ]
-        if self._cache is not None:
-            cache = CacheEndpoints(self._cache)
+        if self.cache is not None:
+            cache = CacheEndpoints(self.cache)
             found += [
                 route("/cache/get", "GET", cache.get),
                 route("/cache/set", "POST", cache.set),
@@ -54,8 +54,8 @@ class Rest:
 
     async def close(self) -> None:
         """Give back what is held."""
-        if self._cache is not None:
-            await self._cache.close()
+        if self.cache is not None:
+            await self.cache.close()
 
     async def _log(self, call: Call) -> Response:
         own, payload = f"evt_{call.own_id()}", {}
