@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
@@ -29,7 +30,7 @@ from otel_telemetry.commands.spool import spool_app
 from otel_telemetry.commands.tail import tail
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
-from otel_telemetry.errors import ConfigurationError, TelemetryError
+from otel_telemetry.errors import ConfigurationError, StoreUnavailable, TelemetryError
 
 app = typer.Typer(
     help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
@@ -56,6 +57,7 @@ app.command()(key)
 
 _out = Console()
 _err = Console(stderr=True)
+_AGAIN = "[dim]next:[/] when it is there again, run this again; what was done is done, and is not repeated"
 
 Database = Annotated[
     str | None,
@@ -77,6 +79,12 @@ def main() -> None:
         sys.exit(2)
     except TelemetryError as error:
         _err.print(f"[bold red]error[/] {escape(str(error))}")
+        if isinstance(error, StoreUnavailable) and "next:" not in str(error):
+            _err.print(_AGAIN)
+        sys.exit(1)
+    except DBAPIError as error:
+        _err.print(f"[bold red]error[/] [bold]request_log.url[/]: the database says: {escape(str(error.orig).strip())}")
+        _err.print(_AGAIN)
         sys.exit(1)
 
 

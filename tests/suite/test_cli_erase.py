@@ -1,6 +1,8 @@
 """`otel-telemetry erase` takes one person out of the database and the spool, and says what went."""
 
 import json
+import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,18 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["erase", "--user", "a", "--db", url], env=operated.ENVIRONMENT)
     assert "there is no database" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_stays_locked_is_told_of_in_a_line(tmp_path: Path) -> None:
+    with operated.app(f"sqlite:///{tmp_path / 'rows.db'}") as handle:
+        handle(request_log__user_id="jane")
+    holder = sqlite3.connect(tmp_path / "rows.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    arguments = ("erase", "--user", JANE, "--yes", "--db", f"sqlite:///{tmp_path / 'rows.db'}")
+    process = operated.command(*arguments, env={**os.environ, **operated.ENVIRONMENT}, cwd=tmp_path)
+    _, errors = process.communicate(timeout=60)
+    holder.close()
+    assert process.returncode == 1
+    assert "database is locked" in errors
+    assert "run this again" in errors
+    assert "Traceback" not in errors
