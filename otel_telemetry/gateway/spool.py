@@ -314,6 +314,8 @@ class Spool:
     def _look(self) -> bool:
         """See how things are, and keep house; true if there may be more to do at once."""
         try:
+            if self.problem:
+                spool_file.give_up_reserve(self._folder)
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
             return self._keeper is not None and self._keep_house(self._keeper)
@@ -331,6 +333,8 @@ class Spool:
         if low and not self._disk_low:
             _log.warning("the disk of %s is nearly full: what is delivered is no longer kept for replay", self._folder)
         self._disk_low = low
+        if not self.problem:
+            spool_file.keep_reserve(self._folder)
         return keeper.step(self._live_bytes - self._high_water(), disk_low=low)
 
     def _probe(self) -> None:

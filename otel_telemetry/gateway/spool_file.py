@@ -26,6 +26,8 @@ FILE_NAME: Final = "spool.db"
 LOCK_NAME: Final = "spool.lock"
 TURN_NAME: Final = "spool.turn"
 OPEN_NAME: Final = "spool.open"
+RESERVE_NAME: Final = "spool.reserve"
+_RESERVE_BYTES: Final = 4 << 20
 _SETTING: Final = "gateway.spool_dir"
 _PAGE_BYTES: Final = 16384
 _BUSY_SECONDS: Final = 5.0
@@ -265,6 +267,27 @@ def disk_left(folder: Path) -> int:
     """Return the bytes that the disk of the folder has left for us."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+def keep_reserve(folder: Path) -> None:
+    """Hold some of the disk back in a file, where there is room: it is given up when others have filled the disk."""
+    path = folder / RESERVE_NAME
+    if path.exists() or disk_left(folder) < 3 * _RESERVE_BYTES:
+        return
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600)
+        path.write_bytes(bytes(_RESERVE_BYTES))
+
+
+def give_up_reserve(folder: Path) -> bool:
+    """Let go of it, where the disk has nothing else left; false where there was none to let go of."""
+    if disk_left(folder) > _RESERVE_BYTES:
+        return False
+    try:
+        (folder / RESERVE_NAME).unlink()
+    except OSError:
+        return False
+    return True
 
 
 def log_bytes(folder: Path) -> int:

@@ -58,11 +58,22 @@ def open_spool(folder: Path, shared: int, turn: int, *, doubtful: bool = False) 
             if alone:
                 _finish_rescue(path)
             spool_file.make_file(path)
-            return _open(path, alone=alone, doubtful=doubtful)
+            spool_file.keep_reserve(folder)
+            return _open_on_any_disk(path, alone=alone, doubtful=doubtful)
         except sqlite3.OperationalError as error:
             raise spool_file.not_opened(path, error) from None
         finally:
             spool_file.share_again(shared)
+
+
+def _open_on_any_disk(path: Path, *, alone: bool, doubtful: bool) -> sqlite3.Connection:
+    try:
+        return _open(path, alone=alone, doubtful=doubtful)
+    except sqlite3.OperationalError:
+        if not spool_file.give_up_reserve(path.parent):
+            raise
+        _log.warning("the disk of %s is full; what was held back is used to deliver what is there", path.parent)
+        return _open(path, alone=alone, doubtful=doubtful)
 
 
 def _open(path: Path, *, alone: bool, doubtful: bool) -> sqlite3.Connection:

@@ -156,7 +156,8 @@ class Supervisor:
         listen.refuse_taken_grpc_port(self._config)
         grpc = listen.reserve_grpc(self._config)
         ports = {"http_port": http.getsockname()[1], "grpc_port": grpc.getsockname()[1]}
-        return _Shared(self._config.model_copy(update=ports), http, grpc)
+        share = {"max_pending_bytes": self._config.max_pending_bytes // self._config.workers}
+        return _Shared(self._config.model_copy(update={**ports, **share}), http, grpc)
 
     # --- life and death ---------------------------------------------------------------------------------------------
     def _start_due(self) -> None:

@@ -45,7 +45,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def eventually(check: Callable[[], Any], what: str, seconds: float = 25.0) -> Any:
+def eventually(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < end, f"it never came true: {what}"
@@ -151,7 +151,7 @@ class GatewayProcess:
     def lag(self, exporter: str = "request_log") -> float:
         return self.total("otel_telemetry_spool_lag_items", exporter=exporter)
 
-    def delivered(self, exporter: str = "request_log", seconds: float = 25.0) -> None:
+    def delivered(self, exporter: str = "request_log", seconds: float = 60.0) -> None:
         """Wait until the exporter has everything."""
         eventually(lambda: self.healthy() and self.lag(exporter) == 0, f"{exporter} has everything", seconds)
 
@@ -209,7 +209,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def wait_for(self, count: int, seconds: float = 25.0) -> None:
+    def wait_for(self, count: int, seconds: float = 60.0) -> None:
         """Wait until so many more requests are acknowledged."""
         wanted = len(self.acknowledged) + count
         eventually(lambda: len(self.acknowledged) >= wanted, f"{count} more requests are acknowledged", seconds)

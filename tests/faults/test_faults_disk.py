@@ -1,5 +1,6 @@
 """A disk that is full: nothing is acknowledged that is not kept, and it goes on by itself when there is room again."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.gateway_process import Load, check, eventually
+from tests.faults.gateway_process import Load, check, check_rows, eventually
 
 DISK_MB = 24
 LONG = "Write to anna@example.com. " * 2_000  # 54 kB for each call
@@ -25,6 +26,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small file system can only be mounted by root")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write into a file until there is no room left."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(65536)):
+            pass
 
 
 @pytest.mark.usefixtures("small_disk")
@@ -46,6 +54,24 @@ def test_a_disk_that_fills_up_refuses_loses_nothing_and_goes_on_when_there_is_ro
 def test_more_than_the_disk_holds_goes_through_as_long_as_it_is_delivered(gateway: Any) -> None:
     running = gateway()
     with Load(running, text=LONG, pause=0.02) as load:
-        load.wait_for(3 * DISK_MB * 1_000_000 // 2 // (4 * len(LONG)))
+        load.wait_for(DISK_MB * 1_100_000 // (4 * len(LONG)))
     check(running, load)
     assert "what is delivered is no longer kept for replay" in running.said
+
+
+def test_on_a_disk_that_others_have_filled_it_starts_and_delivers_what_it_has(gateway: Any, small_disk: Path) -> None:
+    receiving = gateway("--role", "receive")
+    with Load(receiving) as load:
+        load.wait_for(40)
+    receiving.kill()
+    in_the_way = small_disk / "not ours"
+    fill(in_the_way)
+    running = gateway()
+    running.delivered()
+    check_rows(running, load.acknowledged)
+    with Load(running) as more:
+        eventually(lambda: more.refused > 3, "senders are told to come again")
+        in_the_way.unlink()
+        more.wait_for(20)
+    more.acknowledged |= load.acknowledged
+    check(running, more)
