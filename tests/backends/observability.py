@@ -121,6 +121,10 @@ class Prometheus(Process):
         asked = urllib.parse.urlencode({"query": promql, "start": now - 3600, "end": now + 60})
         return fetch(f"{self.url}/api/v1/query_exemplars?{asked}")
 
+    def rules(self) -> bytes:
+        """Return its rules, with how each of them does."""
+        return fetch(f"{self.url}/api/v1/rules")
+
     def result(self, promql: str) -> Any:
         """Return the result of an instant query: [{"metric": labels, "value": [time, text]}]."""
         return json.loads(self.query(promql))["data"]["result"]

@@ -1,0 +1,73 @@
+"""What the alerts watch is there: every metric of theirs, in a real Prometheus, from real calls of a real app."""
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.backends.observability import RULES
+from tests.backends.process import Process, free_port
+from tests.e2e import sending, stack
+
+pytestmark = pytest.mark.timeout(180)
+#: Counters of what must not happen: nobody counts them in a run where nothing goes wrong.
+UNSEEN = {"otel_telemetry_leaks_total", "otel_telemetry_dropped_total"}
+
+
+@pytest.fixture
+def model_server(tmp_path: Path) -> Iterator[str]:
+    """The URL of the demo's model server."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "uvicorn", "--factory", "examples.chat_app.model_server:create_app"]
+    environment = {**os.environ, "MODEL_SERVER_JOURNAL": str(tmp_path / "journal"), "PYTHONPATH": str(Path.cwd())}
+    server = Process([*command, "--port", url.rpartition(":")[2]], tmp_path / "model", f"{url}/v1/models", environment)
+    server.start()
+    yield url
+    server.close()
+
+
+def test_every_metric_that_an_alert_watches_is_in_prometheus(tmp_path, model_server):
+    with stack.running("collector-first", tmp_path / "stack", f"sqlite:///{tmp_path / 'rows.db'}", "memory") as running:
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": running.endpoints["grpc"]}
+        app = [sys.executable, sending.SOURCES / "python" / "llm_app.py", model_server]
+        subprocess.run(app, env=environment, check=True, capture_output=True, timeout=60)
+        asked = functools.partial(ask, running)
+        for name in sorted(watched() - UNSEEN):
+            assert asked(name), name
+
+        def value(promql: str) -> float:
+            return float(asked(promql)[0]["value"][1])
+
+        calls = 'gen_ai_client_operation_duration_seconds_count{job="llm-app"'
+        assert value(f"sum({calls}}})") == 2
+        assert value(f'sum({calls}, error_type!=""}})') == 1
+        assert value('sum(telemetry_cache_cache_hits_total{job="llm-app"})') == 1
+        assert value('sum(telemetry_cache_cache_misses_total{job="llm-app"})') == 1
+        assert value('telemetry_cache_ttfb_seconds_bucket{job="llm-app", le="+Inf"}') == 1
+        rules = json.loads(running.prometheus.rules())["data"]["groups"]
+        health = {rule["name"]: rule["health"] for group in rules for rule in group["rules"]}
+        assert set(health.values()) == {"ok"}, health
+
+
+def ask(running: stack.Stack, promql: str) -> list[dict[str, Any]]:
+    """Return the result of a query, once there is one."""
+
+    def found(answer: bytes) -> list[dict[str, Any]] | None:
+        return json.loads(answer)["data"]["result"] or None
+
+    return running.ask(lambda: running.prometheus.query(promql), found)
+
+
+def watched() -> set[str]:
+    """Return the names of the metrics in all rules."""
+    groups = yaml.safe_load((RULES / "alerts.yml").read_text())["groups"]
+    text = " ".join(re.sub(r'"[^"]*"', "", rule["expr"]) for group in groups for rule in group["rules"])
+    return set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z]+)+)\b", text)) - {"histogram_quantile", "error_type"}
