@@ -32,7 +32,7 @@ _log: Final = schema.request_log.c
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which requests: all, or those of a route, of a model (in any role), or that went wrong."""
+    """Which requests: all, or those of a route, those that a model answered, those that failed or were degraded."""
 
     route: str | None = None
     model: str | None = None

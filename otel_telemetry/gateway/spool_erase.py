@@ -31,7 +31,7 @@ _REQUESTS: Final[dict[str, tuple[type[Message], str, str, str]]] = {
     "logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
     "metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
 }
-_TOGETHER: Final = 64
+_TOGETHER: Final = 8  # a body may have 64 MiB
 _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.2
 
@@ -100,7 +100,9 @@ class SpoolEraser:
         for table in ("batch", "dead_letter"):
             for _, signal, items, body in self._rows(table):
                 tell(1)
-                self._count(done, table, items, self._cleaned(signal, body))
+                cleaned = self._cleaned(signal, body)
+                if cleaned is not None:
+                    self._count(done, table, items, cleaned)
         return done
 
     def erase(self, tell: Tell = lambda _: None) -> Done:
@@ -110,12 +112,14 @@ class SpoolEraser:
         for table in ("batch", "dead_letter"):
             rows = self._rows(table)
             while chunk := list(islice(rows, _TOGETHER)):
-                with spool_file.turn(self._turn), spool_file.transaction(self._connection):
-                    for key, signal, items, body in chunk:
-                        cleaned = self._cleaned(signal, body)
-                        self._count(done, table, items, cleaned)
-                        if cleaned is not None:
+                found = [(row, self._cleaned(row[1], row[3])) for row in chunk]
+                changes = [(row, cleaned) for row, cleaned in found if cleaned is not None]
+                if changes:
+                    with spool_file.turn(self._turn), spool_file.transaction(self._connection):
+                        for (key, _, items, body), cleaned in changes:
                             self._replace(table, key, items, body, cleaned)
+                for (_, _, items, _), cleaned in changes:
+                    self._count(done, table, items, cleaned)
                 tell(len(chunk))
         return done
 
@@ -179,11 +183,10 @@ class SpoolEraser:
         return (went, new) if went or new != body else None
 
     @staticmethod
-    def _count(done: Done, table: str, items: int, cleaned: tuple[int, bytes] | None) -> None:
-        if cleaned is not None:
-            done.items += min(cleaned[0], items)
-            done.batches += table == "batch"
-            done.dead_letters += table == "dead_letter"
+    def _count(done: Done, table: str, items: int, cleaned: tuple[int, bytes]) -> None:
+        done.items += min(cleaned[0], items)
+        done.batches += table == "batch"
+        done.dead_letters += table == "dead_letter"
 
     def _replace(self, table: str, key: int, items: int, body: bytes, cleaned: tuple[int, bytes]) -> None:
         """Put a body in the place of another; whoever counts what a sink has still before it counts on."""
