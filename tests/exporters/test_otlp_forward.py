@@ -412,6 +412,18 @@ def test_a_request_too_large_for_the_destination_arrives_in_pieces_of_its_size(r
         assert group.scope_spans[0].scope.name == "lib"
 
 
+def test_a_grpc_server_with_the_usual_limit_takes_what_comes_in_pieces_and_refuses_the_whole(make: Any) -> None:
+    body = traces(*(f"{number:04}" + "x" * 1000 for number in range(5000)))
+    with grpc_receiver(Receiver()) as receiver:
+        whole = make(receiver, protocol="grpc", max_request_bytes=60 << 20)
+        with pytest.raises(DeliveryRefused, match="larger than max") as caught:
+            whole.deliver("traces", [body])
+        assert caught.value.reason == "too_large"
+        make(receiver, protocol="grpc").deliver("traces", [body])
+    assert len(receiver.bodies) == 2
+    assert [name for each in receiver.bodies for name in span_names(each)] == span_names(body)
+
+
 def test_a_piece_that_is_refused_is_handed_back_and_the_others_are_delivered(receiver: Receiver, make: Any) -> None:
     names = [f"{number:03}" + "x" * 100 for number in range(100)]
 
