@@ -179,9 +179,9 @@ class Redactor:
 
     def _beside(self, text: str, key: str, found: list[Finding]) -> str:
         """Redact text under a key, which stands beside it for the rules that want a name there."""
-        head = f"{key.replace('.', '_')}: "
+        phone = keys.names_phone(key)
+        head = f"{key.replace('.', '_') if phone else key}: "
         if key and text.lstrip()[:1] not in _STRUCTURED:
-            phone = keys.names_phone(key)
             for match in self._detector.candidates(head + text):
                 if match.start >= len(head) and (match.rule in self._near or (phone and match.type == _PHONE)):
                     place = match._replace(start=match.start - len(head), end=match.end - len(head))
