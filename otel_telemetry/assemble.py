@@ -18,6 +18,7 @@ from otel_telemetry import config_file, console, conventions, lifecycle, prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.cache.parts import Parts
 from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.instrument import log_measures
 from otel_telemetry.instrument.client_address import client_address, networks
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
 from otel_telemetry.instrument.llm_http import afterwards
@@ -334,7 +335,9 @@ def _rest_of(settings: Settings, rules: Redactor) -> "Rest":
     address_of = partial(client_address, trusted=trusted) if trusted else None
     secret = settings.redaction.pseudonyms.secret
     parts = Parts(settings.cache, rules, secret=secret.get_secret_value().encode() if secret else None)
-    return Rest(CacheDoor(parts), Clients(settings.gateway.telemetry_per_minute, address_of))
+    return Rest(
+        CacheDoor(parts), Clients(settings.gateway.telemetry_per_minute, address_of), log_measures.default.record
+    )
 
 
 def _otlp_redactor_of(settings: Settings, rules: Redactor | None = None) -> "OtlpRedactor":

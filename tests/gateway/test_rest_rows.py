@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_telemetry.gateway.rest import Clients, Rest
+from otel_telemetry.instrument.cache_measures import CacheMeasures
 from otel_telemetry.instrument.client_address import client_address, networks
+from otel_telemetry.instrument.log_measures import LogMeasures
 from tests.gateway.rest_places import place_maker, pseudonyms
 
 SECTION_7 = {
@@ -374,3 +378,26 @@ async def test_headers_of_otlp_logs_fill_columns_of_events_too_and_unreadable_on
     assert (row["run_id"], row["application"], row["type"]) == ("r1", "shop", "approval")
     wrong = {"x-chronicle-step-index": "first"}
     assert (await place.client.post("/v1/logs", content=body, headers=protobuf | wrong)).status_code == 400
+
+
+async def test_log_entries_that_were_accepted_count_as_drift_or_set_the_output_rate(open_place):
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    measures = LogMeasures(meter, CacheMeasures(meter))
+    async with open_place(rest=Rest(measure=measures.record)) as place:
+
+        async def log(event: str, **payload: Any) -> int:
+            return int((await place.client.post("/log", json={"event": event, "payload": payload})).status_code)
+
+        assert [await log("policy_violation", policy="jane@example.com") for _ in range(2)] == [200, 200]
+        assert await log("policy_violation", metadata="wrong") == 400
+        for response in ({"tokens": 100, "latency_ms": 2_000}, {"tokens": "x", "latency_ms": 0}, {"tokens": True}):
+            assert await log("response_generation", response=response) == 200
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = {
+        metric.name: [(point.value, dict(point.attributes)) for point in metric.data.data_points]
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert found["telemetry_cache.drift_incidents"] == [(2, {"policy": "policy"})]
+    assert found["telemetry_cache.tokens_per_second"] == [(50.0, {})]

@@ -1,6 +1,6 @@
 """The endpoints beside OTLP. Each answers only once what it took is on disk, redacted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,13 +20,20 @@ from otel_telemetry.gateway.rest.records import Record
 from otel_telemetry.gateway.rest.workflow import ACCEPTED, Batch, log_record
 from otel_telemetry.gateway.status import Refusal, RefusedError
 
+Measure = Callable[[str, Mapping[str, Any]], None]
 _EVENT_PATHS: Final = ("/event", "/events", "/v1/event", "/v1/events")
 
 
 class Rest:
-    """The endpoints. `cache` is None where there is none; `clients` knows who a client is and how often it may call."""
+    """The endpoints. `cache` is None where there is none; `clients` knows who a client is and how often it may call.
 
-    def __init__(self, cache: Cache | None = None, clients: Clients | None = None) -> None:
+    `measure` is told the event and payload of each log entry that was accepted.
+    """
+
+    def __init__(
+        self, cache: Cache | None = None, clients: Clients | None = None, measure: Measure | None = None
+    ) -> None:
+        self._measure = measure
         self.cache = cache
         self._clients = clients or Clients()
 
@@ -58,16 +65,21 @@ class Rest:
             await self.cache.close()
 
     async def _log(self, call: Call) -> Response:
-        own, payload = f"evt_{call.own_id()}", {}
+        own = f"evt_{call.own_id()}"
+        payload: dict[str, Any] = {}
+        events: list[str] = []
 
         def prepare(body: bytes) -> Decoded:
             given = parsed(body)
             entry = models.read(models.LogEntry, given)
             payload.update(given["payload"])
+            events.append(entry.event)
             return _decoded([log_record(entry, payload, own, call)])
 
         kept = await call.accept_one(prepare)
         fields = records.redacted_fields(payload, kept) if kept else []
+        if self._measure:
+            self._measure(events[0], payload)
         return answer_json({"status": "logged", "event_id": own, "redacted_fields": fields})
 
     async def _feedback(self, call: Call) -> Response:
