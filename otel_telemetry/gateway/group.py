@@ -11,6 +11,7 @@ import contextlib
 import json
 import mmap
 import os
+import secrets
 import socket
 import struct
 import threading
@@ -35,7 +36,7 @@ class Group:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder.absolute() / RUN_NAME
-        self._prefix = f"{os.getpid()}."
+        self._prefix = f"{secrets.token_hex(4)}."  # no process id: containers may share the folder
         self.names = tuple(names)
         self._restarts = mmap.mmap(-1, _COUNT.size * len(names))  # one memory for all who are forked from here
 
@@ -43,8 +44,7 @@ class Group:
         """Make the folder of the sockets and clear away what a gateway that was killed has left there."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():
-            owner = path.name.partition(".")[0]
-            if not (owner.isdigit() and _alive(int(owner))):
+            if not _answers(path):
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -163,11 +163,7 @@ def _short(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, _short(path) as address:
+        connection.settimeout(_ANSWER_SECONDS)
+        return connection.connect_ex(address) == 0

@@ -195,8 +195,8 @@ class Supervisor:
         """Wait for signals, and for what the processes say or that they are gone."""
         for key, _ in self._selector.select(timeout):
             if key.data is None:
-                self._hurry = self._hurry or (self._signals.taken() and self._stopping)
-                self._stopping = True
+                if self._signals.taken():
+                    self._hurry, self._stopping = self._stopping, True
                 continue
             if key.fd == key.data.reports:  # else: it was ended since
                 self._listen_to(key.data)

@@ -176,17 +176,18 @@ async def test_processes_answer_each_other_however_long_the_folder_is_named(tmp_
     group.clear()
 
 
-def test_what_a_killed_gateway_left_in_the_folder_is_cleared_away(tmp_path: Path) -> None:
+async def test_what_a_killed_gateway_left_is_cleared_away_and_what_another_uses_stays(tmp_path: Path) -> None:
+    other = Group(tmp_path, ["one"])
+    other.prepare()
+    server = await other.answer("one", {"health": lambda: b"{}"})
+    left = tmp_path / "run" / "killed.one"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
     group = Group(tmp_path, ["one"])
-    group.prepare()
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    left, own = tmp_path / "run" / f"{ended.pid}.one", tmp_path / "run" / f"{os.getpid()}.other"
-    for path in (left, own):
-        path.touch()
-    group.prepare()
+    await asyncio.to_thread(group.prepare)
     assert not left.exists()
-    assert own.exists()
+    assert await asyncio.to_thread(other.ask_others, "", "health") == {"one": b"{}"}
+    server.close()
 
 
 def test_restarts_are_counted_for_all_to_see(tmp_path: Path) -> None:
