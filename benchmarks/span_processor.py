@@ -97,7 +97,7 @@ def main() -> None:
         one, one_all, other, other_all = (statistics.median(values) for values in zip(*rounds, strict=True))
         here = (f"{one:.1f}", f"{other:.1f}", f"{other / one:.2f}", budget)
         table.add_row(name, *here, f"{one_all:.1f}", f"{other_all:.1f}", f"{other_all / one_all:.2f}")
-    Console().print(table)
+    Console(width=120).print(table)
     plain.shutdown()
     ours.shutdown()
 
