@@ -300,7 +300,12 @@ async def test_headers_fill_the_columns_of_their_names_where_the_event_does_not(
         "x-chronicle-prompt-version": "7",
         "x-chronicle-extra-meta": '{"team":"a"}',
     }
-    events = [{"type": "approval"}, {"type": "approval", "run_id": "r2"}, {"type": "run:start", "id": "r9"}]
+    events = [
+        {"type": "approval"},
+        {"type": "approval", "run_id": "r2"},
+        {"type": "run:start", "id": "r9"},
+        {"type": "step:end"},
+    ]
     assert (await place.client.post("/events", json=events, headers=headers)).status_code == 202
     first, second = await place.until("workflow_event", 2)
     assert {first["run_id"], second["run_id"]} == {"r1", "r2"}
@@ -319,6 +324,8 @@ async def test_headers_fill_the_columns_of_their_names_where_the_event_does_not(
         "meta": {"team": "a"},
     }
     assert {name: first[name] for name in expected} == expected
+    (step,) = await place.until("workflow_step", 1)
+    assert (step["run_id"], step["id"], step["status"]) == ("r1", "s1", "finished")
     (run,) = await place.until("workflow_run", 1)
     assert (run["id"], run["application"], run["environment"]) == ("r9", "shop", "prod")
     assert run["info"]["team"] == "a"

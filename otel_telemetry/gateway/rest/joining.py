@@ -5,6 +5,7 @@ by when they were observed: the times that `Clock` gives out are all different.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,17 @@ _MOST_BYTES: Final = 64 << 10
 
 
 class Clock:
-    """Gives out times in nanoseconds, none of them twice."""
+    """Gives out times in nanoseconds, none of them twice. For any thread."""
 
     def __init__(self) -> None:
         self._last = 0
+        self._lock = threading.Lock()
 
     def take(self, count: int = 1) -> int:
         """Return now, as the first of so many times that are nobody else's."""
-        first = max(time.time_ns(), self._last + 1)
-        self._last = first + count - 1
+        with self._lock:
+            first = max(time.time_ns(), self._last + 1)
+            self._last = first + count - 1
         return first
 
 

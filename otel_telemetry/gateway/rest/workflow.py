@@ -12,6 +12,7 @@ from otel_telemetry.gateway.rest.records import Record
 
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
+_SUBJECTS: Final = frozenset({"run_id", "step_id"})
 
 
 class Batch:
@@ -28,6 +29,7 @@ class Batch:
 
     def _take(self, item: Any, said: Mapping[str, Any], call: Call, index: int) -> None:
         try:
+            item = _with_ids(item, said)
             record = _event_record(models.read(models.WorkflowEvent, item), item, said, call, index)
             records.request([record])
         except MalformedTelemetry as error:
@@ -75,7 +77,7 @@ def _event_record(
         values[name] = getattr(event, name)
     inside = event.data if isinstance(event.data, dict) else {}
     for key, value in said.items():
-        if values.get(key) is None and inside.get(key) is None and not _is_own(event, key):
+        if values.get(key) is None and inside.get(key) is None and key not in _SUBJECTS:
             values[key] = value
     values.pop("event_id", None)
     has_own = event.id is not None and event.id not in {event.run_id, event.step_id} and not _is_subject(event)
@@ -100,13 +102,22 @@ def _is_subject(event: models.WorkflowEvent) -> bool:
     return full is None and event.type in conventions.RUN_TYPES | conventions.STEP_TYPES
 
 
-def _is_own(event: models.WorkflowEvent, key: str) -> bool:
-    """Tell whether a header's id must not stand in: the event says its own run or step as `id`."""
-    if event.id is None:
-        return False
-    return (key == "run_id" and event.type in conventions.RUN_TYPES) or (
-        key == "step_id" and event.type in conventions.STEP_TYPES
-    )
+def _with_ids(item: Any, said: Mapping[str, Any]) -> Any:
+    """Return an event with the run and step that headers name, where it does not say its own."""
+    if not isinstance(item, dict):
+        return item
+    inside = item["data"] if isinstance(item.get("data"), dict) else {}
+    kind = str(item.get("type"))
+    subject = {"run_id": conventions.RUN_TYPES, "step_id": conventions.STEP_TYPES}
+    missing = {
+        name: said[name]
+        for name, types in subject.items()
+        if name in said
+        and item.get(name) is None
+        and inside.get(name) is None
+        and not (item.get("id") is not None and kind in types)
+    }
+    return {**item, **missing} if missing else item
 
 
 def _items(given: Any) -> Sequence[Any]:
