@@ -112,7 +112,8 @@ class Health:
 
 
 def _spool_part(spool: Spool, now: SpoolStatus) -> dict[str, Any]:
-    state = "failing" if spool.problem else "full" if spool.full else _OK
+    problem = spool.problem or ("a write does not end" if spool.stuck else "")
+    state = "failing" if problem else "full" if spool.full else _OK
     numbers = {
         "bytes": now.bytes,
         "max_bytes": spool.max_bytes,
@@ -120,7 +121,7 @@ def _spool_part(spool: Spool, now: SpoolStatus) -> dict[str, Any]:
         "oldest_seconds": round(now.oldest_seconds, 3),
         "dead_letters": now.dead_letters,
     }
-    return {"status": state, **numbers} | ({"problem": spool.problem} if spool.problem else {})
+    return {"status": state, **numbers} | ({"problem": problem} if problem else {})
 
 
 def _foreign_part(name: str, now: SpoolStatus | None) -> dict[str, Any]:

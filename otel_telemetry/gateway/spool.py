@@ -35,6 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 _CROWDED_SECONDS: Final = 0.02
 _POLL_SECONDS: Final = 0.05  # what other processes commit is seen after this
 _FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
+_STUCK_SECONDS: Final = 5.0
 _LOW_DISK_BYTES: Final = 64 << 20
 _RESERVE_BYTES: Final = 8 << 20
 _LONGEST_WAIT_FOR_ROOM: Final = 3.0
@@ -90,6 +91,7 @@ class Spool:
         self.max_bytes = max_bytes
         self._queue: queue.SimpleQueue[_Append | _Change | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
+        self._writing_since = math.inf
         self._largest_refused = min(largest_body, max_bytes // 2)  # what other processes refuse is not known here
         self._refusing = False
         self._counting = threading.Lock()
@@ -127,6 +129,11 @@ class Spool:
     def full(self) -> bool:
         """Say whether it refused the last batch for lack of room, and has not got much more room since."""
         return self._refusing and self._crowded()
+
+    @property
+    def stuck(self) -> bool:
+        """Say whether a write does not end, so that senders give up: a disk that hangs, a process that is stopped."""
+        return time.monotonic() - self._writing_since > _STUCK_SECONDS
 
     def _full(self, size: int) -> Overloaded:
         self._refusing = True
@@ -247,6 +254,7 @@ class Spool:
         appends = [task for task in group if isinstance(task, _Append)]
         changes = [task for task in group if isinstance(task, _Change)]
         wanted = [task for task in appends if task.future.set_running_or_notify_cancel()]
+        self._writing_since = time.monotonic()
         try:
             with self._turn(), spool_file.transaction(self._writer):
                 fitting = self._fitting(wanted)
@@ -261,6 +269,7 @@ class Spool:
             for task in wanted[len(fitting) :]:
                 task.future.set_exception(self._full(len(task.row[3])))
         finally:
+            self._writing_since = math.inf
             with self._counting:
                 self._waiting_bytes -= sum(len(task.row[3]) for task in appends)
 

@@ -279,6 +279,25 @@ def test_room_that_delivery_makes_is_seen_by_those_who_receive(tmp_path: Path) -
     delivering.close()
 
 
+async def test_a_gateway_whose_writes_do_not_end_is_not_healthy_until_they_do(
+    serving: Any, monkeypatch: pytest.MonkeyPatch, make_request: Any
+) -> None:
+    monkeypatch.setattr("otel_telemetry.gateway.spool._STUCK_SECONDS", 0.2)
+    async with serving() as running, httpx.AsyncClient() as client:
+        lock = spool_file.lock_file(running.spool_dir, spool_file.TURN_NAME)
+        with spool_file.turn(lock):
+            headers = {"content-type": "application/x-protobuf"}
+            url = f"{running.http}/v1/traces"
+            sending = asyncio.create_task(client.post(url, content=make_request("one"), headers=headers))
+            await asyncio.sleep(0.5)
+            answer = await client.get(f"{running.http}/health")
+            assert answer.status_code == 503
+            assert answer.json()["parts"]["spool"]["problem"] == "a write does not end"
+        assert (await sending).status_code == 200
+        assert (await client.get(f"{running.http}/health")).status_code == 200
+        os.close(lock)
+
+
 def test_who_waits_for_the_turn_gets_it_when_its_owner_dies(tmp_path: Path) -> None:
     spool_file.make_folder(tmp_path)
     ready, told = os.pipe()
