@@ -34,7 +34,7 @@ class Re2Locator:
             self._set.Add(_dialect(trigger))
         self._set.Add(_SENTINEL)
         self._set.Compile()
-        if len(triggers) not in (self._set.Match(_SENTINEL) or ()):  # a set that does not fit into its memory never finds a thing
+        if len(triggers) not in (self._set.Match(_SENTINEL) or ()):  # too large a set finds nothing, ever
             raise ConfigurationError("redaction.engine", "re2 has too little memory for the rules", "set it to re")
 
     def scan(self, data: bytes, limit: int) -> list[Hit]:
