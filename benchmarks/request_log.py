@@ -6,6 +6,10 @@ Each request is a server span with request_log attributes, one branch, and two m
 request_log, llm_call and span_node out, with roll-ups and prices. The bare figure inserts the rows that the store has
 just written into a second, empty database of the same schema, by executemany on SQLite and by COPY on PostgreSQL: what
 the disk, the tables and their indexes cost by themselves.
+
+Then what the gateway's sink does with the bodies of benchmarks/gateway.py: 512 spans of 1 kB each, a quarter of them
+model calls. CPU seconds are this process's own: they tell more than the clock where other things run beside it. The
+cycle collector is held back, as the sink does it.
 """
 
 import secrets
@@ -16,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import gateway  # beside this file
 import pytest
 import sqlalchemy as sa
 from rich.console import Console
@@ -24,13 +29,16 @@ from rich.table import Table
 
 from otel_telemetry import records
 from otel_telemetry.exporters.request_log import bulk, database, schema
+from otel_telemetry.exporters.request_log.collector import held_back
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.partitions import Partitions
+from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.exporters.request_log.store import open_store
 from tests.backends import postgres
 
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
+RESOURCE = {"service.name": "bench", "deployment.environment.name": "test"}
 TABLES = (schema.request_log, schema.llm_call, schema.span_node)
 
 
@@ -48,7 +56,7 @@ def span(trace: str, parent: str | None, kind: str, at: int, attributes: dict[st
         status_message="",
         attributes=attributes,
         events=(),
-        resource={"service.name": "bench", "deployment.environment.name": "test"},
+        resource=RESOURCE,
     )
 
 
@@ -81,14 +89,28 @@ def batches(spans: list[records.Span], size: int) -> Iterator[list[records.Span]
         yield spans[start : start + size]
 
 
-def through_store(url: str, spans: list[records.Span], size: int) -> float:
+def through_store(url: str, spans: list[records.Span], size: int) -> tuple[float, float]:
+    """Return the seconds that it took, and those of them that this process was busy."""
     store = open_store(RequestLogSettings(url=url))
     store.write(request(0))  # load the price table, make the partitions
-    start = time.perf_counter()
-    for batch in batches(spans, size):
-        store.write(batch)
-    seconds = time.perf_counter() - start
+    start, busy = time.perf_counter(), time.process_time()
+    with held_back():
+        for batch in batches(spans, size):
+            store.write(batch)
+    seconds = time.perf_counter() - start, time.process_time() - busy
     store.close()
+    return seconds
+
+
+def through_sink(url: str, bodies: list[bytes], chunk: int) -> tuple[float, float]:
+    """Deliver bodies, so many at a time; return the seconds that it took, and those that this process was busy."""
+    sink = RequestLogSink(RequestLogSettings(url=url))
+    sink.deliver("traces", [gateway.make_request(1_000_000)])
+    start, busy = time.perf_counter(), time.process_time()
+    for at in range(0, len(bodies), chunk):
+        sink.deliver("traces", bodies[at : at + chunk])
+    seconds = time.perf_counter() - start, time.process_time() - busy
+    sink.close()
     return seconds
 
 
@@ -126,7 +148,7 @@ def share(rows: list[Any], at: int, size: int, spans: int) -> list[Any]:
 def encoded(table: sa.Table, rows: list[Any], engine: sa.Engine) -> list[Any]:
     """Return rows as the driver takes them, so that only the driver and the database are measured."""
     is_postgres = engine.dialect.name == "postgresql"
-    return bulk._encoded(table, tuple(table.c.keys()), rows, postgres=is_postgres, whole=True)[1]  # noqa: SLF001
+    return bulk._rows(bulk._encoded(table, tuple(table.c.keys()), rows, postgres=is_postgres, whole=True))  # noqa: SLF001
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[Any]) -> None:
@@ -155,20 +177,27 @@ def main() -> None:
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
     spans = [each for number in track(range(requests), "making spans") for each in request(number)]
     table = Table(
-        *("database", "batch", "rows", "store, rows/s", "requests and calls/s"),
+        *("database", "batch", "rows", "store, rows/s", "requests and calls/s", "and per CPU second"),
         *("bare, rows/s", "ratio"),
     )
+    delivered = Table("database", "bodies at a time", "spans", "sink, spans/s", "and per CPU second")
+    bodies = [gateway.make_request(seed) for seed in range(requests // 100)]
     with databases() as kinds:
         for kind, make in kinds.items():
             for size in (200, 1_000, 5_000):
                 source = make()
-                seconds = through_store(source, spans, size)
+                seconds, busy = through_store(source, spans, size)
                 bare_seconds, rows = bare(make(), source, size)
                 table.add_row(
                     *(kind, f"{size:,}", f"{rows:,}", f"{rows / seconds:,.0f}", f"{3 * requests / seconds:,.0f}"),
+                    f"{3 * requests / busy:,.0f}",
                     *(f"{rows / bare_seconds:,.0f}", f"{seconds / bare_seconds:.1f} x"),
                 )
-    Console().print(table)
+            for chunk in (2, 16):
+                seconds, busy = through_sink(make(), bodies, chunk)
+                count = len(bodies) * gateway.SPANS
+                delivered.add_row(kind, str(chunk), f"{count:,}", f"{count / seconds:,.0f}", f"{count / busy:,.0f}")
+    Console().print(table, delivered)
 
 
 if __name__ == "__main__":

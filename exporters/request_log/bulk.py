@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log import copy_text, schema
 
 Row = Sequence[Any]
 Encoder = Callable[[Any], Any]
@@ -68,25 +68,32 @@ def _sqlite_time(value: datetime) -> str:
 
 def _encoded(
     table: sa.Table, columns: tuple[str, ...], rows: Iterable[Row], *, postgres: bool, whole: bool = False
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return columns and rows as the driver takes them. Column by column: most of that is done without Python's help.
+) -> list[tuple[str, Sequence[Any]]]:
+    """Return columns with their values as the driver takes them: most of that is done without Python's help.
 
     Columns in which no row has a value are left out, unless the rows are wanted `whole`: of 50 columns, often half.
     """
-    names, sent = [], []
+    sent: list[tuple[str, Sequence[Any]]] = []
     encoders = _encoders(table, columns, postgres=postgres)
     for name, encode, values in zip(columns, encoders, zip(*rows, strict=True), strict=False):
         unknown = values.count(None)
         if unknown == len(values) and not whole:
             continue
-        names.append(name)
         if encode is None:
-            sent.append(values)
+            sent.append((name, values))
         elif unknown:
-            sent.append(tuple([None if value is None else encode(value) for value in values]))
+            sent.append((name, [None if value is None else encode(value) for value in values]))
         else:
-            sent.append(tuple(map(encode, values)))
-    return names, list(zip(*sent, strict=True))
+            sent.append((name, list(map(encode, values))))
+    return sent
+
+
+def _rows(columns: Iterable[tuple[str, Sequence[Any]]]) -> list[Row]:
+    return list(zip(*(values for _, values in columns), strict=True))
+
+
+def _names(columns: Iterable[tuple[str, Sequence[Any]]]) -> str:
+    return ", ".join(name for name, _ in columns)
 
 
 class _SqliteBulk:
@@ -104,22 +111,22 @@ class _SqliteBulk:
         return self._insert("INSERT OR IGNORE", table, rows)
 
     def _insert(self, verb: str, table: sa.Table, rows: Iterable[Row]) -> int:
-        names, sent = _encoded(table, tuple(table.c.keys()), rows, postgres=False)
-        marks = ", ".join("?" * len(names))
-        return self._many(f"{verb} INTO {table.name} ({', '.join(names)}) VALUES ({marks})", sent)
+        sent = _encoded(table, tuple(table.c.keys()), rows, postgres=False)
+        marks = ", ".join("?" * len(sent))
+        return self._many(f"{verb} INTO {table.name} ({_names(sent)}) VALUES ({marks})", _rows(sent))
 
     def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
         """See Bulk."""
         statement = f"UPDATE {table.name} SET {_equal(values, ', ')} WHERE {_equal(keys, ' AND ')}"  # noqa: S608
         turned = [(*row[len(keys) :], *row[: len(keys)]) for row in rows]
-        self._many(statement, _encoded(table, values + keys, turned, postgres=False, whole=True)[1])
+        self._many(statement, _rows(_encoded(table, values + keys, turned, postgres=False, whole=True)))
 
     def delete(self, table: sa.Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
         """See Bulk."""
-        sent = _encoded(table, keys, rows, postgres=False, whole=True)[1]
+        sent = _rows(_encoded(table, keys, rows, postgres=False, whole=True))
         self._many(f"DELETE FROM {table.name} WHERE {_equal(keys, ' AND ')}", sent)  # noqa: S608
 
-    def _many(self, statement: str, sent: list[tuple[Any, ...]]) -> int:
+    def _many(self, statement: str, sent: list[Any]) -> int:
         return self._connection.exec_driver_sql(statement, sent).rowcount if sent else 0
 
 
@@ -135,13 +142,12 @@ class _PostgresBulk:
 
     def insert(self, table: sa.Table, rows: Iterable[Row]) -> None:
         """See Bulk."""
-        names, sent = _encoded(table, tuple(table.c.keys()), rows, postgres=True)
+        sent = _encoded(table, tuple(table.c.keys()), rows, postgres=True)
         if not sent:
             return
         raw: Any = self._connection.connection.driver_connection
-        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} ({', '.join(names)}) FROM STDIN") as copy:
-            for row in sent:
-                copy.write_row(row)
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} ({_names(sent)}) FROM STDIN") as copy:
+            copy.write(copy_text.lines((table.c[name], values) for name, values in sent))
 
     def insert_missing(self, table: sa.Table, rows: Sequence[Row]) -> int:
         """See Bulk."""

@@ -81,6 +81,8 @@ def test_a_span_that_cannot_be_read_goes_aside_and_the_others_are_stored(  # noq
     ("value", "kept"),
     [
         ("a\x00b", "a\ufffdb"),
+        ("\\N", "\\N"),
+        ("a\\b\tc\nd\re\\.", "a\\b\tc\nd\re\\."),
         ("a\ud800b", "a?b"),
         ("x" * 10_000_000, "x" * coerce.TEXT_LIMIT),
         ("😀" * 5000, "😀" * coerce.TEXT_LIMIT),
