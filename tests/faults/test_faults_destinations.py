@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
 from tests.faults.gateway_process import Load, check, check_truth, eventually, free_port
@@ -89,7 +89,7 @@ def test_a_destination_that_is_down_for_longer_than_an_sdk_waits_gets_everything
     provider.shutdown()
 
 
-class _Keeping:
+class _Keeping(SpanExporter):
     def __init__(self, kept: list[Any]) -> None:
         self._kept = kept
 
