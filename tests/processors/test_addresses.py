@@ -1,5 +1,7 @@
 """IP addresses that are nobody's stay; those of private networks go unless the policy keeps them."""
 
+from typing import Any
+
 import pytest
 
 from otel_telemetry.errors import RuleError
@@ -10,7 +12,7 @@ from otel_telemetry.processors.explain import explain
 from otel_telemetry.processors.insight import active_rules, detector_of
 from otel_telemetry.processors.redactor import Redactor
 
-BUILT_IN = Redactor(RedactionSettings())
+BUILT_IN: Any = Redactor(RedactionSettings())
 NOBODYS = [
     *("127.0.0.1", "127.0.0.53", "0.0.0.0", "0.0.0.0/0", "127.0.0.0/8", "::1", "::1/128", "::/0", "::ffff:127.0.0.1"),
 ]
@@ -52,7 +54,7 @@ def test_urls_and_server_addresses_of_ones_own_machine_stay_readable():
 
 
 def test_the_address_of_a_client_is_a_pseudonym_whatever_it_is(under):
-    redactor = Redactor(under("default: replace\n"))
+    redactor: Any = Redactor(under("default: replace\n"))
     _, hashed = redactor.item("client.address", "127.0.0.1")
     assert len(hashed) == 12
     assert "127" not in hashed
@@ -60,13 +62,13 @@ def test_the_address_of_a_client_is_a_pseudonym_whatever_it_is(under):
 
 @pytest.mark.parametrize("address", NOBODYS)
 def test_a_policy_can_redact_them_all(address, under):
-    redactor = Redactor(under("addresses: {loopback: redact}\n"))
+    redactor: Any = Redactor(under("addresses: {loopback: redact}\n"))
     assert redactor.string(f"on {address} now") == "on [REDACTED_IP_ADDRESS] now"
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_a_policy_can_keep_private_addresses(address, under):
-    redactor = Redactor(under("types: {IP_ADDRESS: hash}\naddresses: {private: keep}\n"))
+    redactor: Any = Redactor(under("types: {IP_ADDRESS: hash}\naddresses: {private: keep}\n"))
     assert redactor.string(f"on {address} now") == f"on {address} now"
     assert "127.0.0.1" in redactor.string("on 127.0.0.1 now")
     assert "203.0.113.9" not in redactor.string("on 203.0.113.9 now")
@@ -79,7 +81,7 @@ def test_verify_counts_what_is_kept_as_kept_by_policy(under):
 
 
 def test_services_have_their_own_switch(under):
-    redactor = Redactor(under("addresses: {private: keep}\nservices: {web: {addresses: {loopback: redact}}}\n"))
+    redactor: Any = Redactor(under("addresses: {private: keep}\nservices: {web: {addresses: {loopback: redact}}}\n"))
     web = redactor.for_service("web")
     assert redactor.string("127.0.0.1 10.0.0.1 203.0.113.9") == "127.0.0.1 10.0.0.1 [REDACTED_IP_ADDRESS]"
     assert web.string("127.0.0.1 10.0.0.1 203.0.113.9") == "[REDACTED_IP_ADDRESS] 10.0.0.1 [REDACTED_IP_ADDRESS]"

@@ -1,5 +1,7 @@
 """Values under safe names are left alone, but for what is unmistakably somebody's."""
 
+from typing import Any
+
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -8,9 +10,9 @@ from otel_telemetry.processors.otlp import OtlpRedactor
 from otel_telemetry.processors.policy import SAFE_KEYS
 from otel_telemetry.processors.redactor import Redactor
 
-PLAIN = Redactor(RedactionSettings())
+PLAIN: Any = Redactor(RedactionSettings())
 SECRET = PseudonymSettings(secret="0123456789abcdef0123")
-HASHING = Redactor(RedactionSettings(pseudonyms=SECRET))
+HASHING: Any = Redactor(RedactionSettings(pseudonyms=SECRET))
 
 
 def test_an_e_mail_address_as_conversation_id_becomes_a_pseudonym():
@@ -68,11 +70,11 @@ def test_ids_models_and_counts_stay_the_very_objects_they_were(key, value):
 def test_a_policy_can_leave_a_safe_name_alone_altogether_or_keep_the_type(tmp_path):
     path = tmp_path / "policy.yaml"
     path.write_text("keys: {gen_ai.conversation.id: keep}\ntypes: {EMAIL: mask}\n", encoding="utf-8")
-    redactor = Redactor(RedactionSettings(policy=path))
+    redactor: Any = Redactor(RedactionSettings(policy=path))
     assert redactor.item("gen_ai.conversation.id", "jane@example.com")[1] == "jane@example.com"
     assert redactor.item("gen_ai.response.id", "jane@example.com")[1] == "****ecom"
     path.write_text("types: {EMAIL: keep}\n", encoding="utf-8")
-    kept = Redactor(RedactionSettings(policy=path))
+    kept: Any = Redactor(RedactionSettings(policy=path))
     assert kept.item("gen_ai.response.id", "jane@example.com")[1] == "jane@example.com"
 
 
@@ -84,8 +86,9 @@ def test_a_type_that_is_dropped_takes_the_attribute_with_it(tmp_path):
 
 def test_in_otlp_too():
     attributes = [{"key": "gen_ai.conversation.id", "value": {"string_value": "jane@example.com"}}]
-    span = {"trace_id": b"t" * 16, "span_id": b"s" * 8, "name": "chat", "attributes": attributes}
-    request = ExportTraceServiceRequest(resource_spans=[{"scope_spans": [{"spans": [span]}]}])
+    span: Any = {"trace_id": b"t" * 16, "span_id": b"s" * 8, "name": "chat", "attributes": attributes}
+    groups: Any = [{"scope_spans": [{"spans": [span]}]}]
+    request = ExportTraceServiceRequest(resource_spans=groups)
     clean = OtlpRedactor(HASHING).redact("traces", request.SerializeToString())
     assert b"jane" not in clean.body
     assert b"k1_" in clean.body

@@ -1,6 +1,7 @@
 r"""JSON's `\u` escapes hide no value and no name, at any depth; and names that only look like `password` are read."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from otel_telemetry.processors.detector import Detector
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.processors.ruleset import builtin_rules
 
-REDACTOR = Redactor(RedactionSettings())
+REDACTOR: Any = Redactor(RedactionSettings())
 VALUES = [
     ("mail", "jane.roe@example.com", "EMAIL"),
     ("paid", "4111 1111 1111 1111", "CREDIT_CARD"),

@@ -1,5 +1,7 @@
 """Values in forms that no corpus was looked at for: from standards, other countries, shells, databases and YAML."""
 
+from typing import Any
+
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -7,7 +9,7 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import OtlpRedactor
 from otel_telemetry.processors.redactor import Redactor
 
-REDACTOR = Redactor(RedactionSettings())
+REDACTOR: Any = Redactor(RedactionSettings())
 WORD = "Tr0ub4dor&3x"
 TOKEN = "9f8Xk2LmQ7vRt3ZpW6yB1nD4"
 
@@ -225,8 +227,9 @@ def test_the_name_of_an_attribute_tells_that_bare_digits_are_a_telephone_number(
     value = value[0] if isinstance(value, list) else value
     number = {"int_value": value} if isinstance(value, int) else {"string_value": value}
     attributes = [{"key": key, "value": number}]
-    span = {"trace_id": b"t" * 16, "span_id": b"s" * 8, "attributes": attributes}
-    request = ExportTraceServiceRequest(resource_spans=[{"scope_spans": [{"spans": [span]}]}])
+    span: Any = {"trace_id": b"t" * 16, "span_id": b"s" * 8, "attributes": attributes}
+    groups: Any = [{"scope_spans": [{"spans": [span]}]}]
+    request = ExportTraceServiceRequest(resource_spans=groups)
     clean_bytes = OtlpRedactor(REDACTOR).redact("traces", request.SerializeToString()).body
     assert b"[REDACTED_PHONE]" in clean_bytes
 
