@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import gateway  # beside this file
 import pytest
 import sqlalchemy as sa
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import gateway
 from otel_telemetry import records
 from otel_telemetry.exporters.request_log import bulk, database, schema
 from otel_telemetry.exporters.request_log.collector import held_back
