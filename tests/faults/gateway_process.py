@@ -37,6 +37,8 @@ _CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
 ]
+#: Of what the OTLP specification calls retryable, what a gateway that is full or going away may say.
+_RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 MEMORY_LIMIT = 400 * 1024 * 1024
 
 
@@ -233,7 +235,7 @@ class Load:
         try:
             export(body, timeout=10)
         except grpc.RpcError as error:
-            self._note(error.code() is grpc.StatusCode.UNAVAILABLE, str(error.code()))
+            self._note(error.code() in _RETRYABLE, str(error.code()))
             return False
         return True
 
