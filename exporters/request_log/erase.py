@@ -12,7 +12,7 @@ room for new rows that overwrite it.
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Self
@@ -75,7 +75,7 @@ class Eraser:
             "rows of this person keep coming in while they are erased. next: stop what sends them, and erase again"
         )
 
-    def _delete(self, found: Found) -> Iterator[tuple[str, int]]:
+    def _delete(self, found: Found) -> Generator[tuple[str, int], None, None]:
         """Delete by trace, and last what is of no trace."""
         by_trace: dict[str | None, list[tuple[str, Key]]] = {}
         for table, keys in found.rows.items():

@@ -110,7 +110,9 @@ def _loaders() -> Iterator[Check]:
         if loader.is_ours:
             yield Check(loader.kind, State.OK, f"ours{beside}")
         else:
-            lost = "redaction is put in front of it" if loader.kind == "configurator" else "our defaults are not applied"
+            lost = (
+                "redaction is put in front of it" if loader.kind == "configurator" else "our defaults are not applied"
+            )
             yield Check(loader.kind, State.NOTE, f"{loader.wins or 'none'} is loaded, not ours: {lost}", pin)
 
 

@@ -145,7 +145,8 @@ def test_feedback_and_dead_letters_go_with_their_request(store, url, asked):
 
 
 def test_a_workflow_goes_whole_unless_its_events_name_others_too(store, url):
-    for run, users in {"own": [JANE, None], "shared": [JANE, OLE], "other": [OLE]}.items():
+    users_of: dict[str, list[str | None]] = {"own": [JANE, None], "shared": [JANE, OLE], "other": [OLE]}
+    for run, users in users_of.items():
         put(store, "workflow_run", id=run, input={"text": f"of {run}"}, created_at=NOW, updated_at=NOW)
         put(store, "workflow_step", id="1", run_id=run, input={"text": f"of {run}"})
         put(store, "workflow_state", run_id=run, step_id="", ts=NOW, stamps={}, has_text=True)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -60,8 +61,8 @@ def spans_fixture(span, chat):
     ]
     made = []
     for n, calls in enumerate(kinds, 1):
-        trace, said = f"{n:032x}", {"request_log.route": "a"}
-        said |= {"request_log.cost_usd": 0.75} if n == 1 else {}
+        trace = f"{n:032x}"
+        said = {"request_log.route": "a", **({"request_log.cost_usd": 0.75} if n == 1 else {})}
         made.append(span(1, None, said, trace_id=trace, start=n))
         for number, call in enumerate(calls, 2):
             status = "ERROR" if "http.response.status_code" in call else "UNSET"
@@ -69,7 +70,7 @@ def spans_fixture(span, chat):
     return made
 
 
-def content(url: str) -> dict[str, list[tuple]]:
+def content(url: str) -> dict[str, list[tuple[Any, ...]]]:
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
         found = {}
@@ -166,6 +167,7 @@ def test_calls_whose_spans_are_forgotten_stay_as_they_are(url, spans, older_pric
     write(url, spans)
     older_prices.undo()
     store = open_store(RequestLogSettings(url=url))
+    assert store._engine is not None
     with store._engine.begin() as connection:
         connection.execute(sa.delete(schema.span_node))
     store.close()

@@ -1,6 +1,7 @@
 """Scanning stored rows: everything that today's rules find is told of without its value, and rewritten on demand."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -65,7 +66,7 @@ def run(url: str, *, fix: bool = False, **settings) -> Scan:
         return scanned
 
 
-def everything(store) -> dict[str, list[tuple]]:
+def everything(store) -> dict[str, list[tuple[Any, ...]]]:
     with store._engine.connect() as connection:
         return {
             table.name: [

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
@@ -195,6 +196,6 @@ def test_what_writers_tell_fits_into_notifications():
     for size, count in itertools.product((10, 200), (1, 39, 40, 500)):
         told = Told()
         ids = [f"{n:0{size}}" for n in range(count)]
-        postgres.announce(told, ids)
+        postgres.announce(cast("sa.Connection", told), ids)
         assert max(len(note.encode()) for note in told.notes) < 8_000
         assert told.notes == ["*"] or "\n".join(told.notes).count("\n") == count - 1

@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.gateway import spool_erase
+from otel_telemetry.gateway import spool_erase, spool_file
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_erase import SpoolEraser, Wanted
 from otel_telemetry.gateway.spool_reader import SpoolReader
@@ -176,7 +176,7 @@ def test_batches_that_were_trimmed_before_leave_no_bytes(spool, tmp_path):
 def test_a_spool_that_is_being_read_is_said_to_be_busy(spool, tmp_path, monkeypatch):
     monkeypatch.setattr(spool_erase, "_PATIENCE", 0.1)
     put(spool, ("traces", traces((1, JANE)), 1))
-    reader = spool_erase.spool_file.open_reader(tmp_path / "spool")
+    reader = spool_file.open_reader(tmp_path / "spool")
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM batch").fetchone()
     with SpoolEraser(tmp_path / "spool", WANTED) as eraser:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
