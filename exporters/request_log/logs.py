@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_telemetry import conventions, records
-from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.exporters.request_log import otlp
 from otel_telemetry.exporters.request_log.dialects import DETAILS_EVENT
 
@@ -24,23 +21,11 @@ _NAME_IN_BYTES: Final = DETAILS_EVENT.encode()
 
 
 def from_otlp(body: bytes) -> Iterator[records.Span]:
-    """Yield the model calls of an ExportLogsServiceRequest; raises MalformedTelemetry where the body is none.
-
-    A body in which the event's name does not occur is not even parsed: most logs are of other things.
-    """
-    if _NAME_IN_BYTES not in body:
-        return
-    try:
-        message = ExportLogsServiceRequest.FromString(body)
-    except DecodeError as error:
-        raise MalformedTelemetry(f"not an ExportLogsServiceRequest: {error}") from None
-    for of_resource in message.resource_logs:
-        resource = otlp.attributes(of_resource.resource.attributes)
-        for of_scope in of_resource.scope_logs:
-            for record in of_scope.log_records:
-                said = otlp.attributes(record.attributes)
-                if DETAILS_EVENT in (record.event_name, said.get(_EVENT_NAME)):
-                    yield _span(record, _with_body(record, said), resource, of_scope.scope.name)
+    """Yield the model calls of an ExportLogsServiceRequest; raises MalformedTelemetry where the body is none."""
+    for record, resource, scope in otlp.log_records(body, (_NAME_IN_BYTES,)):
+        said = otlp.attributes(record.attributes)
+        if DETAILS_EVENT in (record.event_name, said.get(_EVENT_NAME)):
+            yield _span(record, _with_body(record, said), resource, scope)
 
 
 def _with_body(record: LogRecord, said: dict[str, Any]) -> dict[str, Any]:

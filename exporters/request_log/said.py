@@ -11,12 +11,9 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_telemetry import conventions, records
-from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.exporters.request_log import otlp
 
 EVENT_NAME: Final = "event.name"
@@ -31,23 +28,11 @@ _ELSEWHERE: Final = {
 
 
 def from_otlp(body: bytes) -> Iterator[records.Said]:
-    """Yield what an ExportLogsServiceRequest says; raises MalformedTelemetry where the body is none.
-
-    A body in which no name of ours occurs is not even parsed: most logs are of other things.
-    """
-    if not any(name in body for name in _NAMES_IN_BYTES):
-        return
-    try:
-        message = ExportLogsServiceRequest.FromString(body)
-    except DecodeError as error:
-        raise MalformedTelemetry(f"not an ExportLogsServiceRequest: {error}") from None
-    for of_resource in message.resource_logs:
-        resource = otlp.attributes(of_resource.resource.attributes)
-        for of_scope in of_resource.scope_logs:
-            for record in of_scope.log_records:
-                found = _from_record(record, resource)
-                if found is not None:
-                    yield found
+    """Yield what an ExportLogsServiceRequest says; raises MalformedTelemetry where the body is none."""
+    for record, resource, _ in otlp.log_records(body, _NAMES_IN_BYTES):
+        found = _from_record(record, resource)
+        if found is not None:
+            yield found
 
 
 def _from_record(record: LogRecord, resource: records.Attributes) -> records.Said | None:

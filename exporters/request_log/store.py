@@ -8,10 +8,10 @@ reason, the others are stored (the order of spans does not matter, nor does halv
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -45,6 +45,12 @@ _TRIM_SECONDS: Final = 0.25
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
 _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+Given = records.Span | Quiet | records.Said
+Item = TypeVar("Item", bound=Given)
+Built = TypeVar("Built")
+Build = Callable[[Item], Built]
+Transact = Callable[[Sequence[Built]], "Written"]
 
 
 @dataclass(slots=True)
@@ -99,41 +105,40 @@ class Store:
 
         Raises StoreUnavailable where the same call may succeed later: then nothing of it is stored.
         """
-        nodes: list[tuple[Node | Quiet, records.Span | Quiet]] = []
-        dead: list[tuple[records.Span | Quiet, str]] = []
-        for span in spans:
-            try:
-                placed = span if type(span) is Quiet else rows.place(span, store_text=self._config.store_text)
-                nodes.append((placed, span))
-            except Exception as error:  # noqa: BLE001  # whatever one span holds, the others go on
-                dead.append((span, f"{type(error).__name__}: {error}"))
-        self.open()
-        with self._mine():
-            written = self._write(nodes) if nodes else Written()
-            written.dead_letters += self._bury(dead)
-            self._trim()
-        return written
+        return self._store(spans, self._place, self._transact)
 
     def write_said(self, said: Iterable[records.Said]) -> Written:
         """Store what was said; what was stored before changes nothing. Raises StoreUnavailable, as `write` does."""
-        built: list[tuple[Row | Change, records.Said]] = []
-        dead: list[tuple[records.Said, str]] = []
-        for each in said:
+        return self._store(said, self._build, self._transact_said)
+
+    def _place(self, span: records.Span | Quiet) -> Node | Quiet:
+        return span if type(span) is Quiet else rows.place(span, store_text=self._config.store_text)
+
+    def _build(self, said: records.Said) -> Row | Change:
+        return said_rows.build(said, store_text=self._config.store_text)
+
+    def _store(self, given: Iterable[Item], build: Build[Item, Built], transact: Transact[Built]) -> Written:
+        """Build what each item becomes and store it; what cannot be built, or not be stored, goes aside."""
+        built: list[tuple[Built, Item]] = []
+        dead: list[tuple[Item, str]] = []
+        for item in given:
             try:
-                built.append((said_rows.build(each, store_text=self._config.store_text), each))
-            except Exception as error:  # noqa: BLE001  # whatever one record holds, the others go on
-                dead.append((each, f"{type(error).__name__}: {error}"))
+                built.append((build(item), item))
+            except Exception as error:  # noqa: BLE001  # whatever one item holds, the others go on
+                dead.append((item, f"{type(error).__name__}: {error}"))
         self.open()
         with self._mine():
-            written = self._write_said(built) if built else Written()
+            written = self._in_parts(built, build, transact) if built else Written()
             written.dead_letters += self._bury(dead)
             self._trim()
         return written
 
-    def _write_said(self, built: Sequence[tuple[Row | Change, records.Said]]) -> Written:
-        """Store what was said in one transaction, or in several where a part of it cannot be stored."""
+    def _in_parts(
+        self, built: Sequence[tuple[Built, Item]], build: Build[Item, Built], transact: Transact[Built]
+    ) -> Written:
+        """Store in one transaction, or in several where a part of it cannot be stored."""
         try:
-            return self._transact_said([each for each, _ in built])
+            return transact([each for each, _ in built])
         except StoreUnavailable:
             raise
         except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
@@ -143,9 +148,10 @@ class Store:
             reason = _reason(error)
         if len(built) == 1:
             return Written(dead_letters=self._bury([(built[0][1], reason)]))
-        middle = len(built) // 2
-        written = self._write_said(built[:middle])
-        written.add(self._write_said(built[middle:]))
+        fresh = [(build(item), item) for _, item in built]  # what was tried may have been worked on
+        middle = len(fresh) // 2
+        written = self._in_parts(fresh[:middle], build, transact)
+        written.add(self._in_parts(fresh[middle:], build, transact))
         return written
 
     def _transact_said(self, built: Sequence[Row | Change]) -> Written:
@@ -180,25 +186,6 @@ class Store:
             metrics.write_failures.add(1, {"exporter": "request_log"})
             _log.warning("old rows could not be trimmed; it is tried again later", exc_info=True)
 
-    def _write(self, nodes: Sequence[tuple[Node | Quiet, records.Span | Quiet]]) -> Written:
-        """Store nodes in one transaction, or in several where one of them cannot be stored."""
-        try:
-            return self._transact([node for node, _ in nodes])
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
-            passing = database.unavailable(error)
-            if passing is not None:
-                raise passing from error
-            reason = _reason(error)
-        fresh = [(rows.place(span, store_text=self._config.store_text), span) for _, span in nodes]
-        if len(fresh) == 1:
-            return Written(dead_letters=self._bury([(fresh[0][1], reason)]))
-        middle = len(fresh) // 2
-        written = self._write(fresh[:middle])
-        written.add(self._write(fresh[middle:]))
-        return written
-
     def _transact(self, placed: Sequence[Node | Quiet]) -> Written:
         if self._engine is None:
             raise StoreUnavailable("the store was closed")
@@ -221,7 +208,7 @@ class Store:
                 calls.count_unpriced(node.row)
         return written
 
-    def _bury(self, dead: Sequence[tuple[records.Span | Quiet | records.Said, str]]) -> int:
+    def _bury(self, dead: Sequence[tuple[Given, str]]) -> int:
         """Put spans and records aside, each with its reason."""
         if not dead or self._engine is None:
             return 0
@@ -237,7 +224,7 @@ class Store:
         _log.warning("%d spans or records went to dead_letter: %s", len(dead), dead[0][1])
         return len(dead)
 
-    def _letter(self, item: records.Span | Quiet | records.Said, reason: str, now: datetime) -> dict[str, Any]:
+    def _letter(self, item: Given, reason: str, now: datetime) -> dict[str, Any]:
         if isinstance(item, records.Said):
             return said_rows.letter(item, reason, now, store_text=self._config.store_text)
         span = item.span() if isinstance(item, Quiet) else item

@@ -1,7 +1,7 @@
 """Small real things for the request log: spans as records, and stores in temporary SQLite files."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from otel_telemetry import records
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
+from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SQLITE = sqlite.dialect()
@@ -88,6 +89,22 @@ def open_at_fixture():
     yield open_at
     for store in stores:
         store.close()
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def url_fixture(request, tmp_path):
+    """Names an empty database: a file, and one of a real server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture(name="loki")
+def loki_fixture() -> Iterator[Receiver]:
+    """Runs a server that takes whatever is pushed, as Loki answers, and keeps it."""
+    with http_receiver(Receiver()) as receiver:
+        receiver.answer = lambda got: Say(204)
+        yield receiver
 
 
 @pytest.fixture(name="store")

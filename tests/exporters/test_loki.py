@@ -17,17 +17,10 @@ from otel_telemetry.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.loki import labels, lines
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
-from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
+from tests.exporters.otlp_receiver import Got, Receiver, Say
 
 NOW = time.time_ns()
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-def loki() -> Iterator[Receiver]:
-    with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(204)
-        yield receiver
 
 
 @pytest.fixture

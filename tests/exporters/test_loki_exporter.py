@@ -22,14 +22,7 @@ from opentelemetry.sdk.resources import Resource
 from otel_telemetry import metrics
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.loki.exporter import LokiLogRecordExporter
-from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
-
-
-@pytest.fixture
-def loki() -> Iterator[Receiver]:
-    with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(204)
-        yield receiver
+from tests.exporters.otlp_receiver import Got, Receiver, Say
 
 
 @pytest.fixture

@@ -20,13 +20,6 @@ TEXT = "what only jane asked"
 TABLES = tuple(sorted(schema.metadata.tables))
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="store")
 def store_fixture(url):
     store = open_store(RequestLogSettings(url=url, store_text=True))

@@ -18,13 +18,6 @@ DAY = 86_400
 SECOND_DAY = Period(datetime(2026, 9, 22, tzinfo=UTC))
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="report")
 def report_fixture(url, span, chat):
     spans = []

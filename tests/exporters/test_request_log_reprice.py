@@ -20,13 +20,6 @@ TABLES = (schema.request_log, schema.llm_call, schema.span_node)
 NEW = "claude-sonnet-4-5"
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="older_prices")
 def older_prices_fixture(monkeypatch):
     """Price as an older table did: everything cost twice as much, and one model was not in it yet."""

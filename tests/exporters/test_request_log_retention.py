@@ -18,13 +18,6 @@ NOW = datetime.now(UTC)
 TABLES = ("request_log", "llm_call", "span_node")
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="open_")
 def open_fixture(url):
     stores = []

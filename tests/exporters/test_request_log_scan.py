@@ -21,13 +21,6 @@ CARD = "4111 1111 1111 1111"
 SECRET = SecretStr("k" * 32)
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="store")
 def store_fixture(url):
     store = open_store(RequestLogSettings(url=url, store_text=True))

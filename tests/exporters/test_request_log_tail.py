@@ -17,13 +17,6 @@ from otel_telemetry.exporters.request_log.tail import Filter, Tail
 ALL = Filter()
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 @pytest.fixture(name="store")
 def store_fixture(url):
     store = open_store(RequestLogSettings(url=url))
