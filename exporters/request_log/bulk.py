@@ -9,6 +9,7 @@ deletions send all their keys as one JSON parameter: one round trip for any numb
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -43,6 +44,11 @@ class Bulk(Protocol):
 def bulk(connection: sa.Connection) -> Bulk:
     """Return the writer for a connection."""
     return _PostgresBulk(connection) if connection.dialect.name == "postgresql" else _SqliteBulk(connection)
+
+
+def sendable(value: Any) -> Any:
+    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
+    return str(value) if isinstance(value, Decimal) else value
 
 
 @cache

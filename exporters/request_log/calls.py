@@ -10,12 +10,11 @@ those tokens were made before the first chunk.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
 
 from otel_telemetry import conventions, metrics, records
-from otel_telemetry.exporters.request_log import coerce, cost, dialects
+from otel_telemetry.exporters.request_log import charge, coerce, dialects
 from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.coerce import Notes
 from otel_telemetry.exporters.request_log.logs import LOG
@@ -59,8 +58,6 @@ _TOO_MANY_REQUESTS: Final = 429
 _UNKNOWN_TEXT: Final = 256
 _STATUS_DIGITS: Final = 3
 _FINAL: Final = "final"
-_EMBEDDINGS: Final = "embeddings"
-_USAGE: Final = "gen_ai.usage."
 _COUNTS: Final = (
     *(conventions.USAGE_INPUT_TOKENS, conventions.USAGE_OUTPUT_TOKENS, conventions.USAGE_REASONING_TOKENS),
     *(conventions.USAGE_CACHE_READ_TOKENS, conventions.USAGE_CACHE_CREATION_TOKENS),
@@ -174,7 +171,9 @@ def build(
     _outcome(call, span, notes)
     _count(call, reading, notes)
     _time(call, span, reading.values, notes)
-    _charge(call, span, reading.values, notes)
+    counted = call.prompt_tokens is not None or call.completion_tokens is not None
+    due = counted or not _is_refused(call, span)
+    charge.fill(call, charge.given(span.attributes, reading.values, notes), notes, due=due)
     _remember(call, span, own, notes, store_text=store_text)
     if store_text:
         call.chat_request, call.chat_response = _texts(span, reading, notes)
@@ -292,58 +291,8 @@ def _time(call: records.LlmCall, span: records.Span, values: dict[str, Any], not
         call.tokens_per_second = (tokens - 1) / (generating / 1_000)
 
 
-def _charge(call: records.LlmCall, span: records.Span, values: dict[str, Any], notes: Notes) -> None:
-    """Fill in the cost: what the producer was billed, else what the price table says, else nothing.
-
-    A call that the server refused (an HTTP status from 400 on) is not billed: it has no cost and lacks none. One that
-    was given up or broke off may well be, for tokens that nobody reported. Where a count is missing or was absurd, the
-    others alone would give too low a cost, hence none.
-    """
-    given = _given(span.attributes, values, notes)
-    counted = call.prompt_tokens is not None or call.completion_tokens is not None
-    full = _is_fully_counted(call, notes)
-    computed = cost.price(call.provider, call.model, _tokens(call), call.ts) if full else None
-    if computed is not None:
-        call.price_version = cost.price_version()
-    if given is not None:
-        call.cost_usd, call.cost_source = given, "given"
-        call.meta = {"computed_cost_usd": str(computed.total)} if computed is not None else None
-    elif computed is not None:
-        call.cost_usd, call.cost_source = computed.total, "computed"
-        call.cost_input_usd, call.cost_cached_usd = computed.input, computed.cached
-        call.cost_output_usd = computed.output
-    elif counted or not _is_refused(call, span):
-        call.cost_source = "unpriced"
-
-
-def _is_fully_counted(call: records.LlmCall, notes: Notes) -> bool:
-    has_output = call.completion_tokens is not None or call.operation == _EMBEDDINGS
-    if call.prompt_tokens is None or not has_output:
-        return False
-    return not notes or not any(key.startswith(_USAGE) for key in notes)
-
-
 def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
     return call.rate_limited or (_refusal(call, span) or 0) >= _BAD_REQUEST
-
-
-def _given(attributes: records.Attributes, values: dict[str, Any], notes: Notes) -> Decimal | None:
-    if dialects.GIVEN_COST in attributes:
-        own = coerce.money(attributes[dialects.GIVEN_COST], dialects.GIVEN_COST, notes)
-        if own is not None:
-            return own
-    # Some proxies and SDKs say 0 for what they cannot price; only the app itself means it.
-    return coerce.money(values[table.COST], table.COST, notes) or None if table.COST in values else None
-
-
-def _tokens(call: records.LlmCall) -> cost.Tokens:
-    return cost.Tokens(
-        prompt=call.prompt_tokens or 0,
-        cached=call.cached_tokens or 0,
-        cache_write=call.cache_write_tokens or 0,
-        completion=call.completion_tokens or 0,
-        reasoning=call.reasoning_tokens or 0,
-    )
 
 
 def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Notes, *, store_text: bool) -> None:
@@ -398,6 +347,7 @@ def complete(call: records.LlmCall, log: records.LlmCall) -> None:
         missing = [*COMPLETED]
         for name in _USAGE_COLUMNS:
             setattr(call, name, None)
+        call.meta = charge.moved(call.meta, log.meta)
     for name in missing:
         if getattr(call, name) is None:
             setattr(call, name, getattr(log, name))

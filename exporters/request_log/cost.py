@@ -7,6 +7,8 @@ out tomorrow could be priced as its predecessor. We take a match only where the 
 - a rule that is an anchored regular expression (`^...$`) matches all of it, or
 - a rule `starts with X` matches and what follows X is a version of the same model: a date, `latest`, or `v1:0`.
 
+Which of these it was is kept with the cost: `name` for the first, `version` for the others.
+
 The provider too must be known by name (`_PROVIDERS`, else the table's own id): none is guessed from the model.
 Where the table says that a provider sells another's models at their price (Azure, Vertex AI), that is followed.
 
@@ -67,12 +69,16 @@ class Tokens:
 
 @dataclass(slots=True, frozen=True)
 class Cost:
-    """US dollars. `input` is what was read anew or written to the cache, `cached` what was read from it."""
+    """US dollars. `input` is what was read anew or written to the cache, `cached` what was read from it.
+
+    `match` is how the table knows the model: by its `name`, or as a `version` of one.
+    """
 
     total: Decimal
     input: Decimal
     cached: Decimal
     output: Decimal
+    match: str
 
 
 @functools.cache
@@ -87,17 +93,21 @@ def price(provider: str | None, model: str | None, tokens: Tokens, at: datetime)
     """Price a call, or return None where the table has no exact answer."""
     if not provider or not model:
         return None
-    known = _lasting(provider, model)
-    if known is None:
+    found = _lasting(provider, model)
+    if found is None:
         return None
-    return _cost(known if isinstance(known, _Rates) else _Rates.of(known.get_prices(at)), tokens)
+    known, match = found
+    return _cost(known if isinstance(known, _Rates) else _Rates.of(known.get_prices(at)), tokens, match)
 
 
 @functools.lru_cache(maxsize=_CACHED_MODELS)
-def _lasting(provider: str, model: str) -> "ModelInfo | _Rates | None":
-    """Return what a model costs where that is the same at any time, else the model, or None for an unknown one."""
-    known = _model(provider.lower(), model.lower())
-    return known if known is None or isinstance(known.prices, list) else _Rates.of(known.prices)
+def _lasting(provider: str, model: str) -> "tuple[ModelInfo | _Rates, str] | None":
+    """Return what a model costs where that is the same at any time, else the model; None for an unknown one."""
+    found = _model(provider.lower(), model.lower())
+    if found is None:
+        return None
+    known, match = found
+    return known if isinstance(known.prices, list) else _Rates.of(known.prices), match
 
 
 @dataclass(slots=True, frozen=True)
@@ -124,7 +134,7 @@ class _Rates:
         )
 
 
-def _cost(rates: _Rates, tokens: Tokens) -> Cost | None:
+def _cost(rates: _Rates, tokens: Tokens, match: str) -> Cost | None:
     prompt = tokens.prompt
     anew = prompt - tokens.cached - tokens.cache_write
     said = tokens.completion - tokens.reasoning
@@ -139,7 +149,7 @@ def _cost(rates: _Rates, tokens: Tokens) -> Cost | None:
     if rates.fee is not None:  # on top of each call
         read += _amount(1_000, rates.fee, prompt)
     parts = read.quantize(SMALLEST_AMOUNT), cached.quantize(SMALLEST_AMOUNT), written.quantize(SMALLEST_AMOUNT)
-    return Cost(parts[0] + parts[1] + parts[2], *parts)
+    return Cost(parts[0] + parts[1] + parts[2], *parts, match)
 
 
 def _first(price: Any, otherwise: Any) -> Any:
@@ -159,7 +169,7 @@ def _amount(count: int, per_million: Any, prompt: int) -> Decimal:
 
 
 @functools.lru_cache(maxsize=_CACHED_MODELS)
-def _model(provider: str, name: str) -> "ModelInfo | None":
+def _model(provider: str, name: str) -> "tuple[ModelInfo, str] | None":
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415  # see price_version
 
     by_id = {known.id: known for known in get_snapshot().providers}
@@ -173,14 +183,14 @@ def _model(provider: str, name: str) -> "ModelInfo | None":
     return None
 
 
-def _exact(provider: "Provider", name: str) -> "ModelInfo | None":
-    """Return the model of that very name. Names listed as such go before patterns."""
+def _exact(provider: "Provider", name: str) -> "tuple[ModelInfo, str] | None":
+    """Return the model of that very name, and how it was found. Names listed as such go before patterns."""
     for model in provider.models:
         if name == model.id.lower() or any(_is_name(rule, name) for rule in _alternatives(model.match)):
-            return model
+            return model, "name"
     for model in provider.models:
         if any(_is_version(rule, name) for rule in _alternatives(model.match)):
-            return model
+            return model, "version"
     return None
 
 

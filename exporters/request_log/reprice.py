@@ -11,15 +11,16 @@ and late spans are added to what then holds. What becomes of a call depends on i
 Prices are those of the day of the call. Calls whose span is forgotten (retention.py) stay as they are.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Self
+from types import SimpleNamespace
+from typing import Any, Final, Self, cast
 
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log import bulk, cost, database, requests, schema
+from otel_telemetry.exporters.request_log import bulk, charge, cost, database, requests, schema
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Key, Node
 from otel_telemetry.exporters.request_log.report_groups import Period
@@ -29,7 +30,6 @@ _CHUNK: Final = 1_000
 _COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
 _CHARGE: Final = (*_COSTS, "cost_source", "price_version", "meta")
 _ROW: Final = ("id", "ts")
-_USAGE: Final = "gen_ai.usage."
 _call: Final = schema.llm_call.c
 _READ: Final = [
     _call[name]
@@ -119,7 +119,9 @@ class Repricing:
         if self._dry_run:
             return
         writer = bulk.bulk(connection)
-        values = [[row[name] for name in _ROW] + [_sendable(row[name]) for name in _CHARGE] for row in known.values()]
+        values = [
+            [row[name] for name in _ROW] + [bulk.sendable(row[name]) for name in _CHARGE] for row in known.values()
+        ]
         writer.update(schema.llm_call, _ROW, _CHARGE, values)
         graph.load_facts(changed)
         writer.update(schema.request_log, _ROW, (*_COSTS, "cost_source"), list(map(_request_costs, changed)))
@@ -137,27 +139,17 @@ class Repricing:
 
 def recharge(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the columns of a call's cost by the present price table; None where they are what they were."""
-    computed = _computed(row)
-    if computed is None or row["cost_source"] is None:
+    meta = row["meta"] or {}
+    found = charge.computed(cast("charge.Counted", SimpleNamespace(**row)), meta.get("problems") or {})
+    if found is None or row["cost_source"] is None:
         return None
-    charge = {name: row[name] for name in _CHARGE} | {"price_version": cost.price_version()}
-    if row["cost_source"] == "given":
-        charge["meta"] = {**(row["meta"] or {}), "computed_cost_usd": str(computed.total)}
-    else:
-        amounts = (computed.total, computed.input, computed.cached, computed.output)
-        charge |= {**dict(zip(_COSTS, amounts, strict=True)), "cost_source": "computed"}
-    return charge if any(charge[name] != row[name] for name in _CHARGE) else None
-
-
-def _computed(row: Mapping[str, Any]) -> cost.Cost | None:
-    """Return what the table says, where all counts are known: without one of them it would be too little."""
-    has_output = row["completion_tokens"] is not None or row["operation"] == "embeddings"
-    problems = (row["meta"] or {}).get("problems") or {}
-    if row["prompt_tokens"] is None or not has_output or any(key.startswith(_USAGE) for key in problems):
-        return None
-    names = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
-    tokens = cost.Tokens(*(row[name] or 0 for name in names))
-    return cost.price(row["provider"], row["model"], tokens, row["ts"])
+    given = row["cost_source"] == "given"
+    anew = {name: row[name] for name in _CHARGE} | {"price_version": cost.price_version()}
+    anew["meta"] = {**meta, **charge.meta(found, given=given)}
+    if not given:
+        amounts = (found.total, found.input, found.cached, found.output)
+        anew |= {**dict(zip(_COSTS, amounts, strict=True)), "cost_source": "computed"}
+    return anew if any(anew[name] != row[name] for name in _CHARGE) else None
 
 
 def _move(graph: Graph, calls: Mapping[Key, Mapping[str, Any]]) -> list[Node]:
@@ -195,16 +187,7 @@ def _with_cost(part: Rollup, row: Mapping[str, Any]) -> Rollup:
 def _request_costs(node: Node) -> list[Any]:
     """Return a request's key and the columns of its cost."""
     row = requests.render(node.log_id or node.own_id, node.key, node.ts, node.facts or {}, node.rollup or Rollup())
-    return [row.id, row.ts, *_sendable_all(getattr(row, name) for name in _COSTS), row.cost_source]
-
-
-def _sendable_all(values: Iterable[Any]) -> list[Any]:
-    return [_sendable(value) for value in values]
-
-
-def _sendable(value: Any) -> Any:
-    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
-    return str(value) if isinstance(value, Decimal) else value
+    return [row.id, row.ts, *(bulk.sendable(getattr(row, name)) for name in _COSTS), row.cost_source]
 
 
 _TYPES: Final = (_call.ts.type, _call.id.type)

@@ -1,7 +1,6 @@
 """`request_log` and `llm_call` brought in line with what was derived."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,7 +13,8 @@ from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
 _call_values: Final = attrgetter(*schema.llm_call.c.keys())
-_completed_values: Final = attrgetter(*calls.COMPLETED)
+_COMPLETED: Final = (*calls.COMPLETED, "meta")
+_completed_values: Final = attrgetter(*_COMPLETED)
 _request_values: Final = attrgetter(*schema.request_log.c.keys())
 _ROW: Final = ("id", "ts")  # the key of both tables on PostgreSQL, where time says in which partition a row is
 _REQUEST_ID: Final = tuple(schema.llm_call.c.keys()).index("request_id")
@@ -98,8 +98,8 @@ class Tables:
             if call is not None and told is not None:
                 calls.complete(call, told)
                 if node.row is None:
-                    changed[node.own_id] = [call.id, call.ts, *map(_sendable, _completed_values(call))]
-        self._bulk.update(schema.llm_call, _ROW, calls.COMPLETED, list(changed.values()))
+                    changed[node.own_id] = [call.id, call.ts, *map(bulk.sendable, _completed_values(call))]
+        self._bulk.update(schema.llm_call, _ROW, _COMPLETED, list(changed.values()))
 
     def _request_id(self, node: Node) -> str | None:
         owner = self._graph.nodes.get((node.trace_id, node.request_span_id or ""))
@@ -109,11 +109,6 @@ class Tables:
         values = list(_call_values(node.row))
         values[_REQUEST_ID] = self._request_id(node)
         return values
-
-
-def _sendable(value: Any) -> Any:
-    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
-    return str(value) if isinstance(value, Decimal) else value
 
 
 def _request(node: Node) -> records.Request:

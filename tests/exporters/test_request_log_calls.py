@@ -202,7 +202,7 @@ def test_prices_are_those_of_genai_prices_for_every_model_by_its_name():
             usage = Usage(input_tokens=prompt, cache_read_tokens=cached, cache_write_tokens=written, output_tokens=500)
             known = cost._model(provider.id, model.id.lower())
             assert known is not None
-            theirs = known.calc_price(usage, provider, genai_request_timestamp=NOW)
+            theirs = known[0].calc_price(usage, provider, genai_request_timestamp=NOW)
             assert abs(ours.total - theirs.total_price) < Decimal("3e-12"), (provider.id, model.id)
             compared += 1
     assert compared > 1_000
@@ -237,6 +237,16 @@ def test_a_model_that_is_not_listed_by_that_very_name_has_no_price(provider, mod
 )
 def test_dated_versions_and_the_convention_s_provider_names_are_exact_matches(provider, model):
     assert cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW) is not None
+
+
+@pytest.mark.parametrize(("model", "match"), [("claude-opus-4-5", "name"), ("claude-opus-4-5-20311101", "version")])
+def test_a_row_tells_how_the_price_table_knows_its_model(written, span, chat, model, match):
+    computed = chat(model, gen_ai__provider__name="anthropic")
+    given = {**computed, "request_log.cost_usd": 0.5}
+    _, calls = written(span(1, None, {}), span(2, 1, computed), span(3, 1, given))
+    metas = [json.loads(call["meta"]) for call in calls]
+    assert [meta["price_match"] for meta in metas] == [match, match]
+    assert ["computed_cost_usd" in meta for meta in metas] == [False, True]
 
 
 def test_parts_of_a_cost_add_up_to_it(written, span, chat):
@@ -330,7 +340,7 @@ def test_other_gen_ai_attributes_are_kept_and_the_stage(span, chat):
             ),
         )
     )
-    assert call.meta == {"gen_ai.request.temperature": 0.5, "stage": "final"}
+    assert call.meta == {"price_match": "name", "gen_ai.request.temperature": 0.5, "stage": "final"}
     assert call.response_meta == {"gen_ai.response.system_fingerprint": "fp"}
     assert call.finish_reason == "stop"
 
