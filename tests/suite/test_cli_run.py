@@ -99,7 +99,7 @@ WRONG = {
     "a setting that is none": ({"OTEL_TELEMETRY_REQUEST_LOG__URI": "x"}, [], "OTEL_TELEMETRY_REQUEST_LOG__URI"),
     "a value that cannot be": ({"OTEL_TELEMETRY_REDACTION__ENGINE": "pcre"}, [], "redaction.engine"),
     "a policy that is not there": ({"OTEL_TELEMETRY_REDACTION__POLICY": "no.yaml"}, [], "no.yaml"),
-    "an exporter that is not there": ({"OTEL_LOGS_EXPORTER": "loki"}, [], "OTEL_LOGS_EXPORTER"),
+    "an exporter that is not there": ({"OTEL_LOGS_EXPORTER": "splunk"}, [], "OTEL_LOGS_EXPORTER"),
     "a protocol that is none": ({"OTEL_EXPORTER_OTLP_PROTOCOL": "udp"}, [], "OTEL_EXPORTER_OTLP_PROTOCOL"),
     "a database that is none": ({}, ["--db", "sqlite"], "request_log.url"),
     "a database that cannot be": ({}, ["--db", "sqlite:////dev/null/rows.db"], "request_log.url"),
