@@ -179,6 +179,7 @@ def test_verify_as_json_names_every_place_and_what_was_planted_there(tmp_path: P
     told = json.loads(run("verify", "--policy", "p.yaml", "--format", "json", cwd=tmp_path).stdout)
     assert told["proved"] is True
     assert told["leaked"] == told["unproved"] == 0
-    one = next(c for c in told["canaries"] if c["rule"] == "email" and c["field"].endswith("status.message"))
-    assert (one["surface"], one["planted_as"], one["type"], one["verdict"]) == ("traces", "text", "EMAIL", "kept")
+    one = next(c for c in told["canaries"] if c["type"] == "EMAIL" and c["field"].endswith("status.message"))
+    assert (one["surface"], one["planted_as"], one["verdict"]) == ("traces", "text", "kept")
+    assert one["rule"].startswith("email")
     assert len(told["canaries"]) == told["covered"] + told["kept"]
