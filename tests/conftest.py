@@ -1,5 +1,7 @@
 """Fixtures for every test: real backends, started where a test asks for one."""
 
+import signal
+
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
 
@@ -10,3 +12,6 @@ __all__ = [
     "redis_server_fixture",
     "shared_redis_fixture",
 ]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in background: programs that tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,9 +51,9 @@ def app(url: str, *, redacted: bool = True) -> Iterator[Any]:
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start the command as a program of its own, which hears Ctrl-C also where these tests do not (in background)."""
+    """Start the command as a program of its own."""
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "otel_telemetry.cli", *arguments],
+        [sys.executable, "-m", "otel_telemetry.cli", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
