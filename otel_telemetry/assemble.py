@@ -295,12 +295,14 @@ def instrumented(settings: Settings, name: str) -> bool:
 def cache_parts(arguments: Mapping[str, Any]) -> Parts:
     """Return what a ResponseCache is made of; `arguments` are settings of `cache` that go before all others."""
     settings = settings_module.load(**({"cache": dict(arguments)} if arguments else {}))
-    secret = settings.redaction.pseudonyms.secret
     afterwards.watch()
     afterwards.do(prices.warm)
-    return Parts(
-        settings.cache, redactor_of(settings), prices.total, secret.get_secret_value().encode() if secret else None
-    )
+    return Parts(settings.cache, redactor_of(settings), prices.total, _cache_secret(settings))
+
+
+def _cache_secret(settings: Settings) -> bytes | None:
+    secret = settings.redaction.pseudonyms.secret
+    return secret.get_secret_value().encode() if secret else None
 
 
 def gateway_of(settings: Settings) -> "Gateway | Supervisor":
@@ -333,18 +335,16 @@ def _rest_of(settings: Settings, rules: Redactor) -> "Rest":
 
     trusted = networks(settings.instrument.trusted_proxies)
     address_of = partial(client_address, trusted=trusted) if trusted else None
-    secret = settings.redaction.pseudonyms.secret
-    parts = Parts(settings.cache, rules, secret=secret.get_secret_value().encode() if secret else None)
+    parts = Parts(settings.cache, rules, secret=_cache_secret(settings))
     return Rest(
         CacheDoor(parts), Clients(settings.gateway.telemetry_per_minute, address_of), log_measures.default.record
     )
 
 
-def _otlp_redactor_of(settings: Settings, rules: Redactor | None = None) -> "OtlpRedactor":
+def _otlp_redactor_of(settings: Settings, rules: Redactor) -> "OtlpRedactor":
     from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
 
     redaction = settings.redaction
-    rules = rules or redactor_of(settings)
     return OtlpRedactor(
         rules,
         summary=redaction.summary,

@@ -11,6 +11,9 @@ from otel_telemetry.gateway import status
 from otel_telemetry.gateway.receive import Room
 from otel_telemetry.gateway.status import RefusedError
 
+CLIENT_GONE: Final = 499
+"""The status, for the log only, of a request whose sender went away before it was read."""
+
 _READ_SECONDS: Final = 30.0
 _GZIP: Final = 31  # zlib's wbits for a gzip member
 

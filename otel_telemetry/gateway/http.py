@@ -32,7 +32,6 @@ _ENDPOINTS: Final = (
     "POST /v1/traces, /v1/logs, /v1/metrics (OTLP, protobuf or JSON), /log, /feedback, /telemetry, /events (JSON); "
     "GET /cache/get, POST /cache/set, DELETE /cache; GET /health, /metrics"
 )
-_CLIENT_GONE: Final = 499
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -96,7 +95,7 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> _
         except TelemetryError as error:
             return _answer(receiver.refuse(signal, error), encoding)
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+            return Response(status_code=bodies.CLIENT_GONE)
         return _success(signal, accepted, encoding)
 
     return export

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from otel_telemetry import records
+from otel_telemetry import metrics, records
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
@@ -97,6 +97,14 @@ def url_fixture(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'log.db'}"
     return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture(name="dropped")
+def dropped_fixture(monkeypatch):
+    """What was counted as dropped since: (items, reason)."""
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr(metrics.dropped, "add", lambda n, attributes: told.append((n, attributes["reason"])))
+    return told
 
 
 @pytest.fixture(name="loki")

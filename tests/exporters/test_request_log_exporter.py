@@ -29,13 +29,6 @@ def provider_fixture(tmp_path):
     provider.shutdown()
 
 
-@pytest.fixture(name="dropped")
-def dropped_fixture(monkeypatch):
-    told = []
-    monkeypatch.setattr(metrics.dropped, "add", lambda n, attributes: told.append((n, attributes["reason"])))
-    return told
-
-
 def finished_spans(count=1):
     """Spans as an exporter gets them."""
     provider = TracerProvider(shutdown_on_exit=False)

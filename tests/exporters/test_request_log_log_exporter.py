@@ -21,7 +21,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter, attempts
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
@@ -43,13 +42,6 @@ def logger_fixture(url) -> Iterator[Any]:
     logger.flush = provider.force_flush  # type: ignore[attr-defined]
     yield logger
     provider.shutdown()
-
-
-@pytest.fixture(name="dropped")
-def dropped_fixture(monkeypatch):
-    told = []
-    monkeypatch.setattr(metrics.dropped, "add", lambda n, attributes: told.append((n, attributes["reason"])))
-    return told
 
 
 def finished(*records: LogRecord) -> list[Any]:

@@ -1,7 +1,7 @@
 """A running gateway for tests: real engine, real sockets on free loopback ports, a sink that keeps what it gets."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_reader import Batch, SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import OtlpRedactor
@@ -85,6 +86,13 @@ class Running:
     def spooled(self) -> list[Batch]:
         with SpoolReader(self.spool_dir) as reader:
             return list(reader.batches())
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool", 64 << 20, 24)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +11,6 @@ from otel_telemetry.gateway.deliver import Delivery
 from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.sinks import Receipt, Rejected
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool", 64 << 20, 24)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -19,13 +19,6 @@ HOUR_NS = 3600 * 10**9
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool", 64 << 20, 24)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Any]:
     def run(*arguments: str, answer: str = "") -> Any:
         return CliRunner().invoke(spool_app, [*arguments, "--spool-dir", str(tmp_path / "spool")], input=answer)

@@ -154,7 +154,8 @@ def test_an_item_that_cannot_be_looked_at_is_left_out_and_the_others_go_on(
 
 def test_the_gateway_of_the_settings_looks_for_names(tmp_path: Path) -> None:
     settings = load(redaction={"ner": {"enabled": True, "model": make_pipeline(tmp_path / "pipeline")}})
-    clean = assemble._otlp_redactor_of(settings).redact("logs", logs({"body": {"string_value": "Jane Roe"}}))
+    rules = assemble.redactor_of(settings)
+    clean = assemble._otlp_redactor_of(settings, rules).redact("logs", logs({"body": {"string_value": "Jane Roe"}}))
     assert b"[REDACTED_PERSON]" in clean.body
 
 

@@ -7,17 +7,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from examples.chat_app.model_server import create_app
+from tests.suite.another_distro import other_distro
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of the tests"
@@ -62,19 +59,6 @@ print(
     "wrapped" if hasattr(httpx.Client.send, "__wrapped__") else "plain",
 )
 """
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[str]:
-    """Run the example's model server on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listening.close()
 
 
 def environment(folder: Path, model: str, **more: str) -> dict[str, str]:
@@ -284,36 +268,11 @@ def test_variables_that_the_user_has_set_are_kept(tmp_path: Path, model: str) ->
     assert done.stdout.splitlines()[0] == str(list(names.values())), done.stderr
 
 
-OTHER = """
-from opentelemetry.instrumentation.distro import BaseDistro
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-
-class Configurator(_OTelSDKConfigurator):
-    pass
-
-class Distro(BaseDistro):
-    def _configure(self, **kwargs):
-        print("the other distro")
-"""
-
-
-def other_distribution(folder: Path) -> str:
-    """Install another distribution with a distro and a configurator in a folder; return the folder for PYTHONPATH."""
-    (folder / "other.py").write_text(OTHER)
-    info = folder / "other-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[opentelemetry_distro]\nother = other:Distro\n[opentelemetry_configurator]\nother = other:Configurator\n"
-    )
-    return str(folder)
-
-
-@pytest.mark.parametrize("pinned", [{}, {"OTEL_PYTHON_CONFIGURATOR": "other"}], ids=["found first", "pinned"])
+@pytest.mark.parametrize("pinned", [{}, {"OTEL_PYTHON_CONFIGURATOR": "another"}], ids=["found first", "pinned"])
 def test_what_another_distribution_starts_is_redacted_too(tmp_path: Path, model: str, pinned: dict[str, str]) -> None:
     command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
     exporters = {"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
-    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distribution(tmp_path), **exporters, **pinned)
+    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distro(tmp_path), **exporters, **pinned)
     assert done.stdout.count("the other distro") == 1, done.stderr
     assert '"name": "work for [REDACTED_EMAIL]"' in done.stdout
     assert '"chat gpt-4o-mini"' in done.stdout
@@ -323,8 +282,8 @@ def test_what_another_distribution_starts_is_redacted_too(tmp_path: Path, model:
 def test_beside_another_distribution_a_wrong_setting_lets_nothing_leave(tmp_path: Path, model: str) -> None:
     command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
     wrong = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TELEMETRY_REDACTION__ENGINE": "nonsense"}
-    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distribution(tmp_path), **wrong)
-    assert done.stdout.splitlines() == ["the other distro", "200"], done.stderr
+    done = run_script(tmp_path, model, *command, PYTHONPATH=other_distro(tmp_path), **wrong)
+    assert done.stdout.splitlines() == ["the other distro", "the other configurator", "200"], done.stderr
     assert "redaction.engine" in done.stderr
 
 

@@ -2,19 +2,14 @@
 
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from examples.chat_app.model_server import create_app
 from tests.backends.redis_server import RedisServer
 
 PLANTED = "jane.roe@example.com"
@@ -49,19 +44,6 @@ with redis.Redis.from_url(os.environ["REDIS"]) as client, client.pipeline() as p
     pipeline.get("user:jane.roe@example.com:1").mget("user:jane.roe@example.com:2", "user:jane.roe@example.com:1")
     pipeline.execute()
 """
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[str]:
-    """Run the example's model server on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listening.close()
 
 
 def run(

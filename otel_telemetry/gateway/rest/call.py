@@ -24,7 +24,6 @@ from otel_telemetry.gateway.rest.joining import Clock, Joiner, Taken
 from otel_telemetry.gateway.status import JSON, RefusedError
 
 _SMALL: Final = 64 << 10
-_CLIENT_GONE: Final = 499
 _CACHE: Final = "/cache"
 _IDEMPOTENCY: Final = "idempotency-key"
 _LONGEST_KEY: Final = 512
@@ -117,7 +116,7 @@ class Door:
                 refused = self.receiver.refuse("logs", error)
                 return Response(refused.body(JSON), refused.http_status, refused.headers(), JSON)
             except ClientDisconnect:
-                return Response(status_code=_CLIENT_GONE)
+                return Response(status_code=bodies.CLIENT_GONE)
 
         return endpoint
 
