@@ -1,6 +1,5 @@
 """HTTP POST to one destination: kept-alive connection, TLS, gzip, deadline, bounded answers; no redirect, no retry."""
 
-import gzip
 import ssl
 import time
 from typing import Any, Final
@@ -13,9 +12,9 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from otel_telemetry.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.answers import Answer
 from otel_telemetry.exporters.destination import Destination
+from otel_telemetry.exporters.packing import gzipped
 
 _ANSWER_BYTES: Final = 64 << 10
-_GZIP_LEVEL: Final = 1  # three times faster than the default, for a tenth more bytes
 _CONNECT_SECONDS: Final = 5.0
 
 
@@ -41,7 +40,7 @@ class Poster:
         """Send it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
         headers = {"user-agent": "otel-telemetry", **self._headers, "content-type": content_type}
         if self._gzip:
-            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            body = gzipped(body)
             headers["content-encoding"] = "gzip"
         deadline = time.monotonic() + self._timeout
         try:

@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.answers import one_line
 from otel_telemetry.exporters.otlp.config import ForwardSettings
+from otel_telemetry.exporters.otlp.packed import packing
 from otel_telemetry.sinks import Signal
 
 _SERVICES: Final[dict[Signal, str]] = {
@@ -52,6 +53,8 @@ class RpcClient:
         """Send a request and return the response, both serialized. Raises as `Sink.deliver` does."""
         channel = self._channel = self._channel or self._open()
         call = channel.unary_unary(_SERVICES[signal], bytes, bytes)
+        if self._compression is grpc.Compression.Gzip:
+            call = packing(call)
         try:
             answer: bytes = call(
                 body, timeout=self._config.timeout, metadata=self._metadata, compression=self._compression
