@@ -55,8 +55,9 @@ def absorb(graph: Graph, incoming: Iterable[Node]) -> Changes:
     touched.sum_up()
     groups = graph.changed_groups() | touched.groups()
     before = graph.only_requests(groups)  # nothing is written yet
-    graph.flush()
-    after = graph.only_requests(groups)
+    if before:
+        graph.flush()
+    after = graph.only_requests(groups) | graph.only_fresh_requests()
     touched.adopt(before, after)
     touched.sum_up()
     touched.sum_anew()
@@ -85,7 +86,7 @@ class _Touched:
             self._add_child(node)
         self._expand(new)
         pending = dict.fromkeys(node.key for node in new)
-        level = [node for node in new if self._graph.parent(node) is None or self._parent_key(node) not in pending]
+        level = [node for node in new if self._graph.parent(node) is None or node.above not in pending]
         while pending or level:
             if not level:  # parents that go round in a circle: begin anywhere
                 level = [self._graph.nodes[next(iter(pending))]]
@@ -98,11 +99,8 @@ class _Touched:
             level = [child for node in changed for child in self._children.get(node.key, ())]
         self._load_roots()
 
-    def _parent_key(self, node: Node) -> Key:
-        return node.trace_id, node.parent_span_id or ""
-
     def _add_child(self, node: Node) -> None:
-        self._children.setdefault(self._parent_key(node), []).append(node)
+        self._children.setdefault(node.above, []).append(node)
 
     def _expand(self, nodes: Iterable[Node]) -> None:
         """Read the stored children of these spans, once."""

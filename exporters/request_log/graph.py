@@ -4,12 +4,12 @@ Every query takes its keys as one parameter, so that it is compiled once and cos
 thing that differs by database is how such a list becomes rows.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -97,10 +97,15 @@ def forget(dialect: str, before: datetime) -> sa.Delete:
 
 
 class Graph:
-    """The nodes that a batch is about, each once. Valid for one transaction."""
+    """The nodes that a batch is about, each once. Valid for one transaction.
 
-    def __init__(self, connection: sa.Connection) -> None:
+    `fresh` are the traces of which there were no rows before it: all that is known of them is here already, so that
+    nothing has to be asked of the database.
+    """
+
+    def __init__(self, connection: sa.Connection, fresh: Collection[str] = frozenset()) -> None:
         self._connection = connection
+        self._fresh = fresh
         self._queries = _QUERIES[connection.dialect.name]
         self._bulk = bulk.bulk(connection)
         self.nodes: dict[Key, Node] = {}
@@ -108,7 +113,9 @@ class Graph:
 
     def load(self, keys: Iterable[Key]) -> None:
         """Read the nodes of these keys, as far as they exist."""
-        wanted = {key for key in keys if key not in self.nodes and key not in self._absent}
+        wanted = {
+            key for key in keys if key[0] not in self._fresh and key not in self.nodes and key not in self._absent
+        }
         self._read(self._queries.by_span, wanted)
         self._absent |= wanted - self.nodes.keys()
 
@@ -140,20 +147,31 @@ class Graph:
 
     def children(self, keys: Iterable[Key]) -> list[Node]:
         """Return the stored children of these spans."""
-        return self._read(self._queries.by_parent, set(keys))
+        return self._read(self._queries.by_parent, self._of_stored(keys))
 
     def loose(self, groups: Iterable[Group]) -> list[Node]:
         """Return the stored parts that no request owns by ancestry."""
-        return [node for node in self._read(self._queries.loose, set(groups)) if node.owner is None]
+        return [node for node in self._read(self._queries.loose, self._of_stored(groups)) if node.owner is None]
 
     def parts_of(self, requests: Iterable[Key]) -> list[Node]:
         """Return the stored parts that count towards these requests."""
         return self._read(self._queries.by_request, set(requests))
 
-    def only_requests(self, groups: Collection[Group]) -> dict[Group, str | None]:
-        """Return each group's only request, or None where it has none or several. As stored: flush first."""
-        rows = self._ask(self._queries.requests, list(groups))
+    def only_requests(self, groups: Iterable[Group]) -> dict[Group, str | None]:
+        """Return the only request of each group that was stored, or None where it has none or several: flush first."""
+        rows = self._ask(self._queries.requests, list(self._of_stored(groups)))
         return {(trace_id, service): first if first == last else None for trace_id, service, first, last in rows}
+
+    def only_fresh_requests(self) -> dict[Group, str | None]:
+        """Return the same of fresh traces, stored or not."""
+        found: dict[Group, str | None] = {}
+        for node in self.nodes.values():
+            if node.is_request and node.trace_id in self._fresh:
+                found[node.group] = None if node.group in found else node.span_id
+        return found
+
+    def _of_stored(self, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {pair for pair in pairs if pair[0] not in self._fresh}
 
     def first_claimants(self, claims: Collection[str]) -> dict[str, Key]:
         """Return which request gets the id that apps gave to several: the first in order of trace and span id."""
@@ -166,7 +184,7 @@ class Graph:
         return {log_id: (trace_id, span_id) for log_id, trace_id, span_id in rows}
 
     def _ask(self, query: sa.Select[Any], pairs: Sequence[Any]) -> Iterable[Any]:
-        return self._connection.execute(query, {"pairs": json.dumps(pairs)}) if pairs else ()
+        return self._connection.execute(query, {"pairs": orjson.dumps(pairs).decode()}) if pairs else ()
 
     def load_facts(self, nodes: Sequence[Node]) -> None:
         """Read what these spans say of their requests."""

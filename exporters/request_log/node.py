@@ -77,6 +77,11 @@ class Node:
         self.group = (self.trace_id, self.service)
 
     @property
+    def above(self) -> Key:
+        """Return the key of the span above, which is nobody's where there is none."""
+        return self.trace_id, self.parent_span_id or ""
+
+    @property
     def own_id(self) -> str:
         """Key of a row that is this span's, where the app gave none."""
         return row_id(self.trace_id, self.span_id)
@@ -116,6 +121,11 @@ class Quiet(NamedTuple):
     at_us: int
     local_root: bool
     facts: dict[str, Any] | None
+
+    @property
+    def above(self) -> Key:
+        """Return the key of the span above, which is nobody's where there is none."""
+        return self.trace_id, self.parent_span_id or ""
 
     def node(self) -> Node:
         """Return the span as the derivation sees it."""

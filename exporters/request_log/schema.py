@@ -5,10 +5,11 @@ column for column; `workflow_event` begins with the contract's columns. The view
 `chronicle_events` answer queries that were written for other systems (migrations/versions/0005_events.py).
 These tables are ours alone:
 
-- `span_node`, one row per span seen: where it hangs in its trace, what it contributes to a request, and, on a span that
-  can be a request, what the app said about it. Everything in `request_log` is derived from these rows (derive.py).
-- `span_waiting`, one row per span of a trace in which nothing was said so far of models, requests or stages; they move
-  to `span_node` when that is (waiting.py). `at_us` is in microseconds since 1970.
+- `span_node`, one row per span that says something of models, requests or stages, and per span above such a one: where
+  it hangs in its trace, what it contributes to a request, and, on a span that can be a request, what the app said about
+  it. Everything in `request_log` is derived from these rows (derive.py).
+- `span_waiting`, one row per span that says nothing, as long as nothing is known below it that does; then they move to
+  `span_node` (waiting.py). `at_us` is in microseconds since 1970.
 - `workflow_state`, one row per run (`step_id` is empty) and per step: when it was last spoken of, and, for each of its
   columns, by which event it was set (workflow.py). `workflow_seen` holds the ids of the events that were merged.
 - `dead_letter`, what no table would take, each with its reason.

@@ -196,8 +196,9 @@ class Store:
             self._partitions.prepare([*(node.ts for node in nodes), *(_EPOCH + timedelta(days) for days in days)])
         with self._engine.begin() as connection:
             waiting = Waiting(connection)
-            graph = Graph(connection)
-            changes = derive.absorb(graph, waiting.join(nodes, quiet))
+            joined = waiting.join(nodes, quiet)
+            graph = Graph(connection, waiting.fresh)
+            changes = derive.absorb(graph, joined)
             written = Written(len(changes.new) + waiting.added)
             written.requests, written.llm_calls = Tables(connection, graph).follow(changes)
             graph.flush()

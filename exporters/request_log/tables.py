@@ -53,6 +53,8 @@ class Tables:
         self._names = {node.key: node.own_id for node in nodes}
         others: dict[Any, Node] = {}
         claims = {node.claimed_id for node in nodes if node.claimed_id is not None}
+        if claims:
+            self._graph.flush()  # so that all who claim them are found
         first, holders = self._graph.first_claimants(claims), self._graph.holders(claims)
         self._graph.load((*first.values(), *holders.values()))
         for key in (*first.values(), *holders.values()):

@@ -1,71 +1,134 @@
-"""Spans that say nothing wait in a table of their own until another span of their trace says something.
+"""Spans that say nothing wait in a table of their own until a span that says something stands below them.
 
-Most spans of most services have no part in any row: no span of their trace speaks of models, requests or stages. They
-need few columns, one key and no derivation, so that they cost next to nothing. With the first span that says something
-all of its trace joins the derivation (derive.py), and so does what comes later. So a trace is either here or in
-`span_node`, whatever the order in which its spans came, and each span moves once at most.
+Most spans of most services have no part in any row: no model, request or stage is spoken of in them, nor in a span
+below them. They need few columns, one key and no derivation, so that they cost next to nothing. Only what lies above a
+span that says something matters to it (derive.py): with such a span, those above it join the derivation, as far up as
+they are known; and a span that comes later joins where a span of the derivation has it for parent. So with every span
+in `span_node` its parent is there too, unless nobody has seen it yet, and whatever the order in which spans come, each
+moves once at most.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log import bulk
-from otel_telemetry.exporters.request_log.node import Node, Quiet
+from otel_telemetry.exporters.request_log.graph import GIVEN
+from otel_telemetry.exporters.request_log.node import Key, Node, Quiet
 from otel_telemetry.exporters.request_log.schema import span_node
 from otel_telemetry.exporters.request_log.schema import span_waiting as table
 
+_KEY: Final = ("trace_id", "span_id")
+
 
 class _Queries:
-    """The queries, over the trace ids of the parameter `traces`, a JSON array."""
+    """The queries, over rows (a, b) from the parameter `pairs`: trace ids, or keys of spans."""
 
-    def __init__(self, trace_id: sa.ColumnElement[str]) -> None:
-        given = sa.select(trace_id.label("trace_id")).subquery("given")
-        is_there = sa.select(span_node.c.trace_id).where(span_node.c.trace_id == given.c.trace_id).exists()
-        self.active = sa.select(given.c.trace_id).where(is_there)
-        self.waiting = sa.select(table).select_from(given.join(table, table.c.trace_id == given.c.trace_id))
-        self.forget = sa.delete(table).where(table.c.trace_id.in_(sa.select(given.c.trace_id)))
+    def __init__(self, given: sa.Subquery) -> None:
+        of_trace = [each.c.trace_id == given.c.a for each in (span_node, table)]
+        self.known = sa.select(given.c.a, *(sa.exists().where(same) for same in of_trace))
+        self.waiting = self._keys_in(table, given, "span_id")
+        self.derived = self._keys_in(span_node, given, "span_id")
+        self.awaited = self._keys_in(span_node, given, "parent_span_id")
+        self.chains = self._chains(given)
+
+    def _keys_in(self, place: sa.Table, given: sa.Subquery, column: str) -> sa.Select[Any]:
+        there = sa.exists().where(place.c.trace_id == given.c.a, place.c[column] == given.c.b)
+        return sa.select(given.c.a, given.c.b).where(there)
+
+    def _chains(self, given: sa.Subquery) -> sa.Select[Any]:
+        """These spans, the spans above them and so on; UNION ends where parents go round in a circle."""
+        same = sa.and_(table.c.trace_id == given.c.a, table.c.span_id == given.c.b)
+        chain = sa.select(table.c.trace_id, table.c.span_id, table.c.parent_span_id).join_from(given, table, same)
+        found = chain.cte("chain", recursive=True)
+        above = sa.and_(table.c.trace_id == found.c.trace_id, table.c.span_id == found.c.parent_span_id)
+        further = sa.select(table.c.trace_id, table.c.span_id, table.c.parent_span_id).join_from(found, table, above)
+        found = found.union(further)
+        itself = sa.and_(table.c.trace_id == found.c.trace_id, table.c.span_id == found.c.span_id)
+        return sa.select(table).join_from(found, table, itself)
 
 
-_TRACES: Final = sa.bindparam("traces", type_=sa.Text)
-_QUERIES: Final = {
-    "sqlite": _Queries(sa.func.json_each(_TRACES).table_valued("value").c.value),
-    "postgresql": _Queries(sa.func.json_array_elements_text(sa.cast(_TRACES, sa.JSON)).column_valued("item")),
-}
+_QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
 
 
 class Waiting:
-    """The spans that wait. Valid for one transaction."""
+    """The spans that wait. Valid for one transaction.
+
+    After `join`, `added` says how many spans began to wait, and `fresh` which traces had no row in `span_node` before.
+    """
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._bulk = bulk.bulk(connection)
         self._queries = _QUERIES[connection.dialect.name]
+        self._waits: set[str] = set()
+        self._derived: set[str] = set()
+        self.fresh: set[str] = set()
         self.added = 0
 
-    def join(self, nodes: Sequence[Node], quiet: Sequence[Quiet]) -> list[Node]:
-        """Return the nodes that a batch is about: its own, and quiet spans, stored or new, of traces that are active.
+    def join(self, nodes: Sequence[Node], quiet: Iterable[Quiet]) -> list[Node]:
+        """Return what a batch is about: its own nodes, and the quiet spans, stored or new, that stand above nodes.
 
-        The other quiet spans are stored, unless they are already; `added` says how many were not.
+        The other quiet spans are stored, unless they are already. Of a key that comes again, the first stored counts.
         """
-        active = {node.trace_id for node in nodes}
-        released = self._release(active)
-        active |= self._active({span.trace_id for span in quiet} - active)
-        staying = [span for span in quiet if span.trace_id not in active]
-        if staying:
-            self.added = bulk.bulk(self._connection).insert_missing(table, staying)
-        return [*released, *nodes, *(span.node() for span in quiet if span.trace_id in active)]
+        here: dict[Key, Quiet] = {}
+        for span in quiet:
+            here.setdefault(span[:2], span)
+        said: dict[Key, Node] = {}
+        for node in nodes:
+            said.setdefault(node.key, node)
+            here.pop(node.key, None)
+        self._look_up({trace_id for trace_id, _ in (*said, *here)})
+        seen = self._find(self._queries.waiting, self._waits, (*said, *here))
+        seen |= self._find(self._queries.derived, self._derived, here)
+        for key in seen:
+            said.pop(key, None)
+            here.pop(key, None)
+        awaited = self._find(self._queries.awaited, self._derived, here)
+        joining = self._climb({node.above for node in said.values()} | awaited, here, said)
+        if here:
+            self._bulk.insert(table, here.values())
+            self.added = len(here)
+        return [*(span.node() for span in joining), *said.values()]
 
-    def _active(self, traces: Collection[str]) -> set[str]:
-        return {trace_id for (trace_id,) in self._ask(self._queries.active, traces)}
+    def _look_up(self, traces: set[str]) -> None:
+        for trace_id, is_derived, waits in self._ask(self._queries.known, [(each, None) for each in traces]):
+            if is_derived:
+                self._derived.add(trace_id)
+            if waits:
+                self._waits.add(trace_id)
+        self.fresh = traces - self._derived
 
-    def _release(self, traces: Collection[str]) -> list[Node]:
-        """Take the spans of these traces out of the table."""
-        found = [Quiet(*row).node() for row in self._ask(self._queries.waiting, traces)]
-        if found:
-            self._ask(self._queries.forget, {node.trace_id for node in found})
+    def _find(self, query: sa.Executable, traces: Collection[str], keys: Iterable[Key]) -> set[Key]:
+        """Return which of these keys a query finds; others than those of `traces` it could not."""
+        return {
+            (row[0], row[1]) for row in self._ask(query, [key for key in keys if key[0] in traces] if traces else ())
+        }
+
+    def _climb(self, wanted: set[Key], here: dict[Key, Quiet], said: Collection[Key]) -> list[Quiet]:
+        """Take the wanted spans, and all that are above them, out of what waits: here first, then in the table."""
+        joining: list[Quiet] = []
+        while wanted:
+            away: set[Key] = set()
+            for start in wanted:
+                key = start
+                while (span := here.pop(key, None)) is not None:
+                    joining.append(span)
+                    key = span.above
+                if key[1] and key[0] in self._waits and key not in said:
+                    away.add(key)
+            chains = self._release(away)
+            joining += chains
+            wanted = {span.above for span in chains} & here.keys()
+        return joining
+
+    def _release(self, keys: Collection[Key]) -> list[Quiet]:
+        """Take these spans, and those above them, out of the table."""
+        found = [Quiet(*row) for row in self._ask(self._queries.chains, list(keys))]
+        self._bulk.delete(table, _KEY, [span[:2] for span in found])
         return found
 
-    def _ask(self, query: sa.Executable, traces: Collection[str]) -> Any:
-        return self._connection.execute(query, {"traces": orjson.dumps(list(traces)).decode()}) if traces else ()
+    def _ask(self, query: sa.Executable, pairs: Sequence[Any]) -> Any:
+        return self._connection.execute(query, {"pairs": orjson.dumps(pairs).decode()}) if pairs else ()

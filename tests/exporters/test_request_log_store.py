@@ -158,7 +158,23 @@ def test_a_trace_that_says_nothing_waits_until_a_span_of_it_does(store, span, ch
     assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 4, 1]
     assert json.loads(rows(path, "request_log")[0]["meta"])["http_route"] == "/chat"
     assert store.write([span(5, 4), span(3, 2)]).spans == 1
-    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 5, 1]
+    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [1, 4, 1]
+
+
+def test_only_what_stands_above_a_span_that_says_something_joins_it(store, span, chat, rows, tmp_path):
+    def tables():
+        return [
+            sorted(row["span_id"][-2:] for row in rows(tmp_path / "log.db", t)) for t in ("span_waiting", "span_node")
+        ]
+
+    store.write([span(1, None, {"http.route": "/chat"}, kind="SERVER"), span(2, 1), span(3, 1)])
+    store.write([span(6, 5, chat()), span(7, 5)])
+    assert tables() == [["01", "02", "03", "07"], ["06"]]
+    assert store.write([span(5, 4), span(8, 7)]).spans == 2
+    assert tables() == [["01", "02", "03", "07", "08"], ["05", "06"]]
+    assert store.write([span(4, 2), span(3, 1)]).requests == 1
+    assert tables() == [["03", "07", "08"], ["01", "02", "04", "05", "06"]]
+    assert [row["span_id"][-2:] for row in rows(tmp_path / "log.db", "request_log")] == ["01"]
 
 
 BAD = {
