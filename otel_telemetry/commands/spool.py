@@ -5,20 +5,24 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from otel_telemetry import settings
+from otel_telemetry.commands import tables
 from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.gateway.spool_operator import Count, Operator
-from otel_telemetry.gateway.spool_reader import SpoolReader, SpoolStatus
+from otel_telemetry.gateway.spool_reader import DeadLetters, SpoolReader, SpoolStatus
 
 spool_app = typer.Typer(help="Look into the spool, deliver again, or drop.", no_args_is_help=True)
 
@@ -26,6 +30,7 @@ _out = Console()
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SINCE_EVER: Final = 0
 _UNTIL_EVER: Final = 1 << 62
+_WIDE_ENOUGH: Final = 10_000
 
 SpoolDir = Annotated[
     Path | None, typer.Option("--spool-dir", help="Folder of the spool.", metavar="DIR", show_default=False)
@@ -47,23 +52,44 @@ class Format(StrEnum):
 
 @spool_app.command("status")
 def spool_status(
-    spool_dir: SpoolDir = None, output: Annotated[Format, typer.Option("--format")] = Format.TABLE
+    spool_dir: SpoolDir = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
 ) -> None:
-    """Show what is in the spool, how far each exporter has come, and what it will never get."""
+    """Show what is in the spool, how far each exporter has come, and what it will never get, with the reasons.
+
+    [bold]Try it:[/] otel-telemetry spool status, in the folder where the gateway was started, or with --spool-dir.
+    """
     with SpoolReader(_folder(spool_dir)) as spool:
-        status = spool.status()
+        status, dead = spool.status(), spool.dead_letters()
     if output is Format.JSON:
-        _out.print_json(json.dumps(dataclasses.asdict(status), default=str))
+        shown = dataclasses.asdict(status) | {"dead": [dataclasses.asdict(one) for one in dead]}
+        _out.print_json(json.dumps(shown, default=str))
         return
-    _out.print(_totals(status))
-    _out.print(_by_exporter(status))
+    _show(_totals(status))
+    _show(_by_exporter(status))
+    if dead:
+        _show(_dead(dead))
+    for name in status.detached:
+        typer.echo(
+            f"{name} is not in the settings, and what it has not got is kept. Next: configure it again, or\n"
+            f"  otel-telemetry spool drop --exporter {name} --forget"
+        )
 
 
 @spool_app.command("cat")
-def spool_cat(spool_dir: SpoolDir = None) -> None:
-    """Print everything that is in the spool, redacted as it was stored: one OTLP/JSON request a line."""
+def spool_cat(
+    *,
+    dead_letters: Annotated[
+        bool, typer.Option("--dead-letters", help="Only what exporters could not take; `spool status` says why.")
+    ] = False,
+    spool_dir: SpoolDir = None,
+) -> None:
+    """Print everything that is in the spool, redacted as it was stored: one OTLP/JSON request a line.
+
+    [bold]Try it:[/] otel-telemetry spool cat | tail -1
+    """
     with SpoolReader(_folder(spool_dir)) as spool:
-        for line in spool.cat():
+        for line in spool.cat_dead_letters() if dead_letters else spool.cat():
             sys.stdout.write(line + "\n")
 
 
@@ -87,14 +113,14 @@ def spool_replay(
     within a second, or at its next start. What a dead letter holds is kept until it is delivered. request_log takes the
     same batch twice without counting it twice; of other destinations only you know.
     """
-    _one_of("--dead-letters or --since", dead_letters, since)
+    _one_of({"--dead-letters": dead_letters, "--since '2h ago'": since})
 
     def change(operator: Operator) -> Count:
         if since:
             return operator.replay_since(exporter, _moment(since))
         return operator.replay_dead(exporter, _before(older_than))
 
-    _do(spool_dir, change, f"to be delivered to {exporter} again", dry_run=dry_run, yes=yes)
+    _do(spool_dir, change, f"be delivered to {exporter} again", "will", dry_run=dry_run, yes=yes)
 
 
 @spool_app.command("drop")
@@ -115,7 +141,7 @@ def spool_drop(
 
     [bold]Try it:[/] otel-telemetry spool drop --exporter request_log --undelivered --older-than 7d --dry-run.
     """
-    _one_of("--dead-letters, --undelivered or --forget", dead_letters, undelivered, forget)
+    _one_of({"--dead-letters": dead_letters, "--undelivered": undelivered, "--forget": forget})
     before = _before(older_than)
 
     def change(operator: Operator) -> Count:
@@ -123,22 +149,22 @@ def spool_drop(
             return operator.forget(exporter)
         return operator.drop_dead(exporter, before) if dead_letters else operator.drop_undelivered(exporter, before)
 
-    _do(spool_dir, change, f"dropped for {exporter}", dry_run=dry_run, yes=yes)
+    _do(spool_dir, change, f"dropped for {exporter}", "are", dry_run=dry_run, yes=yes)
 
 
-def _do(spool_dir: Path | None, change: Any, what: str, *, dry_run: bool, yes: bool) -> None:
+def _do(spool_dir: Path | None, change: Any, what: str, done: str, *, dry_run: bool, yes: bool) -> None:
     """Say what a change would be, ask, and make it."""
     folder = _folder(spool_dir)
     if dry_run or not yes:
         with Operator(folder, dry_run=True) as operator:
             count = change(operator)
-        _out.print(f"{count.batches} batches with {count.items} items would be {what}", highlight=False)
+        typer.echo(f"{count.batches} batches with {count.items} items would be {what.removeprefix('be ')}")
         if dry_run or not count.batches:
             return
-        typer.confirm("Go on?", abort=True)
+        typer.confirm("Go on? (--yes does not ask)", abort=True)
     with Operator(folder) as operator:
         count = change(operator)
-    _out.print(f"{count.batches} batches with {count.items} items are {what}", highlight=False)
+    typer.echo(f"{count.batches} batches with {count.items} items {done} {what}")
 
 
 # --- what was given -------------------------------------------------------------------------------------------------
@@ -146,9 +172,12 @@ def _folder(spool_dir: Path | None) -> Path:
     return settings.load(**({"gateway": {"spool_dir": spool_dir}} if spool_dir else {})).gateway.spool_dir
 
 
-def _one_of(options: str, *given: object) -> None:
-    if sum(map(bool, given)) != 1:
-        raise ConfigurationError(options, "give one of these", "see --help")
+def _one_of(options: Mapping[str, object]) -> None:
+    """Raise ConfigurationError unless exactly one option is given."""
+    given = [name for name, value in options.items() if value]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} do not go together" if given else "nothing says what is meant"
+        raise ConfigurationError(next(iter(options)).split()[0], what, f"give one of {', '.join(options)}")
 
 
 def _before(older_than: str | None) -> int:
@@ -177,8 +206,22 @@ def _age(text: str, option: str) -> int:
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------
+def _show(table: Table) -> None:
+    """Print a table whole: a narrow window breaks its lines rather than cut names, which commands need."""
+    wide = Console(width=_WIDE_ENOUGH)
+    needed = Measurement.get(wide, wide.options, table).maximum
+    Console(width=max(needed, tables.window() if _out.is_terminal else needed)).print(table)
+
+
+def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, no_wrap=True, justify="right" if column in right else "left")
+    return table
+
+
 def _totals(status: SpoolStatus) -> Table:
-    table = Table("what", "value", title="spool")
+    table = _table("spool", "what", "value", right=["value"])
     for name in ("bytes", "batches", "appended", "dead_letters"):
         table.add_row(name, f"{getattr(status, name):,}")
     table.add_row("oldest_seconds", f"{status.oldest_seconds:.1f}")
@@ -186,8 +229,8 @@ def _totals(status: SpoolStatus) -> Table:
 
 
 def _by_exporter(status: SpoolStatus) -> Table:
-    columns = ("exporter", "batches before it", "items", "bytes", "seconds", "items in dead letters", "never got")
-    table = Table(*columns, title="exporters")
+    numbers = ("batches", "items", "bytes", "seconds", "dead items")
+    table = _table("what waits for each exporter", "exporter", *numbers, "never got", right=numbers)
     for name, cells in _rows(status):
         table.add_row(name, *cells)
     return table
@@ -198,5 +241,12 @@ def _rows(status: SpoolStatus) -> Iterator[tuple[str, list[str]]]:
         lag = status.lag.get(name)
         numbers = [f"{lag.batches:,}", f"{lag.items:,}", f"{lag.bytes:,}", f"{lag.seconds:.1f}"] if lag else ["-"] * 4
         missed = ", ".join(f"{count:,} {what}" for what, count in sorted(status.missed.get(name, {}).items()))
-        shown = f"{name} (nobody delivers to it)" if name in status.detached else name
-        yield shown, [*numbers, f"{status.dead_items.get(name, 0):,}", missed or "0"]
+        yield name, [*numbers, f"{status.dead_items.get(name, 0):,}", missed or "0"]
+
+
+def _dead(letters: Sequence[DeadLetters]) -> Table:
+    table = _table("dead letters", "exporter", "signal", "batches", "items", "since", "why", right=("batches", "items"))
+    for one in letters:
+        since = datetime.fromtimestamp(one.since_ns / 1e9, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+        table.add_row(one.exporter, one.signal, f"{one.batches:,}", f"{one.items:,}", since, escape(one.reason))
+    return table

@@ -231,7 +231,8 @@ class Delivery:
         if dead:
             (first, reason), name = dead[0], self._sink.name
             _log.error(
-                "%s can never take %d batches, the first is %d (%s); they are kept as dead letters",
+                "%s can never take %d batches, the first is %d (%s); they are kept as dead letters: "
+                "`otel-telemetry spool status` shows them",
                 name, len(dead), first.seq, reason.partition(":")[0],
             )  # fmt: skip
 

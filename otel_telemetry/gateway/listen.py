@@ -30,7 +30,7 @@ def refuse_open_house(config: GatewaySettings) -> None:
     raise ConfigurationError(
         "gateway.api_keys",
         f"none is set, and {config.host or 'every address'} can be reached from other machines",
-        "set gateway.api_keys to one or more long random keys, or gateway.host to 127.0.0.1",
+        "`otel-telemetry key` makes one and says where it goes; or set gateway.host to 127.0.0.1",
     )
 
 

@@ -103,7 +103,7 @@ def claim(folder: Path) -> int:
             raise ConfigurationError(
                 _SETTING,
                 f"{folder} is in use by another gateway (process {owner or 'unknown'})",
-                "stop that one first, or set gateway.spool_dir to another folder",
+                "stop that one first, start this one with --role receive, or set gateway.spool_dir to another folder",
             )
         time.sleep(_CLAIM_LOOK_SECONDS)
     with contextlib.suppress(OSError):  # it helps who reads it, no more; the disk may be full

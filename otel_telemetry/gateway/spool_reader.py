@@ -73,6 +73,21 @@ class SpoolStatus:
     detached: Sequence[str]
 
 
+@dataclass(slots=True, frozen=True)
+class DeadLetters:
+    """What an exporter could not take for one kind of reason: `reason` is one of them in full.
+
+    `since_ns` is when the first of it came in.
+    """
+
+    exporter: str
+    signal: Signal
+    reason: str
+    batches: int
+    items: int
+    since_ns: int
+
+
 class SpoolReader:
     """The spool in `folder`, read only. Thread-safe. Raises ConfigurationError where there is none."""
 
@@ -134,6 +149,29 @@ class SpoolReader:
         for batch in self.batches():
             if not batch.damaged:
                 yield otlp_json.encode(batch.signal, batch.body)
+
+    def dead_letters(self) -> list[DeadLetters]:
+        """Return what exporters could not take, by exporter, signal and kind of reason (what is before a colon)."""
+        query = (
+            "SELECT sink, signal, max(reason), count(*), sum(items), min(received_ns) FROM dead_letter"
+            " GROUP BY sink, signal, substr(reason, 1, instr(reason || ':', ':'))"
+            " ORDER BY sink, signal, min(received_ns)"
+        )
+        with self._reading() as connection:
+            return [DeadLetters(*row) for row in connection.execute(query)]
+
+    def cat_dead_letters(self) -> Iterator[str]:
+        """Yield what exporters could not take, oldest first, as one line of OTLP/JSON each."""
+        after = 0
+        while True:
+            with self._reading() as connection:
+                row = connection.execute(
+                    "SELECT id, signal, body FROM dead_letter WHERE id > ? ORDER BY id LIMIT 1", (after,)
+                ).fetchone()
+            if row is None:
+                return
+            after, signal, body = row
+            yield otlp_json.encode(signal, body)
 
     def batches(self) -> Iterator[Batch]:
         """Yield every batch that is in the spool, oldest first."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from typer.testing import CliRunner
 
 from otel_telemetry.commands.spool import spool_app
@@ -74,7 +76,7 @@ def test_dead_letters_that_are_replayed_are_delivered_and_leave(
     eventually(lambda: spool.reader.status().dead_letters == 2)
     sink.poison = b"two"
     said = command("replay", "--exporter", "kept", "--dead-letters", "--yes")
-    assert "2 batches with 4 items are to be delivered to kept again" in said.output
+    assert "2 batches with 4 items will be delivered to kept again" in said.output
     assert sink.wait_for(2)
     eventually(lambda: spool.reader.status().dead_letters == 1)
     assert sink.bodies == [b"good", b"bad one"]
@@ -204,8 +206,9 @@ def test_an_exporter_is_forgotten_only_when_nobody_delivers_to_it(spool: Spool, 
     ("arguments", "said"),
     [
         (("replay", "--exporter", "nobody", "--dead-letters", "--yes"), "the spool has nothing for 'nobody'"),
-        (("replay", "--exporter", "kept"), "give one of these"),
-        (("drop", "--exporter", "kept", "--undelivered", "--forget"), "give one of these"),
+        (("replay", "--exporter", "kept"), "nothing says what is meant"),
+        (("replay", "--exporter", "kept", "--dead-letters", "--since", "2h"), "do not go together"),
+        (("drop", "--exporter", "kept", "--undelivered", "--forget"), "--undelivered and --forget do not go together"),
         (("drop", "--exporter", "kept", "--undelivered", "--older-than", "soon"), "'soon' is no age"),
         (("replay", "--exporter", "kept", "--since", "yesterday"), "'yesterday' is no time"),
     ],
@@ -234,7 +237,8 @@ def test_status_shows_what_each_exporter_has_not_got_and_never_will(spool: Spool
     shown = command("status").output
     assert "2 batches" not in shown
     assert "4 dropped" in shown
-    assert "nobody" in shown
+    assert "gone is not in the settings" in shown
+    assert "otel-telemetry spool drop --exporter gone --forget" in shown
 
 
 def test_undelivered_batches_past_the_age_limit_are_dropped_counted_and_told(
@@ -256,3 +260,32 @@ def test_without_an_age_limit_undelivered_batches_are_kept_however_old(spool: Sp
     make_older(spool, 24 * 365, b"old")
     time.sleep(1.2)  # the keeper looks once a second
     assert [batch.body for batch in spool.due("away", 1 << 20, 9)] == [b"old"]
+
+
+def test_status_names_exporters_whole_and_says_why_letters_are_dead_however_narrow_the_window(
+    spool: Spool, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "forward.a-collector-far-away"
+    spool.attach([name, "kept"])
+    append(spool, b"bad", b"worse")
+    batches = spool.due(name, 1 << 20, 9)
+    spool.advance(name, batches, [(batches[0], "too_old: of 1970"), (batches[1], "too_old: of 1971")])
+    spool.attach(["kept"])
+    said = command("status").output
+    assert f"{name}  " in said
+    lines = [line.strip() for line in said.splitlines()]
+    dead = lines[lines.index("dead letters") + 4].split()
+    assert dead[:4] == [name, "traces", "2", "4"]
+    assert "too_old: of 1971" in said
+
+
+def test_dead_letters_can_be_read_before_anything_is_done_with_them(spool: Spool, command: Any) -> None:
+    spool.attach(["kept"])
+    good, bad = (ExportTraceServiceRequest(resource_spans=[ResourceSpans(schema_url=url)]) for url in ("good", "bad"))
+    append(spool, good.SerializeToString(), bad.SerializeToString())
+    batches = spool.due("kept", 1 << 20, 9)
+    spool.advance("kept", batches, [(batches[1], "ValueError: no")])
+    said = command("cat", "--dead-letters").output
+    assert said.count("\n") == 1
+    assert '"schemaUrl":"bad"' in said
