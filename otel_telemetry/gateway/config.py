@@ -25,6 +25,13 @@ class GatewaySettings(BaseModel):
     )
     grpc_port: int = Field(4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free port.")
     http_port: int = Field(4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free.")
+    grpc_connection_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=1e6,
+        description="Age at which a gRPC client is told to connect anew, so that clients spread over the processes"
+        " behind a port or a balancer; nothing is lost by it; 0: never.",
+    )
     api_keys: tuple[SecretStr, ...] = Field(
         (),
         description="Keys that callers present as `authorization: Bearer KEY` or `x-api-key: KEY`; none: open. Each as"

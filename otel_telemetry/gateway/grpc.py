@@ -39,6 +39,7 @@ REJECTED_FIELD: Final[dict[Signal, str]] = {
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_SEND: Final = 4 << 20
 _MAX_STREAMS: Final = 64  # requests of one connection at once; further ones wait in the client
+_GRACE_MS: Final = 60_000  # for requests under way on a connection that has had its time; senders give up long before
 
 _Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -53,20 +54,34 @@ def response(signal: Signal, accepted: Accepted) -> Message:
     return answer
 
 
-def make_server(receiver: Receiver, keys: Keys, max_body_bytes: int, *, share_port: bool = False) -> grpc.aio.Server:
-    """Return a server with the three services and no port yet; one that processes are to share where it says so."""
+def make_server(
+    receiver: Receiver, keys: Keys, max_body_bytes: int, *, share_port: bool = False, connection_seconds: float = 0.0
+) -> grpc.aio.Server:
+    """Return a server with the three services and no port yet; one that processes are to share where it says so.
+
+    After `connection_seconds` (0: never; 10 % more or less, by chance) a client is told to connect anew. What it has
+    sent by then is answered first, and what it sends meanwhile was not looked at: its gRPC sends that again.
+    """
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", max_body_bytes),
             ("grpc.max_send_message_length", _MAX_SEND),
             ("grpc.max_concurrent_streams", _MAX_STREAMS),
             ("grpc.so_reuseport", int(share_port)),  # or a second gateway would quietly take half of the requests
+            *_connection_age(connection_seconds),
         ]
     )
     for signal, service in _SERVICES.items():
         handler = grpc.unary_unary_rpc_method_handler(_handler(signal, receiver, keys))  # no codecs: bytes in and out
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
     return server
+
+
+def _connection_age(seconds: float) -> list[tuple[str, int]]:
+    """Return the options; the jitter is gRPC's own (A9, server-side connection management)."""
+    if not seconds:
+        return []
+    return [("grpc.max_connection_age_ms", int(seconds * 1000)), ("grpc.max_connection_age_grace_ms", _GRACE_MS)]
 
 
 def _handler(signal: Signal, receiver: Receiver, keys: Keys) -> _Handler:

@@ -231,7 +231,13 @@ class Gateway:
             delivery.abandon()  # where a sink hangs, its thread is left behind; what it did not confirm is kept
 
     async def _start_grpc(self, parts: contextlib.AsyncExitStack, receiver: Receiver, keys: Keys) -> grpc.aio.Server:
-        server = make_server(receiver, keys, self._config.max_body_bytes, share_port=self._seat is not None)
+        server = make_server(
+            receiver,
+            keys,
+            self._config.max_body_bytes,
+            share_port=self._seat is not None,
+            connection_seconds=self._config.grpc_connection_seconds,
+        )
         self.grpc_port = listen.bind_grpc(server, self._config)
         await server.start()
         parts.push_async_callback(self._stop_grpc, server)
