@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,13 @@ def load(port: int, seconds: float, pause: float) -> None:
         thread.join()
     rate = len(latencies) * SPANS / (time.perf_counter() - start)
     cuts = statistics.quantiles(latencies, n=100)
-    result = {"spans": rate, "mb": rate / SPANS * len(bodies[0]) / 1e6, "p50": cuts[49] * 1e3, "p99": cuts[98] * 1e3}
+    result = {
+        "spans": rate,
+        "sent": len(latencies) * SPANS,
+        "mb": rate / SPANS * len(bodies[0]) / 1e6,
+        "p50": cuts[49] * 1e3,
+        "p99": cuts[98] * 1e3,
+    }
     print(json.dumps(result | {"refused": len(failures)}))
 
 
@@ -181,24 +187,25 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         command = [sys.executable, __file__, "serve", mode, folder]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
-        memory = [0.0]
-        watching = threading.Event()
-        watcher = threading.Thread(target=watch, args=(server.pid, memory, watching))
         try:
-            port = server.stdout.readline().strip() if server.stdout else ""
-            wait_for(int(port))
-            watcher.start()
-            arguments = [sys.executable, __file__, "load", port, str(seconds), str(pause)]
-            done = subprocess.run(arguments, capture_output=True, check=True)  # noqa: S603 - this very file
-            result: dict[str, float] = json.loads(done.stdout)
+            port = int(server.stdout.readline()) if server.stdout else 0
+            wait_for(port)
+            with watched(server.pid) as memory:
+                result = under_load(port, seconds, pause)
             result |= {"delivered": delivered(Path(folder)) / seconds, "memory": max(memory)}
         finally:
-            watching.set()
             server.terminate()
             server.wait()
-            watcher.join()
             if server.stdout:
                 server.stdout.close()
+    return result
+
+
+def under_load(port: int, seconds: float, pause: float = 0.0) -> dict[str, float]:
+    """Load a server from a process of its own, and return what `load` says."""
+    arguments = [sys.executable, __file__, "load", str(port), str(seconds), str(pause)]
+    done = subprocess.run(arguments, capture_output=True, check=True)  # noqa: S603 - this very file
+    result: dict[str, float] = json.loads(done.stdout)
     return result
 
 
@@ -208,6 +215,19 @@ def wait_for(port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def watched(pid: int) -> Iterator[list[float]]:
+    """Look at the memory of a process and its children, in MB, for as long as the block lasts."""
+    memory, over = [0.0], threading.Event()
+    watcher = threading.Thread(target=watch, args=(pid, memory, over))
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        over.set()
+        watcher.join()
 
 
 def watch(pid: int, seen: list[float], over: threading.Event) -> None:

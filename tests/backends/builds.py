@@ -58,6 +58,8 @@ class Recipe:
 COLLECTOR = Recipe(
     "otelcol", GO / "collector", (("go", "run", OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
 )
+#: Measured by benchmarks/collector.py, and built by nothing else.
+BENCH_COLLECTOR = Recipe("otelcol-bench", GO / "bench_collector", COLLECTOR.commands, "built/otelcol-bench", "Go 1.25")
 JAEGER = Recipe(
     "jaeger",
     GO / "jaeger",

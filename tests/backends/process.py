@@ -1,5 +1,7 @@
 """A program of a backend as tests run it: in a folder of its own, its words in a file, ready when a URL says so."""
 
+import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -12,13 +14,23 @@ from pathlib import Path
 _START_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 _HTTP_OK = 200
+_PORTS = range(12_000, 32_000)
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody listens on.
+
+    It is none of those that a system hands out by itself (from 32768 on Linux, 49152 elsewhere): such a port may become
+    some connection's own end before the program that is to listen on it has started, or while it is down.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port of loopback is free")
 
 
 class Process:
@@ -47,6 +59,12 @@ class Process:
                 self.kill()
                 raise TimeoutError(f"{self._command[0]} did not get ready:\n{self.said()[-3_000:]}")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """Its number, while it runs."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
 
     def answers(self) -> bool:
         """Tell whether it is ready."""
