@@ -1,5 +1,5 @@
 # The gateway: slim, not root, one volume.
-FROM python:3.13.5-slim-bookworm AS build
+FROM python:3.13.15-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY otel_telemetry ./otel_telemetry
@@ -8,7 +8,7 @@ COPY exporters ./exporters
 RUN python -m venv /opt/otel-telemetry \
  && /opt/otel-telemetry/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres,redis]'
 
-FROM python:3.13.5-slim-bookworm
+FROM python:3.13.15-slim-bookworm
 COPY --from=build /opt/otel-telemetry /opt/otel-telemetry
 RUN useradd --system --uid 10001 --home-dir /data telemetry && install -d -o telemetry -m 0700 /data
 USER telemetry

@@ -1,6 +1,7 @@
 """docker-compose.yml, by reading it: nothing open to the network, unpinned or missing, and no default secret."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 import yaml
 
 from otel_telemetry import settings
+from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.gateway import listen
 from otel_telemetry.gateway.auth import ROLES, Keys
+from otel_telemetry.gateway.config import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -18,6 +22,37 @@ DOCS = (ROOT / "docs" / "collector.md").read_text()
 #: Variables of the files that the services read, with the folder of the service that sets them.
 READ = re.compile(r"\$\{env:([A-Z_]+)|\$\{([A-Z_]+):-")
 VERSION = re.compile(r"(postgres:\d+\.\d+|[^:@]+:v?\d+\.\d+\.\d+)(-[a-z0-9-]+)?")  # PostgreSQL has two numbers
+
+
+#: What each image has to check its health with: read in its Dockerfile at the tag that is pinned. Those of the
+#: Collector (scratch) and Loki (distroless) have neither shell nor wget; Loki's program checks itself since 3.6.5.
+PROGRAMS = {
+    "otel-telemetry": "python",  # python:*-slim
+    "otel-telemetry-collector": "/bin/wget",  # busybox's, copied
+    "postgres": "pg_isready",
+    "redis": "redis-cli",
+    "jaegertracing/jaeger": "wget",  # alpine's
+    "grafana/loki": "/usr/bin/loki",
+    "prom/prometheus": "wget",  # busybox's
+    "grafana/grafana": "wget",  # alpine's
+}
+#: The folder of each image that belongs to its user: a new named volume takes its owner over.
+WRITABLE = {
+    "otel-telemetry": "/data",
+    "otel-telemetry-collector": "/var/lib/otelcol",
+    "postgres": "/var/lib/postgresql/data",  # to 17: 18's is one level up
+    "redis": "/data",
+    "jaegertracing/jaeger": "/tmp",  # noqa: S108 - the only one that all may write to
+    "grafana/loki": "/loki",
+    "prom/prometheus": "/prometheus",
+    "grafana/grafana": "/var/lib/grafana",
+}
+
+
+def volumes(service: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (what, where) of each volume; `what` is a file's path, or a name."""
+    plain = (re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", volume) for volume in service["volumes"])
+    return [(what, where) for what, where, *_ in (volume.split(":") for volume in plain)]
 
 
 def each_service() -> Any:
@@ -59,6 +94,46 @@ def test_each_service_has_a_health_check_and_keeps_its_data_in_a_volume(service)
     named = [volume.split(":")[0] for volume in service["volumes"] if not volume.startswith((".", "$"))]
     assert named
     assert set(named) <= set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_health_check_runs_a_program_that_is_in_the_image(name):
+    service = SERVICES[name]
+    program = service["healthcheck"]["test"][1].split()[0]
+    assert program == PROGRAMS[service["image"].split(":")[0]]
+    if program == "/bin/wget":  # there is none in the official image, nor a shell: ours puts it there
+        assert f"/bin/busybox {program}\n" in (ROOT / service["build"] / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_volume_is_where_the_image_s_user_may_write(name):
+    service = SERVICES[name]
+    (folder,) = (where for what, where in volumes(service) if what in COMPOSE["volumes"])
+    assert folder == WRITABLE[service["image"].split(":")[0]]
+    if "build" in service:
+        text = (ROOT / service["build"] / "Dockerfile").read_text()
+        assert re.search(rf"(-o telemetry -m 0700|--chown=10001:10001 \S+) {folder}$", text, re.MULTILINE)
+    for variable, value in service.get("environment", {}).items():
+        if variable.endswith("_DIR"):
+            assert f"{value}/".startswith(f"{folder}/"), variable
+
+
+def test_who_needs_another_waits_until_it_is_healthy_and_nobody_waits_in_a_circle():
+    needs = {name: set(service.get("depends_on", ())) for name, service in SERVICES.items()}
+    for service in SERVICES.values():
+        for condition in service.get("depends_on", {}).values():
+            assert condition == {"condition": "service_healthy"}
+    assert needs["gateway"] == {"postgres", "redis"}
+    assert needs["collector"] == {"gateway"}, "the gateway keeps what it has for the Collector, not the other way round"
+    while needs:
+        ready = {name for name, others in needs.items() if not others & set(needs)}
+        assert ready, f"a circle: {needs}"
+        needs = {name: others for name, others in needs.items() if name not in ready}
+
+
+def test_the_gateway_has_the_time_to_deliver_before_it_is_killed():
+    seconds = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert seconds > GatewaySettings().shutdown_seconds
 
 
 @each_service()
@@ -134,8 +209,9 @@ def test_services_listen_on_the_ports_where_others_look_for_them():
     for target in (collector["COLLECTOR_METRICS_PORT"], collector["COLLECTOR_SELF_PORT"]):
         assert f'"collector:{target}"' in prometheus
     (secret,) = SERVICES["prometheus"]["secrets"]
-    assert f"credentials_file: /run/secrets/{secret}" in prometheus
-    assert COMPOSE["secrets"][secret] == {"environment": "GATEWAY_READ_KEY"}
+    assert f"credentials_file: /run/secrets/{secret['source']}" in prometheus
+    assert COMPOSE["secrets"][secret["source"]] == {"environment": "GATEWAY_READ_KEY"}
+    assert secret["mode"] & 0o004, "the image's user is nobody"
 
 
 def test_grafana_reads_each_store_and_leads_from_traces_to_logs_and_back():
@@ -167,6 +243,58 @@ def test_the_gateway_s_image_runs_as_nobody_in_particular_and_has_a_health_check
     last = text[text.rindex("FROM ") :]
     assert re.search(r"^USER (?!root)\w+$", last, re.MULTILINE)
     assert "HEALTHCHECK" in last
-    assert ".env" in (ROOT / ".dockerignore").read_text().split()
-    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
-        assert all((ROOT / name).exists() for name in source.split())
+
+
+def copied() -> set[str]:
+    """Return what the gateway's Dockerfile copies from the repository."""
+    text = (ROOT / "Dockerfile").read_text()
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    return {name for line in lines for name in line.split()}
+
+
+def test_only_what_the_gateway_s_image_is_made_of_gets_into_its_build():
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*", "all that lies about would go along: spools, databases, .env"
+    assert {line[1:] for line in lines if line.startswith("!")} == copied()
+    assert all((ROOT / name).exists() for name in copied())
+
+
+def test_the_gateway_s_image_is_given_all_that_the_package_is_made_of():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert SERVICES["gateway"]["image"] == f"otel-telemetry:{project['project']['version']}"
+    assert {project["project"]["readme"], *project["project"]["license-files"]} <= copied()
+    for package in project["tool"]["setuptools"]["packages"]:
+        folder = (ROOT / package.replace(".", "/")).resolve().relative_to(ROOT.resolve())
+        assert folder.parts[0] in copied(), package
+
+
+def test_the_gateway_s_image_has_the_versions_that_the_tests_run_with_and_only_what_the_gateway_needs():
+    (install,) = re.findall(r"pip install (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert "--constraint constraints.txt" in install
+    extras = set(re.findall(r"'\.\[([a-z,]+)\]'", install)[0].split(","))
+    url = SERVICES["gateway"]["environment"]
+    assert ("postgres" in extras) == url["OTEL_TELEMETRY_REQUEST_LOG__URL"].startswith("postgresql:")
+    assert ("redis" in extras) == url["OTEL_TELEMETRY_CACHE__URL"].startswith("redis:")
+
+
+def test_the_gateway_s_image_listens_for_others_only_with_keys(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "Dockerfile").read_text()
+    for name, value in re.findall(r"(OTEL_TELEMETRY_[A-Z_]+)=(\S+)", text):
+        monkeypatch.setenv(name, value)
+    bare = settings.load().gateway
+    assert bare.host == "0.0.0.0"
+    with pytest.raises(ConfigurationError, match=r"gateway\.api_keys"):
+        listen.refuse_open_house(bare)
+    monkeypatch.setenv("OTEL_TELEMETRY_GATEWAY__API_KEYS", '["read:0123456789abcdef"]')
+    listen.refuse_open_house(settings.load().gateway)
+
+
+def test_the_gateway_s_image_keeps_its_data_where_its_user_may_write():
+    text = (ROOT / "Dockerfile").read_text()
+    (user, folder) = re.search(r"install -d -o (\w+) -m 0700 (\S+)$", text, re.MULTILINE).groups()  # type: ignore[union-attr]
+    assert f"USER {user}\n" in text
+    assert f"gateway-data:{folder}" in SERVICES["gateway"]["volumes"]
+    assert text.index(f"-m 0700 {folder}") < text.index(f"VOLUME {folder}"), "what is made later is not in the volume"
+    for path in re.findall(r"__(?:SPOOL_DIR|URL)=(?:sqlite:///)?(\S+?)(?: |$)", text, re.MULTILINE):
+        assert path.startswith(f"{folder}/"), path
