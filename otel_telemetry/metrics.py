@@ -7,8 +7,14 @@ nothing. Every loss has a counter here with its reason.
 from opentelemetry import metrics
 
 from otel_telemetry import conventions
+from otel_telemetry.histogram import Histogram
 
 _meter = metrics.get_meter(conventions.SCOPE_NAME)
+
+#: Whole answers of models take from less than a second to minutes, their first bytes some seconds at most. 2 s is where
+#: the alert on the first byte stands.
+_ANSWER_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
+_FIRST_BYTE_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 
 redactions = _meter.create_counter(
     "otel_telemetry.redactions",
@@ -79,8 +85,64 @@ dead_lettered = _meter.create_counter(
     unit="{item}",
     description="Items kept aside because they can never be delivered, by exporter and reason.",
 )
+requests = _meter.create_counter(
+    "otel_telemetry.requests",
+    unit="{request}",
+    description="Requests written to request_log, by service, route, model, degraded_reason and outcome (ok, error).",
+)
+request_duration = Histogram(
+    _meter,
+    "otel_telemetry.request_duration",
+    ("service", "route", "model", "degraded_reason", "outcome"),
+    _ANSWER_SECONDS,
+    "Time that requests in request_log took.",
+)
+request_ttfb = Histogram(
+    _meter,
+    "otel_telemetry.request_ttfb",
+    request_duration.labels,
+    _FIRST_BYTE_SECONDS,
+    "Time to the first byte of the answer of requests, where request_log knows it.",
+)
+llm_calls = _meter.create_counter(
+    "otel_telemetry.llm_calls",
+    unit="{call}",
+    description="Model calls written to llm_call, by service, provider, model and outcome (ok, error).",
+)
+llm_call_duration = Histogram(
+    _meter,
+    "otel_telemetry.llm_call_duration",
+    ("service", "provider", "model", "outcome"),
+    _ANSWER_SECONDS,
+    "Time that model calls in llm_call took, with their retries.",
+)
+llm_call_ttfb = Histogram(
+    _meter,
+    "otel_telemetry.llm_call_ttfb",
+    llm_call_duration.labels,
+    _FIRST_BYTE_SECONDS,
+    "Time to the first chunk of streamed model calls in llm_call.",
+)
+tokens = _meter.create_counter(
+    "otel_telemetry.tokens",
+    unit="{token}",
+    description="Tokens of model calls in llm_call, by service, provider, model and type (prompt, with cached and "
+    "cache_write in it; completion, with reasoning in it).",
+)
+cost_usd = _meter.create_counter(
+    "otel_telemetry.cost_usd",
+    unit="{USD}",
+    description="Cost of model calls in llm_call, as far as it is known, by service, provider and model.",
+)
+cost_budget = _meter.create_gauge(
+    "otel_telemetry.cost_budget_per_day_usd",
+    unit="{USD}",
+    description="What a day may cost (request_log.cost_budget_per_day_usd), where that is set.",
+)
 unpriced_calls = _meter.create_counter(
-    "otel_telemetry.unpriced_calls", unit="{call}", description="Model calls without a known price, by model."
+    "otel_telemetry.unpriced_calls",
+    unit="{call}",
+    description="Model calls in llm_call without a known price, by service, provider, model and reason.",
 )
 instrumentation_errors = _meter.create_counter(
     "otel_telemetry.instrumentation_errors",
@@ -92,3 +154,6 @@ cache_problems = _meter.create_counter(
     unit="{operation}",
     description="Cache operations that came to nothing and were done without, by operation and reason.",
 )
+
+#: Shown by whoever shows this process's metrics itself (histogram.py).
+HISTOGRAMS = (request_duration, request_ttfb, llm_call_duration, llm_call_ttfb)

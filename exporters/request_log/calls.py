@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from otel_telemetry import conventions, metrics, records
+from otel_telemetry import conventions, records
 from otel_telemetry.exporters.request_log import charge, coerce, dialects
 from otel_telemetry.exporters.request_log import dialect_table as table
 from otel_telemetry.exporters.request_log.coerce import Notes
@@ -400,9 +400,7 @@ def answering(rollup: Rollup) -> list[Any] | None:
     return rollup.latest(_FINAL) or rollup.latest("")
 
 
-def count_unpriced(call: records.LlmCall) -> None:
-    """Count a call that should have had a price. Called once for each row that was really written."""
-    if call.cost_source == "unpriced":
-        known = call.prompt_tokens is not None and call.completion_tokens is not None
-        said = {"provider": call.provider or "", "model": call.model or ""}
-        metrics.unpriced_calls.add(1, {**said, "reason": "no_price" if known else "no_usage"})
+def answered(rollup: Rollup) -> str | None:
+    """Return the model of that call."""
+    answer = answering(rollup)
+    return answer[0] if answer is not None else None

@@ -30,3 +30,8 @@ class RequestLogSettings(BaseModel):
     queue_size: int = Field(
         20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."
     )
+    cost_budget_per_day_usd: float | None = Field(
+        None,
+        gt=0,
+        description="What model calls may cost a day, in USD; beyond, the alert CostAboveBudget fires.",
+    )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from otel_telemetry import records
-from otel_telemetry.exporters.request_log import bulk, requests
+from otel_telemetry.exporters.request_log import bulk, calls, requests
 from otel_telemetry.exporters.request_log.node import Group, Key, Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
 from otel_telemetry.exporters.request_log.schema import llm_call, request_log
@@ -229,6 +229,7 @@ def _node(row: Any) -> Node:
     node.counted_in = node.request_span_id if node.part is not None else None
     node.counted_part = node.part
     node.stored_as = node.log_id
+    node.answered = calls.answered(node.rollup) if node.rollup is not None else None
     node.counted_owner = node.owner if node.is_counted else None
     return node
 

@@ -59,7 +59,7 @@ class Node:
     rollup: Rollup | None = None
 
     # While a batch is absorbed: the row of a new call, what has to be written, what sums contain already,
-    # and under which id the request stands in its table.
+    # under which id the request stands in its table, and which model answered it as far as was known then.
     row: records.LlmCall | None = None
     new: bool = False
     dirty: bool = False
@@ -67,6 +67,7 @@ class Node:
     counted_part: Rollup | None = None
     counted_owner: str | None = None
     stored_as: str | None = None
+    answered: str | None = None
 
     #: The span's identity, and its trace and service.
     key: Key = field(init=False)

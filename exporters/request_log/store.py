@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from otel_telemetry import metrics, records
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import (
-    calls,
+    counted,
     database,
     dead_letter,
     derive,
@@ -85,6 +85,7 @@ class Store:
         self._engine: sa.Engine | None = None
         self._partitions: Partitions | None = None
         self._writes = 0
+        self._books = counted.Books(self._config.cost_budget_per_day_usd)
 
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
@@ -200,13 +201,12 @@ class Store:
             graph = Graph(connection, waiting.fresh)
             changes = derive.absorb(graph, joined)
             written = Written(len(changes.new) + waiting.added)
-            written.requests, written.llm_calls = Tables(connection, graph).follow(changes)
+            tables = Tables(connection, graph)
+            written.requests, written.llm_calls = tables.follow(changes)
             graph.flush()
         metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
         metrics.rows_written.add(written.requests, {"table": "request_log"})
-        for node in changes.new:
-            if node.row is not None and node.is_counted:
-                calls.count_unpriced(node.row)
+        self._books.add(tables.ledger)
         return written
 
     def _bury(self, dead: Sequence[tuple[Given, str]]) -> int:

@@ -1,13 +1,13 @@
 """`request_log` and `llm_call` brought in line with what was derived."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from otel_telemetry import records
-from otel_telemetry.exporters.request_log import bulk, calls, derive, postgres, requests, schema
+from otel_telemetry.exporters.request_log import bulk, calls, counted, derive, postgres, requests, schema
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Node
 from otel_telemetry.exporters.request_log.rollup import Rollup
@@ -27,6 +27,8 @@ class Tables:
         self._connection = connection
         self._bulk = bulk.bulk(connection)
         self._graph = graph
+        #: What is counted of this once it is committed.
+        self.ledger = counted.Ledger()
 
     def follow(self, changes: derive.Changes) -> tuple[int, int]:
         """Write, move and delete rows; return how many requests and how many calls were written."""
@@ -36,12 +38,15 @@ class Tables:
         renamed = self._name(nodes)
         changed = list({node.key: node for node in (*nodes, *renamed)}.values())
         shown = [node for node in changed if node.is_request]
-        self._graph.load_facts(shown)
+        gone = [node for node in changed if node.stored_as is not None and not node.is_request]
+        self._graph.load_facts([*shown, *gone])
         old = [(node.stored_as, node.ts) for node in changed if node.stored_as is not None]
         self._bulk.delete(schema.request_log, _ROW, old)
         self._rename(changed)
         rows = [_request(node) for node in shown]
         self._bulk.insert(schema.request_log, map(_request_values, rows))
+        self.ledger.write_requests(shown, rows)
+        self.ledger.withdraw_requests(gone, map(_request, gone))
         postgres.announce(self._connection, (row.id for row in rows))
         return len(shown)
 
@@ -81,25 +86,35 @@ class Tables:
         stored = [node for node in changes.calls.values() if node.row is None]
         moved = [node for node in stored if node.is_counted]
         wrapping = [node for node in stored if not node.is_counted]
-        self._complete(changes.completed)
+        pairs = [(node, log) for node, log in changes.completed if node.is_counted]
+        told_of = [*wrapping, *(each for pair in pairs for each in pair if each.row is None)]
+        rows = self._graph.load_calls(told_of)
+        self._complete(pairs, rows)
         owners = {(n.trace_id, n.request_span_id) for n in (*new, *moved) if n.request_span_id}
         self._graph.load(owners)
         self._bulk.insert(schema.llm_call, map(self._call_row, new))
         moves = [(node.own_id, node.ts, self._request_id(node)) for node in moved]
         self._bulk.update(schema.llm_call, _ROW, ("request_id",), moves)
         self._bulk.delete(schema.llm_call, _ROW, [(node.own_id, node.ts) for node in wrapping])
+        for node in new:
+            if node.row is not None:
+                self.ledger.put_call(node.row)
+        for node in wrapping:
+            if node.own_id in rows:
+                self.ledger.take_call(rows[node.own_id])
         return len(new)
 
-    def _complete(self, pairs: Sequence[tuple[Node, Node]]) -> None:
+    def _complete(self, pairs: Iterable[tuple[Node, Node]], stored: Mapping[str, records.LlmCall]) -> None:
         """Let log records fill in what spans do not know of their calls, while both rows are there."""
-        pairs = [(node, log) for node, log in pairs if node.is_counted]
-        stored = self._graph.load_calls([each for pair in pairs for each in pair if each.row is None])
         changed = {}
         for node, log in pairs:
             call, told = node.row or stored.get(node.own_id), log.row or stored.get(log.own_id)
             if call is not None and told is not None:
+                if node.row is None:
+                    self.ledger.take_call(call)
                 calls.complete(call, told)
                 if node.row is None:
+                    self.ledger.put_call(call)
                     changed[node.own_id] = [call.id, call.ts, *map(bulk.sendable, _completed_values(call))]
         self._bulk.update(schema.llm_call, _ROW, _COMPLETED, list(changed.values()))
 

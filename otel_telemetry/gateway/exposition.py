@@ -4,18 +4,21 @@
 somebody looks, not kept up to date in between.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from opentelemetry import metrics
+from opentelemetry import metrics as otel_api
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.gateway.group import Seat
 from otel_telemetry.gateway.spool import Spool
@@ -44,7 +47,10 @@ class Exposition:
 
     def install(self) -> None:
         """Make it the provider that the whole process counts on."""
-        metrics.set_meter_provider(self.provider)
+        otel_api.set_meter_provider(self.provider)
+        self._own.register(_Histograms())
+        for histogram in metrics.HISTOGRAMS:
+            histogram.take_over()
 
     def watch(self, spool: Spool) -> Callable[[], None]:
         """Show a spool too; return what ends that."""
@@ -96,6 +102,23 @@ class _Gathered(CollectorRegistry):
 
     def collect(self) -> Iterable[Metric]:
         return self._collected
+
+
+class _Histograms(Collector):
+    """The suite's histograms that count by themselves (otel_telemetry/histogram.py)."""
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        for histogram in metrics.HISTOGRAMS:
+            name = f"{histogram.name.replace('.', '_')}_seconds"
+            family = HistogramMetricFamily(name, histogram.description, labels=histogram.labels)
+            bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+            for one in histogram.series():
+                buckets = list(zip(bounds, itertools.accumulate(one.counts), strict=True))
+                family.add_metric(one.words, buckets, one.total)
+            yield family
 
 
 class _SpoolCollector(Collector):

@@ -11,7 +11,7 @@ import pytest
 import otel_telemetry
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"errors", "conventions", "records", "metrics", "sinks", "ids", "times"}
+BOTTOM = {"errors", "conventions", "records", "histogram", "metrics", "sinks", "ids", "times"}
 MAY_IMPORT = {
     "errors": set(),
     "conventions": set(),
@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "ids": set(),
     "times": set(),
     "sinks": set(),
-    "metrics": {"conventions"},
+    "histogram": set(),
+    "metrics": {"conventions", "histogram"},
     "processors": BOTTOM,
     "exporters": BOTTOM,
     "gateway": BOTTOM,
