@@ -134,7 +134,7 @@ cost_usd = _meter.create_counter(
     unit="{USD}",
     description="Cost of model calls in llm_call, as far as it is known, by service, provider and model.",
 )
-cost_budget = _meter.create_gauge(
+cost_budget_per_day_usd = _meter.create_gauge(
     "otel_telemetry.cost_budget_per_day_usd",
     unit="{USD}",
     description="What a day may cost (request_log.cost_budget_per_day_usd), where that is set.",

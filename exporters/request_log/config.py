@@ -20,6 +20,11 @@ class RequestLogSettings(BaseModel):
     text_retention_days: int | None = Field(
         None, ge=1, le=36_500, description="Days after which question and answer texts are removed from rows that stay."
     )
+    cost_budget_per_day_usd: float | None = Field(
+        None,
+        gt=0,
+        description="What model calls may cost a day, in USD; beyond, the alert CostAboveBudget fires.",
+    )
     store_text: bool = Field(
         default=False, description="Keep question and answer texts (redacted). Off: text never reaches a table."
     )
@@ -29,9 +34,4 @@ class RequestLogSettings(BaseModel):
     )
     queue_size: int = Field(
         20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."
-    )
-    cost_budget_per_day_usd: float | None = Field(
-        None,
-        gt=0,
-        description="What model calls may cost a day, in USD; beyond, the alert CostAboveBudget fires.",
     )

@@ -214,7 +214,7 @@ class Books:
 
     def _add(self, ledger: Ledger) -> None:
         if self._budget is not None:
-            metrics.cost_budget.set(self._budget)
+            metrics.cost_budget_per_day_usd.set(self._budget)
         told = metrics.requests, metrics.request_duration, metrics.request_ttfb
         self._add_lots(self._requests, ledger.requests, *told)
         told = metrics.llm_calls, metrics.llm_call_duration, metrics.llm_call_ttfb
