@@ -229,7 +229,7 @@ def _totals(status: SpoolStatus) -> Table:
 
 
 def _by_exporter(status: SpoolStatus) -> Table:
-    numbers = ("batches", "items", "bytes", "seconds", "dead items")
+    numbers = ("batches", "items", "bytes", "seconds", "dead items", "dead bytes")
     table = _table("what waits for each exporter", "exporter", *numbers, "never got", right=numbers)
     for name, cells in _rows(status):
         table.add_row(name, *cells)
@@ -241,7 +241,8 @@ def _rows(status: SpoolStatus) -> Iterator[tuple[str, list[str]]]:
         lag = status.lag.get(name)
         numbers = [f"{lag.batches:,}", f"{lag.items:,}", f"{lag.bytes:,}", f"{lag.seconds:.1f}"] if lag else ["-"] * 4
         missed = ", ".join(f"{count:,} {what}" for what, count in sorted(status.missed.get(name, {}).items()))
-        yield name, [*numbers, f"{status.dead_items.get(name, 0):,}", missed or "0"]
+        dead = [f"{found.get(name, 0):,}" for found in (status.dead_items, status.dead_bytes)]
+        yield name, [*numbers, *dead, missed or "0"]
 
 
 def _dead(letters: Sequence[DeadLetters]) -> Table:

@@ -65,6 +65,12 @@ class GatewaySettings(BaseModel):
         ge=0,
         description="Age at which batches that an exporter has not got are dropped for it, and counted; 0: never.",
     )
+    dead_letter_max_bytes: int = Field(
+        128 << 20,
+        ge=0,
+        description="Bytes of dead letters kept for each exporter, a quarter of spool_max_bytes at most; of more, the"
+        " oldest are dropped, and counted; 0: all are kept, until the spool is full and refuses requests.",
+    )
     max_pending_bytes: int = Field(
         128 << 20, ge=1 << 20, description="Bytes being worked on at once, beyond which requests are told to retry."
     )

@@ -142,6 +142,11 @@ class _SpoolCollector(Collector):
             "oldest_seconds", "Age of the oldest batch that some exporter has not got yet.", now.oldest_seconds
         )
         yield _gauge("dead_letters", "Batches kept aside because they can never be delivered.", now.dead_letters)
+        yield _gauge(
+            "dead_letter_max_bytes",
+            "Bytes of dead letters from which an exporter's oldest are dropped; 0: none are.",
+            self._spool.max_dead_bytes,
+        )
         appended = CounterMetricFamily(f"{_PREFIX}items", "Items that were ever acknowledged, over all restarts.")
         appended.add_metric((), now.appended)
         yield appended
@@ -160,17 +165,21 @@ class _SpoolCollector(Collector):
 
 def _by_exporter(now: SpoolStatus) -> Iterator[Metric]:
     dead = GaugeMetricFamily(f"{_PREFIX}dead_letter_items", "Items in dead letters.", labels=("exporter",))
+    size = GaugeMetricFamily(f"{_PREFIX}dead_letter_bytes", "Bytes in dead letters.", labels=("exporter",))
     missed = CounterMetricFamily(
         f"{_PREFIX}missed_items",
-        "Items that the exporter will never get, over all restarts, by reason (dropped, expired, unreadable).",
+        "Items that the exporter will never get, over all restarts, by reason (dropped, expired, unreadable,"
+        " dead_letters_full).",
         labels=("exporter", "reason"),
     )
     for sink in now.lag:
         dead.add_metric((sink,), now.dead_items.get(sink, 0))
+        size.add_metric((sink,), now.dead_bytes.get(sink, 0))
     for sink, reasons in now.missed.items():
         for reason, items in reasons.items():
             missed.add_metric((sink, reason), items)
     yield dead
+    yield size
     yield missed
 
 

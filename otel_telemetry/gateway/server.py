@@ -185,6 +185,7 @@ class Gateway:
             config.spool_max_bytes,
             config.spool_retention_hours,
             max_age_hours=config.spool_max_age_hours,
+            max_dead_bytes=config.dead_letter_max_bytes,
             largest_body=config.max_body_bytes,
             keeper=self._delivers,
         )

@@ -35,6 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 _CROWDED_SECONDS: Final = 0.02
 _POLL_SECONDS: Final = 0.05  # what other processes commit is seen after this
 _FREE_SHARE: Final = 0.1  # of max_bytes is kept free of batches that all sinks have, whatever their age
+_DEAD_PART: Final = 4  # at most this part of max_bytes may be one sink's dead letters
 _STUCK_SECONDS: Final = 5.0
 _LOW_DISK_BYTES: Final = 64 << 20
 _RESERVE_BYTES: Final = 8 << 20
@@ -59,8 +60,9 @@ class Spool:
     """The spool in `folder`; made, or recovered, on construction. Raises ConfigurationError where that fails.
 
     `problem` is why it cannot be written right now, or "". The one `keeper` among several processes trims it, after
-    `retention_hours` for what is delivered, and after `max_age_hours` (0: never) for what is not. It keeps room for a
-    batch of `largest_body` bytes.
+    `retention_hours` for what is delivered, after `max_age_hours` (0: never) for what is not, and each sink's dead
+    letters from `max_dead_bytes` (0: never) or a quarter of `max_bytes`. It keeps room for a batch of `largest_body`
+    bytes.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Spool:
         retention_hours: float,
         *,
         max_age_hours: float = 0.0,
+        max_dead_bytes: int = 0,
         largest_body: int = 0,
         keeper: bool = True,
     ) -> None:
@@ -83,7 +86,9 @@ class Spool:
             self._let_go()
             raise
         self.reader = SpoolReader(folder)
-        self._keeper = Keeper(self._writer, self._turn, retention_hours, max_age_hours) if keeper else None
+        self.max_dead_bytes = min(max_dead_bytes, max_bytes // _DEAD_PART)
+        policy = (retention_hours, max_age_hours, self.max_dead_bytes)
+        self._keeper = Keeper(self._writer, self._turn, *policy) if keeper else None
         self._last_seq = self.reader.last_seq()
         self.problem = ""
         self.on_damage: Callable[[], object] = lambda: None  # called when the file turns out to be damaged

@@ -37,7 +37,8 @@ _CLAIM_LOOK_SECONDS: Final = 0.02
 
 #: `total` counts what was ever appended, and what was trimmed; a cursor repeats the first at its place, so that a
 #: sink's lag is one subtraction. `outcome` counts what a sink never got, by what became of it. `replay` names the dead
-#: letters that are to be delivered again, `attached` the sinks that are delivered to.
+#: letters that are to be delivered again, `attached` the sinks that are delivered to. `dead_total` adds up the dead
+#: letters of each sink, by triggers, so that it is right whoever takes one away.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS batch (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
@@ -55,6 +56,23 @@ CREATE TABLE IF NOT EXISTS dead_letter (
     body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS dead_letter_sink ON dead_letter (sink);
 CREATE TABLE IF NOT EXISTS replay (id INTEGER PRIMARY KEY, sink TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS dead_total (
+    sink TEXT PRIMARY KEY, letters INTEGER NOT NULL, items INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO dead_total
+    SELECT sink, count(*), sum(items), sum(length(body)) FROM dead_letter
+    WHERE NOT EXISTS (SELECT 1 FROM dead_total) GROUP BY sink;
+CREATE TRIGGER IF NOT EXISTS dead_letter_comes AFTER INSERT ON dead_letter BEGIN
+    INSERT INTO dead_total VALUES (new.sink, 1, new.items, length(new.body)) ON CONFLICT (sink) DO UPDATE
+        SET letters = letters + 1, items = items + excluded.items, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS dead_letter_goes AFTER DELETE ON dead_letter BEGIN
+    UPDATE dead_total SET letters = letters - 1, items = items - old.items, bytes = bytes - length(old.body)
+        WHERE sink = old.sink;
+END;
+CREATE TRIGGER IF NOT EXISTS dead_letter_changes AFTER UPDATE ON dead_letter BEGIN
+    UPDATE dead_total SET items = items + new.items - old.items, bytes = bytes + length(new.body) - length(old.body)
+        WHERE sink = old.sink;
+END;
 CREATE TABLE IF NOT EXISTS outcome (
     sink TEXT NOT NULL, what TEXT NOT NULL, batches INTEGER NOT NULL, items INTEGER NOT NULL,
     PRIMARY KEY (sink, what)) WITHOUT ROWID;

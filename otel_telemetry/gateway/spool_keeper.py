@@ -3,6 +3,8 @@
 What all sinks have goes once it is past the retention or in the way; the disk gets its space back; only where a policy
 says so, what a sink has not got for too long goes too, counted. All of it in small steps, in the thread that owns the
 write connection, in the one process that delivers.
+
+Dead letters are bounded for each sink: one that refuses everything would fill the spool, and nobody could send more.
 """
 
 import logging
@@ -21,6 +23,12 @@ _VACUUM_PAGES: Final = 512
 _CAREFUL_PAGES: Final = 64  # 1 MiB: what is moved goes through the log, which needs room too
 _KEEP_FREE_PAGES: Final = 1024  # free pages (16 MiB) that stay in the file for the next batches
 _CHECKPOINT_MS: Final = 50
+_DEAD_TOO_MANY: Final = "dead_letters_full"
+#: The oldest ones of a sink, but for the newest of all and for those that are to be delivered again.
+_OLDEST_DEAD: Final = (
+    "SELECT id, signal, items, length(body) FROM dead_letter WHERE sink = ? AND id NOT IN (SELECT id FROM replay)"
+    " AND id < (SELECT max(id) FROM dead_letter WHERE sink = ?) ORDER BY id LIMIT ?"
+)
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
@@ -28,7 +36,8 @@ _log = logging.getLogger("otel_telemetry.gateway.spool")
 class Keeper:
     """Keeps house on a write connection. `turn` is held while anything is written.
 
-    `retention_hours` is for what is delivered; `max_age_hours` for what is not, 0: it is kept for ever.
+    `retention_hours` is for what is delivered; `max_age_hours` for what is not, 0: it is kept for ever. Each sink may
+    have `max_dead_bytes` of dead letters, 0: any number; of more, the oldest go.
     """
 
     def __init__(
@@ -37,11 +46,14 @@ class Keeper:
         turn: Callable[[], AbstractContextManager[None]],
         retention_hours: float,
         max_age_hours: float,
+        max_dead_bytes: int = 0,
     ) -> None:
         self._connection = connection
         self._turn = turn
         self._retention_ns = int(retention_hours * 3600e9)
         self._max_age_ns = int(max_age_hours * 3600e9)
+        self._max_dead_bytes = max_dead_bytes
+        self._told: set[str] = set()
 
     def step(self, too_much: float, *, disk_low: bool) -> bool:
         """Do a little; true if there may be more. `too_much` are the bytes that have to go whatever their age.
@@ -50,7 +62,12 @@ class Keeper:
         """
         if disk_low:
             self._cut_file()  # deleting needs room in the log first
-        return self._expire() or self._trim(math.inf if disk_low else too_much) or self._shrink(0 if disk_low else None)
+        return (
+            self._expire()
+            or self._thin_out()
+            or self._trim(math.inf if disk_low else too_much)
+            or self._shrink(0 if disk_low else None)
+        )
 
     # --- delivered --------------------------------------------------------------------------------------------------
     def _trim(self, too_much: float) -> bool:
@@ -93,6 +110,43 @@ class Keeper:
             metrics.dropped.add(one.items, {"signal": one.signal, "exporter": sink, "reason": "expired"})
         _log.error("%d batches that %s had not got were too old for gateway.spool_max_age_hours", len(old), sink)
         return len(old) == _TRIM_ROWS
+
+    # --- dead letters -----------------------------------------------------------------------------------------------
+    def _thin_out(self) -> bool:
+        """Drop the oldest dead letters of each sink that has too many; true if there may be more to drop."""
+        if not self._max_dead_bytes:
+            return False
+        full = self._connection.execute("SELECT sink FROM dead_total WHERE bytes > ?", (self._max_dead_bytes,))
+        return any([self._thin_out_for(sink) for (sink,) in full.fetchall()])  # noqa: C419 - each of them gets its turn
+
+    def _thin_out_for(self, sink: str) -> bool:
+        with self._turn(), spool_file.transaction(self._connection):
+            gone = self._oldest_dead(sink)
+            self._connection.executemany("DELETE FROM dead_letter WHERE id = ?", [(letter[0],) for letter in gone])
+            items = sum(letter[2] for letter in gone)
+            if gone:
+                spool_file.count_outcome(self._connection, sink, _DEAD_TOO_MANY, len(gone), items)
+        for _, signal, count, _ in gone:
+            metrics.dropped.add(count, {"signal": signal, "exporter": sink, "reason": _DEAD_TOO_MANY})
+        if gone and sink not in self._told:
+            self._told.add(sink)
+            _log.error(
+                "%s has more than %d bytes of dead letters: the oldest are dropped, and counted, from here on; see "
+                "`otel-telemetry spool status`, and replay them once it takes them", sink, self._max_dead_bytes,
+            )  # fmt: skip
+        return len(gone) == _TRIM_ROWS
+
+    def _oldest_dead(self, sink: str) -> list[tuple[int, str, int, int]]:
+        """Return those letters, some at a time, that have to go: (id, signal, items, bytes)."""
+        row = self._connection.execute("SELECT bytes FROM dead_total WHERE sink = ?", (sink,)).fetchone()
+        excess = row[0] - self._max_dead_bytes
+        gone = []
+        for letter in self._connection.execute(_OLDEST_DEAD, (sink, sink, _TRIM_ROWS)).fetchall():
+            if excess <= 0:
+                break
+            gone.append(letter)
+            excess -= letter[3]
+        return gone
 
     # --- the disk ---------------------------------------------------------------------------------------------------
     def _shrink(self, keep: int | None) -> bool:

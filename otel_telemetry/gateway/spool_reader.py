@@ -58,8 +58,8 @@ class SpoolStatus:
     """The spool in numbers. `bytes` is what it occupies; `batches` counts delivered ones kept for replay too.
 
     `appended` are the items that ever came in. For each sink they are what it has, what still lies before it (`lag`),
-    its dead letters (`dead_items`) and what it never got (`missed`: dropped, expired, unreadable). `detached` are sinks
-    that nobody delivers to any more.
+    its dead letters (`dead_items`, `dead_bytes`) and what it never got (`missed`: dropped, expired, unreadable,
+    dead_letters_full). `detached` are sinks that nobody delivers to any more.
     """
 
     bytes: int
@@ -71,6 +71,7 @@ class SpoolStatus:
     dead_items: Mapping[str, int]
     missed: Mapping[str, Mapping[str, int]]
     detached: Sequence[str]
+    dead_bytes: Mapping[str, int]
 
 
 @dataclass(slots=True, frozen=True)
@@ -203,19 +204,19 @@ class SpoolReader:
                 for row in cursors
             }
             oldest = max((one.seconds for one in lag.values()), default=_age(connection, 0))
-            (dead,) = connection.execute("SELECT count(*) FROM dead_letter").fetchone()
-            dead_items = dict(connection.execute("SELECT sink, sum(items) FROM dead_letter GROUP BY sink"))
+            dead = connection.execute("SELECT sink, letters, items, bytes FROM dead_total WHERE letters > 0").fetchall()
             attached = {name for (name,) in connection.execute("SELECT sink FROM attached")}
             return SpoolStatus(
                 bytes=spool_file.measure(connection),
                 batches=batches - trimmed,
                 oldest_seconds=oldest,
-                dead_letters=dead,
+                dead_letters=sum(row[1] for row in dead),
                 lag=lag,
                 appended=items,
-                dead_items=dead_items,
+                dead_items={row[0]: row[2] for row in dead},
                 missed=_missed(connection),
                 detached=sorted(set(lag) - attached),
+                dead_bytes={row[0]: row[3] for row in dead},
             )
 
     def close(self) -> None:
