@@ -35,3 +35,10 @@ class RequestLogSettings(BaseModel):
     queue_size: int = Field(
         20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."
     )
+    writers: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Processes of a gateway that turn spans into rows while there is much to write. The second and "
+        "further ones start with the first backlog, and take about 70 MB each. 1: none but the process that delivers.",
+    )

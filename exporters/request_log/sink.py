@@ -1,15 +1,22 @@
-"""The request log as one of the gateway's sinks: OTLP bodies from the spool, already redacted, become rows."""
+"""The request log as one of the gateway's sinks: OTLP bodies from the spool, already redacted, become rows.
+
+Where there is much to write, helpers take a share of it. Which rows come out does not depend on how spans are shared
+out, nor on who comes first (derive.py).
+"""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Final
 
-from otel_telemetry import records
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import logs, rows, said
-from otel_telemetry.exporters.request_log.collector import held_back
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.node import Quiet
-from otel_telemetry.exporters.request_log.store import Store
+from otel_telemetry.exporters.request_log.helper import Helper
+from otel_telemetry.exporters.request_log.turn import Turn
+from otel_telemetry.exporters.request_log.writer import Writer
+from otel_telemetry.sinks import Signal
+
+#: What one transaction takes: less makes for more transactions, more lets the others wait.
+_BYTES: Final = 2 << 20
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
@@ -17,43 +24,63 @@ _log = logging.getLogger("otel_telemetry.request_log")
 class RequestLogSink:
     """Writes the spans of trace requests, and of log requests what is told of model calls, workflows and by people.
 
-    Metrics have no rows here. The database is opened at once, so that a wrong setting stops the gateway before it
+    Metrics have no rows. The database is opened at once, so that a wrong setting stops the gateway before it
     accepts anything. Where it is only away, the gateway starts: what it accepts waits in the spool.
     """
 
     name = "request_log"
+    signals: frozenset[Signal] = frozenset({"traces", "logs"})
+    max_bytes = 8 << 20
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._store = Store(config)
+        self._turn = Turn.new()
+        self._writer = Writer(config, self._turn)
+        self._helpers = [Helper(config, self._turn) for _ in range(1, config.writers)]
         try:
-            self._store.open()
+            self._writer.open()
         except StoreUnavailable as error:
             _log.warning("starting without the database: %s", error)
 
-    def deliver(self, signal: str, bodies: Sequence[bytes]) -> None:
-        """Write all spans, or all logs that become rows, of these bodies; each kind of them in one transaction.
+    def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
+        """Write all spans, or all logs that become rows, of these bodies; all of a body in one transaction.
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
-        with held_back():
-            if signal == "traces":
-                self._store.write(_spans(bodies))
-            elif signal == "logs":
-                self._deliver_logs(bodies)
+        parts = _parts(bodies)
+        width = min(len(parts), 1 + len(self._helpers))
+        asked = self._helpers[: max(0, width - 1)]
+        for number, helper in enumerate(asked, 1):
+            helper.ask(signal, parts[number::width])
+        outcomes = [self._write(signal, parts[::width]), *(helper.answer() for helper in asked)]
+        errors = [error for error in outcomes if error is not None]
+        if errors:
+            raise next((error for error in errors if isinstance(error, StoreUnavailable)), errors[0])
 
-    def _deliver_logs(self, bodies: Sequence[bytes]) -> None:
-        calls = [call for body in bodies for call in logs.from_otlp(body)]
-        told = [each for body in bodies for each in said.from_otlp(body)]
-        if calls or not told:
-            self._store.write(calls)
-        if told:
-            self._store.write_said(told)
+    def _write(self, signal: str, parts: Sequence[Sequence[bytes]]) -> Exception | None:
+        """Write this process's share; return what went wrong, as helpers do: they are to be heard first."""
+        try:
+            for part in parts:
+                self._writer.write(signal, part)
+        except Exception as error:  # noqa: BLE001  # it is raised in the end
+            return error
+        return None
 
     def close(self) -> None:
-        """Close the database."""
-        self._store.close()
+        """End the helpers and close the database."""
+        for helper in self._helpers:
+            helper.close()
+        self._writer.close()
+        self._turn.close()
 
 
-def _spans(bodies: Iterable[bytes]) -> Iterable[records.Span | Quiet]:
+def _parts(bodies: Sequence[bytes]) -> list[list[bytes]]:
+    """Return the bodies in transactions: as many as fit, at least one."""
+    parts: list[list[bytes]] = []
+    size = 0
     for body in bodies:
-        yield from rows.place_otlp(body)
+        if not parts or size + len(body) > _BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(body)
+        size += len(body)
+    return parts

@@ -5,6 +5,7 @@ Where one of its spans cannot be stored, the batch is halved until that span is 
 reason, the others are stored (the order of spans does not matter, nor does halving).
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -35,6 +36,7 @@ from otel_telemetry.exporters.request_log.partitions import Partitions
 from otel_telemetry.exporters.request_log.retention import Retention
 from otel_telemetry.exporters.request_log.said_rows import Row
 from otel_telemetry.exporters.request_log.tables import Tables
+from otel_telemetry.exporters.request_log.turn import Turn
 from otel_telemetry.exporters.request_log.waiting import Waiting
 from otel_telemetry.exporters.request_log.workflow import Change, merge
 
@@ -73,10 +75,14 @@ class Written:
 
 
 class Store:
-    """One database, written by one thread at a time. After a fork, the child opens a connection of its own."""
+    """One database, written by one thread at a time. After a fork, the child opens a connection of its own.
 
-    def __init__(self, config: RequestLogSettings) -> None:
+    With a `turn`, processes write one after the other.
+    """
+
+    def __init__(self, config: RequestLogSettings, turn: Turn | None = None) -> None:
         self._config = config
+        self._turn = turn or contextlib.nullcontext()
         self._forget()
 
     def _forget(self) -> None:
@@ -139,7 +145,8 @@ class Store:
     ) -> Written:
         """Store in one transaction, or in several where a part of it cannot be stored."""
         try:
-            return transact([each for each, _ in built])
+            with self._turn:
+                return transact([each for each, _ in built])
         except StoreUnavailable:
             raise
         except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own

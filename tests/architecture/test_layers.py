@@ -11,7 +11,7 @@ import pytest
 import otel_telemetry
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"errors", "conventions", "records", "histogram", "metrics", "sinks", "ids", "times"}
+BOTTOM = {"errors", "conventions", "records", "histogram", "metrics", "relay", "sinks", "ids", "times"}
 MAY_IMPORT = {
     "errors": set(),
     "conventions": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "sinks": set(),
     "histogram": set(),
     "metrics": {"conventions", "histogram"},
+    "relay": {"conventions", "metrics"},
     "processors": BOTTOM,
     "exporters": BOTTOM,
     "gateway": BOTTOM,

@@ -1,0 +1,161 @@
+"""A process that writes rows beside the gateway's deliverer, which has but one interpreter's lock.
+
+It gets bodies through a socket and answers with how that went, what it measured and what it has to log: both are told
+again by the process that asked, so that a gateway counts and logs in one place. It ends with that process, whatever
+ends it, because the socket ends then. The database's URL goes through the socket, too: no list of processes shows it.
+"""
+
+import contextlib
+import logging
+import logging.handlers
+import pickle
+import signal as signals
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from opentelemetry import metrics as api
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from otel_telemetry import relay
+from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.turn import Turn
+from otel_telemetry.exporters.request_log.writer import Writer
+
+_ANSWER_SECONDS: Final = 120.0
+_END_SECONDS: Final = 5.0
+_CODE: Final = "from otel_telemetry.exporters.request_log.helper import main; main({connection}, {turn})"
+
+Share = Sequence[Sequence[bytes]]
+
+_log = logging.getLogger("otel_telemetry.request_log")
+
+
+@dataclass(slots=True)
+class _Answer:
+    """How a share went: the error that ended it, if any; what was measured and logged meanwhile."""
+
+    error: Exception | None = None
+    measurements: list[relay.Measurement] = field(default_factory=list)
+    logged: list[logging.LogRecord] = field(default_factory=list)
+
+
+class Helper:
+    """The other process, from here: started when it is first asked, and again after it died."""
+
+    def __init__(self, config: RequestLogSettings, turn: Turn) -> None:
+        self._config = config
+        self._turn = turn
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._failed: StoreUnavailable | None = None
+
+    def ask(self, signal: str, share: Share) -> None:
+        """Have it write these bodies, each sequence of them in one transaction; `answer` tells how that went."""
+        self._failed = None
+        with self._or_gone():
+            self._open().send((signal, share))
+
+    def answer(self) -> Exception | None:
+        """Wait until it has written; return what went wrong, as `Writer.write` raises it, or that it is gone."""
+        if self._failed is None:
+            with self._or_gone():
+                return self._hear(self._open())
+        return self._failed
+
+    def _hear(self, connection: Connection) -> Exception | None:
+        if not connection.poll(_ANSWER_SECONDS):
+            raise TimeoutError(f"no answer for {_ANSWER_SECONDS:.0f} s")
+        answer: _Answer = connection.recv()
+        relay.replay(answer.measurements)
+        for record in answer.logged:
+            logging.getLogger(record.name).handle(record)
+        return answer.error
+
+    @contextlib.contextmanager
+    def _or_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            code = self.close(0)
+            self._failed = StoreUnavailable(f"a process that writes rows is gone ({code}): {error!r}")
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            ours, theirs = socket.socketpair()
+            code = _CODE.format(connection=theirs.fileno(), turn=self._turn.fd)
+            command = [sys.executable, "-c", code]
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603  # this very program
+                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._turn.fd)
+                )
+            self._connection = Connection(ours.detach())
+            self._connection.send(self._config)
+        return self._connection
+
+    def close(self, seconds: float = _END_SECONDS) -> int | None:
+        """Let it end, within some seconds; return its exit code, if it ever ran."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(seconds)
+        process.kill()
+        return process.wait()
+
+
+def main(connection: int, turn: int) -> None:
+    """Be the other process: write what is asked for, until who asks is gone."""
+    for number in (signals.SIGINT, signals.SIGTERM):
+        signals.signal(number, signals.SIG_IGN)  # a service manager sends them to all; the deliverer says when to end
+    told = relay.Relay()
+    api.set_meter_provider(told)
+    logged = _LogList()
+    logging.getLogger().addHandler(logged)
+    logging.getLogger().setLevel(logging.INFO)
+    with Connection(connection) as asked, contextlib.suppress(EOFError, ConnectionError), suppress_instrumentation():
+        writer = Writer(asked.recv(), Turn(turn))
+        while True:
+            signal, share = asked.recv()
+            answer = _Answer(_error_of(writer, signal, share), told.take(), logged.take())
+            asked.send(answer)
+
+
+def _error_of(writer: Writer, signal: str, share: Share) -> Exception | None:
+    """Write a share; return what went wrong, in a form that can be sent."""
+    try:
+        for bodies in share:
+            writer.write(signal, bodies)
+    except Exception as error:  # noqa: BLE001  # who asked decides
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301  # ours
+        except Exception:  # noqa: BLE001  # drivers' errors need not be fit for that
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return error
+    return None
+
+
+class _LogList(logging.handlers.QueueHandler):
+    """Keeps records, ready to be sent."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[arg-type]  # there is no queue behind it
+        self._records: list[logging.LogRecord] = []
+
+    def enqueue(self, record: Any) -> None:
+        """Keep a record."""
+        self._records.append(record)
+
+    def take(self) -> list[logging.LogRecord]:
+        """Return what was kept, and forget it."""
+        taken, self._records = self._records, []
+        return taken
