@@ -151,12 +151,19 @@ def _first_problem(error: ValidationError) -> ConfigurationError:
         return ConfigurationError(
             key, "no such setting", nearest(key, {*_sections(Settings), *(n for n, _ in describe())})
         )
-    return ConfigurationError(key, first["msg"], f"set it in {DEFAULT_FILE} or as {variable(key)}")
+    return ConfigurationError(
+        key, first["msg"].removeprefix("Value error, "), f"set it in {DEFAULT_FILE} or as {variable(key)}"
+    )
 
 
 def nearest(given: str, known: set[str]) -> str:
-    """Return the next step for a name that is not known: the nearest that is."""
-    close = difflib.get_close_matches(given, known, n=1)
+    """Return the next step for a name that is not known: the nearest that is, or those of its section that have it."""
+    section, point, key = given.rpartition(_NESTED if _NESTED in given else ".")
+    fuller = re.compile(rf"{re.escape(section + point)}(.+_)?{re.escape(key)}s?", re.IGNORECASE)
+    close = sorted(name for name in known if fuller.fullmatch(name)) if point else []
+    if len(close) > 1:
+        return f"did you mean {' or '.join(close)}?"
+    close = close or difflib.get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else "`otel-telemetry settings` lists them all"
 
 

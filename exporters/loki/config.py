@@ -2,8 +2,9 @@
 
 import base64
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from otel_telemetry.exporters.destination import Destination, Endpoint
 
@@ -39,6 +40,15 @@ class LokiSettings(Destination):
         600.0, ge=0, description="Loki's creation_grace_period: lines further in the future are set aside; 0: no limit."
     )
     max_request_bytes: int = Field(1 << 20, ge=1 << 10, le=64 << 20, description="Size of one request, unpacked.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _without_its_api(cls, value: str | None) -> str | None:
+        path = "" if value is None else urlsplit(value).path
+        for known in ("/loki/api/v1/push", "/otlp/v1/logs", "/otlp"):
+            if path.endswith(known):
+                raise ValueError(f"must end before {known}, which is appended (loki.protocol says which)")
+        return value
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

@@ -2,10 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from otel_telemetry.exporters.destination import Destination, Endpoint
 from otel_telemetry.sinks import Signal
+
+
+def _without_signal(value: str) -> str:
+    for known in ("/v1/traces", "/v1/logs", "/v1/metrics"):
+        if value.endswith(known):
+            raise ValueError(f"must end before {known}, which is appended")
+    return value
 
 
 def _short(value: Any) -> Any:
@@ -15,7 +22,7 @@ def _short(value: Any) -> Any:
 class ForwardSettings(Destination):
     """Where redacted telemetry goes on as OTLP."""
 
-    endpoint: Endpoint = Field(
+    endpoint: Annotated[Endpoint, AfterValidator(_without_signal)] = Field(
         description="URL of the destination, without /v1/traces: http://collector:4317, https:// for TLS."
     )
     protocol: Annotated[Literal["grpc", "http"], BeforeValidator(_short)] = Field(

@@ -531,6 +531,7 @@ def secure(protocol: str, receiver: Receiver, own: tuple[Path, Path], trusted: t
         {"endpoint": "http://me:secret-word@127.0.0.1"},
         {"endpoint": "http://127.0.0.1?token=secret-word"},
         {"endpoint": "http://127.0.0.1:99999"},
+        {"endpoint": "http://127.0.0.1:4318/v1/traces", "protocol": "http"},
         {"endpoint": "http://x", "protocol": "kafka"},
         {"endpoint": "http://x", "signals": []},
         {"endpoint": "http://x", "signals": ["profiles"]},

@@ -238,6 +238,20 @@ def test_a_mistyped_setting_stops_the_start_and_is_named(tmp_path: Path) -> None
     assert "did you mean OTEL_TELEMETRY_GATEWAY__HOST?" in said
 
 
+def test_where_half_a_name_is_given_all_that_may_be_meant_are_named(tmp_path: Path) -> None:
+    said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__PORT="4317")
+    assert "OTEL_TELEMETRY_GATEWAY__GRPC_PORT or OTEL_TELEMETRY_GATEWAY__HTTP_PORT?" in " ".join(said.split())
+
+
+def test_an_address_with_the_path_of_its_api_is_refused_with_what_is_too_much(tmp_path: Path) -> None:
+    said = refused(tmp_path, OTEL_TELEMETRY_LOKI__ENDPOINT="http://127.0.0.1:3100/loki/api/v1/push")
+    assert "error loki.endpoint: must end before /loki/api/v1/push" in " ".join(said.split())
+
+
+def test_a_key_is_made_by_the_command_that_the_refusal_names(tmp_path: Path) -> None:
+    assert "`otel-telemetry key`" in refused(tmp_path, "--host", "0.0.0.0")
+
+
 def test_a_secret_that_is_too_short_is_named_and_not_shown(tmp_path: Path) -> None:
     said = refused(tmp_path, OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET="hunter2")
     assert "secret" in said
