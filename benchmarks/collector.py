@@ -151,13 +151,13 @@ def measure(make: Make, seconds: float) -> dict[str, float]:
     with started(make) as server:
         forward.send(server.port, _WARM_UP)
         settle(server)
-        before = cpu_seconds(server.pid)
+        before = cpu_seconds(server)
         with shapes.watched(server.pid) as memory:
             result = shapes.under_load(server.port, seconds)
             over = time.perf_counter()
             settle(server)
             drained = time.perf_counter() - over
-        used = cpu_seconds(server.pid) - before
+        used = cpu_seconds(server) - before
         stored = result["sent"] / (result["sent"] / result["spans"] + drained)
         return result | {"stored": stored, "cpu": used / result["sent"] * 1e5, "memory": max(memory)}
 
@@ -171,10 +171,9 @@ def settle(server: Server) -> None:
         time.sleep(0.05)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and of all that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return forward.cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)
+def cpu_seconds(server: Server) -> float:
+    """Return the CPU time of all processes of a server."""
+    return sum(forward.cpu_seconds(pid) for pid in shapes.family(server.pid))
 
 
 @contextlib.contextmanager

@@ -219,7 +219,7 @@ def wait_for(port: int) -> None:
 
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[list[float]]:
-    """Look at the memory of a process and its children, in MB, for as long as the block lasts."""
+    """Look at the memory of a process and all that it started, in MB, for as long as the block lasts."""
     memory, over = [0.0], threading.Event()
     watcher = threading.Thread(target=watch, args=(pid, memory, over))
     watcher.start()
@@ -231,11 +231,17 @@ def watched(pid: int) -> Iterator[list[float]]:
 
 
 def watch(pid: int, seen: list[float], over: threading.Event) -> None:
-    """Look at the memory of a process and its children, in MB, until it is over."""
+    """Look at the memory of a process and all that it started, in MB, until it is over."""
     while not over.wait(0.5):
         with contextlib.suppress(OSError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-            seen.append(sum(pss(int(one)) for one in [str(pid), *children]))
+            seen.append(sum(pss(one) for one in family(pid)))
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started, whichever of its threads did."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text(encoding="ascii").split()]
+    return [pid, *(one for child in children for one in family(child))]
 
 
 def pss(pid: int) -> float:
