@@ -1,16 +1,20 @@
 """The gateway over OTLP/gRPC: spans/s and acknowledgement latency, against named baselines in the same run.
 
-512 spans of about 1 kB a request, a quarter of them model calls with prompts, some with personal data; the load comes
-from another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
+512 spans of about 1 kB a request, a quarter of them model calls with prompts, some with personal data, in traces of
+four: a request, the model call that it makes, and two other calls. Every request brings new traces. The load comes from
+another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
 to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers.
-`memory` is the most that all processes of the gateway had together, shared pages counted once (PSS).
+`delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
+the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
+counted once (PSS).
 Run: python benchmarks/gateway.py [seconds for each [what ...]]
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import random
 import socket
 import statistics
@@ -26,6 +30,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
@@ -42,7 +47,11 @@ from otel_telemetry.sinks import Sink
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 SPANS = 512
+IN_TRACE = 4
+TRACES = b"\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc"  # how trace ids begin; no text contains it
+SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 IN_FLIGHT = 6
+DRAIN_SECONDS = 120
 MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
@@ -112,24 +121,38 @@ def free_port() -> int:
 
 
 def make_request(seed: int) -> bytes:
-    """Return one request. Ids differ by seed; the content is the same mix in each."""
+    """Return one request. Content differs by seed, in the same mix; its traces are new after `renewed`."""
     chance = random.Random(seed)  # noqa: S311 - a load, no secret
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     group.resource.attributes.add(key="service.name").value.string_value = "benchmark"
     spans = group.scope_spans.add().spans
+    trace_id = root = b""
     for number in range(SPANS):
-        span = spans.add(trace_id=chance.randbytes(16), span_id=chance.randbytes(8), name=f"GET /items/{number}")
+        span = spans.add(span_id=chance.randbytes(8), name=f"GET /items/{number}", kind=CLIENT)
+        if number % IN_TRACE == 0:
+            trace_id, root, span.kind = TRACES + chance.randbytes(8), span.span_id, SERVER
+        else:
+            span.parent_span_id = root
+        span.trace_id = trace_id
         span.start_time_unix_nano = 1_790_000_000_000_000_000 + number
         span.end_time_unix_nano = span.start_time_unix_nano + 2_000_000
-        attributes = model_call(chance, number) if number % 4 == 0 else web_call(chance, number)
+        attributes = model_call(chance, number) if number % IN_TRACE == 1 else web_call(chance, number)
         for key, value in attributes.items():
             span.attributes.add(key=key).value.string_value = value
+        if number % IN_TRACE == 1:
+            span.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = chance.randrange(100, 2_000)
+            span.attributes.add(key="gen_ai.usage.output_tokens").value.int_value = chance.randrange(10, 500)
     return request.SerializeToString()
 
 
+def renewed(body: bytes) -> bytes:
+    """Return the request with other trace ids."""
+    return body.replace(TRACES, os.urandom(len(TRACES)))
+
+
 def model_call(chance: random.Random, number: int) -> dict[str, str]:
-    text = PROMPT * 3 + (f" Write to anna.{number}@example.com when done." if number % 16 == 0 else "")
+    text = PROMPT * 3 + (f" Write to anna.{number}@example.com when done." if number % 16 == 1 else "")
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -156,7 +179,7 @@ def load(port: int, seconds: float, pause: float) -> None:
             export = channel.unary_unary(f"/{SERVICE}/Export", bytes, bytes)
             while (start := time.perf_counter()) < end:
                 try:
-                    export(bodies[number % len(bodies)], timeout=30)
+                    export(renewed(bodies[number % len(bodies)]), timeout=30)
                 except grpc.RpcError as error:
                     failures.append(str(error.code()))
                     continue
@@ -191,8 +214,15 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
             port = int(server.stdout.readline()) if server.stdout else 0
             wait_for(port)
             with watched(server.pid) as memory:
+                start = time.perf_counter()
                 result = under_load(port, seconds, pause)
-            result |= {"delivered": delivered(Path(folder)) / seconds, "memory": max(memory)}
+                result["delivered"] = result["sent"] - waiting(Path(folder))
+                while waiting(Path(folder)) and time.perf_counter() < start + seconds + DRAIN_SECONDS:
+                    time.sleep(0.02)
+                drained = time.perf_counter() - start - seconds
+            took = result["sent"] / result["spans"] + drained
+            result |= {"stored": result["sent"] / took, "delivered": result["delivered"] / seconds}
+            result["memory"] = max(memory)
         finally:
             server.terminate()
             server.wait()
@@ -250,26 +280,25 @@ def pss(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def delivered(folder: Path) -> int:
-    """Return how many spans the sink had when the load was over."""
+def waiting(folder: Path) -> int:
+    """Return how many spans are acknowledged that the sink does not have yet."""
     if not (folder / "spool").exists():
         return 0
     with SpoolReader(folder / "spool") as spool:
-        items = sum(batch.items for batch in spool.batches())
-        return items - sum(lag.items for lag in spool.status().lag.values())
+        return max((lag.items for lag in spool.status().lag.values()), default=0)
 
 
 def show(name: str, result: dict[str, float], ceiling: float) -> None:
     print(
         f"{name:>17} {result['spans']:>10.0f} {result['mb']:>7.0f} {result['spans'] / ceiling:>8.2f}"
         f" {result['p50']:>8.1f} {result['p99']:>8.1f} {result['refused']:>8}"
-        f" {result['delivered']:>11.0f} {result['memory']:>10.0f}"
+        f" {result['delivered']:>11.0f} {result['stored']:>9.0f} {result['memory']:>10.0f}"
     )
 
 
 def main(seconds: float, modes: Sequence[str]) -> None:
     columns = f"{'what':>17} {'spans/s':>10} {'MB/s':>7} {'of first':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}"
-    print(columns + f" {'delivered/s':>11} {'memory MB':>10}")
+    print(columns + f" {'delivered/s':>11} {'stored/s':>9} {'memory MB':>10}")
     results: dict[str, dict[str, float]] = {}
     for mode in modes:
         results[mode] = measure(mode, seconds)
