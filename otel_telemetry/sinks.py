@@ -60,3 +60,11 @@ class Choosy(Protocol):
     @property
     def max_bytes(self) -> int:
         """The bytes of bodies that one call brings at most."""
+
+
+@runtime_checkable
+class Punctual(Protocol):
+    """A sink that has to know when each request came in: what has no time of its own gets that one."""
+
+    def deliver_received(self, signal: Signal, bodies: Sequence[bytes], received_ns: Sequence[int]) -> Receipt | None:
+        """Do as `deliver`. The times, in ns since 1970, are the same whenever a request comes again."""

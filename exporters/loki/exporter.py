@@ -56,10 +56,10 @@ class LokiLogRecordExporter(LogRecordExporter):
 
     def _export(self, body: bytes, records: int) -> LogRecordExportResult:
         deadline = time.monotonic() + self._config.timeout
-        pause = _FIRST_PAUSE
+        pause, now = _FIRST_PAUSE, time.time_ns()
         while True:
             try:
-                return self._settle(self._send(body))
+                return self._settle(self._send(body, now))
             except StoreUnavailable as error:
                 metrics.write_failures.add(1, {"exporter": NAME})
                 wait = max(pause * random.uniform(0.5, 1), error.retry_after)  # noqa: S311 - spreads retries
@@ -67,10 +67,10 @@ class LokiLogRecordExporter(LogRecordExporter):
                     return self._drop(records, "destination_away", str(error))
                 pause *= 2
 
-    def _send(self, body: bytes) -> Receipt:
+    def _send(self, body: bytes, received_ns: int) -> Receipt:
         if self._process != os.getpid():  # after a fork, the connection is the parent's
             self._sink, self._process = make_sink(self._config), os.getpid()
-        return self._sink.deliver("logs", [body]) or Receipt()
+        return self._sink.deliver_received("logs", [body], [received_ns]) or Receipt()
 
     def _settle(self, receipt: Receipt) -> LogRecordExportResult:
         for part in receipt.rejected:

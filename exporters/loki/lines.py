@@ -5,8 +5,8 @@ and underscores. What is more than Loki takes as metadata of one line (128 value
 """
 
 import base64
+import itertools
 import re
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,14 +69,22 @@ class Line:
         return _FRAME_BYTES + len(self.text) + sum(len(k) + len(v) + 6 for k, v in self.metadata.items())
 
 
-def read(bodies: Iterable[bytes]) -> Iterator[Line]:
-    """Yield a line for each log record of some ExportLogsServiceRequests; raises DecodeError where one is none."""
-    for index, body in enumerate(bodies):
-        yield from from_request(ExportLogsServiceRequest.FromString(body), index)
+def read(bodies: Iterable[bytes], received_ns: Iterable[int]) -> Iterator[Line]:
+    """Yield a line for each log record of some ExportLogsServiceRequests; raises DecodeError where one is none.
+
+    `received_ns` are the times at which they came in.
+    """
+    for index, (body, received) in enumerate(zip(bodies, received_ns, strict=True)):
+        yield from from_request(ExportLogsServiceRequest.FromString(body), received, index)
 
 
-def from_request(request: ExportLogsServiceRequest, index: int = 0) -> Iterator[Line]:
-    """Yield a line for each log record of a request."""
+def from_request(request: ExportLogsServiceRequest, received_ns: int, index: int = 0) -> Iterator[Line]:
+    """Yield a line for each log record of a request.
+
+    A record without any time gets that at which the request came in, and as many ns more as records are before it: the
+    same whenever it comes again, as Loki knows a line by its time and text, and another than that of its neighbours.
+    """
+    times = itertools.count(received_ns)
     for group in request.resource_logs:
         attributes = {each.key: each.value for each in group.resource.attributes}
         service = _shown(attributes.pop("service.name", None)) or "unknown_service"
@@ -88,7 +96,19 @@ def from_request(request: ExportLogsServiceRequest, index: int = 0) -> Iterator[
             attached = [*about, *((name, value) for name, value in named if value), *_pairs(scope.scope.attributes)]
             for record in scope.log_records:
                 labels = Labels(service[:_LABEL_CHARACTERS], environment[:_LABEL_CHARACTERS], level(record))
-                yield _line(labels, record, attached, Origin(index, group, scope, record))
+                yield _line(labels, record, next(times), attached, Origin(index, group, scope, record))
+
+
+def timed(body: bytes, received_ns: int) -> bytes:
+    """Return a log request whose records all have a time, the one that `from_request` gives; itself, if they have."""
+    request = ExportLogsServiceRequest.FromString(body)
+    records = (record for group in request.resource_logs for scope in group.scope_logs for record in scope.log_records)
+    changed = False
+    for when, record in enumerate(records, received_ns):
+        if not record.time_unix_nano and not record.observed_time_unix_nano:
+            record.observed_time_unix_nano = when
+            changed = True
+    return request.SerializeToString() if changed else body
 
 
 def request_of(origins: Iterable[Origin]) -> bytes:
@@ -116,13 +136,13 @@ def level(record: LogRecord) -> str:
     return _TEXTS.get(record.severity_text.strip().lower(), "unknown")
 
 
-def _line(labels: Labels, record: LogRecord, attached: list[tuple[str, str]], origin: Origin) -> Line:
+def _line(labels: Labels, record: LogRecord, received_ns: int, attached: list[tuple[str, str]], origin: Origin) -> Line:
     given = [*_own(record), *_pairs(record.attributes), *attached]
     metadata, left = _metadata(given)
     text = _shown(record.body) if record.HasField("body") else record.event_name
     if left:
         text = _compact({"body": _plain(record.body) if record.HasField("body") else None, "attributes": left})
-    when = record.time_unix_nano or record.observed_time_unix_nano or time.time_ns()
+    when = record.time_unix_nano or record.observed_time_unix_nano or received_ns
     return Line(labels, when, text, metadata, origin)
 
 

@@ -1,7 +1,8 @@
 """Loki as one of the gateway's sinks: log requests from the spool, already redacted, become lines."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from otel_telemetry.errors import ConfigurationError, DeliveryRefused
 from otel_telemetry.exporters import answers
@@ -10,13 +11,17 @@ from otel_telemetry.exporters.loki.client import LineClient, Unkept, passing
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
-from otel_telemetry.sinks import Receipt, Rejected, Signal, Sink
+from otel_telemetry.sinks import Punctual, Receipt, Rejected, Signal, Sink
 
 NAME: Final = "loki"
 _LOGS: Final[frozenset[Signal]] = frozenset({"logs"})
 
 
-def make_sink(config: LokiSettings) -> Sink:
+class LokiLike(Sink, Punctual, Protocol):
+    """A sink of Loki: what it gets has one time, whenever it comes again."""
+
+
+def make_sink(config: LokiSettings) -> LokiLike:
     """Return the sink of the protocol that is set. Raises ConfigurationError where there is no endpoint."""
     return LokiSink(config) if config.protocol == "push" else LokiOtlpSink(config)
 
@@ -48,9 +53,13 @@ class LokiSink:
         self.max_bytes = config.max_request_bytes
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
+        """Store the records of some log requests that came in now."""
+        return self.deliver_received(signal, bodies, _now(bodies))
+
+    def deliver_received(self, signal: Signal, bodies: Sequence[bytes], received_ns: Sequence[int]) -> Receipt:
         """Store the records of some log requests."""
         del signal
-        return Receipt(list(_rejected(self._client.push(lines.read(bodies)))))
+        return Receipt(list(_rejected(self._client.push(lines.read(bodies, received_ns)))))
 
     def close(self) -> None:
         """Close the connection."""
@@ -69,19 +78,28 @@ class LokiOtlpSink:
         self.max_bytes = config.max_request_bytes
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> Receipt:
+        """Store the records of some log requests that came in now."""
+        return self.deliver_received(signal, bodies, _now(bodies))
+
+    def deliver_received(self, signal: Signal, bodies: Sequence[bytes], received_ns: Sequence[int]) -> Receipt:
         """Store the records of some log requests."""
+        bodies = [lines.timed(body, when) for body, when in zip(bodies, received_ns, strict=True)]
         try:
             if sum(map(len, bodies)) <= self.max_bytes:
                 return self._whole.deliver(signal, bodies)
         except DeliveryRefused as refused:
             if refused.doubtful:
                 raise passing(refused) from None
-        return Receipt(list(_rejected(self._client.push(lines.read(bodies)))))
+        return Receipt(list(_rejected(self._client.push(lines.read(bodies, received_ns)))))
 
     def close(self) -> None:
         """Close the connections."""
         self._whole.close()
         self._client.close()
+
+
+def _now(bodies: Sequence[bytes]) -> list[int]:
+    return [time.time_ns()] * len(bodies)
 
 
 def _rejected(unkept: Iterable[Unkept]) -> Iterator[Rejected]:

@@ -24,7 +24,7 @@ from otel_telemetry.errors import DeliveryRefused, SchemaTooNew, StoreUnavailabl
 from otel_telemetry.gateway.circuit import Circuit, State
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_reader import Batch
-from otel_telemetry.sinks import Choosy, Receipt, Rejected, Signal, Sink
+from otel_telemetry.sinks import Choosy, Punctual, Receipt, Rejected, Signal, Sink
 
 __all__ = ["Delivery", "Sink"]
 
@@ -180,7 +180,7 @@ class Delivery:
     def _timed(self, group: Sequence[Batch]) -> Receipt | None:
         started, outcome = time.monotonic(), "refused"
         try:
-            receipt = self._sink.deliver(group[0].signal, [batch.body for batch in group])
+            receipt = self._hand_over(group[0].signal, group)
             outcome = "delivered"
         except (StoreUnavailable, SchemaTooNew):
             outcome = "retry"
@@ -189,6 +189,12 @@ class Delivery:
             labels = {"exporter": self._sink.name, "outcome": outcome}
             metrics.delivery_duration.record(time.monotonic() - started, labels)
         return receipt
+
+    def _hand_over(self, signal: Signal, group: Sequence[Batch]) -> Receipt | None:
+        bodies = [batch.body for batch in group]
+        if isinstance(self._sink, Punctual):
+            return self._sink.deliver_received(signal, bodies, [batch.received_ns for batch in group])
+        return self._sink.deliver(signal, bodies)
 
     # --- outcomes ---------------------------------------------------------------------------------------------------
     def _delivered(self, chunk: _Chunk, group: Sequence[Batch], receipt: Receipt) -> None:

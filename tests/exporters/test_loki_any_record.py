@@ -81,7 +81,7 @@ def records(request: ExportLogsServiceRequest) -> list[Any]:
 @settings(max_examples=150, deadline=None)
 @given(requests())
 def test_every_record_becomes_one_line_with_names_that_loki_takes(request: ExportLogsServiceRequest) -> None:
-    found = list(lines.from_request(request))
+    found = list(lines.from_request(request, 0))
     assert len(found) == len(records(request))
     pushed = json.loads(client.encode(found))
     values = [value for stream in pushed["streams"] for value in stream["values"]]

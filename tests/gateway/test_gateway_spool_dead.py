@@ -150,8 +150,7 @@ def test_a_sink_that_refuses_everything_does_not_stop_the_senders(open_spool: An
         for future in [spool.append("traces", body(number), 1) for number in range(first, first + 20)]:
             future.result(10)
             sent += 1
-        last = spool.reader.last_seq()
-        eventually(lambda last=last: spool.reader.position("a") == last, "all is refused")
+        eventually(lambda: spool.reader.position("a") == spool.reader.last_seq(), "all is refused")
         spool.advance("b", spool.reader.read(spool.reader.position("b"), MIB))
     eventually(within(spool, "a"), "they are within the bound")
     delivery.abandon()
