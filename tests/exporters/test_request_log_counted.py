@@ -1,0 +1,287 @@
+"""What is counted of requests and model calls is what the rows say: in any order, however often it comes."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_telemetry import metrics, records
+from otel_telemetry.exporters.request_log import counted, schema
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.store import Store, open_store
+from tests.exporters.test_request_log_order import bounded, cut, traces
+
+COUNTERS = ("requests", "llm_calls", "tokens", "cost_usd", "unpriced_calls")
+TYPES = {"prompt_tokens": "prompt", "cached_tokens": "cached", "cache_write_tokens": "cache_write"}
+TYPES |= {"completion_tokens": "completion", "reasoning_tokens": "reasoning"}
+CALL = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
+USAGE = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
+
+Told = Counter[tuple[str, ...]]
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Told]:
+    """Collect what the counters are told: (counter, *values of labels) -> sum, money in pico-dollars."""
+    told: Told = Counter()
+    with contextlib.ExitStack() as stack:
+        for name in COUNTERS:
+            stack.enter_context(patch.object(getattr(metrics, name), "add", teller(told, name)))
+        yield told
+
+
+def teller(told: Told, name: str) -> Any:
+    def add(amount: float, attributes: dict[str, str]) -> None:
+        assert amount > 0
+        told[name, *attributes.values()] += round(amount * 10**12) if name == "cost_usd" else int(amount)
+
+    return add
+
+
+def owed(*books: counted.Books) -> Told:
+    names = {getattr(metrics, name): name for name in COUNTERS}
+    found: Told = Counter()
+    for each in books:
+        for (counter, words), amount in each.owed.items():
+            found[names[counter], *words] += int(amount * 10**12) if isinstance(amount, Decimal) else amount
+    return found
+
+
+def in_rows(store: Store, *, timed: bool = False) -> Told:
+    """Return what the tables hold, as the counters would tell it; `timed`, only of rows that know how long it took."""
+    assert store._engine is not None
+    found: Told = Counter()
+    with store._engine.connect() as connection:
+        requests, calls = schema.request_log.c.latency_ms, schema.llm_call.c.total_latency_ms
+        for row in connection.execute(
+            sa.select(schema.request_log).where(requests.is_not(None) if timed else sa.true())
+        ):
+            said = (row.service, row.route, row.model, row.degraded, "ok" if row.ok else "error")
+            found["requests", *known(said)] += 1
+        for row in connection.execute(sa.select(schema.llm_call).where(calls.is_not(None) if timed else sa.true())):
+            of_model = known((row.application, row.provider, row.model))
+            found["llm_calls", *of_model, "ok" if row.ok else "error"] += 1
+            for column, kind in TYPES.items():
+                found["tokens", *of_model, kind] += getattr(row, column) or 0
+            found["cost_usd", *of_model] += int((row.cost_usd or 0) * 10**12)
+            if row.cost_source == "unpriced":
+                whole = row.prompt_tokens is not None and row.completion_tokens is not None
+                found["unpriced_calls", *of_model, "no_price" if whole else "no_usage"] += 1
+    return +found
+
+
+def known(values: tuple[str | None, ...]) -> tuple[str, ...]:
+    return tuple(value or "" for value in values)
+
+
+def recorded(histogram: Any) -> Counter[tuple[str, ...]]:
+    return Counter({series.words: sum(series.counts) for series in histogram.series()})
+
+
+class Place:
+    """An empty database, opened anew at will."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def write(self, batches: list[list[records.Span]], restarts: frozenset[int] = frozenset()) -> tuple[Told, Told]:
+        """Write batches; return what is there, and what was counted but for what is owed."""
+        stores = [open_store(RequestLogSettings(url=self.url))]
+        self.clear(stores[0])
+        with counting() as told:
+            for number, batch in enumerate(batches):
+                if number in restarts:
+                    stores[-1].close()
+                    stores.append(open_store(RequestLogSettings(url=self.url)))
+                stores[-1].write(batch)
+        told.subtract(owed(*(store._books for store in stores)))
+        rows = in_rows(stores[-1])
+        stores[-1].close()
+        assert min(told.values(), default=0) >= 0 or restarts
+        return rows, Counter({key: amount for key, amount in told.items() if amount})
+
+    def clear(self, store: Store) -> None:
+        assert store._engine is not None
+        with store._engine.begin() as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(sa.delete(table))
+
+
+@pytest.fixture(scope="module", name="place", params=["sqlite", "postgres"])
+def place_fixture(request, tmp_path_factory):
+    if request.param == "sqlite":
+        return Place(f"sqlite:///{tmp_path_factory.mktemp('counted') / 'log.db'}")
+    return Place(request.getfixturevalue("postgres").database())
+
+
+@bounded
+@given(spans=traces(), chance=st.randoms(use_true_random=False))
+def test_any_order_split_repetition_and_restart_counts_what_the_rows_say(place, spans, chance):
+    batches = cut(spans, chance)
+    restarts = frozenset(chance.sample(range(len(batches)), k=len(batches) // 3))
+    rows, told = place.write(batches, restarts)
+    assert told == rows
+
+
+@bounded
+@given(spans=traces())
+def test_what_comes_whole_is_counted_with_nothing_owed_and_each_duration_recorded(place, spans):
+    histograms = {"requests": metrics.request_duration, "llm_calls": metrics.llm_call_duration}
+    before = {name: recorded(histogram) for name, histogram in histograms.items()}
+    store = open_store(RequestLogSettings(url=place.url))
+    place.clear(store)
+    with counting() as told:
+        for _ in range(3):
+            store.write(spans)
+    assert not store._books.owed
+    assert told == in_rows(store)
+    timed = in_rows(store, timed=True)
+    store.close()
+    for name, histogram in histograms.items():
+        assert recorded(histogram) - before[name] == {key[1:]: n for key, n in timed.items() if key[0] == name}
+
+
+def test_a_request_whose_calls_come_after_it_ends_up_with_the_model_that_answered(store, span):
+    with counting() as told:
+        for number in range(1, 51):
+            trace_id = f"{number:032x}"
+            store.write([span(1, None, {"request_log.route": "web"}, trace_id=trace_id)])
+            store.write([span(2, 1, {**CALL, **USAGE}, trace_id=trace_id)])
+    assert told["requests", "chat", "web", "gpt-4o-mini", "", "ok"] == 50
+    assert told["requests", "chat", "web", "", "", "ok"] == 1  # each of the others paid for the one before
+    assert owed(store._books) == {("requests", "chat", "web", "", "", "ok"): 1}
+
+
+def test_usage_that_only_log_records_know_is_counted_once(store, span):
+    with counting() as told:
+        for number in range(1, 11):
+            trace_id = f"{number:032x}"
+            store.write([span(1, None, CALL, kind="CLIENT", trace_id=trace_id)])
+            said = {**CALL, **USAGE}
+            store.write([span(2, 1, said, kind="LOG", local_root=False, start=1, seconds=0, trace_id=trace_id)])
+    rows = in_rows(store)
+    assert told["llm_calls", "chat", "openai", "gpt-4o-mini", "ok"] == 10
+    assert told["tokens", "chat", "openai", "gpt-4o-mini", "prompt"] == 1_000
+    assert told["cost_usd", "chat", "openai", "gpt-4o-mini"] == rows["cost_usd", "chat", "openai", "gpt-4o-mini"] > 0
+    assert told["unpriced_calls", "chat", "openai", "gpt-4o-mini", "no_usage"] == 1
+
+
+def test_a_request_that_turns_out_to_be_part_of_another_is_owed(store, span):
+    inner, outer = {"request_log.route": "inner"}, {"request_log.route": "outer"}
+    with counting() as told:
+        store.write([span(2, 1, inner)])
+        store.write([span(1, None, outer)])
+        store.write([span(3, None, inner, trace_id=f"{3:032x}")])
+    assert told == {("requests", "chat", "inner", "", "", "ok"): 1, ("requests", "chat", "outer", "", "", "ok"): 1}
+    assert not store._books.owed
+    assert told == in_rows(store)
+
+
+def test_outcome_and_degraded_reason_of_a_request_are_told(store, span):
+    degraded = {"request_log.route": "web", "request_log.degraded": "web_failed"}
+    with counting() as told:
+        store.write([span(1, None, degraded), span(2, None, {"request_log.route": "b"}, status="ERROR")])
+    assert set(told) == {
+        ("requests", "chat", "web", "", "web_failed", "ok"),
+        ("requests", "chat", "b", "", "", "error"),
+    }
+
+
+def test_hostile_names_make_no_more_than_a_bounded_number_of_series(store, span):
+    chance = random.Random(7)  # noqa: S311  # names, no secret
+    with counting() as told:
+        for batch in range(30):
+            store.write(
+                [
+                    span(
+                        number,
+                        None,
+                        {
+                            **CALL,
+                            "request_log.route": f"r{chance.random()}",
+                            "gen_ai.request.model": f"m{number % 150}",
+                        },
+                        trace_id=f"{batch * 100 + number:032x}",
+                        service=f"s{number}",
+                    )
+                    for number in range(1, 101)
+                ]
+            )
+    by_counter = Counter(key[0] for key in told)
+    assert by_counter["requests"] <= counted.MOST_SETS + 2
+    assert by_counter["llm_calls"] <= counted.MOST_SETS + 2
+    for place in range(1, 4):
+        assert len({key[place] for key in told if key[0] == "requests"}) <= counted.MOST_VALUES + 1
+    assert sum(amount for key, amount in told.items() if key[0] == "requests") == 3_000
+    assert sum(amount for key, amount in told.items() if key[0] == "llm_calls") == 3_000
+
+
+def test_an_instrument_that_fails_costs_no_row(store, span, rows, tmp_path):
+    with patch.object(metrics.requests, "add", side_effect=RuntimeError("no meter")) as told:
+        written = store.write([span(1, None, {"request_log.route": "web"})])
+    assert told.called
+    assert (written.requests, written.dead_letters) == (1, 0)
+    assert len(rows(tmp_path / "log.db", "request_log")) == 1
+
+
+def test_a_budget_is_shown_where_one_is_set(open_at, span, tmp_path):
+    shown: list[float] = []
+    with patch.object(metrics.cost_budget_per_day_usd, "set", shown.append):
+        open_at(tmp_path / "a.db").write([span(1, None, CALL)])
+        assert shown == []
+        open_at(tmp_path / "b.db", cost_budget_per_day_usd=12.5).write([span(1, None, CALL)])
+        assert shown == [12.5]
+
+
+APP = """
+import json, sys
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from otel_telemetry.exporters.request_log import RequestLogSpanExporter
+
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(SimpleSpanProcessor(RequestLogSpanExporter(url=sys.argv[1])))
+tracer = provider.get_tracer("app")
+for _ in range(3):
+    with tracer.start_as_current_span("ask", attributes={"request_log.route": "web"}):
+        with tracer.start_as_current_span("chat", attributes=json.loads(sys.argv[2])):
+            pass
+provider.shutdown()
+told = {}
+for resource in reader.get_metrics_data().resource_metrics:
+    for scope in resource.scope_metrics:
+        for metric in scope.metrics:
+            for point in metric.data.data_points:
+                told[metric.name] = [dict(point.attributes), getattr(point, "count", None) or point.value]
+print(json.dumps(told))
+"""
+
+
+def test_an_app_gets_it_all_through_the_meter_provider_it_has(tmp_path):
+    command = [sys.executable, "-c", APP, f"sqlite:///{tmp_path / 'app.db'}", json.dumps({**CALL, **USAGE})]
+    named = {**os.environ, "OTEL_SERVICE_NAME": "chat"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=named)
+    told = json.loads(done.stdout)
+    of_request = {"route": "web", "model": "gpt-4o-mini", "degraded_reason": "", "outcome": "ok"}
+    service = {"service": "chat"}
+    assert told["otel_telemetry.requests"] == [{**service, **of_request}, 3]
+    assert told["otel_telemetry.request_duration"] == [{**service, **of_request}, 3]
+    assert told["otel_telemetry.llm_call_duration"][1] == 3
+    assert told["otel_telemetry.cost_usd"][1] == pytest.approx(3 * (100 * 0.15 + 20 * 0.6) / 1e6)
