@@ -1,7 +1,8 @@
 """SQLite: a file that is private, durable and shared well.
 
 A new file belongs to its owner alone (0600); write-ahead logging where the file system allows it, else the rollback
-journal with full syncing; free pages can be given back later (auto_vacuum); a writer waits five seconds for another.
+journal; free pages can be given back later (auto_vacuum); a writer waits five seconds for another. Each transaction is
+on the disk when it ends (synchronous=FULL): the gateway's spool lets go of what its rows are said to hold.
 A transaction takes the write lock when it begins, so that what it read is still true when it writes.
 """
 
@@ -76,25 +77,22 @@ def _prepare(raw: Any, record: Any) -> None:
     if raw.execute("PRAGMA page_count").fetchone()[0] == 0:  # it counts only before the first table
         raw.execute("PRAGMA auto_vacuum=INCREMENTAL")
     raw.execute("PRAGMA foreign_keys=ON")
-    synchronous = "NORMAL" if _write_ahead(raw) else "FULL"
-    raw.execute(f"PRAGMA synchronous={synchronous}")
+    _write_ahead(raw)
+    raw.execute("PRAGMA synchronous=FULL")  # in write-ahead mode anything less would lose commits with the power
     # Ids are random, so a batch touches pages everywhere: keep them at hand, and write each back once for many batches.
     raw.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     raw.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
 
 
-def _write_ahead(raw: Any) -> bool:
+def _write_ahead(raw: Any) -> None:
     """Switch write-ahead logging on; where shared memory is refused, return to the rollback journal."""
     try:
-        if raw.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-            return False
-        raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if raw.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal":
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         if _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise
         raw.execute("PRAGMA journal_mode=DELETE")
-        return False
-    return True
 
 
 def _name(error: BaseException | None) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
@@ -129,8 +129,11 @@ class Receiver:
         )
         if clean.items:
             room.grow(max(0, len(clean.body) - len(decoded.body)))
-            await asyncio.wrap_future(self._spool.append(signal, clean.body, clean.items))
-        self._count(signal, decoded, clean)
+            kept = self._spool.append(signal, clean.body, clean.items)
+            kept.add_done_callback(lambda done: self._count_kept(signal, decoded, clean, done))
+            await asyncio.wrap_future(kept)
+        else:
+            self._count(signal, decoded, clean)
         rejected = decoded.rejected + clean.rejected
         problem = decoded.problem or clean.problem
         return Accepted(clean.items, rejected, problem, clean.body, clean.body is not decoded.body)
@@ -162,6 +165,11 @@ class Receiver:
         if not self._failing:  # the type only: a message may quote what it was working on
             _log.error("redaction failed with %s; the request was refused and not kept", type(error).__name__)
         self._failing = True
+
+    def _count_kept(self, signal: Signal, decoded: Decoded, clean: Clean, kept: Future[int]) -> None:
+        """Count what is on disk, also where its sender has gone away meanwhile: it is delivered all the same."""
+        if not kept.cancelled() and kept.exception() is None:
+            self._count(signal, decoded, clean)
 
     @staticmethod
     def _count(signal: Signal, decoded: Decoded, clean: Clean) -> None:
