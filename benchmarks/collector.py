@@ -21,7 +21,7 @@ the second table shows what that leaves (--no-leaks skips it).
 The Collector is built at the first run, outside of the repository, with Go 1.25; without Go this benchmark says so.
 
 Examples:
-  PYTHONPATH=. python benchmarks/collector.py                         all of it, under two minutes
+  PYTHONPATH=. python benchmarks/collector.py                         all of it, in about two minutes
   PYTHONPATH=. python benchmarks/collector.py --seconds 20 --rounds 5 for a figure to quote
   PYTHONPATH=. python benchmarks/collector.py --rules                 what the Collector is given, and what is left out
 
@@ -263,8 +263,8 @@ def compare_speed(program: Path, found: Translation, seconds: float, rounds: int
     ours = medians["gateway"]
     for name, own in list(medians.items())[1:]:
         print(
-            f"gateway / {name}: {ours['spans'] / own['spans']:.1f} x the spans/s acknowledged,"
-            f" {ours['stored'] / own['stored']:.1f} x stored, {own['cpu'] / ours['cpu']:.1f} x the spans per CPU second"
+            f"gateway / {name}: {ours['spans'] / own['spans']:.2g} x the spans/s acknowledged,"
+            f" {ours['stored'] / own['stored']:.2g} x stored, {own['cpu'] / ours['cpu']:.2g} x the spans per CPU second"
         )
 
 
@@ -306,7 +306,7 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each server is loaded each time (5)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each server is loaded each time (4)")
     parser.add_argument("--rounds", type=int, default=2, help="how often each server has its turn; medians count (2)")
     parser.add_argument("--no-leaks", dest="leaks", action="store_false", help="leave out what gets through")
     parser.add_argument("--rules", action="store_true", help="print the patterns that the Collector is given, and end")
