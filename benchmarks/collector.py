@@ -306,7 +306,7 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each server is loaded each time (4)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each server is loaded each time (3)")
     parser.add_argument("--rounds", type=int, default=2, help="how often each server has its turn; medians count (2)")
     parser.add_argument("--no-leaks", dest="leaks", action="store_false", help="leave out what gets through")
     parser.add_argument("--rules", action="store_true", help="print the patterns that the Collector is given, and end")
