@@ -10,9 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from otel_telemetry import metrics, records
+from otel_telemetry.exporters.otlp.config import ForwardSettings
+from otel_telemetry.exporters.otlp.sink import ForwardSink
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
+from tests.exporters.forwarded import serving
 from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -113,6 +116,35 @@ def loki_fixture() -> Iterator[Receiver]:
     with http_receiver(Receiver()) as receiver:
         receiver.answer = lambda got: Say(204)
         yield receiver
+
+
+@pytest.fixture(name="protocol", params=["grpc", "http"])
+def protocol_fixture(request: pytest.FixtureRequest) -> Any:
+    """Names each protocol of OTLP in turn."""
+    return request.param
+
+
+@pytest.fixture(name="receiver")
+def receiver_fixture(protocol: str) -> Iterator[Receiver]:
+    """Runs an OTLP receiver of that protocol."""
+    with serving(protocol, Receiver()) as made:
+        yield made
+
+
+@pytest.fixture(name="make")
+def make_fixture(protocol: str) -> Iterator[Callable[..., ForwardSink]]:
+    """Makes sinks that forward to a receiver, with that protocol, and closes them: `make(receiver, **settings)`."""
+    made: list[ForwardSink] = []
+
+    def sink(receiver: Receiver, **settings: Any) -> ForwardSink:
+        endpoint = f"http://127.0.0.1:{receiver.port}"
+        config = ForwardSettings(**{"endpoint": endpoint, "protocol": protocol, **settings})
+        made.append(ForwardSink("forward.there", config, "forward.there"))
+        return made[-1]
+
+    yield sink
+    for each in made:
+        each.close()
 
 
 @pytest.fixture(name="store")
