@@ -1,7 +1,8 @@
-"""HTTP POST to one destination: kept-alive connection, TLS, gzip, deadline, bounded answers; no redirect, no retry."""
+"""HTTP to one destination: kept-alive connection, TLS, gzip, deadline, bounded answers; no redirect, no retry."""
 
 import ssl
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -38,14 +39,23 @@ class Poster:
 
     def post(self, path: str, body: bytes, content_type: str) -> Answer:
         """Send it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
-        headers = {"user-agent": "otel-telemetry", **self._headers, "content-type": content_type}
+        headers = {**self._headers, "content-type": content_type}
         if self._gzip:
             body = gzipped(body)
             headers["content-encoding"] = "gzip"
+        return self._ask("POST", path, headers, body)
+
+    def get(self, path: str) -> Answer:
+        """Ask for it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        return self._ask("GET", path, self._headers, None)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        url = self._endpoint + path
+        headers = {"user-agent": "otel-telemetry", **headers}
         deadline = time.monotonic() + self._timeout
         try:
             response = self._pool.request(
-                "POST", self._endpoint + path, body=body, headers=headers, redirect=False, preload_content=False
+                method, url, body=body, headers=headers, redirect=False, preload_content=False
             )
             said = _read(response, deadline)
         except (HTTPError, OSError) as error:

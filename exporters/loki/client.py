@@ -4,6 +4,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import orjson
@@ -18,6 +19,11 @@ from otel_telemetry.exporters.post import Poster
 
 _PUSH: Final = "/loki/api/v1/push"
 _OTLP: Final = "/otlp/v1/logs"
+_READY: Final = "/ready"
+_NOTHING: Final = {
+    "push": (_PUSH, b'{"streams":[]}', "application/json"),
+    "otlp": (_OTLP, b"", "application/x-protobuf"),
+}
 _TRIES: Final = 100  # requests spent on finding the lines of one push that Loki does not keep
 
 
@@ -59,6 +65,17 @@ class LineClient:
         for part in _parts(fit, self._config.max_request_bytes):
             unkept += self._push(part)
         return unkept
+
+    def probe(self) -> None:
+        """Find out whether lines would be taken, without any; raises as `push` does, or DeliveryRefused."""
+        ready = self._poster.get(_READY)
+        if ready.status != HTTPStatus.NOT_FOUND:  # a Loki behind a gateway may not show it
+            answers.judge(ready)
+        try:
+            answers.judge(self._poster.post(*_NOTHING[self._config.protocol]))
+        except DeliveryRefused as refused:
+            if complaints.NO_STREAM not in refused.detail:
+                raise
 
     def close(self) -> None:
         """Close the connection."""

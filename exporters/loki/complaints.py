@@ -21,6 +21,7 @@ _BEHIND: Final = re.compile(
 )
 _PAIR: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _SECOND: Final = 1_000_000_000
+NO_STREAM: Final = "at least one valid stream is required"
 NO_METADATA: Final = "includes structured metadata, but this feature is disallowed"
 
 

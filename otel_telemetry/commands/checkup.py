@@ -1,4 +1,6 @@
-"""A look at everything on which telemetry depends in this environment; nothing is written, sent or started.
+"""A look at everything on which telemetry depends in this environment; nothing is written or started.
+
+Nothing is sent but requests without anything in them, to the gateway's destinations.
 
 Each part is looked at by itself, so that one that is broken does not hide the next.
 """
@@ -22,6 +24,7 @@ from packaging.requirements import Requirement
 from otel_telemetry import assemble, config_file
 from otel_telemetry import settings as settings_module
 from otel_telemetry.commands import surroundings
+from otel_telemetry.commands.probes import probes
 from otel_telemetry.errors import ConfigurationError, TelemetryError
 from otel_telemetry.exporters.request_log import database, schema, sqlite
 from otel_telemetry.gateway.spool_file import FILE_NAME
@@ -121,7 +124,8 @@ def _redaction(settings: Settings) -> Iterator[Check]:
     policy = settings.redaction.policy or "built-in policy"
     yield Check("redaction", State.OK, f"engine {redactor.engine}, {policy}")
     if redactor.engine == "re" and settings.redaction.engine == "auto":
-        yield Check("redaction", State.NOTE, "hyperscan is not installed: the same, slower", "pip install hyperscan")
+        detail = "neither hyperscan nor google-re2 is installed: the same findings, slower"
+        yield Check("redaction", State.NOTE, detail, "pip install hyperscan, or google-re2 where that has no wheel")
     if settings.redaction.pseudonyms.secret is None:
         name = settings_module.variable("redaction.pseudonyms.secret")
         detail = "no secret: addresses, user and session ids are redacted in full, rows cannot tell people apart"
@@ -221,6 +225,12 @@ def _spool(settings: Settings) -> Iterator[Check]:
         yield Check("spool", State.PROBLEM, detail, "otel-telemetry spool status")
 
 
+def _deliveries(settings: Settings) -> Iterator[Check]:
+    for probe in probes(settings):
+        state = State.OK if not probe.problem else State.NOTE if probe.doubtful else State.PROBLEM
+        yield Check(probe.name, state, f"{probe.where}: {probe.problem or 'takes what it is sent'}", probe.next)
+
+
 def _clock(settings: Settings) -> Iterator[Check]:
     del settings
     behind = Path(__file__).stat().st_mtime - time.time()
@@ -246,5 +256,6 @@ _LOOKS: Final = {
     "exporters": _destinations,
     "request_log": _database,
     "spool": _spool,
+    "forward": _deliveries,
     "clock": _clock,
 }

@@ -27,7 +27,8 @@ def doctor(
 ) -> None:
     """Look at everything that telemetry depends on here: versions, loader, settings, exporters, database, spool, clock.
 
-    Run it where the app runs, with the same environment. Nothing is written or sent. Exit code 1: there is a problem.
+    Run it where the app or the gateway runs, with the same environment. Nothing is written; what the gateway forwards
+    to is asked with empty requests. Exit code 1: there is a problem.
 
     [bold]Try it:[/] otel-telemetry doctor
     """

@@ -72,8 +72,11 @@ def http_receiver(receiver: Receiver, port: int = 0, tls: Any = None) -> Iterato
         protocol_version = "HTTP/1.1"
         timeout = 10
 
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["content-length"]))
+            raw = self.rfile.read(int(self.headers["content-length"] or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
             say = receiver.take(Got(self.path, body, headers, raw, self.client_address))
