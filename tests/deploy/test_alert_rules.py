@@ -71,7 +71,10 @@ def test_each_alert_watches_only_metrics_that_exist():
         known |= in_prometheus(counter, "counter")
     for histogram in (conventions.TTFB_METRIC, conventions.OPERATION_DURATION_METRIC):
         known |= in_prometheus(histogram, "seconds")
-    spool = {f"{exposition._PREFIX}{name}" for name in ("bytes", "max_bytes", "dead_letters", "lag_seconds")}
+    spool = {
+        f"{exposition._PREFIX}{name}"
+        for name in ("bytes", "max_bytes", "dead_letters", "lag_seconds", "missed_items_total")
+    }
     for rule in rules():
         plain = re.sub(r'"[^"]*"', "", rule["expr"])  # without the values of labels
         used = set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z]+)+)\b", plain)) - {"histogram_quantile", "error_type"}
