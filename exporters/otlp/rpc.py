@@ -1,5 +1,6 @@
 """OTLP/gRPC: bytes in, bytes out, and what each status means."""
 
+import logging
 from typing import Final, NoReturn, cast
 
 import grpc
@@ -10,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.answers import one_line
 from otel_telemetry.exporters.otlp.config import ForwardSettings
-from otel_telemetry.exporters.otlp.packed import packing
+from otel_telemetry.exporters.otlp.packed import can_pack, packing
 from otel_telemetry.sinks import Signal
 
 _SERVICES: Final[dict[Signal, str]] = {
@@ -37,6 +38,8 @@ _SETTINGS: Final = {
 }
 _DOUBTFUL: Final = {_Code.INTERNAL, _Code.UNKNOWN}
 
+_log = logging.getLogger("otel_telemetry.forward")
+
 
 class RpcClient:
     """One destination. The channel is made with the first request, and anew after the destination was away."""
@@ -48,6 +51,8 @@ class RpcClient:
         self._metadata = tuple(config.header_values().items())
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._channel: grpc.Channel | None = None
+        if self._compression is grpc.Compression.Gzip and not can_pack():
+            _log.info("%s: grpcio %s packs what is sent by itself, which costs more", setting, grpc.__version__)
 
     def export(self, signal: Signal, body: bytes) -> bytes:
         """Send a request and return the response, both serialized. Raises as `Sink.deliver` does."""

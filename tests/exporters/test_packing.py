@@ -1,6 +1,7 @@
 """gzip of what is sent: whole again at the other end, cheap here, and over gRPC packed by us and not by its core."""
 
 import gzip
+import logging
 import random
 import socket
 import subprocess
@@ -111,13 +112,15 @@ def test_over_grpc_the_very_bytes_that_we_packed_are_sent_marked_as_packed() -> 
 
 
 def test_with_a_grpc_that_nobody_has_proved_the_core_packs_and_the_same_arrives(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "otel_telemetry.forward")
     monkeypatch.setattr(packed, "_PROVED", frozenset[str]())
     body = request(200)
     ours = packing.gzipped(body)
     with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, said):
         deliver(port, body)
+        assert "packs what is sent by itself" in caplog.text
         assert ours not in said
         assert len(said) < len(body)
         assert receiver.bodies == [body]
