@@ -4,6 +4,7 @@ import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from pydantic_core import PydanticUndefined
@@ -116,12 +117,19 @@ def serve(
     given = {"role": role, "workers": workers, "spool_dir": spool_dir, **ports}
     settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
     gateway = assemble.gateway_of(settings)
-    logging.getLogger(__package__).info(
-        "rows go to %s, what is acknowledged is kept in %s",
-        make_url(settings.request_log.url),
-        settings.gateway.spool_dir,
-    )
+    logging.getLogger(__package__).info("%s", _where_to(settings))
     gateway.run()
+
+
+def _where_to(settings: settings_module.Settings) -> str:
+    """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
+    kept = f"what is acknowledged is kept in {settings.gateway.spool_dir}"
+    if settings.gateway.role == "receive":
+        return f"{kept}; a gateway with --role deliver takes it from there"
+    on = [f"OTLP to {name} at {urlsplit(one.endpoint).netloc}" for name, one in sorted(settings.forward.items())]
+    if settings.loki.endpoint:
+        on.append(f"log lines to {urlsplit(settings.loki.endpoint).netloc}")
+    return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, kept])
 
 
 @app.command("settings")

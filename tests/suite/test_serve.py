@@ -19,6 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
+from otel_telemetry import cli, settings
+
 EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "otlp"
 COMMAND = [sys.executable, "-m", "otel_telemetry.cli"]
 PLANTED = "jane.roe@example.com"
@@ -236,6 +238,27 @@ def test_a_mistyped_setting_stops_the_start_and_is_named(tmp_path: Path) -> None
     said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__HOTS="127.0.0.1")
     assert "OTEL_TELEMETRY_GATEWAY__HOTS" in said
     assert "did you mean OTEL_TELEMETRY_GATEWAY__HOST?" in said
+
+
+def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "request_log": {"url": "postgresql://telemetry:secret-word@db/rows"},
+        "forward": {"tempo": {"endpoint": "https://tempo.example.com/secret-word", "protocol": "http"}},
+        "loki": {"endpoint": "http://loki:3100"},
+    }
+    said = cli._where_to(settings.load(**given))
+    for told in (
+        "postgresql://telemetry:***@db/rows",
+        "tempo at tempo.example.com",
+        "log lines to loki:3100",
+        "otel-spool",
+    ):
+        assert told in said
+    assert "secret-word" not in said
+    alone = cli._where_to(settings.load(**given, gateway={"role": "receive"}))
+    assert "rows go to" not in alone
+    assert "--role deliver" in alone
 
 
 def test_where_half_a_name_is_given_all_that_may_be_meant_are_named(tmp_path: Path) -> None:
