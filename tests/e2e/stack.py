@@ -40,6 +40,7 @@ class Served(Process):
             "GATEWAY__SPOOL_DIR": str(folder / "spool"),
             "GATEWAY__API_KEYS": json.dumps([f"ingest+cache:{key}", f"read:{read_key}"]),
             "REQUEST_LOG__URL": database,
+            "REQUEST_LOG__COST_BUDGET_PER_DAY_USD": "10",
             "REDACTION__PSEUDONYMS__SECRET": secrets.token_hex(16),
             "FORWARD__COLLECTOR__ENDPOINT": forward_to,
         }
