@@ -117,7 +117,8 @@ def serve(
     given = {"role": role, "workers": workers, "spool_dir": spool_dir, **ports}
     settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
     gateway = assemble.gateway_of(settings)
-    logging.getLogger(__package__).info("%s", _where_to(settings))
+    for line in filter(None, (_where_to(settings), _what_is_not_shared(settings))):
+        logging.getLogger(__package__).info("%s", line)
     gateway.run()
 
 
@@ -130,6 +131,13 @@ def _where_to(settings: settings_module.Settings) -> str:
     if settings.loki.endpoint:
         on.append(f"log lines to {urlsplit(settings.loki.endpoint).netloc}")
     return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, kept])
+
+
+def _what_is_not_shared(settings: settings_module.Settings) -> str:
+    """Say what several receivers do not have in common, if anything."""
+    if settings.gateway.workers < 2 or settings.gateway.role == "deliver" or settings.cache.url:  # noqa: PLR2004 - one shares with nobody
+        return ""
+    return f"/cache is in the memory of each of {settings.gateway.workers} processes; cache.url makes it one, in Redis"
 
 
 @app.command("settings")

@@ -261,6 +261,23 @@ def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytes
     assert "--role deliver" in alone
 
 
+@pytest.mark.parametrize(
+    ("gateway", "url", "told"),
+    [
+        ({"workers": 2}, None, True),
+        ({"workers": 2}, "redis://127.0.0.1:1/0", False),
+        ({"workers": 2, "role": "deliver"}, None, False),
+        ({"workers": 1}, None, False),
+    ],
+)
+def test_several_receivers_without_redis_say_that_each_has_a_cache_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: dict[str, Any], url: str | None, told: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = cli._what_is_not_shared(settings.load(gateway=gateway, cache={"url": url}))
+    assert ("cache.url makes it one" in said) is told
+
+
 def test_where_half_a_name_is_given_all_that_may_be_meant_are_named(tmp_path: Path) -> None:
     said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__PORT="4317")
     assert "OTEL_TELEMETRY_GATEWAY__GRPC_PORT or OTEL_TELEMETRY_GATEWAY__HTTP_PORT?" in " ".join(said.split())
