@@ -82,8 +82,8 @@ class PostgresServer:
             self._process = None
 
     def close(self) -> None:
-        """Stop for good."""
-        self.stop()
+        """Stop for good, whatever state it is in: nobody will read these files again."""
+        self.stop(signal.SIGQUIT)
         self._log.close()
 
     def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[Any, ...]]":

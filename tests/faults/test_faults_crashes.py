@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.gateway_process import Load, check, check_rows, eventually
+from tests.faults.checks import check, check_rows
+from tests.faults.gateway_process import eventually
+from tests.faults.load import Load
 
 SHAPES = {"all in one": ("--workers", "0"), "one receiver": ("--workers", "1"), "two receivers": ("--workers", "2")}
 
@@ -109,19 +111,3 @@ def test_sigterm_to_every_process_at_once_stops_them_in_order(gateway: Any) -> N
             os.kill(pid, signal.SIGTERM)
         assert running.terminate() == 0
     check_rows(running, load.acknowledged)
-
-
-def test_postgresql_killed_under_load_has_everything_exactly_once_when_it_is_back(
-    gateway: Any, own_postgres: Any
-) -> None:
-    running = gateway("--workers", "1", url=own_postgres.database())
-    with Load(running, pause=0.02) as load:
-        load.wait_for(50)
-        own_postgres.stop(signal.SIGKILL)
-        load.wait_for(50)
-        eventually(lambda: running.health()["status"] == "degraded", "it says that the database is away")
-        assert running.lag() > 0
-        own_postgres.start()
-        load.wait_for(20)
-    check(running, load)
-    assert running.health()["status"] == "ok"

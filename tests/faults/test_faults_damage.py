@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.gateway_process import Load, check_rows, eventually, rows
+from tests.faults.checks import check_rows, rows
+from tests.faults.gateway_process import eventually
+from tests.faults.load import Load
 
 PAGE = 16384
 LONG = "Write to anna@example.com. " * 400

@@ -1,63 +1,91 @@
 """Destinations that are away, slow or refuse: senders do not notice, the rows do not wait, and all of it arrives."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
-from tests.faults.gateway_process import Load, check, check_truth, eventually, free_port
+from tests.backends.process import free_port
+from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
+from tests.faults.checks import check, check_truth
+from tests.faults.gateway_process import eventually
+from tests.faults.load import SPANS, Load, span_ids
 
 THERE = "forward.there"
 
 
 class Destination:
-    """An OTLP/HTTP server on a port of its own that may be there or not."""
+    """An OTLP server on a port of its own that may be there or not. `answer` decides what it says, yes by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = "http") -> None:
         self.port = free_port()
-        self.receiver = Receiver()
+        self.protocol = protocol
+        self.answer: Callable[[Got], Say] = lambda got: Say()
+        self.taken: list[bytes] = []
+        self._receiver = Receiver()
+        self._receiver.answer = self._answer
         self._stack = ExitStack()
 
     def up(self) -> None:
-        self._stack.enter_context(http_receiver(self.receiver, self.port))
+        serve = http_receiver if self.protocol == "http" else grpc_receiver
+        self._stack.enter_context(serve(self._receiver, self.port))
 
     def down(self) -> None:
         self._stack.close()
 
+    def _answer(self, got: Got) -> Say:
+        say = self.answer(got)
+        if say.status == 200 and say.code is grpc.StatusCode.OK:
+            self.taken.append(got.body)
+        return say
+
     def spans(self) -> list[tuple[bytes, bytes]]:
         """Return the (trace id, span id) of everything it said yes to."""
-        return [
-            (span.trace_id, span.span_id)
-            for body in self.receiver.bodies
-            for group in ExportTraceServiceRequest.FromString(body).resource_spans
-            for scope in group.scope_spans
-            for span in scope.spans
-        ]
+        return [span for body in list(self.taken) for span in spans_of(body)]
 
-    def has(self, acknowledged: set[bytes]) -> bool:
-        return acknowledged <= {trace_id for trace_id, _ in self.spans()}
+    def has(self, *loads: Load) -> bool:
+        """Say whether it has every span of every acknowledged request."""
+        there = set(self.spans())
+        return all({(one, span) for span in span_ids(one)} <= there for load in loads for one in load.acknowledged)
+
+
+def spans_of(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (span.trace_id, span.span_id)
+        for group in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    ]
 
 
 @pytest.fixture
-def destination() -> Iterator[Destination]:
-    made = Destination()
+def destination(request: pytest.FixtureRequest) -> Iterator[Destination]:
+    made = Destination(getattr(request, "param", "http"))
     yield made
     made.down()
+
+
+BOTH = pytest.mark.parametrize("destination", ["http", "grpc"], indirect=True)
 
 
 @pytest.fixture
 def forwarding(gateway: Callable[..., Any], destination: Destination, tmp_path: Path) -> Any:
     """Return a gateway that also forwards to the destination."""
     (tmp_path / "otel-telemetry.toml").write_text(
-        f'[forward.there]\nendpoint = "http://127.0.0.1:{destination.port}"\nprotocol = "http"\ntimeout = 2\n'
+        f'[forward.there]\nendpoint = "http://127.0.0.1:{destination.port}"\n'
+        f'protocol = "{destination.protocol}"\ntimeout = 2\n'
     )
     return gateway()
 
@@ -81,8 +109,9 @@ def test_a_destination_that_is_down_for_longer_than_an_sdk_waits_gets_everything
     assert forwarding.health()["status"] == "degraded"
     destination.up()
     forwarding.delivered(THERE)
-    assert destination.has(load.acknowledged | {kept[0].context.trace_id.to_bytes(16, "big")})
+    assert destination.has(load)
     spans = destination.spans()
+    assert kept[0].context.trace_id.to_bytes(16, "big") in {trace_id for trace_id, _ in spans}
     assert len(spans) == len(set(spans)), "nothing was sent twice, as nothing was in doubt"
     check_truth(forwarding, len(spans), THERE)
     assert not load.refused
@@ -109,15 +138,14 @@ def test_a_slow_destination_slows_neither_senders_nor_the_rows(forwarding: Any, 
         time.sleep(0.4)
         return Say()
 
-    destination.receiver.answer = slowly
+    destination.answer = slowly
     destination.up()
     with Load(forwarding) as load:
         load.wait_for(200)
-        forwarding.memory()
     assert not load.refused
-    destination.receiver.answer = lambda got: Say()
+    destination.answer = lambda got: Say()
     forwarding.delivered(THERE)
-    assert destination.has(load.acknowledged)
+    assert destination.has(load)
     check(forwarding, load)
 
 
@@ -134,7 +162,7 @@ def test_a_destination_that_refuses_for_a_while_is_asked_again_when_it_said(
             return Say()
         return Say(503, headers={"Retry-After": "1"})
 
-    destination.receiver.answer = refuse_twice
+    destination.answer = refuse_twice
     destination.up()
     with Load(forwarding, pause=0.02) as load:
         load.wait_for(60)
@@ -142,7 +170,7 @@ def test_a_destination_that_refuses_for_a_while_is_asked_again_when_it_said(
     assert asked[1] - asked[0] >= 1
     assert asked[2] - asked[1] >= 1
     forwarding.delivered(THERE)
-    assert destination.has(load.acknowledged)
+    assert destination.has(load)
     assert not load.refused
     check(forwarding, load)
 
@@ -158,5 +186,90 @@ def test_a_destination_killed_in_the_middle_of_an_answer_gets_that_request_again
         destination.up()
         load.wait_for(20)
     forwarding.delivered(THERE)
-    assert destination.has(load.acknowledged)
+    assert destination.has(load)
+    check(forwarding, load)
+
+
+@BOTH
+def test_a_destination_that_keeps_a_part_only_is_counted_by_its_word_and_nothing_is_sent_twice(
+    forwarding: Any, destination: Destination
+) -> None:
+    rejected: list[int] = []
+
+    def keep_most(got: Got) -> Say:
+        rejected.append(min(2, len(spans_of(got.body))))
+        answer = ExportTraceServiceResponse()
+        answer.partial_success.rejected_spans = rejected[-1]
+        answer.partial_success.error_message = "too many of them"
+        return Say(body=answer.SerializeToString(), headers={"content-type": "application/x-protobuf"})
+
+    destination.answer = keep_most
+    destination.up()
+    with Load(forwarding, pause=0.02) as load:
+        load.wait_for(60)
+    forwarding.delivered(THERE)
+    assert destination.has(load)
+    spans = destination.spans()
+    assert len(spans) == len(set(spans))
+    labels = {"exporter": THERE, "signal": "traces", "reason": "partial_success"}
+    assert forwarding.total("otel_telemetry_rejected_total", **labels) == sum(rejected)
+    assert forwarding.total("otel_telemetry_delivered_total", exporter=THERE) == len(spans) - sum(rejected)
+    assert forwarding.health()["parts"]["exporters"][THERE]["rejected"] == {"partial_success": sum(rejected)}
+    check_truth(forwarding, len(spans), THERE)
+    check(forwarding, load)
+    assert not load.refused
+
+
+@BOTH
+def test_what_a_destination_refuses_for_good_is_kept_counted_and_sent_again_when_somebody_says_so(
+    forwarding: Any, destination: Destination
+) -> None:
+    def refuse_some(got: Got) -> Say:
+        bad = any(span_id[-1] % 16 == 0 for _, span_id in spans_of(got.body))
+        if not bad:
+            return Say()
+        return Say(400, b"never", code=grpc.StatusCode.INVALID_ARGUMENT, details="never")
+
+    destination.answer = refuse_some
+    destination.up()
+    with Load(forwarding, pause=0.02) as load:
+        load.wait_for(60)
+    forwarding.delivered(THERE)
+    spans, all_of_them = destination.spans(), {(one, span) for one in load.acknowledged for span in span_ids(one)}
+    dead = {one for one, span in all_of_them if span[-1] % 16 == 0}
+    assert dead, "nothing was refused: the test shows nothing"
+    assert {one for one, _ in all_of_them - set(spans)} == dead
+    assert forwarding.total("otel_telemetry_spool_dead_letter_items", exporter=THERE) == SPANS * len(dead)
+    assert forwarding.total("otel_telemetry_dead_lettered_total", exporter=THERE) == SPANS * len(dead)
+    check_truth(forwarding, len(spans), THERE)
+    check(forwarding, load)
+    destination.answer = lambda got: Say()
+    forwarding.spool_command("replay", "--dead-letters", "--yes", "--exporter", THERE)
+    eventually(lambda: not forwarding.total("otel_telemetry_spool_dead_letter_items"), "they are sent again")
+    assert destination.has(load)
+    check_truth(forwarding, len(set(destination.spans())), THERE)
+
+
+@BOTH
+def test_a_destination_that_never_answers_gets_everything_when_it_does(
+    forwarding: Any, destination: Destination
+) -> None:
+    silent = threading.Event()
+    asked: list[int] = []
+
+    def wait(got: Got) -> Say:
+        asked.append(len(got.body))
+        silent.wait(20)
+        return Say()
+
+    destination.answer = wait
+    destination.up()
+    with Load(forwarding, pause=0.02) as load:
+        eventually(lambda: len(asked) > 1, "it was asked again")
+        load.wait_for(20)
+        forwarding.delivered()  # the rows did not wait for it
+        silent.set()
+    forwarding.delivered(THERE)
+    assert destination.has(load)
+    assert not load.refused
     check(forwarding, load)

@@ -21,7 +21,10 @@ from otel_telemetry.gateway import spool_file
 from otel_telemetry.gateway.exposition import merged
 from otel_telemetry.gateway.group import Group, Seat
 from otel_telemetry.gateway.spool import Spool
-from tests.faults.gateway_process import EXPORT, GatewayProcess, Load, check, eventually, free_port, make_request
+from tests.backends.process import free_port
+from tests.faults.checks import check
+from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.load import EXPORT, Load, make_request
 
 MIB = 1 << 20
 
@@ -71,8 +74,7 @@ def test_any_number_may_receive_into_a_spool(start: Any) -> None:
     with Load(receiving[0]) as one, Load(receiving[1]) as two:
         one.wait_for(30)
         two.wait_for(30)
-    one.acknowledged |= two.acknowledged
-    check(delivering, one)
+    check(delivering, one, two)
 
 
 def test_only_one_gateway_delivers_from_a_spool(start: Any, tmp_path: Path) -> None:

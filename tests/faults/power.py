@@ -1,0 +1,48 @@
+"""Power that fails: of every file the disk has what it was told to keep, and torn pieces of what came after.
+
+A kill leaves all that a process ever wrote, since the kernel has it. So what a program has had synced is followed by a
+small library in front of the C library (power.c); `fail` puts each file back to that.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.backends import programs
+
+_SOURCE = Path(__file__).with_name("power.c")
+
+
+class Power:
+    """Follows the databases in a folder and below it. `env` makes a process be followed."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler = programs.program("cc", "gcc")
+        self._folder = folder
+        self._kept = folder / "kept"
+        self._kept.mkdir()
+        library = folder / "power.so"
+        command = [str(compiler), "-O1", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"]
+        subprocess.run(command, check=True, timeout=60)
+        self.env = {"LD_PRELOAD": str(library), "POWER_FOLDER": str(folder), "POWER_KEPT": str(self._kept)}
+
+    def fail(self) -> list[str]:
+        """Leave of each database what is surely on the disk, and a torn tail; return the names of what was kept.
+
+        A file that was never synced is gone. Nobody may have any of them open.
+        """
+        files = [path for path in self._folder.rglob("*.db*") if path.is_file() and self._kept not in path.parents]
+        return sorted(path.name for path in files if self._put_back(path))
+
+    def _put_back(self, path: Path) -> bool:
+        written = path.read_bytes()
+        kept = self._kept / str(path).replace("/", "%")
+        path.unlink()
+        if not kept.exists():
+            return False
+        shutil.copy(kept, path)
+        size = kept.stat().st_size
+        if path.name.endswith("-wal") and len(written) > size:  # half of what came after
+            with path.open("ab") as file:
+                file.write(written[size : size + (len(written) - size) // 2])
+        return True
