@@ -148,7 +148,10 @@ def make_request(seed: int) -> bytes:
 
 def renewed(body: bytes) -> bytes:
     """Return the request with other trace ids."""
-    return body.replace(TRACES, os.urandom(len(TRACES)))
+    first, *others = body.split(TRACES)
+    fresh = os.urandom(len(TRACES) * len(others) // IN_TRACE)
+    ids = (fresh[at : at + len(TRACES)] for at in range(0, len(fresh), len(TRACES)) for _ in range(IN_TRACE))
+    return first + b"".join(part for pair in zip(ids, others, strict=True) for part in pair)
 
 
 def model_call(chance: random.Random, number: int) -> dict[str, str]:

@@ -15,8 +15,9 @@ from otel_telemetry.exporters.request_log.turn import Turn
 from otel_telemetry.exporters.request_log.writer import Writer
 from otel_telemetry.sinks import Signal
 
-#: What one transaction takes: less makes for more transactions, more lets the others wait.
-_BYTES: Final = 2 << 20
+#: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
+#: a transaction has, the more of them share a page that is written once.
+_BYTES: Final = 4 << 20
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
@@ -30,7 +31,7 @@ class RequestLogSink:
 
     name = "request_log"
     signals: frozenset[Signal] = frozenset({"traces", "logs"})
-    max_bytes = 8 << 20
+    max_bytes = 16 << 20
 
     def __init__(self, config: RequestLogSettings) -> None:
         self._turn = Turn.new()

@@ -61,6 +61,7 @@ class Delivery:
         self._sink = sink
         self._signals = sink.signals if isinstance(sink, Choosy) else _EVERY
         self._max_bytes = sink.max_bytes if isinstance(sink, Choosy) else _CHUNK_BYTES
+        self._chunk_bytes = max(_CHUNK_BYTES, self._max_bytes)
         self._stop = threading.Event()
         self._abandoned = False
         self._circuit = Circuit()
@@ -116,7 +117,7 @@ class Delivery:
     def _step(self) -> None:
         try:
             position = self._spool.reader.position(self._sink.name)
-            batches = self._spool.due(self._sink.name, _CHUNK_BYTES, _CHUNK_BATCHES, self._signals)
+            batches = self._spool.due(self._sink.name, self._chunk_bytes, _CHUNK_BATCHES, self._signals)
             if batches:
                 self._deliver(_Chunk(batches, deque(self._groups(batches))))
             elif self._stop.is_set():
