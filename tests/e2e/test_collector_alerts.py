@@ -1,4 +1,4 @@
-"""What the alerts watch is there: every metric of theirs, in a real Prometheus, from real calls of a real app."""
+"""What alerts watch and the dashboard shows is there: in a real Prometheus, from real calls of a real app."""
 
 import functools
 import json
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 
 from tests.backends.observability import RULES
 from tests.backends.process import Process, free_port
+from tests.deploy import test_dashboard
 from tests.e2e import sending, stack
 
 pytestmark = pytest.mark.timeout(180)
@@ -23,6 +25,8 @@ UNSEEN = {
     *("otel_telemetry_leaks_total", "otel_telemetry_dropped_total", "otel_telemetry_rejected_total"),
     "otel_telemetry_spool_missed_items_total",
 }
+#: What the app does not say of its requests, or its model server of calls.
+UNSAID = ('degraded_reason!=""', 'type="cached"')
 
 
 @pytest.fixture
@@ -55,9 +59,23 @@ def test_every_metric_that_an_alert_watches_is_in_prometheus(tmp_path, model_ser
         assert value('sum(telemetry_cache_cache_hits_total{job="llm-app"})') == 1
         assert value('sum(telemetry_cache_cache_misses_total{job="llm-app"})') == 1
         assert value('telemetry_cache_ttfb_seconds_bucket{job="llm-app", le="+Inf"}') == 1
+        shown = [each for each in test_dashboard.expressions() if not any(some in each for some in UNSAID)]
+        there = {each for expression in shown for each in test_dashboard.names(expression) if now(running, each)}
+        assert len(there) > 15
+        shown = [each for each in shown if test_dashboard.names(each) <= there]
+        end = time.monotonic() + 20  # a rate takes two scrapes
+        while (empty := [each for each in shown if not now(running, each)]) and time.monotonic() < end:
+            time.sleep(1)
+        assert empty == []
         rules = json.loads(running.prometheus.rules())["data"]["groups"]
         health = {rule["name"]: rule["health"] for group in rules for rule in group["rules"]}
         assert set(health.values()) == {"ok"}, health
+
+
+def now(running: stack.Stack, promql: str) -> list[dict[str, Any]]:
+    """Return the result of a query, as it is."""
+    found: list[dict[str, Any]] = json.loads(running.prometheus.query(promql) or b"{}")["data"]["result"]
+    return found
 
 
 def ask(running: stack.Stack, promql: str) -> list[dict[str, Any]]:
