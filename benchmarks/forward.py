@@ -4,7 +4,8 @@ The same number of requests (512 spans of about 1 kB, as benchmarks/gateway.py m
 gateway that redacts and keeps them. `receive` delivers to a sink that forgets: the receive path. Each other shape
 forwards all of it to a receiver in another process that answers without doing anything. CPU time is what the
 gateway's process used, from the first request until all is delivered; rounds take turns, and the median counts.
-Then the rate at which a backlog goes out.
+Then the rate at which a backlog goes out, and the CPU time of that alone: a surer figure of what forwarding adds, where
+the machine is busy with other things too.
 Run: PYTHONPATH=. python benchmarks/forward.py [requests a round] [rounds]
 """
 
@@ -124,19 +125,21 @@ def measure(mode: str, requests: int) -> float:
         return used / (requests * shapes.SPANS) * 1e6
 
 
-def drain(mode: str, folder: str) -> float:
-    """Forward what is in the spool, with nothing coming in, and return spans a second."""
+def drain(mode: str, folder: str) -> tuple[float, float]:
+    """Forward what is in the spool, with nothing coming in; return spans a second, and CPU time per span in us."""
+    name = f"forward.{mode.replace(' ', '-')}"
     with contextlib.ExitStack() as parts:
         port = parts.enter_context(running("take", mode.split(maxsplit=1)[0]))[1]
-        parts.enter_context(running("serve", mode, str(port), folder))
+        process, _ = parts.enter_context(running("serve", mode, str(port), folder))
         reader = parts.enter_context(SpoolReader(Path(folder)))
-        left = total = reader.status().lag[f"forward.{mode.replace(' ', '-')}"].items
-        began = (time.perf_counter(), left)
+        left = total = reader.status().lag[name].items
+        began, spans, used = time.perf_counter(), left, cpu_seconds(process.pid)
         while left:
-            left = reader.status().lag[f"forward.{mode.replace(' ', '-')}"].items
-            began = (time.perf_counter(), left) if began[1] == total else began
+            if spans == total:  # it has not begun yet
+                began, spans, used = time.perf_counter(), left, cpu_seconds(process.pid)
             time.sleep(0.005)
-        return began[1] / (time.perf_counter() - began[0])
+            left = reader.status().lag[name].items
+        return spans / (time.perf_counter() - began), (cpu_seconds(process.pid) - used) / spans * 1e6
 
 
 def fill(folder: str, requests: int) -> None:
@@ -176,7 +179,10 @@ def main(requests: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         fill(folder, requests * rounds)
         for mode in MODES[1:]:
-            print(f"  {mode:10} {drain(mode, folder):9,.0f} spans/s")
+            rate, cost = drain(mode, folder)
+            print(
+                f"  {mode:10} {rate:9,.0f} spans/s, {cost:5.2f} us CPU a span ({cost / base * 100:4.1f} % of receive)"
+            )
 
 
 def dispatch(arguments: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -198,7 +197,8 @@ class SpoolEraser:
             execute("DELETE FROM dead_letter WHERE length(body) = 0")
             return
         changed = execute(
-            "UPDATE batch SET items = items - ?, body = ?, crc = ? WHERE seq = ?", (went, new, zlib.crc32(new), key)
+            "UPDATE batch SET items = items - ?, body = ?, crc = ? WHERE seq = ?",
+            (went, new, spool_file.checksum(new), key),
         )
         if changed.rowcount:  # else it was trimmed meanwhile
             less = (went, len(body) - len(new))

@@ -7,7 +7,6 @@ import contextlib
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +234,7 @@ def _batch(row: tuple[int, Signal, int, int, bytes | None, int | None, int]) -> 
     seq, signal, received_ns, items, body, crc, size = row
     if body is None:
         return Batch(seq, signal, received_ns, items, b"", left_out=size)
-    if crc is not None and zlib.crc32(body) != crc:
+    if crc is not None and spool_file.checksum(body) != crc:
         return Batch(seq, signal, received_ns, items, b"", damaged=True)
     return Batch(seq, signal, received_ns, items, body)
 

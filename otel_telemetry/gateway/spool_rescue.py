@@ -10,7 +10,6 @@ import logging
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +208,7 @@ class _Copy:
             self._keep(row)
 
     def _keep(self, row: tuple[int, str, int, int, bytes, int | None]) -> None:
-        if row[5] is not None and zlib.crc32(row[4]) != row[5]:
+        if row[5] is not None and spool_file.checksum(row[4]) != row[5]:
             self._lost.append(row[0])
             return
         self._target.execute(
