@@ -149,6 +149,16 @@ class GatewayProcess:
         command += ["--spool-dir", str(self.spool)]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
+    def spool_holds(self, text: str) -> bool:
+        """Say whether a text is in anything that `spool cat` shows."""
+        command = [*self._within, sys.executable, "-m", "otel_telemetry.cli", "spool", "cat"]
+        command += ["--spool-dir", str(self.spool)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as showing:
+            assert showing.stdout
+            found = [text.encode() in line for line in showing.stdout]
+        assert showing.returncode == 0
+        return any(found)
+
     # --- its memory -------------------------------------------------------------------------------------------------
     def sample(self) -> None:
         """Look at the memory of its processes now, where it runs: the peaks are kept."""

@@ -19,11 +19,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 
 from tests.backends.process import free_port
 from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
-from tests.faults.checks import check, check_truth
+from tests.faults.checks import MEMORY_LIMIT, check, check_truth
 from tests.faults.gateway_process import eventually
-from tests.faults.load import SPANS, Load, span_ids
+from tests.faults.load import CALLS, SPANS, Load, span_ids
 
 THERE = "forward.there"
+LONG = "anna@example.com " + "A tent that is waxed stays dry. " * 3200  # 100 kB for each call
 
 
 class Destination:
@@ -33,7 +34,7 @@ class Destination:
         self.port = free_port()
         self.protocol = protocol
         self.answer: Callable[[Got], Say] = lambda got: Say()
-        self.taken: list[bytes] = []
+        self._taken: list[tuple[bytes, bytes]] = []
         self._receiver = Receiver()
         self._receiver.answer = self._answer
         self._stack = ExitStack()
@@ -46,14 +47,15 @@ class Destination:
         self._stack.close()
 
     def _answer(self, got: Got) -> Say:
+        self._receiver.got.clear()  # it may be more than should be kept
         say = self.answer(got)
         if say.status == 200 and say.code is grpc.StatusCode.OK:
-            self.taken.append(got.body)
+            self._taken += spans_of(got.body)
         return say
 
     def spans(self) -> list[tuple[bytes, bytes]]:
         """Return the (trace id, span id) of everything it said yes to."""
-        return [span for body in list(self.taken) for span in spans_of(body)]
+        return list(self._taken)
 
     def has(self, *loads: Load) -> bool:
         """Say whether it has every span of every acknowledged request."""
@@ -186,6 +188,19 @@ def test_a_destination_killed_in_the_middle_of_an_answer_gets_that_request_again
         destination.up()
         load.wait_for(20)
     forwarding.delivered(THERE)
+    assert destination.has(load)
+    check(forwarding, load)
+
+
+def test_what_waits_for_a_destination_may_be_more_than_all_the_memory_that_is_allowed(
+    forwarding: Any, destination: Destination
+) -> None:
+    with Load(forwarding, text=LONG) as load:
+        load.wait_for(MEMORY_LIMIT // (CALLS * len(LONG)) + 1)
+    assert forwarding.total("otel_telemetry_spool_lag_bytes", exporter=THERE) > MEMORY_LIMIT
+    destination.up()
+    with forwarding.watched():
+        forwarding.delivered(THERE)
     assert destination.has(load)
     check(forwarding, load)
 
