@@ -324,7 +324,7 @@ def _process_of(settings: Settings, config: "GatewaySettings", seat: "Seat | Non
         return Gateway(config, None, list(sinks_of(settings)), seat=seat)
     rules = redactor_of(settings)
     redactor, rest = _otlp_redactor_of(settings, rules), _rest_of(settings, rules)
-    sinks = list(sinks_of(settings)) if config.role != "receive" else []
+    sinks = list(sinks_of(_in_one_process(settings))) if config.role != "receive" else []
     return Gateway(config, redactor, sinks, seat=seat, rest=rest)
 
 
@@ -364,6 +364,11 @@ def sinks_of(settings: Settings) -> "Iterator[Sink]":
         yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
     if settings.loki.endpoint is not None:
         yield loki.make_sink(settings.loki)
+
+
+def _in_one_process(settings: Settings) -> Settings:
+    """Return the settings without writers beside the process: who asked for one process gets one."""
+    return settings.model_copy(update={"request_log": settings.request_log.model_copy(update={"writers": 1})})
 
 
 def _refuse_own_door(settings: Settings) -> None:

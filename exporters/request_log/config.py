@@ -40,5 +40,6 @@ class RequestLogSettings(BaseModel):
         ge=1,
         le=16,
         description="Processes of a gateway that turn spans into rows while there is much to write. The second and "
-        "further ones start with the first backlog, and take about 70 MB each. 1: none but the process that delivers.",
+        "further ones start with the first backlog, and take about 70 MB each. 1: none but the process that delivers, "
+        "as with gateway.workers 0.",
     )

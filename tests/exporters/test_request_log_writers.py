@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry import metrics, relay
+from otel_telemetry import assemble, metrics, relay, settings
 from otel_telemetry.errors import MalformedTelemetry, StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.helper import Helper
@@ -22,7 +22,7 @@ from otel_telemetry.exporters.request_log.turn import Turn
 
 BODIES = 10
 TRACES = 100
-FILLING = "x" * 8_000  # so that a body is most of what one transaction takes
+FILLING = "x" * 16_000  # so that a body is most of what one transaction takes
 
 
 def make_body(number: int) -> bytes:
@@ -87,6 +87,18 @@ def test_a_little_is_written_without_another_process(sink, database, rows):
     sink.deliver("traces", [make_body(0)])
     assert child_pids() == []
     assert len(rows(database, "llm_call")) == TRACES
+
+
+@pytest.mark.parametrize(("workers", "helpers"), [(0, 0), (1, 1)])
+def test_who_asks_for_a_gateway_in_one_process_gets_one(database, tmp_path, workers, helpers):
+    config = settings.load(
+        request_log={"url": f"sqlite:///{database}"},
+        gateway={"workers": workers, "role": "deliver" if workers else "all", "spool_dir": tmp_path, "http_port": 0},
+        redaction={"pseudonyms": {"secret": "0123456789abcdef0123"}},
+    )
+    (rows,) = assemble.gateway_of(config)._sinks
+    assert len(rows._helpers) == helpers
+    rows.close()
 
 
 def test_after_a_writer_was_killed_the_same_call_succeeds_and_writes_each_row_once(sink, database, rows):

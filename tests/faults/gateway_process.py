@@ -52,14 +52,14 @@ class GatewayProcess:
         self.spool = folder / "spool"
         self._options = options
         self._env = {**os.environ, "OTEL_TELEMETRY_GATEWAY__SHUTDOWN_SECONDS": "5", **(env or {})}
-        self._within = within
+        self.within = within
         self.process: subprocess.Popen[bytes] | None = None
         self.whole = False
         self.peak: dict[str, int] = {}
 
     def start(self, *, wait: bool = True) -> Self:
         self.whole = "--role" not in self._options and not (self.folder / "said").exists()
-        command = [*self._within, sys.executable, "-m", "otel_telemetry.cli", "serve", "--db", self.url, *self._options]
+        command = [*self.within, sys.executable, "-m", "otel_telemetry.cli", "serve", "--db", self.url, *self._options]
         command += ["--grpc-port", str(self.grpc), "--http-port", str(self.http), "--spool-dir", str(self.spool)]
         with (self.folder / "said").open("ab") as said:
             self.process = subprocess.Popen(
@@ -134,6 +134,14 @@ class GatewayProcess:
         (found,) = [pid for pid in self.processes().values() if not _listens(pid, {self.grpc, self.http})]
         return found
 
+    def writers(self) -> list[int]:
+        """Return the pids of the processes that write rows beside the one that delivers."""
+        try:
+            files = list(Path(f"/proc/{self.deliverer()}/task").glob("*/children"))
+            return [int(pid) for file in files for pid in file.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError, ValueError):  # it is away
+            return []
+
     def receivers(self) -> list[int]:
         return [pid for pid in self.processes().values() if _listens(pid, {self.grpc})]
 
@@ -145,25 +153,25 @@ class GatewayProcess:
         eventually(lambda: self.healthy() and self.lag(exporter) == 0, f"{exporter} has everything", seconds)
 
     def spool_command(self, *arguments: str) -> str:
-        command = [*self._within, sys.executable, "-m", "otel_telemetry.cli", "spool", *arguments]
+        command = [*self.within, sys.executable, "-m", "otel_telemetry.cli", "spool", *arguments]
         command += ["--spool-dir", str(self.spool)]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
-    def spool_holds(self, text: str) -> bool:
-        """Say whether a text is in anything that `spool cat` shows."""
-        command = [*self._within, sys.executable, "-m", "otel_telemetry.cli", "spool", "cat"]
-        command += ["--spool-dir", str(self.spool)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as showing:
-            assert showing.stdout
-            found = [text.encode() in line for line in showing.stdout]
-        assert showing.returncode == 0
-        return any(found)
+    def spool_bytes(self) -> Iterator[bytes]:
+        """Yield the files of the spool as they are on the disk, in pieces that overlap a little."""
+        assert self.process
+        for path in Path(f"/proc/{self.process.pid}/root{self.spool}").glob("spool.db*"):
+            with path.open("rb") as file:
+                last = b""
+                while piece := file.read(1 << 22):
+                    yield last[-64:] + piece
+                    last = piece
 
     # --- its memory -------------------------------------------------------------------------------------------------
     def sample(self) -> None:
         """Look at the memory of its processes now, where it runs: the peaks are kept."""
         try:
-            pids = [self.process.pid, *self.processes().values()] if self.process else []
+            pids = [self.process.pid, *self.processes().values(), *self.writers()] if self.process else []
         except (FileNotFoundError, ProcessLookupError):
             return  # it is away
         self._keep("all", sum(_kib(pid, "smaps_rollup", "Pss") for pid in pids))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.checks import check, check_rows
 from tests.faults.gateway_process import eventually
-from tests.faults.load import Load
+from tests.faults.load import TEXT, Load
 
 SHAPES = {"all in one": ("--workers", "0"), "one receiver": ("--workers", "1"), "two receivers": ("--workers", "2")}
 
@@ -63,6 +63,19 @@ def test_a_deliverer_killed_under_load_keeps_nobody_from_sending_and_delivers_th
         load.wait_for(50)
     check(running, load)
     assert running.health()["status"] == "ok"
+
+
+def test_a_process_that_writes_rows_killed_in_its_work_leaves_nothing_out_and_nothing_twice(gateway: Any) -> None:
+    running = gateway("--workers", "1")
+    os.kill(running.deliverer(), signal.SIGSTOP)
+    with Load(running, text=TEXT + "Some of what a model is told. " * 2_000) as load:
+        load.wait_for(150)  # more than one process would write at once
+        os.kill(running.deliverer(), signal.SIGCONT)
+        (writer,) = eventually(running.writers, "another process writes beside it")
+        os.kill(writer, signal.SIGKILL)
+        load.wait_for(20)
+    check(running, load)
+    assert "a process that writes rows is gone (-9)" in running.said
 
 
 def test_a_process_that_dies_again_and_again_is_started_again_after_ever_longer_pauses(gateway: Any) -> None:
