@@ -136,6 +136,11 @@ class Load:
         return answer.status_code == 200
 
 
+def long_text(kib: int) -> str:
+    """Return a text of that size: redaction finds something in it, and has not much to do."""
+    return TEXT + "A tent that is waxed stays dry. " * (32 * kib)
+
+
 def make_request(trace_id: bytes, text: str = TEXT) -> bytes:
     """Return one trace: a request and its model calls, with personal data in it."""
     request = ExportTraceServiceRequest()

@@ -7,10 +7,10 @@ import pytest
 
 from tests.faults.checks import check_rows, rows
 from tests.faults.gateway_process import eventually
-from tests.faults.load import Load
+from tests.faults.load import Load, long_text
 
 PAGE = 16384
-LONG = "Write to anna@example.com. " * 400
+LONG = long_text(10)
 
 
 def damage(path: Path, share: float, pages: int) -> None:

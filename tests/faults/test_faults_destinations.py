@@ -21,10 +21,10 @@ from tests.backends.process import free_port
 from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
 from tests.faults.checks import MEMORY_LIMIT, check, check_truth
 from tests.faults.gateway_process import eventually
-from tests.faults.load import CALLS, SPANS, Load, span_ids
+from tests.faults.load import CALLS, SPANS, Load, long_text, span_ids
 
 THERE = "forward.there"
-LONG = "anna@example.com " + "A tent that is waxed stays dry. " * 3200  # 100 kB for each call
+LONG = long_text(100)  # for each call
 
 
 class Destination:

@@ -7,9 +7,9 @@ import pytest
 from tests.faults.checks import check, check_rows
 from tests.faults.disk import MEGABYTES, SmallDisk
 from tests.faults.gateway_process import eventually
-from tests.faults.load import Load
+from tests.faults.load import Load, long_text
 
-LONG = "Write to anna@example.com. " * 2_000  # 54 kB for each call
+LONG = long_text(54)  # for each call
 
 
 @pytest.mark.parametrize("end", ["terminate", "kill"])

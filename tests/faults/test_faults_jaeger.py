@@ -16,13 +16,13 @@ from tests.e2e import otlp_trace
 from tests.faults.checks import check
 from tests.faults.disk import SmallDisk
 from tests.faults.gateway_process import GatewayProcess, eventually
-from tests.faults.load import Load, span_ids
+from tests.faults.load import Load, long_text, span_ids
 from tests.faults.test_faults_stopped import standing_still
 
 pytestmark = pytest.mark.timeout(180)
 
 EXPORTER = "forward.jaeger"
-LONG = "Write to anna@example.com. " * 2_000
+LONG = long_text(54)
 
 
 @pytest.fixture(scope="module")
