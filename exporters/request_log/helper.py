@@ -88,11 +88,11 @@ class Helper:
     def _open(self) -> Connection:
         if self._connection is None:
             ours, theirs = socket.socketpair()
-            code = _CODE.format(connection=theirs.fileno(), turn=self._turn.fd)
+            code = _CODE.format(connection=theirs.fileno(), turn=self._turn.fileno())
             command = [sys.executable, "-c", code]
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603  # this very program
-                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._turn.fd)
+                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._turn.fileno())
                 )
             self._connection = Connection(ours.detach())
             self._connection.send(self._config)
@@ -122,7 +122,7 @@ def main(connection: int, turn: int) -> None:
     logging.getLogger().addHandler(logged)
     logging.getLogger().setLevel(logging.INFO)
     with Connection(connection) as asked, contextlib.suppress(EOFError, ConnectionError), suppress_instrumentation():
-        writer = Writer(asked.recv(), Turn(turn))
+        writer = Writer(asked.recv(), Turn(open(turn, "r+b")))  # noqa: SIM115  # until the process ends
         while True:
             signal, share = asked.recv()
             answer = _Answer(_error_of(writer, signal, share), told.take(), logged.take())

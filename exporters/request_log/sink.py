@@ -34,7 +34,7 @@ class RequestLogSink:
     max_bytes = 16 << 20
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._turn = Turn.new()
+        self._turn = Turn()
         self._writer = Writer(config, self._turn)
         self._helpers = [Helper(config, self._turn) for _ in range(1, config.writers)]
         try:

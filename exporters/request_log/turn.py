@@ -6,32 +6,29 @@ kernel takes it back from one that dies. Other writers of the same database are 
 """
 
 import fcntl
-import os
 import tempfile
 from types import TracebackType
-from typing import Self
+from typing import IO
 
 
 class Turn:
-    """A lock between processes that share the file behind `fd`; held in a `with` by one of them at a time."""
+    """A lock between processes that share a file; held in a `with` by one of them at a time. By default a new one."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        self._file = file or tempfile.TemporaryFile()  # noqa: SIM115  # `close` does
 
-    @classmethod
-    def new(cls) -> Self:
-        """Make one: an empty file without a name."""
-        with tempfile.TemporaryFile() as file:
-            return cls(os.dup(file.fileno()))
+    def fileno(self) -> int:
+        """Return the file's descriptor, for a process that is to share it."""
+        return self._file.fileno()
 
     def __enter__(self) -> None:
         """Wait until it is this process's turn."""
-        fcntl.lockf(self.fd, fcntl.LOCK_EX)
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Let the next one write."""
-        fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self.fd)
+        self._file.close()

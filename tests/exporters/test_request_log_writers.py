@@ -135,7 +135,7 @@ def test_what_a_writer_counts_and_logs_is_told_by_the_process_that_asked(tmp_pat
 
     counter = Counter()
     monkeypatch.setattr(metrics, "rows_written", counter)
-    turn = Turn.new()
+    turn = Turn()
     helper = Helper(RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}"), turn)
     helper.ask("traces", [[make_body(0)], [make_body(0), make_body(1)]])
     assert helper.answer() is None
@@ -156,7 +156,7 @@ import os, signal
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.helper import Helper
 from otel_telemetry.exporters.request_log.turn import Turn
-helper = Helper(RequestLogSettings(url="sqlite:///{tmp_path / "log.db"}"), Turn.new())
+helper = Helper(RequestLogSettings(url="sqlite:///{tmp_path / "log.db"}"), Turn())
 helper.ask("traces", [])
 assert helper.answer() is None
 print(helper._process.pid, flush=True)
