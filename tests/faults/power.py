@@ -17,13 +17,15 @@ class Power:
     """Follows the databases in a folder and below it. `env` makes a process be followed."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = programs.program("cc", "gcc")
+        compiler = programs.program("cc", "build-essential")
         self._folder = folder
         self._kept = folder / "kept"
         self._kept.mkdir()
         library = folder / "power.so"
         command = [str(compiler), "-O1", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"]
-        subprocess.run(command, check=True, timeout=60)
+        built = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+        if built.returncode:
+            programs.absent(f"{compiler} cannot build {_SOURCE.name}: {built.stderr.strip()[:300]}")
         self.env = {"LD_PRELOAD": str(library), "POWER_FOLDER": str(folder), "POWER_KEPT": str(self._kept)}
 
     def fail(self) -> list[str]:
