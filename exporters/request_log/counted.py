@@ -189,6 +189,25 @@ class _Labels:
         return dict(zip(self._names, words, strict=True))
 
 
+class Kept:
+    """In place of books, in a process that writes for another: what its transactions did, for the other's books.
+
+    A row may be written by one process and changed by another. What is owed has to be paid where the next rows count.
+    """
+
+    def __init__(self) -> None:
+        self._ledgers: list[Ledger] = []
+
+    def add(self, ledger: Ledger) -> None:
+        """Keep what was committed."""
+        self._ledgers.append(ledger)
+
+    def take(self) -> list[Ledger]:
+        """Return what was kept, and forget it."""
+        taken, self._ledgers = self._ledgers, []
+        return taken
+
+
 class Books:
     """What one store has counted since it was made, and what it owes. Used by one thread at a time.
 

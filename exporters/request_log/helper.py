@@ -24,6 +24,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from otel_telemetry import relay
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.counted import Books, Kept, Ledger
 from otel_telemetry.exporters.request_log.turn import Turn
 from otel_telemetry.exporters.request_log.writer import Writer
 
@@ -38,19 +39,24 @@ _log = logging.getLogger("otel_telemetry.request_log")
 
 @dataclass(slots=True)
 class _Answer:
-    """How a share went: the error that ended it, if any; what was measured and logged meanwhile."""
+    """How a share went: the error that ended it, if any; what was committed, measured and logged meanwhile."""
 
     error: Exception | None = None
+    committed: list[Ledger] = field(default_factory=list)
     measurements: list[relay.Measurement] = field(default_factory=list)
     logged: list[logging.LogRecord] = field(default_factory=list)
 
 
 class Helper:
-    """The other process, from here: started when it is first asked, and again after it died."""
+    """The other process, from here: started when it is first asked, and again after it died.
 
-    def __init__(self, config: RequestLogSettings, turn: Turn) -> None:
+    What it commits counts in `books`.
+    """
+
+    def __init__(self, config: RequestLogSettings, turn: Turn, books: Books | Kept | None = None) -> None:
         self._config = config
         self._turn = turn
+        self._books = books or Books()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._failed: StoreUnavailable | None = None
@@ -73,6 +79,8 @@ class Helper:
             raise TimeoutError(f"no answer for {_ANSWER_SECONDS:.0f} s")
         answer: _Answer = connection.recv()
         relay.replay(answer.measurements)
+        for ledger in answer.committed:
+            self._books.add(ledger)
         for record in answer.logged:
             logging.getLogger(record.name).handle(record)
         return answer.error
@@ -122,10 +130,11 @@ def main(connection: int, turn: int) -> None:
     logging.getLogger().addHandler(logged)
     logging.getLogger().setLevel(logging.INFO)
     with Connection(connection) as asked, contextlib.suppress(EOFError, ConnectionError), suppress_instrumentation():
-        writer = Writer(asked.recv(), Turn(open(turn, "r+b")))  # noqa: SIM115  # until the process ends
+        committed = Kept()
+        writer = Writer(asked.recv(), Turn(open(turn, "r+b")), committed)  # noqa: SIM115  # until the process ends
         while True:
             signal, share = asked.recv()
-            answer = _Answer(_error_of(writer, signal, share), told.take(), logged.take())
+            answer = _Answer(_error_of(writer, signal, share), committed.take(), told.take(), logged.take())
             asked.send(answer)
 
 

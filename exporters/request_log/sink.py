@@ -36,7 +36,7 @@ class RequestLogSink:
     def __init__(self, config: RequestLogSettings) -> None:
         self._turn = Turn()
         self._writer = Writer(config, self._turn)
-        self._helpers = [Helper(config, self._turn) for _ in range(1, config.writers)]
+        self._helpers = [Helper(config, self._turn, self._writer.books) for _ in range(1, config.writers)]
         try:
             self._writer.open()
         except StoreUnavailable as error:

@@ -80,9 +80,10 @@ class Store:
     With a `turn`, processes write one after the other.
     """
 
-    def __init__(self, config: RequestLogSettings, turn: Turn | None = None) -> None:
+    def __init__(self, config: RequestLogSettings, turn: Turn | None = None, books: counted.Kept | None = None) -> None:
         self._config = config
         self._turn = turn or contextlib.nullcontext()
+        self._given_books = books
         self._forget()
 
     def _forget(self) -> None:
@@ -91,7 +92,8 @@ class Store:
         self._engine: sa.Engine | None = None
         self._partitions: Partitions | None = None
         self._writes = 0
-        self._books = counted.Books(self._config.cost_budget_per_day_usd)
+        #: Where what is committed counts.
+        self.books = self._given_books or counted.Books(self._config.cost_budget_per_day_usd)
 
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
@@ -213,7 +215,7 @@ class Store:
             graph.flush()
         metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
         metrics.rows_written.add(written.requests, {"table": "request_log"})
-        self._books.add(tables.ledger)
+        self.books.add(tables.ledger)
         return written
 
     def _bury(self, dead: Sequence[tuple[Given, str]]) -> int:

@@ -6,6 +6,7 @@ from otel_telemetry import records
 from otel_telemetry.exporters.request_log import logs, rows, said
 from otel_telemetry.exporters.request_log.collector import held_back
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.counted import Books, Kept
 from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.store import Store
 from otel_telemetry.exporters.request_log.turn import Turn
@@ -17,8 +18,13 @@ class Writer:
     Metrics have no rows.
     """
 
-    def __init__(self, config: RequestLogSettings, turn: Turn | None = None) -> None:
-        self._store = Store(config, turn)
+    def __init__(self, config: RequestLogSettings, turn: Turn | None = None, books: Kept | None = None) -> None:
+        self._store = Store(config, turn, books)
+
+    @property
+    def books(self) -> Books | Kept:
+        """Where what it writes counts."""
+        return self._store.books
 
     def open(self) -> None:
         """Open the database; see `Store.open` for what it raises."""
