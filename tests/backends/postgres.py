@@ -55,6 +55,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         options = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""}
+        options["dynamic_shared_memory_type"] = "mmap"  # in its folder: what a killed server leaves goes with that
         given = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.bin / "postgres", "-D", self.folder / "data", *given]
         deadline = time.monotonic() + _START_SECONDS
