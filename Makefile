@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ := .venv-fuzz
 FUZZ_SECONDS ?= 300
+ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test e2e lint types format fuzz figures bench clean
+.PHONY: help setup demo serve test e2e faults lint types format fuzz figures bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,6 +35,11 @@ test: $(READY) ## Run the tests
 e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, Loki, Prometheus, SDKs of four languages (built once)
 	@$(BIN)/python -m tests.e2e.sending
 	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest tests/e2e tests/deploy
+
+faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that can be installed; Jaeger where e2e built it
+	@for round in $$(seq $(ROUNDS)); do \
+	  echo "round $$round of $(ROUNDS)"; REQUIRE_BACKENDS=1 $(BIN)/python -m pytest -q tests/faults || exit 1; \
+	done
 
 lint: $(READY) ## Check style and layout
 	@$(BIN)/ruff check .
