@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.backends import programs
+from tests.backends import process, programs
 
 _START_SECONDS = 20.0
 
@@ -24,8 +24,7 @@ class RedisServer:
         self._folder = folder
         self._arguments = arguments
         self._process: subprocess.Popen[Any] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = process.free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:

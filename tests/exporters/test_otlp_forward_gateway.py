@@ -12,7 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_telemetry import assemble, settings
 from otel_telemetry.errors import ConfigurationError
-from tests.exporters.gateway_program import Gateway, eventually, free_port
+from tests.backends.process import free_port
+from tests.exporters.gateway_program import Gateway, eventually
 from tests.exporters.otlp_receiver import Receiver, Say, grpc_receiver, http_receiver
 
 

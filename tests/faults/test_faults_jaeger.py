@@ -72,7 +72,7 @@ def stop_in_order(running: GatewayProcess, jaeger: Jaeger) -> None:
 
 
 def hold_the_deliverer(running: GatewayProcess, jaeger: Jaeger) -> None:
-    with standing_still(running.deliverer()):
+    with standing_still(running.deliverer(), running.spool):
         eventually(lambda: running.lag(EXPORTER) > 50, "something waits for it")
 
 

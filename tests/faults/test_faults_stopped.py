@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,15 @@ TURN = "spool.turn"  # whoever writes to the spool holds this lock
 
 
 @contextmanager
-def standing_still(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+def standing_still(pid: int, spool: Path | None = None) -> Iterator[None]:
+    """Stop a process for as long as the block lasts; with the spool's folder while it does not write to the spool."""
+    with (spool / TURN).open("rb+") if spool else nullcontext() as turn:
+        if turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+        os.kill(pid, signal.SIGSTOP)
+        eventually(
+            lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
+        )
     try:
         yield
     finally:
@@ -44,7 +52,7 @@ def test_a_deliverer_that_stands_still_keeps_nobody_from_sending_and_delivers_la
     running = gateway("--workers", "1")
     with Load(running, pause=0.01) as load:
         load.wait_for(40)
-        with standing_still(running.deliverer()):
+        with standing_still(running.deliverer(), running.spool):
             load.wait_for(100)
             assert running.lag() > 0
         load.wait_for(20)

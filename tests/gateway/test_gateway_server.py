@@ -23,6 +23,7 @@ from otel_telemetry.gateway.otlp_json import Signal
 from otel_telemetry.gateway.server import Gateway
 from otel_telemetry.gateway.spool_reader import SpoolReader
 from otel_telemetry.processors.otlp import OtlpRedactor
+from tests.backends.process import free_port
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 SCRIPT = Path(__file__).with_name("serve_for_tests.py")
@@ -128,11 +129,6 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path, m
             time.sleep(0.1)
         running.send_signal(signal.SIGTERM)
         assert running.wait(20) == 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.families import LIMIT, Families
 from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.instrument.redis import RedisCacheInstrumentor
+from tests.backends.process import free_port
 from tests.backends.redis_server import RedisServer, running
 
 WHO, VALUE = "janeroe-8231", "a value of hers"  # neither may leave
@@ -311,21 +312,14 @@ async def test_an_error_reaches_the_app_as_it_is_and_the_span_without_its_messag
     nothing_leaks(seen)
 
 
-def test_a_connection_error_keeps_its_message(seen, unused_port):
-    with redis.Redis(port=unused_port) as found, pytest.raises(redis.ConnectionError):
+def test_a_connection_error_keeps_its_message(seen):
+    port = free_port()
+    with redis.Redis(port=port) as found, pytest.raises(redis.ConnectionError):
         found.get(KEYS[0])
     span = seen.span()
-    assert str(unused_port) in span.status.description
+    assert str(port) in span.status.description
     assert counted(seen) == (0, 0, 0)
     nothing_leaks(seen)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_the_text_and_documents_of_a_search_stay_off_the_span(seen):

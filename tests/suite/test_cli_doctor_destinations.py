@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from tests.backends.observability import Loki
+from tests.backends.process import free_port
 from tests.exporters.certificates import authority
 from tests.exporters.forwarded import serving
-from tests.exporters.gateway_program import free_port
 from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
 from tests.faults.gateway_process import GatewayProcess
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from otel_telemetry import metrics, settings
 from otel_telemetry.gateway import exposition
+from tests.backends.process import free_port
 
 TEXT = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text(encoding="utf-8")
 
@@ -36,13 +36,6 @@ def test_each_metric_that_the_page_names_exists(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:loki|gateway)\.\w+)", TEXT))))
 def test_each_setting_that_the_page_names_exists(name: str) -> None:
     assert name in {known for known, _ in settings.describe()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_example_with_two_gateways_shows_what_the_page_says(tmp_path: Path) -> None:

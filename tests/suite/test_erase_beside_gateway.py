@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import sqlite3
 import threading
 import time
@@ -17,17 +16,12 @@ import pytest
 from otel_telemetry.gateway.spool_reader import SpoolReader
 from otel_telemetry.processors.config import PseudonymSettings
 from otel_telemetry.processors.pseudonym import Pseudonyms
+from tests.backends.process import free_port
 from tests.suite import operated
 
 NAMES = Pseudonyms(PseudonymSettings.model_validate({"secret": operated.SECRET}))
 ENVIRONMENT = {**os.environ, **operated.ENVIRONMENT, "OTEL_TELEMETRY_REQUEST_LOG__STORE_TEXT": "true"}
 TEXT = "the tent that only jane wanted"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(name="gateway")

@@ -18,6 +18,8 @@ from urllib.error import URLError
 
 import pytest
 
+from tests.backends.process import free_port
+
 BIN = Path(sys.executable).parent
 REQUESTS = [f"r{number}" for number in range(12)]
 
@@ -52,12 +54,6 @@ SERVERS = {
     "uvicorn": ["uvicorn", "app:app", "--port", "{port}", "--log-level", "warning"],
     "uvicorn --workers": ["uvicorn", "app:app", "--port", "{port}", "--workers", "2", "--log-level", "warning"],
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(**more: str) -> dict[str, str]:

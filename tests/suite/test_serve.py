@@ -20,17 +20,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
 from otel_telemetry import cli, settings
+from tests.backends.process import free_port
 
 EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "otlp"
 COMMAND = [sys.executable, "-m", "otel_telemetry.cli"]
 PLANTED = "jane.roe@example.com"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Served:

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.backends.process import free_port
 from tests.suite.another_distro import other_distro
 
 ROOT = Path(__file__).parents[2]
@@ -102,8 +102,7 @@ def nothing_planted(folder: Path) -> bool:
 
 def test_a_fastapi_app_under_opentelemetry_instrument_writes_a_row_a_request(tmp_path: Path, model: str) -> None:
     (tmp_path / "app.py").write_text(APP)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(BIN / "opentelemetry-instrument"), str(BIN / "uvicorn"), "app:app", "--port", str(port)]
     env = environment(tmp_path, model, OTEL_TRACES_EXPORTER="request_log", OTEL_SERVICE_NAME="asker")
     with (tmp_path / "log").open("wb") as log:
