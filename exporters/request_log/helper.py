@@ -30,6 +30,7 @@ from otel_telemetry.exporters.request_log.writer import Writer
 
 _ANSWER_SECONDS: Final = 120.0
 _END_SECONDS: Final = 5.0
+_MOST_DEATHS: Final = 3
 _CODE: Final = "from otel_telemetry.exporters.request_log.helper import main; main({connection}, {turn})"
 
 Share = Sequence[Sequence[bytes]]
@@ -47,8 +48,12 @@ class _Answer:
     logged: list[logging.LogRecord] = field(default_factory=list)
 
 
+class HelperGone(StoreUnavailable):
+    """The other process died, or hangs and was ended: what it was given may or may not be written."""
+
+
 class Helper:
-    """The other process, from here: started when it is first asked, and again after it died.
+    """The other process, from here: started when it is first asked, and again after it died, as long as it is `usable`.
 
     What it commits counts in `books`.
     """
@@ -59,7 +64,13 @@ class Helper:
         self._books = books or Books()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._failed: StoreUnavailable | None = None
+        self._failed: HelperGone | None = None
+        self._deaths = 0  # in a row
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether it is worth asking: not where it dies each time that it is started."""
+        return self._deaths < _MOST_DEATHS
 
     def ask(self, signal: str, share: Share) -> None:
         """Have it write these bodies, each sequence of them in one transaction; `answer` tells how that went."""
@@ -68,7 +79,7 @@ class Helper:
             self._open().send((signal, share))
 
     def answer(self) -> Exception | None:
-        """Wait until it has written; return what went wrong, as `Writer.write` raises it, or that it is gone."""
+        """Wait until it has written; return what went wrong, as `Writer.write` raises it, or HelperGone."""
         if self._failed is None:
             with self._or_gone():
                 return self._hear(self._open())
@@ -78,6 +89,7 @@ class Helper:
         if not connection.poll(_ANSWER_SECONDS):
             raise TimeoutError(f"no answer for {_ANSWER_SECONDS:.0f} s")
         answer: _Answer = connection.recv()
+        self._deaths = 0
         relay.replay(answer.measurements)
         for ledger in answer.committed:
             self._books.add(ledger)
@@ -91,13 +103,16 @@ class Helper:
             yield
         except (OSError, EOFError) as error:
             code = self.close(0)
-            self._failed = StoreUnavailable(f"a process that writes rows is gone ({code}): {error!r}")
+            self._deaths += 1
+            self._failed = HelperGone(f"a process that writes rows is gone ({code}): {error!r}")
+            ever = "" if self.usable else ", from now on always"
+            _log.error("%s; its share is written here%s", self._failed, ever)
 
     def _open(self) -> Connection:
         if self._connection is None:
             ours, theirs = socket.socketpair()
             code = _CODE.format(connection=theirs.fileno(), turn=self._turn.fileno())
-            command = [sys.executable, "-c", code]
+            command = [sys.executable, "-P", "-c", code]  # -P: no module of the working directory
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603  # this very program
                     command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._turn.fileno())

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.helper import Helper
+from otel_telemetry.exporters.request_log.helper import Helper, HelperGone
 from otel_telemetry.exporters.request_log.turn import Turn
 from otel_telemetry.exporters.request_log.writer import Writer
 from otel_telemetry.sinks import Signal
@@ -48,11 +48,14 @@ class RequestLogSink:
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
         parts = _parts(bodies)
-        width = min(len(parts), 1 + len(self._helpers))
-        asked = self._helpers[: max(0, width - 1)]
-        for number, helper in enumerate(asked, 1):
-            helper.ask(signal, parts[number::width])
-        outcomes = [self._write(signal, parts[::width]), *(helper.answer() for helper in asked)]
+        helpers = [helper for helper in self._helpers if helper.usable][: max(0, len(parts) - 1)]
+        own, *shares = (parts[number :: 1 + len(helpers)] for number in range(1 + len(helpers)))
+        for helper, share in zip(helpers, shares, strict=True):
+            helper.ask(signal, share)
+        outcomes = [self._write(signal, own)]
+        for helper, share in zip(helpers, shares, strict=True):
+            outcome = helper.answer()
+            outcomes.append(self._write(signal, share) if isinstance(outcome, HelperGone) else outcome)
         errors = [error for error in outcomes if error is not None]
         if errors:
             raise next((error for error in errors if isinstance(error, StoreUnavailable)), errors[0])

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry import assemble, metrics, relay, settings
-from otel_telemetry.errors import MalformedTelemetry, StoreUnavailable
+from otel_telemetry.errors import MalformedTelemetry
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.helper import Helper
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
@@ -103,15 +103,26 @@ def test_who_asks_for_a_gateway_in_one_process_gets_one(database, tmp_path, work
     sink.close()
 
 
-def test_after_a_writer_was_killed_the_same_call_succeeds_and_writes_each_row_once(sink, database, rows):
+def test_the_share_of_a_writer_that_was_killed_is_written_here_and_each_row_once(sink, database, rows, caplog):
     bodies = [make_body(number) for number in range(BODIES)]
     sink.deliver("traces", bodies[:6])
-    for pid in child_pids():
+    killed = child_pids()
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(StoreUnavailable, match="a process that writes rows is gone"):
-        sink.deliver("traces", bodies)
     sink.deliver("traces", bodies)
+    assert caplog.text.count("a process that writes rows is gone (-9)") == len(killed)
+    sink.deliver("traces", bodies)
+    assert len(child_pids()) == len(killed), "they are started again"
     assert len(rows(database, "request_log")) == len(rows(database, "llm_call")) == BODIES * TRACES
+
+
+def test_a_writer_that_cannot_start_is_done_without(sink, database, rows, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    for number in range(4):
+        sink.deliver("traces", [make_body(each) for each in range(number, number + 6)])
+    assert len(rows(database, "llm_call")) == 9 * TRACES
+    assert caplog.text.count("its share is written here, from now on always") == 2
+    assert caplog.text.count("is gone") == 6
 
 
 def test_a_body_that_is_no_otlp_is_malformed_whoever_gets_it(sink, database, rows):
