@@ -41,6 +41,9 @@ class RequestLogSink:
             self._writer.open()
         except StoreUnavailable as error:
             _log.warning("starting without the database: %s", error)
+        except Exception:
+            self._turn.close()
+            raise
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
         """Write all spans, or all logs that become rows, of these bodies; all of a body in one transaction.

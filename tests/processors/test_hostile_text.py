@@ -66,12 +66,15 @@ json_tree = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(json_tree, st.booleans(), st.integers(0, 2))
+@example({"db:\n  password: |\n    Tr0ub4dor&3": None}, False, 1)
 def test_json_in_a_string_stays_json_however_often_it_is_wrapped(value, ascii_only, wraps):
     encoded = json.dumps(value, ensure_ascii=ascii_only)
     for _ in range(wraps):
         encoded = json.dumps({"inner": encoded}, ensure_ascii=ascii_only)
     clean = json.loads(REDACTOR.string(encoded))
     for _ in range(wraps):
+        if clean == "[REDACTED_JSON]":  # what cannot be taken out of the text takes all of it along
+            break
         clean = json.loads(clean["inner"])
     assert isinstance(clean, type(value)) or clean == "[REDACTED_JSON]"
 
