@@ -138,24 +138,26 @@ def _shut_down(provider: Any) -> None:
 class _LastFlush:
     """Flushes and stops all providers at once, each in a thread of its own, and waits for them a bounded time.
 
-    In threads also because the one that asks may have been interrupted while it held the lock of a queue.
+    In threads also because the one that asks may have been interrupted while it held the lock of a queue. Who is asked
+    to end once more meanwhile waits on: servers send a signal to their workers that the terminal has sent them already.
     """
 
     def __init__(self) -> None:
         self._go = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._done: list[threading.Event] = []
         self._wanted: Sequence[bool] = (True, True, True)
 
     def prepare(self) -> None:
         """Start the threads; they wait for `run`. Raises RuntimeError where Python starts no threads any more."""
-        if not self._threads:
+        if not self._done:
+            done = [threading.Event() for _ in providers()]
             threads = [
-                threading.Thread(target=self._flush, args=(number,), name="otel-telemetry-flush", daemon=True)
-                for number in range(len(providers()))
+                threading.Thread(target=self._flush, args=each, name="otel-telemetry-flush", daemon=True)
+                for each in enumerate(done)
             ]
             for thread in threads:
                 thread.start()
-            self._threads = threads
+            self._done = done
 
     def run(self, wanted: Sequence[bool] = (True, True, True)) -> None:
         """Flush those `providers` that are wanted; return when all is out, or after _FLUSH_SECONDS."""
@@ -163,12 +165,17 @@ class _LastFlush:
         self.prepare()
         deadline = time.monotonic() + _FLUSH_SECONDS
         self._go.set()
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
+        for done in self._done:  # events, for `join` takes a thread for ended where a signal handler raises in it
+            while not done.is_set() and (left := deadline - time.monotonic()) > 0:
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):  # handlers that are not ours
+                    done.wait(left)
+        if not all(done.is_set() for done in self._done):
             _logger.warning("the last flush was given up after %g s: what nobody took by then is lost", _FLUSH_SECONDS)
 
-    def _flush(self, number: int) -> None:
+    def _flush(self, number: int, done: threading.Event) -> None:
         self._go.wait()
-        if self._wanted[number]:
-            _shut_down(providers()[number])
+        try:
+            if self._wanted[number]:
+                _shut_down(providers()[number])
+        finally:
+            done.set()

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 APP = """
@@ -110,3 +111,37 @@ def test_providers_that_the_app_shut_down_itself_are_left_alone() -> None:
     done = run("tracer.start_span('first').end(); provider.shutdown(); metrics.get_meter_provider().shutdown()")
     assert done.stdout == "first\n"
     assert "can only be called once" not in done.stderr
+
+
+ASKED_AGAIN = """
+import signal, sys, time
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from otel_telemetry import lifecycle
+
+class Slowly(SpanExporter):
+    def export(self, spans):
+        print("begins", flush=True)
+        time.sleep(0.5)
+        print(*(span.name for span in spans), flush=True)
+        return SpanExportResult.SUCCESS
+
+signal.signal(signal.SIGQUIT, lambda *_: sys.exit(0))  # as in a worker of gunicorn
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(Slowly(), schedule_delay_millis=60_000))
+trace.set_tracer_provider(provider)
+lifecycle.flush_at_end()
+provider.get_tracer("app").start_span("last words").end()
+"""
+
+
+def test_a_handler_that_ends_the_process_does_not_cut_off_the_last_flush() -> None:
+    with subprocess.Popen([sys.executable, "-c", ASKED_AGAIN], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGQUIT)
+            time.sleep(0.05)
+        assert process.stdout.read() == "last words\n"
+        assert process.wait(10) == 0
