@@ -181,7 +181,7 @@ def comparable(place: Any) -> dict[str, Any]:
 
 
 async def test_events_one_by_one_in_a_batch_backwards_and_over_otlp_give_the_same_rows(serving, new_database):
-    found = []
+    found: list[Any] = []
     for way in ("batch", "single", "backwards", "otlp"):
         async with place_maker(serving, new_database())(store_text=True) as place:
             await send(place, way)
