@@ -9,7 +9,7 @@ MeterProvider the app has.
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,10 +64,6 @@ class Histogram:
             named = dict(zip(self.labels, words, strict=True))
             for value in seconds:
                 self._instrument.record(value, named)
-
-    def record(self, seconds: float, attributes: Mapping[str, str]) -> None:
-        """Count one value, as an instrument of OpenTelemetry would."""
-        self.record_all([seconds], tuple(attributes[label] for label in self.labels))
 
     def take_over(self) -> None:
         """Say that the caller shows `series` from now on: OpenTelemetry is told no more."""

@@ -30,7 +30,7 @@ class Relay(MeterProvider):
         self._kept: list[Measurement] = []
 
     def get_meter(self, name: str, *_: Any, **__: Any) -> "_Meter":
-        """Return a meter; only those of the suite's own instruments are kept."""
+        """Return a meter. Instruments that are not the suite's own are kept too, but `replay` knows none of them."""
         return _Meter(name, self._kept)
 
     def take(self) -> list[Measurement]:

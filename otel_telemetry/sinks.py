@@ -5,11 +5,12 @@ names. It raises StoreUnavailable: nothing is known to be safe, the same call co
 (DeliveryRefused, best): there is something in these bodies that will never be taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Signal = Literal["traces", "logs", "metrics"]
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,3 +69,18 @@ class Punctual(Protocol):
 
     def deliver_received(self, signal: Signal, bodies: Sequence[bytes], received_ns: Sequence[int]) -> Receipt | None:
         """Do as `deliver`. The times, in ns since 1970, are the same whenever a request comes again."""
+
+
+def runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Yield the items in runs whose sizes add up to `most` at most; a larger item comes alone."""
+    run: list[Item] = []
+    total = 0
+    for item in items:
+        own = size(item)
+        if run and total + own > most:
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += own
+    if run:
+        yield run

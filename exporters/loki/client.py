@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -16,6 +16,7 @@ from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.labels import Streams
 from otel_telemetry.exporters.loki.lines import Labels, Line, request_of
 from otel_telemetry.exporters.post import Poster
+from otel_telemetry.sinks import runs
 
 _PUSH: Final = "/loki/api/v1/push"
 _OTLP: Final = "/otlp/v1/logs"
@@ -62,7 +63,7 @@ class LineClient:
                     self._streams.place(line)
                 fit.append(line)
         fit.sort(key=lambda line: line.time_ns)
-        for part in _parts(fit, self._config.max_request_bytes):
+        for part in runs(fit, Line.size, self._config.max_request_bytes):
             unkept += self._push(part)
         return unkept
 
@@ -149,17 +150,3 @@ def encode(lines: Iterable[Line]) -> bytes:
     for line in lines:
         streams[line.labels].append((str(line.time_ns), line.text, line.metadata))
     return orjson.dumps({"streams": [{"stream": labels.mapping(), "values": v} for labels, v in streams.items()]})
-
-
-def _parts(lines: Sequence[Line], max_bytes: int) -> Iterator[list[Line]]:
-    part: list[Line] = []
-    size = 0
-    for line in lines:
-        own = line.size()
-        if part and size + own > max_bytes:
-            yield part
-            part, size = [], 0
-        part.append(line)
-        size += own
-    if part:
-        yield part

@@ -13,7 +13,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.helper import Helper, HelperGone
 from otel_telemetry.exporters.request_log.turn import Turn
 from otel_telemetry.exporters.request_log.writer import Writer
-from otel_telemetry.sinks import Signal
+from otel_telemetry.sinks import Signal, runs
 
 #: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
 #: a transaction has, the more of them share a page that is written once.
@@ -50,7 +50,7 @@ class RequestLogSink:
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
-        parts = _parts(bodies)
+        parts = list(runs(bodies, len, _BYTES))
         helpers = [helper for helper in self._helpers if helper.usable][: max(0, len(parts) - 1)]
         own, *shares = (parts[number :: 1 + len(helpers)] for number in range(1 + len(helpers)))
         for helper, share in zip(helpers, shares, strict=True):
@@ -78,16 +78,3 @@ class RequestLogSink:
             helper.close()
         self._writer.close()
         self._turn.close()
-
-
-def _parts(bodies: Sequence[bytes]) -> list[list[bytes]]:
-    """Return the bodies in transactions: as many as fit, at least one."""
-    parts: list[list[bytes]] = []
-    size = 0
-    for body in bodies:
-        if not parts or size + len(body) > _BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(body)
-        size += len(body)
-    return parts

@@ -24,7 +24,7 @@ from otel_telemetry.errors import DeliveryRefused, SchemaTooNew, StoreUnavailabl
 from otel_telemetry.gateway.circuit import Circuit, State
 from otel_telemetry.gateway.spool import Spool
 from otel_telemetry.gateway.spool_reader import Batch
-from otel_telemetry.sinks import Choosy, Punctual, Receipt, Rejected, Signal, Sink
+from otel_telemetry.sinks import Choosy, Punctual, Receipt, Rejected, Signal, Sink, runs
 
 __all__ = ["Delivery", "Sink"]
 
@@ -140,7 +140,7 @@ class Delivery:
             if batch.signal in self._signals:
                 by_signal.setdefault(batch.signal, []).append(batch)
         for wanted in by_signal.values():
-            yield from _cut(wanted, self._max_bytes)
+            yield from runs(wanted, lambda batch: len(batch.body), self._max_bytes)
 
     def _deliver(self, chunk: _Chunk) -> None:
         while chunk.todo:
@@ -286,17 +286,3 @@ def _first_of(chunk: _Chunk, group: list[Batch]) -> list[Batch]:
     if group[1:]:
         chunk.todo.appendleft(group[1:])
     return group[:1]
-
-
-def _cut(batches: Sequence[Batch], max_bytes: int) -> Iterator[list[Batch]]:
-    """Yield the batches in runs of at most `max_bytes` of bodies; a larger batch comes alone."""
-    group: list[Batch] = []
-    size = 0
-    for batch in batches:
-        if group and size + len(batch.body) > max_bytes:
-            yield group
-            group, size = [], 0
-        group.append(batch)
-        size += len(batch.body)
-    if group:
-        yield group

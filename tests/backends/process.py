@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 _START_SECONDS = 90.0
 _STOP_SECONDS = 30.0
@@ -45,6 +46,14 @@ class Process:
         self._ready = ready
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it; the block's end closes it."""
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""

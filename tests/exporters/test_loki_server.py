@@ -25,9 +25,8 @@ HOUR = 3600.0
 def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
     server = Loki(tmp_path_factory.mktemp("loki"))
     server._command = [*server._command, "-distributor.max-line-size-truncate=false"]  # ours may cut long lines
-    server.start()
-    yield server
-    server.close()
+    with server:
+        yield server
 
 
 def logs(service: str, *records: tuple[float, str]) -> bytes:

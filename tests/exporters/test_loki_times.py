@@ -23,10 +23,8 @@ NOW = time.time_ns()
 
 @pytest.fixture(scope="module")
 def real_loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
-    server = Loki(tmp_path_factory.mktemp("loki-times"))
-    server.start()
-    yield server
-    server.close()
+    with Loki(tmp_path_factory.mktemp("loki-times")) as running:
+        yield running
 
 
 def logs(*texts: str, service: str = "chat", at: int = 0) -> bytes:

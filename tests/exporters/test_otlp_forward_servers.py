@@ -16,10 +16,8 @@ from tests.backends.observability import Collector, Jaeger
 
 @pytest.fixture(scope="module")
 def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    server = Jaeger(tmp_path_factory.mktemp("jaeger"))
-    server.start()
-    yield server
-    server.close()
+    with Jaeger(tmp_path_factory.mktemp("jaeger")) as running:
+        yield running
 
 
 @pytest.fixture

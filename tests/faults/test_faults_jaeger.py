@@ -27,10 +27,8 @@ LONG = long_text(54)
 
 @pytest.fixture(scope="module")
 def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    running = Jaeger(tmp_path_factory.mktemp("jaeger"))
-    running.start()
-    yield running
-    running.close()
+    with Jaeger(tmp_path_factory.mktemp("jaeger")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -25,10 +25,8 @@ KEY = "hunter2-key"
 
 @pytest.fixture(scope="module")
 def real_loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
-    server = Loki(tmp_path_factory.mktemp("loki-doctor"))
-    server.start()
-    yield server
-    server.close()
+    with Loki(tmp_path_factory.mktemp("loki-doctor")) as running:
+        yield running
 
 
 def doctor(folder: Path, paths: str = "", **sections: Any) -> tuple[int, dict[str, list[dict[str, str]]]]:
