@@ -20,6 +20,9 @@ _logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
 """How long the end of a process waits for its last flush: the SDK alone waits for 10 to 30 s where nobody listens."""
 
+_HANDLERS = 10
+"""How many signals that end a process at its end are not heard."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -74,11 +77,28 @@ def _watch_other_ends() -> None:
     register_post_import_hook(_in_workers, "gunicorn.workers.base")
 
 
+def _undisturbed(step: Callable[["_LastFlush"], None]) -> Callable[["_LastFlush"], None]:
+    """Take a step once more where a signal handler that is not ours ends the process in the middle of it.
+
+    Servers send a signal to their workers that the terminal has sent them already; gunicorn's workers then raise.
+    """
+
+    def taken(flush: "_LastFlush") -> None:
+        for _ in range(_HANDLERS):
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                return step(flush)
+        return None
+
+    return taken
+
+
+@_undisturbed
 def _prepare(flush: "_LastFlush") -> None:
     with contextlib.suppress(RuntimeError):  # Python 3.12.0 and 3.12.1 start none here either
         flush.prepare()
 
 
+@_undisturbed
 def _at_exit(flush: "_LastFlush") -> None:
     _hear_no_more()
     with contextlib.suppress(RuntimeError):  # no more threads here: the SDK's own handlers flush, in their time
@@ -138,8 +158,7 @@ def _shut_down(provider: Any) -> None:
 class _LastFlush:
     """Flushes and stops all providers at once, each in a thread of its own, and waits for them a bounded time.
 
-    In threads also because the one that asks may have been interrupted while it held the lock of a queue. Who is asked
-    to end once more meanwhile waits on: servers send a signal to their workers that the terminal has sent them already.
+    In threads also because the one that asks may have been interrupted while it held the lock of a queue.
     """
 
     def __init__(self) -> None:

@@ -98,9 +98,13 @@ class Store:
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
         with self._mine():
-            if self._engine is None:
-                self._engine = database.connect(self._config.url)
-                self._partitions = Partitions(self._engine) if self._engine.dialect.name == "postgresql" else None
+            self._opened()
+
+    def _opened(self) -> sa.Engine:
+        if self._engine is None:
+            self._engine = database.connect(self._config.url)
+            self._partitions = Partitions(self._engine) if self._engine.dialect.name == "postgresql" else None
+        return self._engine
 
     def _mine(self) -> threading.Lock:
         """Return the lock of this process. A forked child must not even close the connection that it inherited."""
@@ -135,8 +139,8 @@ class Store:
                 built.append((build(item), item))
             except Exception as error:  # noqa: BLE001  # whatever one item holds, the others go on
                 dead.append((item, f"{type(error).__name__}: {error}"))
-        self.open()
-        with self._mine():
+        with self._mine():  # from opening on, for who shares the store may close it at any time
+            self._opened()
             written = self._in_parts(built, build, transact) if built else Written()
             written.dead_letters += self._bury(dead)
             self._trim()
@@ -165,13 +169,11 @@ class Store:
         return written
 
     def _transact_said(self, built: Sequence[Row | Change]) -> Written:
-        if self._engine is None:
-            raise StoreUnavailable("the store was closed")
         by_table: dict[sa.Table, list[dict[str, Any]]] = {}
         for row in built:
             if isinstance(row, Row):
                 by_table.setdefault(row.table, []).append(row.values)
-        with self._engine.begin() as connection:
+        with self._opened().begin() as connection:
             insert = _INSERT[connection.dialect.name]
             counts = {
                 table.name: connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
@@ -197,14 +199,13 @@ class Store:
             _log.warning("old rows could not be trimmed; it is tried again later", exc_info=True)
 
     def _transact(self, placed: Sequence[Node | Quiet]) -> Written:
-        if self._engine is None:
-            raise StoreUnavailable("the store was closed")
+        engine = self._opened()
         quiet = [each for each in placed if isinstance(each, Quiet)]
         nodes = [each for each in placed if isinstance(each, Node)]
         if self._partitions is not None:
             days = {each.at_us // _DAY_US for each in quiet}
             self._partitions.prepare([*(node.ts for node in nodes), *(_EPOCH + timedelta(days) for days in days)])
-        with self._engine.begin() as connection:
+        with engine.begin() as connection:
             waiting = Waiting(connection)
             joined = waiting.join(nodes, quiet)
             graph = Graph(connection, waiting.fresh)

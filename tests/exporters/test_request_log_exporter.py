@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_telemetry import metrics
 from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import RequestLogSpanExporter, attempts, rows, sqlite
+from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter, attempts, rows, sqlite
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 
 
@@ -166,6 +167,36 @@ def test_what_comes_after_shutdown_is_counted_as_lost(tmp_path, dropped):
     assert made.export(finished_spans()) is SpanExportResult.FAILURE
     assert dropped == [(1, "shutdown")]
     assert not (tmp_path / "log.db").exists()
+
+
+@pytest.fixture(name="often")
+def often_fixture():
+    """Threads that take turns so often that each meets the other wherever it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_who_shares_a_database_may_close_it_at_any_time(tmp_path, caplog, often):
+    del often
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    exporter, ended = RequestLogSpanExporter(url=url), threading.Event()
+
+    def close_again_and_again():
+        while not ended.is_set():
+            RequestLogLogExporter(url=url).shutdown()
+
+    other = threading.Thread(target=close_again_and_again)
+    other.start()
+    try:
+        results = {exporter.export(finished_spans()) for _ in range(200)}
+    finally:
+        ended.set()
+        other.join()
+        exporter.shutdown()
+    assert results == {SpanExportResult.SUCCESS}
+    assert not caplog.records
 
 
 def test_processes_that_a_server_forks_after_loading_the_app_each_write_their_requests(tmp_path):

@@ -145,3 +145,35 @@ def test_a_handler_that_ends_the_process_does_not_cut_off_the_last_flush() -> No
             time.sleep(0.05)
         assert process.stdout.read() == "last words\n"
         assert process.wait(10) == 0
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, BatchSpanProcessor
+from otel_telemetry import lifecycle
+
+def interrupted(thread, start=threading.Thread.start):
+    if thread.name == "otel-telemetry-flush" and signal.getsignal(signal.SIGQUIT) is ends:
+        os.kill(os.getpid(), signal.SIGQUIT)
+    start(thread)
+
+def ends(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
+
+signal.signal(signal.SIGQUIT, ends)
+threading.Thread.start = interrupted
+provider = TracerProvider()
+out = ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))
+provider.add_span_processor(BatchSpanProcessor(out, schedule_delay_millis=60_000))
+trace.set_tracer_provider(provider)
+lifecycle.flush_at_end()
+provider.get_tracer("app").start_span("last words").end()
+"""
+
+
+def test_a_handler_that_ends_the_process_while_the_last_flush_is_prepared_leaves_no_trace() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("last words\n", "", 0)
