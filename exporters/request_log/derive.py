@@ -267,6 +267,7 @@ class _Touched:
         """Form the sums from which the call that ended last was taken."""
         if not self._stale:
             return
+        self._graph.whole -= {trace_id for trace_id, _ in self._stale}
         self._graph.flush()
         for key in self._stale:
             self._graph.nodes[key].rollup = None

@@ -100,12 +100,15 @@ class Graph:
     """The nodes that a batch is about, each once. Valid for one transaction.
 
     `fresh` are the traces of which there were no rows before it: all that is known of them is here already, so that
-    nothing has to be asked of the database.
+    nothing has to be asked of the database. Those of them that are `whole` are not written here, but packed.
     """
 
-    def __init__(self, connection: sa.Connection, fresh: Collection[str] = frozenset()) -> None:
+    def __init__(
+        self, connection: sa.Connection, fresh: Collection[str] = frozenset(), whole: set[str] | None = None
+    ) -> None:
         self._connection = connection
         self._fresh = fresh
+        self.whole = whole if whole is not None else set()
         self._queries = _QUERIES[connection.dialect.name]
         self._bulk = bulk.bulk(connection)
         self.nodes: dict[Key, Node] = {}
@@ -195,14 +198,14 @@ class Graph:
     def load_calls(self, nodes: Sequence[Node]) -> dict[str, records.LlmCall]:
         """Read the stored rows of these calls, by their ids."""
         found = self._ask(self._queries.calls, [(node.own_id, None) for node in nodes])
-        return {row.id: records.LlmCall(**row._mapping) for row in found}  # noqa: SLF001  # SQLAlchemy's documented name
+        return {each.id: records.LlmCall(**each._mapping) for each in found}  # noqa: SLF001  # SQLAlchemy's documented name
 
     def flush(self) -> None:
-        """Write what is new or changed."""
-        new = [node for node in self.nodes.values() if node.new]
+        """Write what is new or changed, except of whole traces."""
+        new = [node for node in self.nodes.values() if node.new and node.trace_id not in self.whole]
         changed = [node for node in self.nodes.values() if node.dirty and not node.new]
         if new:
-            self._bulk.insert(table, map(_row, new))
+            self._bulk.insert(table, map(row, new))
         if changed:
             self._bulk.update(table, _KEY, _DERIVED, [(*node.key, *_derived(node)) for node in changed])
         for node in new:
@@ -212,26 +215,31 @@ class Graph:
 
     def _read(self, query: sa.Select[Any], pairs: Collection[tuple[str, str | None]]) -> list[Node]:
         found = []
-        for row in self._ask(query, list(pairs)):
-            key = (row.trace_id, row.span_id)
+        for given in self._ask(query, list(pairs)):
+            key = (given.trace_id, given.span_id)
             node = self.nodes.get(key)
             if node is None:
-                node = self.nodes[key] = _node(row)
+                node = self.nodes[key] = _node(given)
             found.append(node)
         return found
 
 
-def _node(row: Any) -> Node:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name
+def _node(given: Any) -> Node:
+    values = dict(given._mapping)  # noqa: SLF001  # SQLAlchemy's documented name
     values["part"] = Rollup.load(values["part"]) if values["part"] is not None else None
     values["rollup"] = Rollup.load(values["rollup"]) if values["rollup"] is not None else None
     node = Node(**values)
+    settle(node)
+    return node
+
+
+def settle(node: Node) -> None:
+    """Note what sums contain of a node as it is stored."""
     node.counted_in = node.request_span_id if node.part is not None else None
     node.counted_part = node.part
     node.stored_as = node.log_id
     node.answered = calls.answered(node.rollup) if node.rollup is not None else None
     node.counted_owner = node.owner if node.is_counted else None
-    return node
 
 
 def _key(text: str) -> Key:
@@ -239,7 +247,7 @@ def _key(text: str) -> Key:
     return trace_id, span_id
 
 
-def _row(node: Node) -> list[Any]:
+def row(node: Node) -> list[Any]:
     """Return a node as a row of the table, in the order of its columns."""
     has_text = node.facts is not None and any(name in node.facts for name in requests.TEXT_COLUMNS)
     return [*_facts_of(node), *_derived(node), has_text]

@@ -10,6 +10,8 @@ These tables are ours alone:
   it. Everything in `request_log` is derived from these rows (derive.py).
 - `span_waiting`, one row per span that says nothing, as long as nothing is known below it that does; then they move to
   `span_node` (waiting.py). `at_us` is in microseconds since 1970.
+- `span_packed`, one row per trace whose spans came together: in `body`, as JSON, what the two tables above would hold
+  of them; `trace_key` is the trace's id as a number, `ts` the time of the newest span (packed.py).
 - `workflow_state`, one row per run (`step_id` is empty) and per step: when it was last spoken of, and, for each of its
   columns, by which event it was set (workflow.py). `workflow_seen` holds the ids of the events that were merged.
 - `dead_letter`, what no table would take, each with its reason.
@@ -30,7 +32,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -102,7 +104,9 @@ class Json(sa.types.TypeDecorator[Any]):
         return json.loads(value) if value is not None and dialect.name != "postgresql" else value
 
 
-_plain = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_plain = json.JSONEncoder(
+    default=datetime.isoformat, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+)
 
 
 def encode(value: Any) -> str:
@@ -110,7 +114,12 @@ def encode(value: Any) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # it knows integers of 64 bits only, sums may be larger
-        return _plain.encode(value)
+        return encode_plain(value)
+
+
+def encode_plain(value: Any) -> str:
+    """Return the same for what `orjson` does not take; times as it writes them."""
+    return _plain.encode(value)
 
 
 def _text(*names: str) -> list[sa.Column[Any]]:
@@ -383,6 +392,17 @@ span_waiting = sa.Table(
     *_flags("local_root"),
     sa.Column("facts", Json),
     sa.Index("ix_span_waiting_at", "at_us", postgresql_using="brin"),
+)
+
+span_packed = sa.Table(
+    "span_packed",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("trace_key", sa.BigInteger, nullable=False),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("ix_span_packed_trace_key", "trace_key"),
+    sa.Index("ix_span_packed_ts", "ts", postgresql_using="brin"),
 )
 
 dead_letter = sa.Table(

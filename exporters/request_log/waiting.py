@@ -8,15 +8,18 @@ in `span_node` its parent is there too, unless nobody has seen it yet, and whate
 moves once at most.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log import bulk
-from otel_telemetry.exporters.request_log.graph import GIVEN
+from otel_telemetry.exporters.request_log.graph import GIVEN, Graph
 from otel_telemetry.exporters.request_log.node import Key, Node, Quiet
+from otel_telemetry.exporters.request_log.packed import MOST_SPANS, Pack, Packed, is_packable
 from otel_telemetry.exporters.request_log.schema import span_node
 from otel_telemetry.exporters.request_log.schema import span_waiting as table
 
@@ -56,7 +59,8 @@ _QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
 class Waiting:
     """The spans that wait. Valid for one transaction.
 
-    After `join`, `added` says how many spans began to wait, and `fresh` which traces had no row in `span_node` before.
+    After `join`, `added` says how many spans began to wait, `fresh` which traces had no row in `span_node` before, and
+    `whole` which of them are to be packed (packed.py): those of which nothing was known, and no span waits for another.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -65,7 +69,10 @@ class Waiting:
         self._queries = _QUERIES[connection.dialect.name]
         self._waits: set[str] = set()
         self._derived: set[str] = set()
+        self._packed = Packed(connection)
+        self._kept: list[Quiet] = []
         self.fresh: set[str] = set()
+        self.whole: set[str] = set()
         self.added = 0
 
     def join(self, nodes: Sequence[Node], quiet: Iterable[Quiet]) -> list[Node]:
@@ -80,7 +87,10 @@ class Waiting:
         for node in nodes:
             said.setdefault(node.key, node)
             here.pop(node.key, None)
-        self._look_up({trace_id for trace_id, _ in (*said, *here)})
+        traces = {trace_id for trace_id, _ in (*said, *here)}
+        self._unpack(traces, said, here)
+        self._look_up(traces)
+        self.whole = self._whole(said, here)
         seen = self._find(self._queries.waiting, self._waits, (*said, *here))
         seen |= self._find(self._queries.derived, self._derived, here)
         for key in seen:
@@ -88,10 +98,55 @@ class Waiting:
             here.pop(key, None)
         awaited = self._find(self._queries.awaited, self._derived, here)
         joining = self._climb({node.above for node in said.values()} | awaited, here, said)
-        if here:
-            self._bulk.insert(table, here.values())
-            self.added = len(here)
+        self._kept = list(here.values())
+        self.added = len(here)
         return [*(span.node() for span in joining), *said.values()]
+
+    def _unpack(self, traces: set[str], said: dict[Key, Node], here: dict[Key, Quiet]) -> None:
+        """Unpack the traces that more is known of now; what was packed of the others is taken out of the batch."""
+        packs = self._packed.of(traces)
+        if not packs:
+            return
+        coming: dict[str, set[Key]] = {pack.trace_id: set() for pack in packs}
+        for key in (*said, *here):
+            if key[0] in coming:
+                coming[key[0]].add(key)
+        self._packed.unpack([pack for pack in packs if not coming[pack.trace_id] <= pack.keys()])
+        for pack in packs:
+            if coming[pack.trace_id] <= pack.keys():
+                traces.discard(pack.trace_id)
+                for key in coming[pack.trace_id]:
+                    said.pop(key, None)
+                    here.pop(key, None)
+
+    def _whole(self, said: Mapping[Key, Node], here: Mapping[Key, Quiet]) -> set[str]:
+        """Return the traces that have come whole: each span with the one that it was called from, and not too many."""
+        whole = self.fresh - self._waits
+        sizes = Counter(trace_id for trace_id, _ in (*said, *here))
+        whole.difference_update(trace_id for trace_id, spans in sizes.items() if spans > MOST_SPANS)
+        for node in said.values():
+            if node.trace_id in whole and not is_packable(node):
+                whole.discard(node.trace_id)
+        each: Iterator[Node | Quiet] = chain(said.values(), here.values())
+        for span in each:
+            if not span.local_root and span.above not in said and span.above not in here:
+                whole.discard(span.trace_id)
+        return whole
+
+    def keep(self, graph: Graph) -> None:
+        """Write the spans that wait, and pack the traces that are whole still."""
+        packs = {trace_id: Pack(trace_id) for trace_id in graph.whole}
+        for node in graph.nodes.values():
+            if node.trace_id in packs:
+                packs[node.trace_id].nodes.append(node)
+        waiting = []
+        for span in self._kept:
+            if span.trace_id in packs:
+                packs[span.trace_id].quiet.append(span)
+            else:
+                waiting.append(span)
+        self._bulk.insert(table, waiting)
+        self._packed.insert(packs.values())
 
     def _look_up(self, traces: set[str]) -> None:
         for trace_id, is_derived, waits in self._ask(self._queries.known, [(each, None) for each in traces]):

@@ -17,6 +17,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
 from tests.exporters.forwarded import serving
 from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
+from tests.exporters.unpacking import unpacked_copy
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SQLITE = sqlite.dialect()
@@ -154,13 +155,14 @@ def store_fixture(open_at, tmp_path):
 
 @pytest.fixture(name="rows")
 def rows_fixture() -> Callable[..., list[dict[str, Any]]]:
-    """Reads a table with nothing of ours in between, in the order of its key."""
+    """Reads a table with nothing of ours in between, in key order; tables of spans as if none were packed."""
 
     def rows(path: Path, table: str) -> list[dict[str, Any]]:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        of_spans = table in ("span_node", "span_waiting")
+        connection = unpacked_copy(path) if of_spans else sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
             connection.row_factory = sqlite3.Row
-            key = "trace_id, span_id" if table.startswith("span_") else "id"
+            key = "trace_id, span_id" if of_spans else "id"
             return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY {key}")]  # noqa: S608
         finally:
             connection.close()

@@ -13,6 +13,7 @@ from otel_telemetry import records
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import open_store
+from tests.exporters.unpacking import unpack_all
 
 TABLES = ("request_log", "llm_call", "span_node", "span_waiting", "dead_letter")
 SECOND = 1_000_000_000
@@ -119,16 +120,19 @@ class Place:
     def clear(self) -> None:
         self.store.open()
         with self.engine.begin() as connection:
-            for name in TABLES:
+            for name in (*TABLES, "span_packed"):
                 connection.execute(sa.delete(schema.metadata.tables[name]))
 
 
 def contents(engine: sa.Engine) -> dict[str, list[Any]]:
-    with engine.connect() as connection:
-        return {
+    with engine.connect() as connection, connection.begin() as transaction:
+        unpack_all(connection)
+        found = {
             name: [dict(row) for row in connection.execute(in_order(schema.metadata.tables[name])).mappings()]
             for name in TABLES
         }
+        transaction.rollback()
+        return found
 
 
 def in_order(table: sa.Table) -> sa.Select[Any]:
