@@ -3,7 +3,7 @@
     python benchmarks/request_log.py [requests]
 
 Each request is a server span with request_log attributes, one branch, and two model calls below it: 4 spans in, rows of
-request_log, llm_call and span_node out, with roll-ups and prices. The bare figure inserts the rows that the store has
+request_log, llm_call and span_packed out, with roll-ups and prices. The bare figure inserts the rows that the store has
 just written into a second, empty database of the same schema, by executemany on SQLite and by COPY on PostgreSQL: what
 the disk, the tables and their indexes cost by themselves.
 
@@ -41,8 +41,9 @@ from tests.backends import postgres
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
 RESOURCE = {"service.name": "bench", "deployment.environment.name": "test"}
+IN_REQUEST = 4  # spans
 CHUNK = 32  # bodies: 16 MB
-TABLES = (schema.request_log, schema.llm_call, schema.span_node)
+TABLES = (schema.request_log, schema.llm_call, schema.span_packed)
 
 
 def span(trace: str, parent: str | None, kind: str, at: int, attributes: dict[str, Any]) -> records.Span:
@@ -129,7 +130,7 @@ def cpu_seconds() -> float:
 
 
 def bare(url: str, source: str, size: int) -> tuple[float, int]:
-    """Insert the same rows, in batches that hold as many spans, and count them."""
+    """Insert the same rows, in batches of as many requests, and count them."""
     reader = database.reader(source)
     with reader.connect() as connection:
         rows = {table: [tuple(row) for row in connection.execute(sa.select(table))] for table in TABLES}
@@ -137,7 +138,7 @@ def bare(url: str, source: str, size: int) -> tuple[float, int]:
     engine = database.connect(url)
     if engine.dialect.name == "postgresql":
         Partitions(engine).prepare(row[rows_ts] for row in rows[schema.llm_call])
-    spans = len(rows[schema.span_node])
+    spans = IN_REQUEST * len(rows[schema.request_log])
     shares = [
         [(table, encoded(table, share(of_table, at, size, spans), engine)) for table, of_table in rows.items()]
         for at in range(0, spans, size)

@@ -59,7 +59,7 @@ _QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
 class Waiting:
     """The spans that wait. Valid for one transaction.
 
-    After `join`, `added` says how many spans began to wait, `fresh` which traces had no row in `span_node` before, and
+    After `join`, `added` says how many more spans wait than before, `fresh` which traces had no row in `span_node`, and
     `whole` which of them are to be packed (packed.py): those of which nothing was known, and no span waits for another.
     """
 
@@ -99,7 +99,7 @@ class Waiting:
         awaited = self._find(self._queries.awaited, self._derived, here)
         joining = self._climb({node.above for node in said.values()} | awaited, here, said)
         self._kept = list(here.values())
-        self.added = len(here)
+        self.added += len(here)
         return [*(span.node() for span in joining), *said.values()]
 
     def _unpack(self, traces: set[str], said: dict[Key, Node], here: dict[Key, Quiet]) -> None:
@@ -183,6 +183,7 @@ class Waiting:
         """Take these spans, and those above them, out of the table."""
         found = [Quiet(*row) for row in self._ask(self._queries.chains, list(keys))]
         self._bulk.delete(table, _KEY, [span[:2] for span in found])
+        self.added -= len(found)
         return found
 
     def _ask(self, query: sa.Executable, pairs: Sequence[Any]) -> Any:
