@@ -1,10 +1,10 @@
 """Traces that came whole: one row for all that `span_node` and `span_waiting` would hold of them.
 
 Most traces arrive with one batch and are never heard of again. What is known of their spans is kept for the case that
-they are: in one row each of `span_packed`, which grows at its end, and is found by a number made of the trace's id, in
-one small index. Ids are random, so every other index has to touch a page of its own for a trace; as rows of one span
-each, with the indexes by which they are found, these would be four more (benchmarks/request_log.py). Once another span
-of the trace comes, its rows are unpacked.
+they are: in one row each of `span_packed`. Ids are random, so that every index by an id touches a page of its own for
+each trace, which costs more the larger the database is: as rows of one span each they would touch five. This table
+grows at its end, and its one index of that kind holds small numbers. Once another span of the trace comes, its rows are
+unpacked.
 
 What can be derived from the rest is left out: the sum over the parts of a request, and its id where the app gave none.
 A trace in which an app gave an id, or texts, is not packed: both are looked up by columns of `span_node`.

@@ -1,8 +1,9 @@
 """Repricing: what stored model calls cost by the present price table, and with them their requests' sums.
 
-Each chunk of calls is one transaction: the calls' rows, what they add to their requests (`span_node`) and the requests'
-rows change together, so that a run may break off anywhere and be repeated; calls that are right already are left alone,
-and late spans are added to what then holds. What becomes of a call depends on its row:
+Each chunk of calls is one transaction: the calls' rows, what they add to their requests (`span_node`; what is packed
+stays so, packed.py) and the requests' rows change together, so that a run may break off anywhere and be repeated; calls
+that are right already are left alone, and late spans are added to what then holds. What becomes of a call depends on
+its row:
 
 - computed or unpriced: its cost is computed anew. Where the table knows no price any more, the old one stays.
 - given by its producer: that stays; what the table says is kept beside it (`meta["computed_cost_usd"]`).
@@ -11,7 +12,7 @@ and late spans are added to what then holds. What becomes of a call depends on i
 Prices are those of the day of the call. Calls whose span is forgotten (retention.py) stay as they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,6 +24,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log import bulk, charge, cost, database, requests, schema
 from otel_telemetry.exporters.request_log.graph import Graph
 from otel_telemetry.exporters.request_log.node import Key, Node
+from otel_telemetry.exporters.request_log.packed import Pack, Packed
 from otel_telemetry.exporters.request_log.report_groups import Period
 from otel_telemetry.exporters.request_log.rollup import Rollup
 
@@ -109,6 +111,8 @@ class Repricing:
         new = {(row["trace_id"], row["span_id"]): {**row, **charge} for row in rows if (charge := recharge(row))}
         graph = Graph(connection)
         graph.load(new)
+        packed = Packed(connection)
+        packs = _load_packed(graph, packed, new)
         known = {key: row for key, row in new.items() if key in graph.nodes}
         self.outcome.forgotten += len(new) - len(known)
         for row in rows:
@@ -116,16 +120,10 @@ class Repricing:
         changed = _move(graph, known)
         self._changed |= {hash(node.key) for node in changed}
         self.outcome.requests = len(self._changed)
-        if self._dry_run:
-            return
-        writer = bulk.bulk(connection)
-        values = [
-            [row[name] for name in _ROW] + [bulk.sendable(row[name]) for name in _CHARGE] for row in known.values()
-        ]
-        writer.update(schema.llm_call, _ROW, _CHARGE, values)
-        graph.load_facts(changed)
-        writer.update(schema.request_log, _ROW, (*_COSTS, "cost_source"), list(map(_request_costs, changed)))
-        graph.flush()
+        if not self._dry_run:
+            _write_rows(connection, graph, known, changed)
+            packed.update(_settled(packs))
+            graph.flush()
 
     def _count(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         tally = self.outcome.models.setdefault(old["model"] or "", Tally())
@@ -150,6 +148,33 @@ def recharge(row: Mapping[str, Any]) -> dict[str, Any] | None:
         amounts = (found.total, found.input, found.cached, found.output)
         anew |= {**dict(zip(_COSTS, amounts, strict=True)), "cost_source": "computed"}
     return anew if any(anew[name] != row[name] for name in _CHARGE) else None
+
+
+def _load_packed(graph: Graph, packed: Packed, calls: Collection[Key]) -> list[Pack]:
+    """Read the traces of these calls that are packed, and take their spans into the graph."""
+    packs = packed.of({key[0] for key in calls if key not in graph.nodes})
+    graph.nodes.update((node.key, node) for pack in packs for node in pack.nodes)
+    return packs
+
+
+def _settled(packs: Iterable[Pack]) -> list[Pack]:
+    """Return the packs that have to be written; their spans are no rows that `Graph.flush` could write."""
+    changed = [pack for pack in packs if any(node.dirty for node in pack.nodes)]
+    for pack in changed:
+        for node in pack.nodes:
+            node.dirty = False
+    return changed
+
+
+def _write_rows(
+    connection: sa.Connection, graph: Graph, calls: Mapping[Key, Mapping[str, Any]], changed: Sequence[Node]
+) -> None:
+    """Write what these calls cost, and with them their requests."""
+    writer = bulk.bulk(connection)
+    values = [[row[name] for name in _ROW] + [bulk.sendable(row[name]) for name in _CHARGE] for row in calls.values()]
+    writer.update(schema.llm_call, _ROW, _CHARGE, values)
+    graph.load_facts(changed)
+    writer.update(schema.request_log, _ROW, (*_COSTS, "cost_source"), list(map(_request_costs, changed)))
 
 
 def _move(graph: Graph, calls: Mapping[Key, Mapping[str, Any]]) -> list[Node]:

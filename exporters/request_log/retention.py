@@ -1,9 +1,9 @@
 """Retention: rows older than a time are deleted, texts older than another removed, and the disk gets its space back.
 
 It works in small transactions, and stops where its caller wants: after a write it gets a quarter of a second at most,
-and goes on after a later one. Rows go by their own time. What is known of a trace's spans (`span_node`) goes when its
-newest span is old enough, all at once: with half of it missing, a late span would be understood wrongly. Runs and steps
-of workflows go by the time of the last event that spoke of them (workflow_trim.py).
+and goes on after a later one. Rows go by their own time. What is known of a trace's spans (`span_node`, or one row of
+`span_packed`) goes when its newest span is old enough, all at once: with half of it missing, a late span would be
+understood wrongly. Runs and steps of workflows go by the time of the last event that spoke of them (workflow_trim.py).
 
 SQLite hands free pages back by incremental vacuum, and cuts its write-ahead log; PostgreSQL drops the partitions whose
 months are over, and deletes row by row only in the month that the time falls into.
@@ -28,6 +28,7 @@ _CHECKPOINT_MS: Final = 100
 _BY_ROW: Final = (
     *(schema.request_log, schema.llm_call, schema.dead_letter),
     *(schema.workflow_event, schema.workflow_seen, schema.feedback, schema.browser_event),
+    schema.span_packed,
 )
 _TEXTS: Final = {
     schema.request_log: (schema.REQUEST_TEXT, requests.TEXT_COLUMNS),
@@ -228,8 +229,10 @@ def _waiting_before(before: datetime) -> sa.ColumnElement[bool]:
 
 def _chunk(table: sa.Table, *conditions: Any) -> sa.ColumnElement[bool]:
     """Return the condition of being among the oldest rows that these conditions name."""
-    names: tuple[str, ...] = ("trace_id", "span_id") if table.name.startswith("span_") else ("id", "ts")
-    if table is schema.dead_letter:
+    names: tuple[str, ...] = ("id", "ts")
+    if table in (schema.span_node, schema.span_waiting):
+        names = ("trace_id", "span_id")
+    elif table in (schema.span_packed, schema.dead_letter):
         names = ("id",)
     key = [table.c[name] for name in names]
     return sa.tuple_(*key).in_(

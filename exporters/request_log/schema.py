@@ -402,7 +402,7 @@ span_packed = sa.Table(
     sa.Column("ts", UtcTime, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Index("ix_span_packed_trace_key", "trace_key"),
-    sa.Index("ix_span_packed_ts", "ts", postgresql_using="brin"),
+    sa.Index("ix_span_packed_ts", "ts"),
 )
 
 dead_letter = sa.Table(

@@ -6,6 +6,8 @@ span that says something matters to it (derive.py): with such a span, those abov
 they are known; and a span that comes later joins where a span of the derivation has it for parent. So with every span
 in `span_node` its parent is there too, unless nobody has seen it yet, and whatever the order in which spans come, each
 moves once at most.
+
+Of traces that come whole no span has to wait: they are packed (packed.py), and unpacked here once more of them comes.
 """
 
 from collections import Counter

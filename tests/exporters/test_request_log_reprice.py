@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log import cost, reprice, schema
+from otel_telemetry.exporters.request_log import cost, database, reprice, schema, waiting
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.report_groups import Period
 from otel_telemetry.exporters.request_log.reprice import Repricing
 from otel_telemetry.exporters.request_log.store import open_store
+from tests.exporters.unpacking import unpack_all
 
 START = datetime(2026, 9, 21, tzinfo=UTC)
 ALWAYS = Period()
-TABLES = (schema.request_log, schema.llm_call, schema.span_node)
+TABLES = (schema.request_log, schema.llm_call, schema.span_node, schema.span_waiting)
 NEW = "claude-sonnet-4-5"
 
 
@@ -64,14 +65,26 @@ def spans_fixture(span, chat):
 
 
 def content(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.connect() as connection:
+    """Return what the tables would hold if nothing were packed."""
+    engine = database.connect(url)
+    with engine.connect() as connection, connection.begin() as transaction:
+        unpack_all(connection)
         found = {}
         for table in TABLES:
             rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
             found[table.name] = [tuple(row) for row in rows]
+        transaction.rollback()
     engine.dispose()
     return found
+
+
+def stored(url: str, table: sa.Table) -> list[tuple[Any, ...]]:
+    """Return the rows of a table as they are."""
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
+    engine.dispose()
+    return [tuple(row) for row in found]
 
 
 def write(url: str, spans) -> None:
@@ -97,14 +110,19 @@ def test_afterwards_all_tables_are_as_if_the_present_prices_had_held_all_along(
     fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
     write(fresh, spans)
     assert content(url) == content(fresh)
+    assert stored(url, schema.span_node) == []  # every trace is packed still
+    assert len(stored(url, schema.span_packed)) == 8
     assert outcome.requests == 5
     assert outcome.models[NEW].newly_priced == 2
     mini = outcome.models["gpt-4o-mini"]
     assert (mini.calls, mini.changed) == (7, 5)
     assert mini.before - mini.after == 4 * Decimal("0.000027")
     assert outcome.models["of-tomorrow"].without_price == 1
+    before = stored(url, schema.span_packed)
     again = run(url)
     assert (again.requests, sum(tally.changed for tally in again.models.values())) == (0, 0)
+    assert stored(url, schema.span_packed) == before
+    assert content(url) == content(fresh)
 
 
 def test_a_run_that_broke_off_is_finished_by_the_next(url, spans, older_prices, tmp_path, monkeypatch):
@@ -130,13 +148,46 @@ def test_late_spans_are_added_to_new_prices(url, spans, older_prices, tmp_path, 
     assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
 
 
+def test_late_spans_unpack_repriced_traces_as_if_these_had_never_been_packed(url, spans, older_prices, tmp_path):
+    never = f"sqlite:///{tmp_path / 'never.db'}"
+    write(url, spans)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "MOST_SPANS", 0)
+        write(never, spans)
+        assert stored(never, schema.span_packed) == []
+    older_prices.undo()
+    assert run(url) == run(never)
+    assert content(url) == content(never)
+    assert len(stored(url, schema.span_packed)) == 8
+    late = [replace(spans[1], trace_id=f"{n:032x}", span_id=f"{9:016x}") for n in range(1, 9)]
+    for place in (url, never):
+        write(place, late)
+        assert stored(place, schema.span_packed) == []
+    assert content(url) == content(never)
+
+
+def test_packed_and_other_traces_are_repriced_together(url, spans, older_prices, tmp_path):
+    half = [each for each in spans if int(each.trace_id, 16) % 2]
+    write(url, half)
+    for each in reversed([each for each in spans if each not in half]):
+        write(url, [each])
+    assert len(stored(url, schema.span_packed)) == 5
+    assert len(stored(url, schema.span_node)) == 9
+    older_prices.undo()
+    run(url)
+    write(f"sqlite:///{tmp_path / 'fresh.db'}", spans)
+    assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
+
+
 def test_a_dry_run_tells_the_same_and_changes_nothing(url, spans, older_prices):
     write(url, spans)
     older_prices.undo()
-    before = content(url)
+    before = content(url), stored(url, schema.span_packed)
     told = run(url, dry_run=True)
-    assert content(url) == before
+    assert (content(url), stored(url, schema.span_packed)) == before
+    assert told.requests == 5
     assert told == run(url)
+    assert stored(url, schema.span_packed) != before[1]
 
 
 def test_only_calls_of_the_period_are_looked_at(url, spans, older_prices):
@@ -162,7 +213,8 @@ def test_calls_whose_spans_are_forgotten_stay_as_they_are(url, spans, older_pric
     store = open_store(RequestLogSettings(url=url))
     assert store._engine is not None
     with store._engine.begin() as connection:
-        connection.execute(sa.delete(schema.span_node))
+        for table in (schema.span_node, schema.span_packed):
+            connection.execute(sa.delete(table))
     store.close()
     before = content(url)
     assert run(url).forgotten == 8

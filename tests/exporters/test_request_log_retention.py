@@ -9,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from otel_telemetry import metrics
-from otel_telemetry.exporters.request_log import retention, schema
+from otel_telemetry.exporters.request_log import retention, schema, waiting
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.retention import Retention
 from otel_telemetry.exporters.request_log.store import open_store
 
 NOW = datetime.now(UTC)
 TABLES = ("request_log", "llm_call", "span_node")
+PACKED = ("request_log", "llm_call", "span_packed")
 
 
 @pytest.fixture(name="open_")
@@ -29,6 +30,15 @@ def open_fixture(url):
     yield open_
     for store in stores:
         store.close()
+
+
+@pytest.fixture(name="tables", params=["packed", "not packed"])
+def tables_fixture(request, monkeypatch):
+    """Return the tables in which there is a row for each trace, and, where it is not packed, one for each span."""
+    if request.param == "packed":
+        return PACKED
+    monkeypatch.setattr(waiting, "MOST_SPANS", 0)
+    return TABLES
 
 
 @pytest.fixture(name="asked")
@@ -56,18 +66,19 @@ def everything(store) -> str:
         return "".join(str(connection.execute(sa.select(table)).all()) for table in schema.metadata.sorted_tables)
 
 
-def test_rows_older_than_the_time_go_and_the_others_stay(open_, asked):
+def test_rows_older_than_the_time_go_and_the_others_stay(open_, asked, tables):
+    each = 1 if tables is PACKED else 2
     store = open_()
     for number in range(1, 41):
         store.write(asked(number, number * 10))
     trim = Retention(store._engine, NOW - timedelta(days=95), None)
     due = trim.due()
-    assert due == {(name, "row"): n for name, n in zip(TABLES, (31, 31, 62), strict=True)}
+    assert due == {(name, "row"): n for name, n in zip(tables, (31, 31, 31 * each), strict=True)}
     told = [(step.table, step.count) for step in trim.steps() if step.what == "row"]
-    assert {name: sum(n for table, n in told if table == name) for name in TABLES} == {
-        name: due[name, "row"] for name in TABLES
+    assert {name: sum(n for table, n in told if table == name) for name in tables} == {
+        name: due[name, "row"] for name in tables
     }
-    assert [count(store, name) for name in TABLES] == [9, 9, 18]
+    assert [count(store, name) for name in tables] == [9, 9, 9 * each]
     assert trim.due() == {}
     store.write(asked(1, 10))
     assert count(store, "llm_call") == 9
@@ -102,6 +113,35 @@ def test_a_trace_that_still_gets_spans_is_remembered_whole(open_, asked, span, c
     later = dataclasses.replace(late, span_id=f"{4:016x}", start_ns=start, end_ns=start + 1)
     written = store.write([later])
     assert (written.llm_calls, written.dead_letters) == (1, 0)
+
+
+@pytest.mark.parametrize("said", ["a call", "nothing"])
+def test_a_packed_trace_goes_when_its_newest_span_is_old(open_, asked, span, chat, said):
+    store = open_()
+    last = span(3, 1, chat() if said == "a call" else None, trace_id=f"{1:032x}")
+    start = int((NOW - timedelta(days=20)).timestamp()) * 1_000_000_000
+    store.write([*asked(1, 40), dataclasses.replace(last, start_ns=start, end_ns=start + 1)])
+    trim = Retention(store._engine, NOW - timedelta(days=30), None)
+    assert ("span_packed", "row") not in trim.due()
+    trim.run(10)
+    assert [count(store, name) for name in PACKED] == [0, 1 if said == "a call" else 0, 1]
+    assert Retention(store._engine, NOW - timedelta(days=10), None).due()["span_packed", "row"] == 1
+    late = dataclasses.replace(last, span_id=f"{4:016x}", attributes=chat(), start_ns=start, end_ns=start + 1)
+    assert store.write([late]).llm_calls == 1
+    assert count(store, "span_packed") == 0
+    assert count(store, "span_node") + count(store, "span_waiting") == 4
+    Retention(store._engine, NOW - timedelta(days=10), None).run(10)
+    assert f"{1:032x}" not in everything(store)
+
+
+def test_of_a_packed_trace_nothing_is_left(open_, asked):
+    store = open_()
+    store.write([*asked(1, 40), *asked(2, 20)])
+    trim = Retention(store._engine, NOW - timedelta(days=30), None)
+    assert trim.due()["span_packed", "row"] == 1
+    trim.run(10)
+    assert [count(store, name) for name in PACKED] == [1, 1, 1]
+    assert f"{1:032x}" not in everything(store)
 
 
 def test_writing_trims_at_most_once_in_200_writes(open_, asked, monkeypatch):
@@ -141,7 +181,7 @@ def test_a_trim_that_fails_is_told_and_the_write_stands(open_, asked, monkeypatc
     assert "could not be trimmed" in caplog.text
 
 
-def test_a_trim_stops_when_its_time_is_up_and_goes_on_later(open_, asked, monkeypatch):
+def test_a_trim_stops_when_its_time_is_up_and_goes_on_later(open_, asked, monkeypatch, tables):
     monkeypatch.setattr(retention, "_CHUNK", 5)
     store = open_()
     store.write([span for number in range(1, 31) for span in asked(number, 100 + number)])
@@ -152,11 +192,12 @@ def test_a_trim_stops_when_its_time_is_up_and_goes_on_later(open_, asked, monkey
         runs += 1
         assert runs < 200
     assert runs > 5
-    assert [count(store, name) for name in TABLES] == [0, 0, 0]
+    assert [count(store, name) for name in (*tables, "span_node")] == [0, 0, 0, 0]
 
 
-def test_spans_that_say_nothing_go_with_their_trace(open_, span, monkeypatch):
+def test_spans_that_say_nothing_go_with_their_trace(open_, span, monkeypatch, tables):
     monkeypatch.setattr(retention, "_CHUNK", 2)
+    of_spans = "span_packed" if tables is PACKED else "span_waiting"
     store = open_()
     for number, days in ((1, 40), (2, 41), (3, 42), (4, 20)):
         start = int((NOW - timedelta(days=days)).timestamp()) * 1_000_000_000
@@ -167,19 +208,19 @@ def test_spans_that_say_nothing_go_with_their_trace(open_, span, monkeypatch):
             ]
         )
     trim = Retention(store._engine, NOW - timedelta(days=30), None)
-    assert trim.due() == {("span_waiting", "row"): 3}
+    assert trim.due() == {(of_spans, "row"): 3}
     trim.run(10)
-    assert count(store, "span_waiting") == 5
+    assert (count(store, of_spans), count(store, "span_waiting")) == ((1, 4) if tables is PACKED else (5, 5))
     assert trim.due() == {}
 
 
-def test_what_was_trimmed_is_counted(open_, asked, monkeypatch):
+def test_what_was_trimmed_is_counted(open_, asked, monkeypatch, tables):
     told = []
     monkeypatch.setattr(metrics.rows_trimmed, "add", lambda n, attributes: told.append((attributes["table"], n)))
     store = open_()
     store.write(asked(1, 100))
     Retention(store._engine, NOW - timedelta(days=30), None).run(10)
-    assert sorted(told) == [("llm_call", 1), ("request_log", 1), ("span_node", 2)]
+    assert sorted(told) == [("llm_call", 1), ("request_log", 1), (tables[-1], 1 if tables is PACKED else 2)]
 
 
 def test_a_database_of_the_first_schema_is_upgraded_and_its_texts_are_found(open_, asked, url):
@@ -193,6 +234,7 @@ def test_a_database_of_the_first_schema_is_upgraded_and_its_texts_are_found(open
         connection.exec_driver_sql("DROP TABLE feedback")
         connection.exec_driver_sql("DROP TABLE browser_event")
         connection.exec_driver_sql("DROP TABLE span_waiting")
+        connection.exec_driver_sql("DROP TABLE span_packed")
         for index in ("span_node_ts", "span_node_text", "request_log_text", "llm_call_text"):
             connection.exec_driver_sql(f"DROP INDEX ix_{index}")
         connection.exec_driver_sql("DROP INDEX ix_request_log_report")
@@ -254,7 +296,7 @@ def test_postgres_drops_the_partitions_of_months_that_are_over(postgres, asked):
     assert old in partitions()
     Retention(engine, NOW - timedelta(days=66), None).run(10)
     assert old not in partitions()
-    assert [count(store, name) for name in TABLES] == [1, 1, 2]
+    assert [count(store, name) for name in PACKED] == [1, 1, 1]
     assert store.write(asked(3, 100)).llm_calls == 1
     store.write(asked(4, 100))
     assert count(store, "llm_call") == 3

@@ -4,8 +4,9 @@ import json
 import time
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from typer.testing import CliRunner
 
 from otel_telemetry.cli import app
@@ -43,6 +44,21 @@ def test_a_dry_run_counts_and_changes_nothing(url):
     assert result.exit_code == 0
     assert {row["table"]: row["count"] for row in json.loads(result.stdout)} == {"request_log": 2, "span_node": 2}
     assert len(requests(url)) == 3
+
+
+def test_a_trace_whose_spans_came_together_is_one_row(url):
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(RequestLogSpanExporter(url)))
+    start = time.time_ns() - 100 * 86_400 * 1_000_000_000
+    tracer = provider.get_tracer("t")
+    request = tracer.start_span("request", attributes={"request_log.route": "a"}, start_time=start)
+    tracer.start_span("below", trace.set_span_in_context(request), start_time=start).end(start + 1)
+    request.end(start + 1)
+    provider.shutdown()
+    result = run("--db", url, "--older-than", "90d", "--json")
+    counts = {row["table"]: row["count"] for row in json.loads(result.stdout)}
+    assert counts == {"request_log": 3, "span_node": 2, "span_packed": 1}
+    assert "nothing is that old" in run("--db", url, "--older-than", "90d").stdout
 
 
 def test_old_rows_are_deleted_and_the_table_says_how_many(url):

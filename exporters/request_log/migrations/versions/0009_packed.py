@@ -22,4 +22,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_span_packed_trace_key", "span_packed", ["trace_key"])
-    op.create_index("ix_span_packed_ts", "span_packed", ["ts"], postgresql_using="brin")
+    op.create_index("ix_span_packed_ts", "span_packed", ["ts"])
