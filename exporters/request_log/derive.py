@@ -182,6 +182,8 @@ class _Touched:
 
     def own(self) -> None:
         """Give every part its owner, count the calls of owners, and say which spans are requests."""
+        # The roots of calls that were marked as wrapping others are not read yet.
+        self._graph.load((node.trace_id, node.root) for node in self._parts.values() if node.root)
         for node in self._parts.values():
             owner = self._owner(node) if node.part is not None else None
             if owner != node.owner:

@@ -276,6 +276,17 @@ def test_requests_and_their_calls_are_those_that_the_rules_name(place, spans, ch
         assert count == sum(oracle.request_of(call) == key for call in oracle.counted)
 
 
+def test_a_call_that_turns_out_to_wrap_another_stays_with_its_request(place, span, chat):
+    root, other = span(1, None), span(3, 2, chat(), kind="LOG")  # the log's own span never comes
+    outer, inner = span(4, 1, chat(request_log__stage="final")), span(6, 4, chat(), local_root=True)
+    inside = dataclasses.replace(span(7, 6, chat()), kind="LOG")
+    first = dataclasses.replace(span(8, 1, chat()), kind="LOG")
+    spans = [first, root, outer, inner, other, inside]
+    expected = place.write([spans])
+    assert expected["request_log"][0]["stage_ms"] == {"final": 1000.0}
+    assert place.write([[first], [root], [outer], [inner, other, inside]]) == expected
+
+
 def test_spans_whose_parents_go_round_in_a_circle_are_stored_and_end(store, span, chat, rows, tmp_path):
     store.write([span(1, 2, chat()), span(2, 3), span(3, 1, {"request_log.route": "a"})])
     store.write([span(11, 12, chat())])
