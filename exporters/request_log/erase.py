@@ -7,6 +7,8 @@ was written meanwhile.
 Deleted rows leave their bytes behind: in pages that are free now, and, of rows that were rewritten, long before. SQLite
 therefore rebuilds its file (VACUUM) and empties its write-ahead log; PostgreSQL vacuums the tables, which frees the
 room for new rows that overwrite it.
+
+What is packed of a trace (packed.py) goes whole where all of its spans go; else it is unpacked first.
 """
 
 import sqlite3
@@ -21,7 +23,8 @@ import sqlalchemy as sa
 
 from otel_telemetry.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log import bulk, database, schema
-from otel_telemetry.exporters.request_log.erase_search import Found, Key, Person, Search, Tell, key_of
+from otel_telemetry.exporters.request_log.erase_search import OF_SPANS, Found, Key, Person, Search, Tell, key_of
+from otel_telemetry.exporters.request_log.packed import Packed
 
 _TRACES: Final = 200
 _TIMES: Final = 3
@@ -94,6 +97,7 @@ class Eraser:
         for table, key in rows:
             by_table.setdefault(table, []).append(key)
         with self._engine.begin() as connection:
+            _open(connection, {key for table in OF_SPANS for key in by_table.get(table.name, ())})
             for name, keys in by_table.items():
                 own = schema.metadata.tables[name]
                 bulk.bulk(connection).delete(own, key_of(own), keys)
@@ -101,7 +105,19 @@ class Eraser:
 
     def reclaim(self, tables: Iterable[str]) -> None:
         """Make sure that deleted rows are not in the file any more; see the function of that name."""
-        reclaim(self._engine, tables)
+        names = set(tables)
+        if not names.isdisjoint(table.name for table in OF_SPANS):
+            names.add(schema.span_packed.name)
+        reclaim(self._engine, sorted(names))
+
+
+def _open(connection: sa.Connection, spans: set[Key]) -> None:
+    """Delete what is packed of nothing but these spans, and unpack where others are with them."""
+    packed = Packed(connection)
+    packs = packed.of({key[0] for key in spans})
+    whole = [(pack.id,) for pack in packs if pack.keys() <= spans]
+    bulk.bulk(connection).delete(schema.span_packed, ("id",), whole)
+    packed.unpack([pack for pack in packs if not pack.keys() <= spans])
 
 
 def reclaim(engine: sa.Engine, tables: Iterable[str]) -> None:

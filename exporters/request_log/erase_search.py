@@ -11,6 +11,9 @@ belong:
   then those rows alone that name them.
 
 Every table is read once for the names, whatever its size; the rest are look-ups by key.
+
+What is packed of a trace (packed.py) counts as the rows that it would be unpacked to. It is read before these, each
+time: a writer may unpack it meanwhile, and the other way round spans would be in neither.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,14 +26,18 @@ import sqlalchemy as sa
 from otel_telemetry import conventions
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.calls import row_id
+from otel_telemetry.exporters.request_log.packed import Packed, unpacked
 
 Kind = Literal["user", "ip", "session"]
 #: The key of a row.
 Key = tuple[Any, ...]
+Row = Mapping[str, Any]
 #: Told of each table that is being read.
 Tell = Callable[[str], None]
 
 _CHUNK: Final = 500
+#: The same for traces that are packed, each of which is many rows.
+_PACKS: Final = 100
 #: Columns, and keys within JSON, that hold such an id.
 _COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "user": ("user_id", "request_user_id"),
@@ -59,7 +66,12 @@ class Person:
         """Columns that hold such ids."""
         return _COLUMNS[self.kind]
 
-    def is_named(self, row: Mapping[str, Any]) -> bool:
+    @property
+    def quoted(self) -> str:
+        """What was given, as it stands in JSON."""
+        return schema.encode(self.value)
+
+    def is_named(self, row: Row) -> bool:
         """Tell whether a row names them."""
         return any(row.get(name) == self.value for name in self.columns) or any(map(self._is_in, row.values()))
 
@@ -90,7 +102,7 @@ class Found:
     traces: set[str] = field(default_factory=set)
     mixed: set[str] = field(default_factory=set)
 
-    def add(self, table: sa.Table, row: Mapping[str, Any], trace: str | None = None) -> None:
+    def add(self, table: sa.Table, row: Row, trace: str | None = None) -> None:
         """Note a row."""
         self.rows.setdefault(table.name, {})[tuple(row[name] for name in key_of(table))] = trace
 
@@ -112,13 +124,13 @@ class Search:
         self._person = person
         self._tell = tell
         self._found = Found()
-        self._requests: dict[str, Mapping[str, Any]] = {}  # by id
+        self._requests: dict[str, Row] = {}  # by id
         self._runs: set[str] = set()
         self._sessions: set[str] = set()
 
     def run(self) -> Found:
         """Look through all tables."""
-        named = {name: list(self._naming(table)) for name, table in sorted(schema.metadata.tables.items())}
+        named = self._named()
         if self._person.kind == "session":
             self._sessions = {self._person.value, *self._person.names}
         self._find_requests(named)
@@ -133,20 +145,41 @@ class Search:
         self._take_workflows(named)
         return self._found
 
-    def _naming(self, table: sa.Table) -> Iterator[Mapping[str, Any]]:
+    def _named(self) -> dict[str, list[Row]]:
+        """Return the rows that name the person, by table."""
+        named: dict[str, list[Row]] = {table.name: [] for table in _ROWS}
+        for table, row in self._naming_packed():
+            named[table.name].append(row)
+        for table in _ROWS:
+            named[table.name] += self._naming(table)
+        return named
+
+    def _naming(self, table: sa.Table) -> Iterator[Row]:
         """Yield the rows of a table that name the person."""
         self._tell(table.name)
         person = self._person
         given = (*person.names, person.value)
-        conditions: list[sa.ColumnElement[bool]]
-        conditions = [table.c[name].in_(given) for name in person.columns if name in table.c]
-        text = _everything(table, self._connection.dialect.name)
-        quoted = schema.encode(person.value)
-        conditions += [_contains(self._connection.dialect.name, text, each) for each in (*person.names, quoted)]
+        dialect = self._connection.dialect.name
+        conditions = self._mentions(_everything(table, dialect), _in_everything(person.quoted, dialect))
+        conditions += [table.c[name].in_(given) for name in person.columns if name in table.c]
         query = sa.select(table).where(sa.or_(*conditions)).execution_options(yield_per=_CHUNK)
         for row in map(dict, self._connection.execute(query).mappings()):
             if person.is_named(row):
                 yield row
+
+    def _naming_packed(self) -> Iterator[tuple[sa.Table, Row]]:
+        """Yield what names the person of the rows that are packed, each with its table."""
+        table = schema.span_packed
+        self._tell(table.name)
+        query = sa.select(table.c.id, table.c.body).where(sa.or_(*self._mentions(table.c.body, self._person.quoted)))
+        for number, body in self._connection.execute(query.execution_options(yield_per=_PACKS)):
+            for place, row in unpacked(number, body).rows():
+                if self._person.is_named(row):
+                    yield place, row
+
+    def _mentions(self, text: sa.ColumnElement[Any], quoted: str) -> list[sa.ColumnElement[bool]]:
+        """Return conditions, one of which a text meets that names the person: by a name, or by the value as quoted."""
+        return [_contains(self._connection.dialect.name, text, part) for part in (*self._person.names, quoted)]
 
     def _select(
         self, columns: Sequence[Any], column: sa.Column[Any], values: Iterable[Any], *more: Any
@@ -155,7 +188,7 @@ class Search:
         for chunk in _chunks({value for value in values if value}):
             yield from self._connection.execute(sa.select(*columns).where(column.in_(chunk), *more)).mappings()
 
-    def _find_requests(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    def _find_requests(self, named: Mapping[str, list[Row]]) -> None:
         log = schema.request_log
         ids = {row["request_id"] for row in named["llm_call"]}
         spans = {(row["trace_id"], row[name]) for row in named["span_node"] for name in ("request_span_id", "top")}
@@ -176,8 +209,8 @@ class Search:
         for row in self._select(_LOGGED, log.c.session_id, self._sessions):
             self._requests[row["id"]] = row
 
-    def _sort_traces(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
-        spans = [row for table in _OF_SPANS for row in named[table.name]]
+    def _sort_traces(self, named: Mapping[str, list[Row]]) -> None:
+        spans = [row for table in OF_SPANS for row in named[table.name]]
         traces = {row["trace_id"] for row in (*self._requests.values(), *named["llm_call"], *spans)}
         for row in self._select(_LOGGED, schema.request_log.c.trace_id, traces):
             if row["id"] not in self._requests:
@@ -189,22 +222,29 @@ class Search:
         own = {(row["trace_id"], row["span_id"]) for row in self._requests.values()}
         for row in self._requests.values():
             self._take(schema.request_log, row)
-        nodes, calls = schema.span_node, schema.llm_call
-        columns = [nodes.c[name] for name in ("trace_id", "span_id", "request_span_id", "call")]
         ids = set()
-        for node in self._select(columns, nodes.c.trace_id, {*self._found.traces, *self._found.mixed}):
-            trace, span, owner = node["trace_id"], node["span_id"], node["request_span_id"]
-            if trace in self._found.traces or (trace, span) in own or (trace, owner) in own:
-                self._take(nodes, node)
-                ids |= {row_id(trace, span)} if node["call"] else set()
-        for table in _OF_SPANS:
+        for table, span in self._spans({*self._found.traces, *self._found.mixed}):
+            trace, key, owner = span["trace_id"], span["span_id"], span.get("request_span_id")
+            if trace in self._found.traces or (trace, key) in own or (trace, owner) in own:
+                self._take(table, span)
+                ids |= {row_id(trace, key)} if span.get("call") else set()
+        for table in OF_SPANS:
             for row in self._select([table.c[name] for name in key_of(table)], table.c.trace_id, self._found.traces):
                 self._take(table, row)
+        calls = schema.llm_call
         for row in (
             *self._select(_CALLED, calls.c.id, ids),
             *self._select(_CALLED, calls.c.request_id, self._requests),
         ):
             self._take(calls, row)
+
+    def _spans(self, traces: Collection[str]) -> Iterator[tuple[sa.Table, Row]]:
+        """Yield what is packed of traces, and the rows of `span_node`, each with its table."""
+        for chunk in _chunks(traces, _PACKS):
+            for pack in Packed(self._connection).of(set(chunk)):
+                yield from pack.rows()
+        for row in self._select(_NODES, schema.span_node.c.trace_id, traces):
+            yield schema.span_node, row
 
     def _take_said(self) -> None:
         """Take dead letters, feedback and browser events of the requests, traces and sessions."""
@@ -218,7 +258,7 @@ class Search:
         for row in self._select([events.c.id], events.c.session_id, self._sessions):
             self._take(events, row)
 
-    def _take_workflows(self, named: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    def _take_workflows(self, named: Mapping[str, list[Row]]) -> None:
         runs, steps, events = schema.workflow_run, schema.workflow_step, schema.workflow_event
         for table in (runs, steps, events, schema.workflow_state):
             self._runs |= {row["id"] if table is runs else row["run_id"] for row in named[table.name]}
@@ -244,26 +284,29 @@ class Search:
         rows = self._select([events.run_id, column.label("who")], events.run_id, self._runs, column.is_not(None))
         return {row["run_id"] for row in rows if row["who"] not in names}
 
-    def _is_theirs(self, row: Mapping[str, Any]) -> bool:
+    def _is_theirs(self, row: Row) -> bool:
         return (
             row["request_id"] in self._requests
             or row["trace_id"] in self._found.traces
             or row["session_id"] in self._sessions
         )
 
-    def _all(self, table: sa.Table, *names: str) -> Iterator[Mapping[str, Any]]:
+    def _all(self, table: sa.Table, *names: str) -> Iterator[Row]:
         query = sa.select(*(table.c[name] for name in names)).execution_options(yield_per=_CHUNK)
         for row in self._connection.execute(query).mappings():
             yield dict(row)
 
-    def _take(self, table: sa.Table, row: Mapping[str, Any]) -> None:
+    def _take(self, table: sa.Table, row: Row) -> None:
         self._found.add(table, row, row.get("trace_id"))
 
 
+#: Tables whose rows are looked at as they are.
+_ROWS: Final = sorted({*schema.metadata.sorted_tables} - {schema.span_packed}, key=lambda table: table.name)
 #: Tables with a row for each span of a trace.
-_OF_SPANS: Final = [table for table in schema.metadata.sorted_tables if key_of(table) == ("trace_id", "span_id")]
+OF_SPANS: Final = [table for table in schema.metadata.sorted_tables if key_of(table) == ("trace_id", "span_id")]
 _LOGGED: Final = [schema.request_log.c[name] for name in ("id", "ts", "trace_id", "span_id", "session_id")]
 _CALLED: Final = [schema.llm_call.c[name] for name in ("id", "ts", "trace_id")]
+_NODES: Final = [schema.span_node.c[name] for name in ("trace_id", "span_id", "request_span_id", "call")]
 
 
 def _everything(table: sa.Table, dialect: str) -> sa.ColumnElement[Any]:
@@ -281,12 +324,17 @@ def _everything(table: sa.Table, dialect: str) -> sa.ColumnElement[Any]:
     return joined
 
 
+def _in_everything(text: str, dialect: str) -> str:
+    """Return a text as it stands there: PostgreSQL doubles the quotes and backslashes of a row's values."""
+    return text.replace("\\", "\\\\").replace('"', '""') if dialect == "postgresql" else text
+
+
 def _contains(dialect: str, text: sa.ColumnElement[Any], part: str) -> sa.ColumnElement[bool]:
     find = sa.func.strpos if dialect == "postgresql" else sa.func.instr
     return find(text, part) > 0
 
 
-def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+def _chunks(values: Collection[Any], size: int = _CHUNK) -> Iterator[list[Any]]:
     ordered = iter(sorted(values))
-    while chunk := list(islice(ordered, _CHUNK)):
+    while chunk := list(islice(ordered, size)):
         yield chunk

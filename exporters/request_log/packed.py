@@ -11,7 +11,7 @@ A trace in which an app gave an id, or texts, is not packed: both are looked up 
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -50,6 +50,13 @@ class Pack:
     def keys(self) -> set[Key]:
         """Return the identities of its spans."""
         return {*(node.key for node in self.nodes), *(span[:2] for span in self.quiet)}
+
+    def rows(self) -> Iterator[tuple[sa.Table, dict[str, Any]]]:
+        """Yield the rows of `span_node` and `span_waiting` that it stands for, each with its table."""
+        for node in self.nodes:
+            yield schema.span_node, dict(zip(schema.span_node.c.keys(), graph.row(node), strict=True))
+        for span in self.quiet:
+            yield schema.span_waiting, dict(zip(schema.span_waiting.c.keys(), span, strict=True))
 
     def row(self) -> tuple[int | None, int, datetime, str]:
         """Return it as a row of the table."""

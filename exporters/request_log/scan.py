@@ -5,14 +5,17 @@ each page in one transaction, beside running writers. A value is judged under th
 that what the policy says of names holds here too; JSON whose keys are such names is judged entry by entry.
 
 What spans told of requests (`span_node`) is rewritten like the rows that follow from it: a late span makes the same row
-as before. The id that an app gave to a request, where something is found in it, gives way to the id that the request
-would have without. Other keys cannot be rewritten: what is found in them is counted as left.
+as before. A trace that is packed (packed.py) is looked at, and counted, as the rows of `span_node` and `span_waiting`
+that it stands for; where they have to change, it becomes these rows. The id that an app gave to a request, where
+something is found in it, gives way to the id that the request would have without. Other keys cannot be rewritten: what
+is found in them is counted as left.
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, Self
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import sqlalchemy as sa
 
@@ -21,8 +24,15 @@ from otel_telemetry.exporters.request_log import bulk, database, schema
 from otel_telemetry.exporters.request_log.calls import row_id
 from otel_telemetry.exporters.request_log.erase import reclaim
 from otel_telemetry.exporters.request_log.erase_search import key_of
+from otel_telemetry.exporters.request_log.packed import Pack, Packed, unpacked
 
 _PAGE: Final = 500
+#: Of packed traces, each of which stands for many rows.
+_PACKS: Final = 100
+#: Looked at in this order, before all others. A writer moves what spans told from packs and from those that wait to
+#: `span_node`: what moves while the scan runs comes where it still has to look. Requests go before what refers to them
+#: by an id that they may lose.
+_FIRST: Final = (schema.span_packed, schema.request_log, schema.span_waiting)
 _SAID: Final = conventions.REQUEST_LOG
 _NEVER_NULL: Final = "[REDACTED_VALUE]"
 #: Hexadecimal, or words of ours.
@@ -74,6 +84,19 @@ class Cleaner(Protocol):
         """
 
 
+#: A row, and the table that it is of.
+Row = tuple[sa.Table, Mapping[str, Any]]
+
+
+class Change(NamedTuple):
+    """A row in which something was found: the types, by column, and the columns that have to change."""
+
+    table: sa.Table
+    row: Mapping[str, Any]
+    found: dict[str, list[str]]
+    new: dict[str, Any]
+
+
 class Scan:
     """Goes through one database. `found` counts by (table, column, type), `rows` by (table, column)."""
 
@@ -83,6 +106,7 @@ class Scan:
         self.left = 0
         self._cleaner = cleaner
         self._fix = fix
+        self._moved: Counter[str] = Counter()  # rows that were looked at in packs, and will be seen again
         self._reader = database.reader(url)  # first: a database that is not there is not made
         self._engine = database.connect(url) if fix else self._reader
 
@@ -101,18 +125,24 @@ class Scan:
 
     def steps(self) -> Iterator[tuple[str, int]]:
         """Go through all tables a page at a time; yields the table and how many rows of it were looked at."""
-        # Requests first: where one of them gets another id, others refer to it by the old one until then.
-        for table in sorted(schema.metadata.sorted_tables, key=lambda table: table is not schema.request_log):
+        rest = [table for table in schema.metadata.sorted_tables if table not in _FIRST]
+        for table in (*_FIRST, *rest):
             after: tuple[Any, ...] | None = None
             while rows := self._page(table, after):
-                self._look(table, rows)
-                yield table.name, len(rows)
+                if table is schema.span_packed:
+                    self._look_into([unpacked(row["id"], row["body"]) for row in rows])
+                else:
+                    self._look([(table, row) for row in rows])
+                known = min(self._moved[table.name], len(rows))
+                self._moved[table.name] -= known
+                yield table.name, len(rows) - known
                 after = tuple(rows[-1][name] for name in key_of(table))
 
     def reclaim(self) -> None:
         """Make sure that what was rewritten is not in the file any more; see erase.py for what it raises."""
         if self._fix and self.rows:
-            reclaim(self._engine, sorted({table for table, _ in self.rows}))
+            # Packs too, whoever unpacked them.
+            reclaim(self._engine, sorted({schema.span_packed.name, *(table for table, _ in self.rows)}))
 
     def _page(self, table: sa.Table, after: tuple[Any, ...] | None) -> list[Mapping[str, Any]]:
         keys = [table.c[name] for name in key_of(table)]
@@ -121,47 +151,80 @@ class Scan:
         for name in ("trace_id", "span_id"):
             if name in table.c:
                 columns[name] = table.c[name]
-        query = sa.select(*columns.values()).where(later).order_by(*keys).limit(_PAGE)
+        most = min(_PAGE, _PACKS) if table is schema.span_packed else _PAGE
+        query = sa.select(*columns.values()).where(later).order_by(*keys).limit(most)
         with self._reader.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def _look(self, table: sa.Table, rows: list[Mapping[str, Any]]) -> None:
-        """Look at a page: all its texts as one block, then closely at the rows in which something may be."""
+    def _look(self, rows: Sequence[Row]) -> None:
+        """Look at a page, and rewrite it where it has to be."""
+        changes = self._judge(rows)
+        if self._fix and any(change.new for change in changes):
+            with self._engine.begin() as connection:
+                self._write(connection, changes)
+        self._count(changes)
+
+    def _look_into(self, packs: Sequence[Pack]) -> None:
+        """Look at packed traces; of those that have to change, the rows take the place of the pack."""
+        judged = {pack.trace_id: list(pack.rows()) for pack in packs}
+        changes = self._judge([row for rows in judged.values() for row in rows])
+        traces = {change.row["trace_id"] for change in changes if change.new and self._fix}
+        self._count(change for change in changes if change.row["trace_id"] not in traces)
+        if not traces:
+            return
+        with self._engine.begin() as connection:
+            packed = Packed(connection)
+            there = packed.of(traces)
+            same = {pack.trace_id: pack for pack in there if list(pack.rows()) == judged[pack.trace_id]}
+            packed.unpack(list(same.values()))
+            changes = [change for change in changes if change.row["trace_id"] in same]
+            self._write(connection, changes)
+        self._count(changes)
+        self._moved.update(table.name for trace_id in same for table, _ in judged[trace_id])
+        # Others were written to meanwhile. Those that are no packs any more are rows, which are looked at later.
+        self._look_into([pack for pack in there if pack.trace_id not in same])
+
+    def _judge(self, rows: Sequence[Row]) -> list[Change]:
+        """Look at all texts of these rows as one block, then closely at the rows in which something may be."""
         texts: list[str] = []
         ends: list[int] = []
-        for row in rows:
+        for table, row in rows:
             for column in _texts(table):
                 if row[column.name] is not None:
                     texts.append(_name(column.name))
                     _gather(row[column.name], _MAPS.get(column.name, ""), texts)
             ends.append(len(texts))
         suspects = sorted(self._cleaner.suspects(texts))
-        changes: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+        changes: list[Change] = []
         at = 0
-        for row, end in zip(rows, ends, strict=True):
+        for (table, row), end in zip(rows, ends, strict=True):
             first = at
             while at < len(suspects) and suspects[at] < end:
                 at += 1
-            if at > first and (changed := self._changed(table, row)):
-                changes.append((row, changed))
-        if self._fix and changes:
-            self._write(table, changes)
+            if at > first and (change := self._changed(table, row)).found:
+                changes.append(change)
+        return changes
 
-    def _changed(self, table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns of a row that have to change, with their new values; counts what was found."""
+    def _changed(self, table: sa.Table, row: Mapping[str, Any]) -> Change:
+        """Return what is found in a row, and the columns that have to change, with their new values."""
         service = row.get("service") or row.get("application") or ""
-        changed = {}
+        change = Change(table, row, {}, {})
         for column in _texts(table):
             old = row[column.name]
-            if old is None or old == "":
+            if old in (None, "", _NEVER_NULL):
                 continue
             new, types = self._cleaned(service, column.name, old)
             if types:
-                self.found.update((table.name, column.name, kind) for kind in types)
-                self.rows[table.name, column.name] += 1
+                change.found[column.name] = types
             if new is not old and new != old:
-                changed[column.name] = _NEVER_NULL if new is None and not column.nullable else new
-        return changed
+                change.new[column.name] = _NEVER_NULL if new is None and not column.nullable else new
+        return change
+
+    def _count(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            for column, types in change.found.items():
+                self.found.update((change.table.name, column, kind) for kind in types)
+                self.rows[change.table.name, column] += 1
 
     def _cleaned(self, service: str, column: str, value: Any) -> tuple[Any, list[str]]:
         if column in _IDS and _DRAWN.fullmatch(value):
@@ -193,10 +256,12 @@ class Scan:
         return (kept if found else value), found
 
     def _sums(self, service: str, value: Any) -> tuple[Any, list[str]]:
-        """Judge the texts in a sum, and what calls told by the name of its column; numbers are left alone."""
+        """Judge the texts in a sum, and what calls told by the name of its column; numbers and ids are left alone."""
         found: list[str] = []
 
         def walk(item: Any, name: str) -> Any:
+            if item == _NEVER_NULL:
+                return item
             if isinstance(item, str):
                 _, new, types = self._cleaner.clean(service, name, item)
                 found.extend(types)
@@ -207,36 +272,41 @@ class Scan:
                 return {walk(key, ""): walk(member, name) for key, member in item.items()}
             return item
 
+        def said(kept: dict[str, list[Any]], *, told: bool) -> dict[str, list[Any]]:
+            """Judge what spans said, which stands behind the time and the id of each (rollup.py)."""
+            return {
+                walk(slot, ""): [*source, walk(item, _name(slot) if told else "")]
+                for slot, (*source, item) in kept.items()
+            }
+
         if not isinstance(value, dict):
             return value, []
         new = {
-            part: {column: walk(said, _name(column)) for column, said in content.items()}
-            if part == "told"
-            else walk(content, "")
+            part: said(content, told=part == "told") if part in ("told", "last") else walk(content, "")
             for part, content in value.items()
         }
         return (new if found else value), found
 
-    def _write(self, table: sa.Table, changes: list[tuple[Mapping[str, Any], dict[str, Any]]]) -> None:
-        """Rewrite a page of rows in one transaction."""
-        keys = key_of(table)
-        by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+    def _write(self, connection: sa.Connection, changes: Sequence[Change]) -> None:
+        """Rewrite rows."""
+        by_columns: dict[tuple[sa.Table, tuple[str, ...]], list[list[Any]]] = {}
         renamed: list[Mapping[str, Any]] = []
-        for row, changed in changes:
-            for name in keys:
-                if name in changed and table is schema.request_log:
-                    renamed.append(row)
-                elif name in changed:
-                    self.left += 1
-            names = tuple(name for name in sorted(changed) if name not in keys)
-            by_columns.setdefault(names, []).append([*(row[key] for key in keys), *(changed[name] for name in names)])
-        with self._engine.begin() as connection:
-            writer = bulk.bulk(connection)
-            for names, values in by_columns.items():
-                if names:
-                    writer.update(table, keys, names, values)
-            for row in renamed:
-                _rename(connection, row)
+        for table, row, _, new in changes:
+            keys = key_of(table)
+            changed = new.keys() & set(keys)
+            if table is not schema.request_log:
+                self.left += len(changed)
+            elif changed:
+                renamed.append(row)
+            names = tuple(sorted(new.keys() - changed))
+            values = [*(row[key] for key in keys), *(new[name] for name in names)]
+            by_columns.setdefault((table, names), []).append(values)
+        writer = bulk.bulk(connection)
+        for (table, names), rows in by_columns.items():
+            if names:
+                writer.update(table, key_of(table), names, rows)
+        for row in renamed:
+            _rename(connection, row)
 
 
 def _rename(connection: sa.Connection, row: Mapping[str, Any]) -> None:
@@ -254,9 +324,11 @@ def _rename(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     connection.execute(sa.update(nodes).where(*own).values(log_id=new, claimed_id=None, facts=kept or None))
 
 
-def _texts(table: sa.Table) -> list[sa.Column[Any]]:
+@cache
+def _texts(table: sa.Table) -> tuple[sa.Column[Any], ...]:
     """Return the columns that hold texts or JSON."""
-    return [column for column in table.c if isinstance(column.type, sa.Text | schema.Json) and column.name not in _OURS]
+    texts = (column for column in table.c if isinstance(column.type, sa.Text | schema.Json))
+    return tuple(column for column in texts if column.name not in _OURS)
 
 
 def _name(column: str) -> str:

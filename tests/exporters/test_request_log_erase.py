@@ -13,6 +13,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.erase import Eraser
 from otel_telemetry.exporters.request_log.erase_search import Person
 from otel_telemetry.exporters.request_log.store import open_store
+from tests.exporters.unpacking import unpack_all
 
 NOW = datetime(2026, 9, 22, 10, tzinfo=UTC)
 JANE, OLE = "k1_aaaaaaaaaaaa", "k1_bbbbbbbbbbbb"
@@ -50,9 +51,37 @@ def put(store, table: str, **values) -> None:
 
 
 def counts(store) -> dict[str, int]:
-    with store._engine.connect() as connection:
+    """Count rows by table, as if no trace were packed."""
+    with store._engine.connect() as connection, connection.begin() as transaction:
+        unpack_all(connection)
         found = {name: connection.scalar(sa.text(f"SELECT count(*) FROM {name}")) for name in TABLES}  # noqa: S608
+        transaction.rollback()
     return {name: count for name, count in found.items() if count}
+
+
+def packed(store) -> int:
+    with store._engine.connect() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.span_packed)).scalar_one())
+
+
+def unpack(store) -> None:
+    with store._engine.begin() as connection:
+        unpack_all(connection)
+
+
+def spans_in(store) -> list[dict[str, object]]:
+    """Return the rows of `span_node` and `span_waiting`, as if no trace were packed."""
+    with store._engine.connect() as connection, connection.begin() as transaction:
+        unpack_all(connection)
+        tables = (table.select().order_by("trace_id", "span_id") for table in (schema.span_node, schema.span_waiting))
+        found = [dict(row) for query in tables for row in connection.execute(query).mappings()]
+        transaction.rollback()
+    return found
+
+
+def find(url: str, kind="user", value=JANE, tell=lambda _: None):
+    with Eraser(url, Person(kind, (JANE,), value)) as eraser:
+        return eraser.find(tell)
 
 
 def everything(store) -> str:
@@ -161,10 +190,10 @@ def test_a_raw_value_is_found_where_such_ids_stand_and_not_elsewhere(store, url,
 
 
 def test_looking_changes_nothing(store, url, asked):
-    store.write(asked(1, user_id=JANE))
+    store.write([*asked(1, user_id=JANE), *asked(2, user_id=JANE, query_text=TEXT)])
+    assert packed(store) == 1
     before = everything(store)
-    with Eraser(url, Person("user", (JANE,), JANE)) as eraser:
-        assert eraser.find().counts()
+    assert find(url).counts() == {"request_log": 2, "llm_call": 2, "span_node": 6}
     assert everything(store) == before
 
 
@@ -235,3 +264,101 @@ def test_an_erasure_that_broke_off_leaves_no_trace_half_and_the_next_one_ends_it
     }
     erase(url)
     assert counts(store) == {}
+
+
+@pytest.fixture(name="shared")
+def shared_fixture(asked, span):
+    """Return a trace with a request of each of two people, in services of their own, and a span that says nothing."""
+    mine, theirs = asked(1, user_id=JANE), [*asked(1, first=11, user_id=OLE), span(14, 11, {}, trace_id=f"{1:032x}")]
+    return [*mine, *(dataclasses.replace(each, resource={"service.name": "other"}) for each in theirs)]
+
+
+def test_nothing_of_a_packed_trace_is_left_in_the_bytes_of_a_sqlite_file(tmp_path, open_at, asked):
+    path = tmp_path / "log.db"
+    store = open_at(path)
+    store.write([each for n in range(1, 301) for each in asked(n, user_id=JANE if n % 3 else OLE)])
+    assert packed(store) == 300
+    assert dict(erase(f"sqlite:///{path}").rows) == {"request_log": 200, "llm_call": 200, "span_node": 600}
+    assert packed(store) == 100
+    assert not [file for file in tmp_path.iterdir() if JANE.encode() in file.read_bytes()]
+    assert OLE.encode() in path.read_bytes()
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_the_room_of_packed_traces_is_free_on_postgresql_too(store, url, asked):
+    store.write([*asked(1, user_id=JANE), *asked(2, user_id=JANE)])
+    size = sa.text("SELECT pg_relation_size('span_packed')")
+    with store._engine.connect() as connection:
+        assert connection.scalar(size) > 0
+    erase(url)
+    with store._engine.connect() as connection:
+        assert connection.scalar(size) == 0
+
+
+def test_of_a_packed_trace_with_requests_of_several_people_the_spans_of_others_stay_as_they_are(store, url, shared):
+    store.write(shared)
+    assert packed(store) == 1
+    before = spans_in(store)
+    found = find(url)
+    assert found.mixed == {f"{1:032x}"}
+    assert erase(url).rows == {"request_log": 1, "llm_call": 1, "span_node": 2}  # a branch says nothing of anybody
+    assert JANE not in everything(store)
+    gone = found.rows["span_node"].keys()
+    assert spans_in(store) == [row for row in before if (row["trace_id"], row["span_id"]) not in gone]
+    assert counts(store) == {"request_log": 1, "llm_call": 1, "span_node": 4, "span_waiting": 1}
+
+
+@pytest.mark.parametrize("value", [JANE, 'o"neil \\ é\t7'])
+def test_the_same_is_found_in_packed_traces_as_in_rows(store, url, *, asked, shared, span, value):
+    store.write([*shared, *asked(2, user_id=value, session_id=value), *asked(3), *asked(4, scope=value)])
+    store.write([span(1, None, {"user.id": value}, trace_id=f"{5:032x}"), *asked(6, session_id=value)])
+    assert packed(store) == 6
+    in_packs = [find(url, kind, value) for kind in ("user", "session")]
+    unpack(store)
+    in_rows = [find(url, kind, value) for kind in ("user", "session")]
+    for packs, rows in zip(in_packs, in_rows, strict=True):
+        assert (packs.rows, packs.traces, packs.mixed) == (rows.rows, rows.traces, rows.mixed)
+        assert packs.traces
+        assert packs.mixed
+
+
+def test_a_span_that_says_nothing_goes_from_a_packed_trace_where_it_names_the_person(store, url, span):
+    store.write([span(1, None, {"user.id": JANE}), span(2, 1, {})])
+    assert packed(store) == 1
+    assert dict(erase(url).rows) == {"span_waiting": 2}
+    assert (packed(store), counts(store)) == (0, {})
+
+
+def test_what_is_unpacked_while_it_is_looked_for_is_found(store, url, span):
+    store.write([span(1, None, {"user.id": JANE})])
+    told = []
+
+    def meanwhile(table):
+        told.append(table)
+        if {"span_packed", "span_waiting"} <= {*told} and packed(store):
+            store.write([span(2, 1, {})])
+
+    assert find(url, tell=meanwhile).counts() == {"span_waiting": 2}
+    assert packed(store) == 0
+
+
+def test_what_is_unpacked_before_it_is_deleted_goes_as_well(store, url, asked, span, chat):
+    store.write(asked(1, user_id=JANE))
+    with Eraser(url, Person("user", (JANE,), JANE)) as eraser:
+        found = eraser.find()
+        store.write([span(9, 2, chat(), trace_id=f"{1:032x}")])
+        assert packed(store) == 0
+        assert eraser.erase(found).rows == {"request_log": 1, "llm_call": 1, "span_node": 3}
+    assert JANE not in everything(store)
+    assert counts(store) == {"llm_call": 1, "span_node": 1}  # what came since names nobody
+
+
+def test_a_late_span_of_what_was_packed_is_taken_as_if_it_had_not_been(store, url, shared, span, chat):
+    store.write(shared)
+    erase(url)
+    late = span(19, 12, chat(), trace_id=f"{1:032x}")
+    written = store.write([shared[0], shared[4], dataclasses.replace(late, resource={"service.name": "other"})])
+    assert written.llm_calls == 1
+    with store._engine.connect() as connection:
+        requests = connection.execute(sa.select(schema.request_log.c.user_id, schema.request_log.c.llm_calls)).all()
+    assert sorted(requests) == [(JANE, 0), (OLE, 2)]

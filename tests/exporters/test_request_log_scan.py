@@ -1,24 +1,18 @@
 """Scanning stored rows: everything that today's rules find is told of without its value, and rewritten on demand."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
 
-from otel_telemetry.commands.scan import RowCleaner
 from otel_telemetry.exporters.request_log import scan, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.scan import Scan
 from otel_telemetry.exporters.request_log.store import open_store
-from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from tests.exporters.scanning import SECRET, everything, run
 
 NOW = datetime(2026, 9, 22, tzinfo=UTC)
 MAIL = "jane.doe@example.com"
 CARD = "4111 1111 1111 1111"
-SECRET = SecretStr("k" * 32)
 
 
 @pytest.fixture(name="store")
@@ -46,27 +40,6 @@ def spans_fixture(span, chat):
         span(1, None, said, status="ERROR", status_message=f"no answer for {MAIL}"),
         span(2, 1, call),
     ]
-
-
-def cleaner(**settings) -> RowCleaner:
-    return RowCleaner(Redactor(RedactionSettings(pseudonyms=PseudonymSettings(**settings))))
-
-
-def run(url: str, *, fix: bool = False, **settings) -> Scan:
-    with Scan(url, cleaner(**settings), fix=fix) as scanned:
-        size = scanned.size()
-        assert sum(count for _, count in scanned.steps()) == size
-        return scanned
-
-
-def everything(store) -> dict[str, list[tuple[Any, ...]]]:
-    with store._engine.connect() as connection:
-        return {
-            table.name: [
-                tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns))
-            ]
-            for table in schema.metadata.sorted_tables
-        }
 
 
 def put(store, table: str, **values) -> None:
@@ -176,3 +149,13 @@ def test_ids_that_were_drawn_at_random_are_no_cards_whatever_their_digits(store,
     assert run(url).found == {}
     put(store, "feedback", id="2", ts=NOW, verdict="up", request_id="4111111111111111")
     assert run(url).found == {("feedback", "request_id", "CREDIT_CARD"): 1}
+
+
+def test_what_was_dropped_already_is_not_found_again(store, url, span, chat, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("keys: {request_log.user_id: drop}")
+    asked = {"request_log.route": "a", "request_log.query_text": "hello", "request_log.user_id": "jane"}
+    store.write([span(1, None, asked), span(2, 1, {**chat(), "user.id": "jane"})])
+    assert run(url, fix=True, policy=policy).found["span_node", "part", "POLICY"] == 1
+    assert "jane" not in str(everything(store))
+    assert run(url, policy=policy).found == {}

@@ -1,0 +1,210 @@
+"""Scanning packed traces: they are looked at as the rows that they stand for, and become these where they change."""
+
+import pytest
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log import scan, schema
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.node import Quiet
+from otel_telemetry.exporters.request_log.packed import Packed
+from otel_telemetry.exporters.request_log.scan import Scan
+from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
+from otel_telemetry.processors.redactor import Redactor
+from tests.exporters.scanning import SECRET, Meanwhile, cleaner, everything, run
+from tests.exporters.unpacking import unpack_all
+from tests.suite.operated import no_bytes_of
+
+MAIL = "jane.doe@example.com"
+CARD = "4111 1111 1111 1111"
+VALUES = (MAIL, CARD, "jane.doe", "her-session")
+CLEAN = "c" * 32
+#: What is found in the rows of spans.
+IN_SPANS = {
+    ("span_node", "facts", "CREDIT_CARD"): 1,
+    ("span_node", "facts", "EMAIL"): 1,
+    ("span_node", "part", "USER_ID"): 1,
+    ("span_node", "part", "SESSION_ID"): 1,
+    ("span_node", "rollup", "USER_ID"): 1,
+    ("span_node", "rollup", "SESSION_ID"): 1,
+    ("span_waiting", "facts", "EMAIL"): 1,
+}
+
+
+@pytest.fixture(name="opened")
+def opened_fixture():
+    """Opens stores and closes them at the end."""
+    stores = []
+
+    def opened(url):
+        stores.append(open_store(RequestLogSettings(url=url)))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(name="store")
+def store_fixture(opened, url):
+    return opened(url)
+
+
+@pytest.fixture(name="other")
+def other_fixture(url, opened, tmp_path, request):
+    """Name another empty database of that kind, and open it."""
+    is_file = url.startswith("sqlite")
+    name = f"sqlite:///{tmp_path / 'other.db'}" if is_file else request.getfixturevalue("postgres").database()
+    return name, opened(name)
+
+
+@pytest.fixture(name="spans")
+def spans_fixture(span, chat):
+    """Return a trace that comes whole: what the app said, what its call told, and a span that says nothing."""
+    said = {"request_log.route": "a", "request_log.note": f"paid with {CARD}", "request_log.error": f"no {MAIL}"}
+    call = {**chat(), "user.id": "jane.doe", "session.id": "her-session"}
+    first, second = span(1, None, said), span(2, 1, call)
+    quiet = Quiet(first.trace_id, f"{3:016x}", first.span_id, "chat", 1_790_000_000_000_000, True, {"scope": MAIL})
+    return [first, second, quiet]
+
+
+@pytest.fixture(name="clean")
+def clean_fixture(span, chat):
+    """Return another whole trace, in which nothing is found."""
+    return [span(1, None, {"request_log.route": "b"}, trace_id=CLEAN), span(2, 1, chat(), trace_id=CLEAN)]
+
+
+@pytest.fixture(name="late")
+def late_fixture(span, chat):
+    """Return a call that is told of later: who asked in it, nobody says."""
+    return span(4, 1, chat(), start=5)
+
+
+def counts(store):
+    return {name: len(rows) for name, rows in everything(store).items() if rows}
+
+
+def in_spans(found):
+    return {key: count for key, count in found.items() if key[0].startswith("span_")}
+
+
+def meanwhile(done):
+    settings = RedactionSettings(pseudonyms=PseudonymSettings(secret=SECRET))
+    return Meanwhile(Redactor(settings), done)
+
+
+def test_a_packed_trace_is_told_of_as_its_rows_and_nothing_is_changed(store, url, spans, clean):
+    store.write([*spans, *clean])
+    before = everything(store)
+    assert counts(store) == {"request_log": 2, "llm_call": 2, "span_packed": 2}
+    found = run(url, secret=SECRET).found
+    assert in_spans(found) == IN_SPANS
+    assert found["request_log", "user_id", "USER_ID"] == 1
+    assert everything(store) == before
+
+
+def test_fixing_unpacks_what_has_to_change_and_a_second_look_finds_nothing(store, url, spans, clean):
+    store.write([*spans, *clean])
+    scanned = run(url, fix=True, secret=SECRET)
+    assert in_spans(scanned.found) == IN_SPANS
+    assert scanned.left == 0
+    assert counts(store) == {"request_log": 2, "llm_call": 2, "span_packed": 1, "span_node": 2, "span_waiting": 1}
+    text = str(everything(store))
+    assert not [value for value in VALUES if value in text]
+    assert CLEAN in text
+    assert run(url, secret=SECRET).found == {}
+
+
+def test_pages_go_through_all_packs_whatever_their_size(store, url, span, monkeypatch):
+    monkeypatch.setattr(scan, "_PAGE", 2)
+    for n in range(1, 8):
+        said = {"request_log.route": "a", "request_log.note": MAIL if n % 3 else "none"}
+        store.write([span(1, None, said, trace_id=f"{n:032x}")])
+    assert run(url, fix=True, secret=SECRET).found["span_node", "facts", "EMAIL"] == 5
+    assert (counts(store)["span_packed"], counts(store)["span_node"]) == (2, 5)
+    assert run(url, secret=SECRET).found == {}
+
+
+def test_no_byte_of_it_is_left_nor_does_a_late_span_bring_it_back(store, url, spans, late, tmp_path):
+    store.write(spans)
+    with Scan(url, cleaner(secret=SECRET), fix=True) as scanned:
+        assert sum(count for _, count in scanned.steps()) == 3
+        scanned.reclaim()
+    for _ in range(2):
+        if store._engine.dialect.name == "postgresql":
+            with store._engine.connect() as connection:
+                assert connection.execute(sa.text("SELECT pg_relation_size('span_packed')")).scalar() == 0
+        assert no_bytes_of(tmp_path, *VALUES)
+        text = str(everything(store))
+        assert not [value for value in VALUES if value in text]
+        store.write([late])
+    (row,) = everything(store)["request_log"]
+    told = dict(zip(schema.request_log.c.keys(), row, strict=True))
+    assert (told["llm_calls"], told["user_id"][:3], told["session_id"][:3]) == (2, "k1_", "k1_")
+
+
+def test_what_follows_is_what_follows_where_the_trace_was_never_packed(store, url, other, spans, late):
+    name, rows = other
+    for each in (store, rows):
+        each.write(spans)
+    with rows._engine.begin() as connection:
+        unpack_all(connection)
+    found = [run(place, fix=True, secret=SECRET).found for place in (url, name)]
+    assert found[0] == found[1]
+    assert everything(store) == everything(rows)
+    for each in (store, rows):
+        each.write([late])
+    assert everything(store) == everything(rows)
+
+
+def test_a_trace_that_a_writer_unpacks_while_it_is_looked_at_is_rewritten_too(store, url, spans, late):
+    store.write(spans)
+    with Scan(url, meanwhile(lambda: store.write([late])), fix=True) as scanned:
+        list(scanned.steps())
+    assert in_spans(scanned.found) == IN_SPANS
+    found = everything(store)
+    assert not [value for value in VALUES if value in str(found)]
+    node = dict(zip(schema.span_node.c.keys(), found["span_node"][0], strict=True))
+    assert node["rollup"]["sums"]["llm_calls"] == 2  # the late call is in the sum still
+
+
+@pytest.mark.parametrize("done", ["request_log", "llm_call", "span_packed", "span_node"])
+def test_nothing_slips_through_where_a_writer_unpacks_between_tables(store, url, spans, clean, late, span, done):  # noqa: PLR0917  # fixtures
+    claimed = span(1, None, {"request_log.route": "b", "request_log.id": "7"}, trace_id="d" * 32)
+    store.write([*spans, *clean, claimed])
+    waiting = [late]
+    with Scan(url, cleaner(secret=SECRET), fix=True) as scanned:
+        for table, _ in scanned.steps():
+            if table == done and waiting:
+                store.write([waiting.pop()])
+    assert not waiting
+    text = str([everything(store)[name] for name in ("span_packed", "span_node", "span_waiting", "request_log")])
+    assert not [value for value in VALUES if value in text]
+
+
+def test_what_is_written_to_a_pack_while_it_is_looked_at_stays(store, url, spans):
+    store.write(spans)
+
+    def reprice():
+        with store._engine.begin() as connection:
+            packed = Packed(connection)
+            (pack,) = packed.of([spans[0].trace_id])
+            part = pack.nodes[1].part
+            assert part is not None
+            part.sums["cost_usd"] = 12_345
+            packed.update([pack])
+
+    with Scan(url, meanwhile(reprice), fix=True) as scanned:
+        list(scanned.steps())
+    assert in_spans(scanned.found) == IN_SPANS
+    found = everything(store)
+    assert not [value for value in VALUES if value in str(found)]
+    nodes = [dict(zip(schema.span_node.c.keys(), row, strict=True)) for row in found["span_node"]]
+    assert [nodes[0]["rollup"]["sums"]["cost_usd"], nodes[1]["part"]["sums"]["cost_usd"]] == [12_345, 12_345]
+
+
+def test_ids_drawn_at_random_in_packs_are_no_cards(store, url, span, chat):
+    trace, first = "c4111111111111111" + "0" * 14 + "a", 0x5500000000000004
+    store.write([span(first, None, {"request_log.route": "a"}, trace_id=trace), span(2, first, chat(), trace_id=trace)])
+    assert counts(store)["span_packed"] == 1
+    assert run(url).found == {}
