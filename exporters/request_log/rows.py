@@ -59,7 +59,7 @@ def from_otlp(body: bytes) -> Iterator[records.Span]:
     A span without valid ids is left out: nothing could refer to it.
     """
     for resource, scope, spans in _spans(body):
-        yield from [_span(span, resource, scope) for span in spans if _has_ids(span)]
+        yield from [_span(span, span.attributes, resource, scope) for span in spans if _has_ids(span)]
 
 
 def place_otlp(body: bytes) -> Iterator[records.Span | Quiet]:
@@ -69,7 +69,7 @@ def place_otlp(body: bytes) -> Iterator[records.Span | Quiet]:
             if _has_ids(span):
                 own = shapes.shape(span.attributes)
                 is_quiet = own.is_silent and not (span.events and _has_details(span))
-                yield _quiet(span, own, resource) if is_quiet else _span(span, resource, scope)
+                yield _quiet(span, own, resource) if is_quiet else _span(span, own.keys, resource, scope)
 
 
 def _spans(body: bytes) -> Iterator[tuple[records.Attributes, str, Iterable[Any]]]:
@@ -87,10 +87,10 @@ def _has_ids(span: Any) -> bool:
     return len(span.trace_id) == _TRACE_ID_BYTES and len(span.span_id) == _SPAN_ID_BYTES
 
 
-def _span(span: Any, resource: records.Attributes, scope: str) -> records.Span:
+def _span(span: Any, keys: Iterable[str], resource: records.Attributes, scope: str) -> records.Span:
     parent = span.parent_span_id.hex() if len(span.parent_span_id) == _SPAN_ID_BYTES else None
     kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0]
-    status = span.status
+    status, given = span.status, span.attributes
     return records.Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -102,7 +102,7 @@ def _span(span: Any, resource: records.Attributes, scope: str) -> records.Span:
         end_ns=span.end_time_unix_nano,
         status=_status(status.code),
         status_message=status.message,
-        attributes={key: otlp.value(value) for key, value in span.attributes.items()},
+        attributes={key: otlp.value(given[key]) for key in keys},
         events=_events(span),
         resource=resource,
         scope=scope,

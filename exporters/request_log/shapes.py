@@ -4,7 +4,7 @@ Spans of one kind carry the same keys in the same order, thousands of times. Whi
 which column and what is left over follows from the keys alone; only the values are new.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ _KEPT: Final = frozenset(key for dialect in DIALECTS for key in dialect.kept)
 
 @dataclass(slots=True, frozen=True)
 class Shape:
-    """What spans with these keys can say.
+    """What spans with these `keys` can say.
 
     `spoken`: the dialects, by rank; `telling` and `announcing`, those of them that do so. `names`: (key, rank, meaning)
     and `inside`: (key, rank, paths), in the order of the table of dialects. `is_known`: a dialect knows one of the
@@ -68,9 +68,10 @@ class Shape:
     going first, and `general_keys`, all of them. `is_silent`: nothing but that is said. `carries`, `carries_as_call`:
     the keys say something of a request, on any span and on a model call.
 
-    Nothing of this depends on the order of the keys: one is as good as another.
+    Nothing else of this depends on the order of the keys: one is as good as another.
     """
 
+    keys: tuple[str, ...]
     spoken: frozenset[int]
     telling: tuple[int, ...]
     announcing: tuple[int, ...]
@@ -102,13 +103,14 @@ def shape(attributes: records.Attributes) -> Shape:
 _remembered: Final[dict[tuple[str, ...], Shape]] = {}
 
 
-def _shape(given: Iterable[str]) -> Shape:
+def _shape(given: tuple[str, ...]) -> Shape:
     keys = sorted(given)
     there = frozenset(keys)
     spoken = UNMARKED.union(*(_MARKS[key] for key in there & _MARKS.keys()))
     said = {key[_PREFIX:]: key for key in keys if key.startswith(conventions.REQUEST_LOG)}
     carrying = [key for key in said.values() if key != conventions.STAGE]
     return Shape(
+        keys=given,
         spoken=spoken,
         telling=tuple(sorted(spoken & _TELLING)),
         announcing=tuple(sorted(spoken & _ANNOUNCING)),
