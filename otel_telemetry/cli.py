@@ -32,6 +32,7 @@ from otel_telemetry.commands.tail import tail
 from otel_telemetry.commands.trim import trim
 from otel_telemetry.commands.verify import verify
 from otel_telemetry.errors import ConfigurationError, StoreUnavailable, TelemetryError
+from otel_telemetry.exporters.request_log import database
 
 app = typer.Typer(
     help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
@@ -58,6 +59,9 @@ app.command()(key)
 
 _out = Console()
 _err = Console(stderr=True)
+_OLDER = (
+    "[dim]next:[/] write to it once with this version, which brings its tables up to date (a gateway does as it starts)"
+)
 _AGAIN = "[dim]next:[/] when it is there again, run this again; what was done is done, and is not repeated"
 
 Database = Annotated[
@@ -85,7 +89,7 @@ def main() -> None:
         sys.exit(1)
     except DBAPIError as error:
         _err.print(f"[bold red]error[/] [bold]request_log.url[/]: the database says: {escape(str(error.orig).strip())}")
-        _err.print(_AGAIN)
+        _err.print(_OLDER if database.lacks_schema(error) else _AGAIN)
         sys.exit(1)
 
 

@@ -23,6 +23,9 @@ _KINDS: Final[dict[str, ModuleType]] = {
 }
 
 
+_MISSING: Final = ("no such table", "no such column")
+
+
 def connect(url: str) -> sa.Engine:
     """Return an engine for writing, the schema being current.
 
@@ -70,6 +73,11 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
     if lost or any(kind.is_passing(driver_error) for kind in (sqlite, postgres)):
         return StoreUnavailable(f"the database is away, locked or full: {driver_error}")
     return None
+
+
+def lacks_schema(error: exc.DBAPIError) -> bool:
+    """Tell whether a table or column is missing: an older version wrote the database, and readers change nothing."""
+    return str(error.orig).startswith(_MISSING) or type(error.orig).__name__ in {"UndefinedTable", "UndefinedColumn"}
 
 
 def _upgrade(connection: sa.Connection) -> None:

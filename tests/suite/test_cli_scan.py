@@ -1,9 +1,13 @@
 """`otel-telemetry scan` says what today's rules find in stored rows, and cleans them on demand."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from otel_telemetry.cli import app
@@ -46,6 +50,20 @@ def test_after_fixing_nothing_is_found_not_even_in_the_bytes_of_a_file(url: str,
     again = run("--db", url)
     assert again.exit_code == 0
     assert "nothing found" in again.output
+
+
+def test_of_a_database_that_an_older_version_wrote_it_is_said_how_to_bring_it_up_to_date(url: str) -> None:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE span_packed")
+    engine.dispose()
+    command = [Path(sys.executable).parent / "otel-telemetry", "scan", "--db", url]
+    done = subprocess.run(
+        command, env=os.environ | operated.ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "span_packed" in done.stderr
+    assert "up to date" in done.stderr
 
 
 def test_a_policy_of_today_holds_for_rows_of_the_past(url: str, tmp_path: Path) -> None:
