@@ -4,7 +4,8 @@
 four: a request, the model call that it makes, and two other calls. Every request brings new traces. The load comes from
 another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
-to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers.
+to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers;
+`postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not told apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
 counted once (PSS).
@@ -44,6 +45,7 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import Clean, OtlpRedactor
 from otel_telemetry.processors.redactor import Redactor
 from otel_telemetry.sinks import Sink
+from tests.backends import postgres
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 SPANS = 512
@@ -52,7 +54,8 @@ TRACES = b"\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc"  # how trace ids begin; no text con
 SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 IN_FLIGHT = 6
 DRAIN_SECONDS = 120
-MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2")
+MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2", "postgres 1")
+WITH_ROWS = ("rows", "postgres")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
     "which figures are estimates. The audience knows the business but not the accounting. "
@@ -94,7 +97,7 @@ async def serve_echo() -> None:
     await server.wait_for_termination()
 
 
-def serve(mode: str, folder: Path) -> None:
+def serve(mode: str, folder: Path, url: str) -> None:
     if mode == "echo":
         asyncio.run(serve_echo())
         return
@@ -108,8 +111,7 @@ def serve(mode: str, folder: Path) -> None:
         redactor = NoRedaction() if what == "spool" else OtlpRedactor(Redactor(RedactionSettings()))
         sinks: list[Sink] = []
         if own.role != "receive":
-            rows = RequestLogSettings(url=f"sqlite:///{folder / 'rows.db'}")
-            sinks = [RequestLogSink(rows) if what == "rows" else Discard()]
+            sinks = [RequestLogSink(RequestLogSettings(url=url)) if what in WITH_ROWS else Discard()]
         return Gateway(own, redactor if own.role != "deliver" else None, sinks, seat=seat)
 
     (Supervisor(config, make) if config.workers else make(config)).run()
@@ -210,8 +212,11 @@ def load(port: int, seconds: float, pause: float) -> None:
 
 def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
     """Run a server and a load, each in a process of its own."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        command = [sys.executable, __file__, "serve", mode, folder]
+    with tempfile.TemporaryDirectory(dir=".") as folder, contextlib.ExitStack() as stack:
+        url = f"sqlite:///{folder}/rows.db"
+        if mode.startswith("postgres"):
+            url = stack.enter_context(postgres.running()).database()
+        command = [sys.executable, __file__, "serve", mode, folder, url]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
         try:
             port = int(server.stdout.readline()) if server.stdout else 0
@@ -306,15 +311,15 @@ def main(seconds: float, modes: Sequence[str]) -> None:
     for mode in modes:
         results[mode] = measure(mode, seconds)
         show(mode, results[mode], results[modes[0]]["spans"])
-    for mode in (one for one in modes if one.startswith("rows")):
+    for mode in (one for one in modes if one.startswith(WITH_ROWS)):
         half = IN_FLIGHT * SPANS / (results[mode]["spans"] / 2)
         show(f"{mode}, half load", measure(mode, seconds, half), results[modes[0]]["spans"])
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["serve", mode, folder]:
-            serve(mode, Path(folder))
+        case ["serve", mode, folder, url]:
+            serve(mode, Path(folder), url)
         case ["load", port, seconds, pause]:
             load(int(port), float(seconds), float(pause))
         case rest:
