@@ -7,7 +7,8 @@ grows at its end, and its one index of that kind holds small numbers. Once anoth
 unpacked.
 
 What can be derived from the rest is left out: the sum over the parts of a request, and its id where the app gave none.
-A trace in which an app gave an id, or texts, is not packed: both are looked up by columns of `span_node`.
+A trace in which an app gave an id, or texts, is not packed: both are looked up by columns of `span_node`. What a span
+says is read by its place in a list, so that rows of earlier versions stay readable: what is added goes to the end.
 """
 
 import json
