@@ -13,7 +13,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.erase import Eraser
 from otel_telemetry.exporters.request_log.erase_search import Person
 from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import unpack_all
+from tests.exporters.unpacking import as_unpacked, rows_of, unpack_all
 
 NOW = datetime(2026, 9, 22, 10, tzinfo=UTC)
 JANE, OLE = "k1_aaaaaaaaaaaa", "k1_bbbbbbbbbbbb"
@@ -52,10 +52,8 @@ def put(store, table: str, **values) -> None:
 
 def counts(store) -> dict[str, int]:
     """Count rows by table, as if no trace were packed."""
-    with store._engine.connect() as connection, connection.begin() as transaction:
-        unpack_all(connection)
+    with as_unpacked(store._engine) as connection:
         found = {name: connection.scalar(sa.text(f"SELECT count(*) FROM {name}")) for name in TABLES}  # noqa: S608
-        transaction.rollback()
     return {name: count for name, count in found.items() if count}
 
 
@@ -71,12 +69,8 @@ def unpack(store) -> None:
 
 def spans_in(store) -> list[dict[str, object]]:
     """Return the rows of `span_node` and `span_waiting`, as if no trace were packed."""
-    with store._engine.connect() as connection, connection.begin() as transaction:
-        unpack_all(connection)
-        tables = (table.select().order_by("trace_id", "span_id") for table in (schema.span_node, schema.span_waiting))
-        found = [dict(row) for query in tables for row in connection.execute(query).mappings()]
-        transaction.rollback()
-    return found
+    found = rows_of(store._engine, (schema.span_node, schema.span_waiting))
+    return [row for rows in found.values() for row in rows]
 
 
 def find(url: str, kind="user", value=JANE, tell=lambda _: None):

@@ -13,7 +13,7 @@ from otel_telemetry import records
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import unpack_all
+from tests.exporters.unpacking import rows_of
 
 TABLES = ("request_log", "llm_call", "span_node", "span_waiting", "dead_letter")
 SECOND = 1_000_000_000
@@ -110,7 +110,7 @@ class Place:
             if number in restarts:
                 self.store.close()
             self.store.write(batch)
-        return contents(self.engine)
+        return rows_of(self.engine, [schema.metadata.tables[name] for name in TABLES])
 
     @property
     def engine(self) -> sa.Engine:
@@ -122,21 +122,6 @@ class Place:
         with self.engine.begin() as connection:
             for name in (*TABLES, "span_packed"):
                 connection.execute(sa.delete(schema.metadata.tables[name]))
-
-
-def contents(engine: sa.Engine) -> dict[str, list[Any]]:
-    with engine.connect() as connection, connection.begin() as transaction:
-        unpack_all(connection)
-        found = {
-            name: [dict(row) for row in connection.execute(in_order(schema.metadata.tables[name])).mappings()]
-            for name in TABLES
-        }
-        transaction.rollback()
-        return found
-
-
-def in_order(table: sa.Table) -> sa.Select[Any]:
-    return sa.select(table).order_by(table.c.trace_id, table.c.span_id)
 
 
 @pytest.fixture(scope="module", name="sqlite_place")

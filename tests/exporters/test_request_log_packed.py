@@ -9,7 +9,7 @@ from otel_telemetry import records
 from otel_telemetry.exporters.request_log import packed, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.store import Store, open_store
-from tests.exporters.unpacking import unpack_all
+from tests.exporters.unpacking import rows_of
 
 OF_SPANS = (schema.span_packed, schema.span_node, schema.span_waiting)
 ALL = (schema.request_log, schema.llm_call, schema.span_node, schema.span_waiting)
@@ -47,15 +47,7 @@ def sizes(store: Store) -> list[int]:
 
 
 def contents(store: Store) -> dict[str, list[Any]]:
-    """All rows as they are with every trace unpacked; nothing is changed."""
-    with engine_of(store).connect() as connection, connection.begin() as transaction:
-        unpack_all(connection)
-        found = {
-            table.name: [dict(row) for row in connection.execute(sa.select(table).order_by(table.c.span_id)).mappings()]
-            for table in ALL
-        }
-        transaction.rollback()
-        return found
+    return rows_of(engine_of(store), ALL)
 
 
 def emptied(store: Store) -> Store:

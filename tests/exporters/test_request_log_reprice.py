@@ -13,7 +13,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.report_groups import Period
 from otel_telemetry.exporters.request_log.reprice import Repricing
 from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import unpack_all
+from tests.exporters.unpacking import rows_of
 
 START = datetime(2026, 9, 21, tzinfo=UTC)
 ALWAYS = Period()
@@ -64,16 +64,10 @@ def spans_fixture(span, chat):
     return made
 
 
-def content(url: str) -> dict[str, list[tuple[Any, ...]]]:
+def content(url: str) -> dict[str, list[dict[str, Any]]]:
     """Return what the tables would hold if nothing were packed."""
     engine = database.connect(url)
-    with engine.connect() as connection, connection.begin() as transaction:
-        unpack_all(connection)
-        found = {}
-        for table in TABLES:
-            rows = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).all()
-            found[table.name] = [tuple(row) for row in rows]
-        transaction.rollback()
+    found = rows_of(engine, TABLES)
     engine.dispose()
     return found
 

@@ -57,7 +57,7 @@ def test_of_a_database_that_an_older_version_wrote_it_is_said_how_to_bring_it_up
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE span_packed")
     engine.dispose()
-    command = [Path(sys.executable).parent / "otel-telemetry", "scan", "--db", url]
+    command = [str(Path(sys.executable).parent / "otel-telemetry"), "scan", "--db", url]
     done = subprocess.run(
         command, env=os.environ | operated.ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
     )
