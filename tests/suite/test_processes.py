@@ -93,6 +93,7 @@ def running(
         wait_for(int(port), process)
         wait_for_workers(folder, words)
         yield f"http://127.0.0.1:{port}"
+        wait_for_workers(folder, words)
     finally:
         end(process)
         try:
@@ -123,9 +124,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_workers(folder: Path, words: list[str]) -> None:
+    """Wait until as many of gunicorn's workers as were asked for are alive and ready."""
     wanted = int(words[words.index("--workers") + 1]) if words[0] == "gunicorn" else 0
     for _ in range(400):
-        if len(list(folder.glob("ready.*"))) >= wanted:
+        ready = (file.suffix.removeprefix(".") for file in folder.glob("ready.*"))
+        if sum(Path("/proc", pid).exists() for pid in ready) >= wanted:
             return
         time.sleep(0.05)
     raise AssertionError("the workers did not come up")
@@ -179,6 +182,7 @@ def test_workers_that_are_replaced_after_some_requests_lose_no_row(tmp_path: Pat
     command = [*SERVERS[server][:-1], "--max-requests", "3", SERVERS[server][-1]]
     with running(tmp_path, command, direct(tmp_path)) as base:
         assert len({ask_slowly(f"{base}/{route}") for route in REQUESTS}) > 2
+        time.sleep(0.5)  # now whoever has served enough has ended
     assert set(routes(tmp_path / "rows.db")) == set(REQUESTS)  # one asked for twice may be there twice
 
 
