@@ -17,7 +17,7 @@ from otel_telemetry.sinks import Signal, runs
 
 #: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
 #: a transaction has, the more of them share a page that is written once.
-_BYTES: Final = 4 << 20
+_BYTES: Final = 2 << 20
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
