@@ -21,8 +21,6 @@ _KINDS: Final[dict[str, ModuleType]] = {
     "postgresql": postgres,
     "postgresql+psycopg": postgres,
 }
-
-
 _MISSING: Final = ("no such table", "no such column")
 
 

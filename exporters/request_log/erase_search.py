@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from otel_telemetry import conventions
 from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.calls import row_id
-from otel_telemetry.exporters.request_log.packed import Packed, unpacked
+from otel_telemetry.exporters.request_log.packed import PAGE, Packed, unpacked
 
 Kind = Literal["user", "ip", "session"]
 #: The key of a row.
@@ -36,8 +36,6 @@ Row = Mapping[str, Any]
 Tell = Callable[[str], None]
 
 _CHUNK: Final = 500
-#: The same for traces that are packed, each of which is many rows.
-_PACKS: Final = 100
 #: Columns, and keys within JSON, that hold such an id.
 _COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "user": ("user_id", "request_user_id"),
@@ -172,7 +170,7 @@ class Search:
         table = schema.span_packed
         self._tell(table.name)
         query = sa.select(table.c.id, table.c.body).where(sa.or_(*self._mentions(table.c.body, self._person.quoted)))
-        for number, body in self._connection.execute(query.execution_options(yield_per=_PACKS)):
+        for number, body in self._connection.execute(query.execution_options(yield_per=PAGE)):
             for place, row in unpacked(number, body).rows():
                 if self._person.is_named(row):
                     yield place, row
@@ -240,7 +238,7 @@ class Search:
 
     def _spans(self, traces: Collection[str]) -> Iterator[tuple[sa.Table, Row]]:
         """Yield what is packed of traces, and the rows of `span_node`, each with its table."""
-        for chunk in _chunks(traces, _PACKS):
+        for chunk in _chunks(traces, PAGE):
             for pack in Packed(self._connection).of(set(chunk)):
                 yield from pack.rows()
         for row in self._select(_NODES, schema.span_node.c.trace_id, traces):

@@ -249,8 +249,7 @@ def _key(text: str) -> Key:
 
 def row(node: Node) -> list[Any]:
     """Return a node as a row of the table, in the order of its columns."""
-    has_text = node.facts is not None and any(name in node.facts for name in requests.TEXT_COLUMNS)
-    return [*_facts_of(node), *_derived(node), has_text]
+    return [*_facts_of(node), *_derived(node), requests.has_text(node.facts)]
 
 
 def _derived(node: Node) -> list[Any]:

@@ -29,6 +29,8 @@ from otel_telemetry.exporters.request_log.schema import span_packed as table
 
 #: Spans that one row may hold: unpacking them is quick.
 MOST_SPANS: Final = 128
+#: Rows that are read at a time by who goes through all: each stands for many.
+PAGE: Final = 100
 _SAME: Final = ("span_id", "parent_span_id", "service", "ts", "response_id", "facts")
 _FLAGS: Final = ("local_root", "carrier", "call", "of_log", "call_below", "carrier_below", "is_request")
 _LABELS: Final = ("calls_above", "direct_calls")
@@ -67,13 +69,12 @@ class Pack:
         places = {node.span_id: place for place, node in enumerate(self.nodes)}
         nodes = [_packed(node, places) for node in self.nodes]
         packed = [self.trace_id, nodes, [span[1:] for span in self.quiet]]
-        return self.id, trace_key(self.trace_id), max(times), _text(packed)
+        return self.id, trace_key(self.trace_id), max(times), schema.encode(packed)
 
 
 def is_packable(node: Node) -> bool:
     """Tell whether nothing that the node says is looked up by a column of its own."""
-    facts = node.facts
-    return node.claimed_id is None and (facts is None or not any(name in facts for name in requests.TEXT_COLUMNS))
+    return node.claimed_id is None and not requests.has_text(node.facts)
 
 
 def trace_key(trace_id: str) -> int:
@@ -150,10 +151,3 @@ def _node(trace_id: str, ids: Sequence[str], packed: list[Any]) -> Node:
     node = Node(trace_id=trace_id, **values, **dict(zip(_LABELS, labels, strict=True)))
     node.log_id = node.own_id if node.is_request else None
     return node
-
-
-def _text(packed: list[Any]) -> str:
-    try:
-        return orjson.dumps(packed, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        return schema.encode_plain(packed)

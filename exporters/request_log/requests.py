@@ -190,6 +190,11 @@ def _from_span(span: calls.Told, found: dict[str, Any], notes: Notes) -> None:
     found["ok"] = span.status != "ERROR" and not faulty and not said_error and found.get("ok") is not False
 
 
+def has_text(said: Mapping[str, Any] | None) -> bool:
+    """Tell whether what a span says of a request holds texts that people typed and read."""
+    return said is not None and any(name in said for name in TEXT_COLUMNS)
+
+
 def render(row_id: str, key: tuple[str, str], ts: datetime, said: Mapping[str, Any], rollup: Rollup) -> records.Request:
     """Return the row of a request; `key` is its trace and span id."""
     trace_id, span_id = key

@@ -24,11 +24,9 @@ from otel_telemetry.exporters.request_log import bulk, database, schema
 from otel_telemetry.exporters.request_log.calls import row_id
 from otel_telemetry.exporters.request_log.erase import reclaim
 from otel_telemetry.exporters.request_log.erase_search import key_of
-from otel_telemetry.exporters.request_log.packed import Pack, Packed, unpacked
+from otel_telemetry.exporters.request_log.packed import PAGE, Pack, Packed, unpacked
 
 _PAGE: Final = 500
-#: Of packed traces, each of which stands for many rows.
-_PACKS: Final = 100
 #: Looked at in this order, before all others. A writer moves what spans told from packs and from those that wait to
 #: `span_node`: what moves while the scan runs comes where it still has to look. Requests go before what refers to them
 #: by an id that they may lose.
@@ -151,7 +149,7 @@ class Scan:
         for name in ("trace_id", "span_id"):
             if name in table.c:
                 columns[name] = table.c[name]
-        most = min(_PAGE, _PACKS) if table is schema.span_packed else _PAGE
+        most = min(_PAGE, PAGE) if table is schema.span_packed else _PAGE
         query = sa.select(*columns.values()).where(later).order_by(*keys).limit(most)
         with self._reader.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

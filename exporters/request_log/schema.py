@@ -114,12 +114,7 @@ def encode(value: Any) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # it knows integers of 64 bits only, sums may be larger
-        return encode_plain(value)
-
-
-def encode_plain(value: Any) -> str:
-    """Return the same for what `orjson` does not take; times as it writes them."""
-    return _plain.encode(value)
+        return _plain.encode(value)
 
 
 def _text(*names: str) -> list[sa.Column[Any]]:

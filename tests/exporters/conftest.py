@@ -81,18 +81,24 @@ def chat_fixture() -> Callable[..., dict[str, Any]]:
     return chat
 
 
-@pytest.fixture(name="open_at")
-def open_at_fixture():
+@pytest.fixture(name="open_url")
+def open_url_fixture():
     """Opens stores and closes them at the end."""
     stores: list[Store] = []
 
-    def open_at(path: Path, **settings: Any) -> Store:
-        stores.append(open_store(RequestLogSettings(url=f"sqlite:///{path}", **settings)))
+    def open_url(url: str, **settings: Any) -> Store:
+        stores.append(open_store(RequestLogSettings(url=url, **settings)))
         return stores[-1]
 
-    yield open_at
+    yield open_url
     for store in stores:
         store.close()
+
+
+@pytest.fixture(name="open_at")
+def open_at_fixture(open_url: Callable[..., Store]) -> Callable[..., Store]:
+    """Opens stores in files and closes them at the end."""
+    return lambda path, **settings: open_url(f"sqlite:///{path}", **settings)
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])

@@ -7,8 +7,7 @@ import sqlalchemy as sa
 
 from otel_telemetry import records
 from otel_telemetry.exporters.request_log import packed, schema
-from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.store import Store
 from tests.exporters.unpacking import rows_of
 
 OF_SPANS = (schema.span_packed, schema.span_node, schema.span_waiting)
@@ -16,10 +15,8 @@ ALL = (schema.request_log, schema.llm_call, schema.span_node, schema.span_waitin
 
 
 @pytest.fixture(name="opened")
-def opened_fixture(url):
-    store = open_store(RequestLogSettings(url=url))
-    yield store
-    store.close()
+def opened_fixture(open_url, url):
+    return open_url(url)
 
 
 @pytest.fixture(name="whole")
@@ -120,11 +117,10 @@ def test_spans_that_say_nothing_are_packed_too(opened, span):
         ("it has too many spans", [(1, None, {}), *((n, 1, {}) for n in range(2, packed.MOST_SPANS + 2))]),
     ],
 )
-def test_a_trace_is_not_packed_where(url, span, why, spans):
-    store = open_store(RequestLogSettings(url=url, store_text=True))
+def test_a_trace_is_not_packed_where(open_url, url, span, why, spans):
+    store = open_url(url, store_text=True)
     assert store.write([span(*each) for each in spans]).spans == len(spans), why
     assert sizes(store)[0] == 0
-    store.close()
 
 
 def test_a_trace_of_which_spans_are_known_already_is_not_packed(opened, whole, span):

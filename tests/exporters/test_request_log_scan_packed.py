@@ -4,11 +4,9 @@ import pytest
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log import scan, schema
-from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.node import Quiet
 from otel_telemetry.exporters.request_log.packed import Packed
 from otel_telemetry.exporters.request_log.scan import Scan
-from otel_telemetry.exporters.request_log.store import open_store
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
 from otel_telemetry.processors.redactor import Redactor
 from tests.exporters.scanning import SECRET, Meanwhile, cleaner, everything, run
@@ -31,31 +29,17 @@ IN_SPANS = {
 }
 
 
-@pytest.fixture(name="opened")
-def opened_fixture():
-    """Opens stores and closes them at the end."""
-    stores = []
-
-    def opened(url):
-        stores.append(open_store(RequestLogSettings(url=url)))
-        return stores[-1]
-
-    yield opened
-    for store in stores:
-        store.close()
-
-
 @pytest.fixture(name="store")
-def store_fixture(opened, url):
-    return opened(url)
+def store_fixture(open_url, url):
+    return open_url(url)
 
 
 @pytest.fixture(name="other")
-def other_fixture(url, opened, tmp_path, request):
+def other_fixture(url, open_url, tmp_path, request):
     """Name another empty database of that kind, and open it."""
     is_file = url.startswith("sqlite")
     name = f"sqlite:///{tmp_path / 'other.db'}" if is_file else request.getfixturevalue("postgres").database()
-    return name, opened(name)
+    return name, open_url(name)
 
 
 @pytest.fixture(name="spans")
