@@ -1,10 +1,12 @@
 # The gateway: slim, not root, one volume.
 FROM python:3.13.15-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY otel_telemetry ./otel_telemetry
 COPY processors ./processors
 COPY exporters ./exporters
+COPY examples ./examples
+COPY deploy ./deploy
 RUN python -m venv /opt/otel-telemetry \
  && /opt/otel-telemetry/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres,redis]'
 

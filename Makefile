@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ := .venv-fuzz
+SITE := .venv-site
 FUZZ_SECONDS ?= 300
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test e2e faults lint types format fuzz figures bench clean
+.PHONY: help setup demo serve test test-fast e2e faults floors matrix dist site lint types format fuzz figures bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -23,16 +24,19 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## Set up .venv
 
-demo: $(READY) ## Run a chat app, a model server and the gateway end to end; print the rows
-	@$(BIN)/python -m examples.chat_app.demo
+demo: $(READY) ## Run a chat app, a model server and the gateway end to end; print the rows (KEEP=1: and leave the page running; NAMES=1: with people's names)
+	@$(BIN)/python -m examples.chat_app.demo $(if $(KEEP),--keep) $(if $(NAMES),--names)
 
 serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
 	@$(BIN)/otel-telemetry serve
 
-test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest
+test-fast: $(READY) ## Run the tests that need no server, in under a minute
+	@$(BIN)/python -m pytest -q @tests/fast.txt
 
-e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, Loki, Prometheus, SDKs of four languages (built once)
+test: $(READY) ## Run the tests, two files at once where there are two cores
+	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
+
+e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prometheus, SDKs of four languages (built once)
 	@$(BIN)/python -m tests.e2e.sending
 	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest tests/e2e tests/deploy
 
@@ -40,6 +44,27 @@ faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that 
 	@for round in $$(seq $(ROUNDS)); do \
 	  echo "round $$round of $(ROUNDS)"; REQUIRE_BACKENDS=1 $(BIN)/python -m pytest -q tests/faults || exit 1; \
 	done
+
+floors: $(READY) ## Run the tests with the lowest versions of all dependencies, in an environment of its own
+	@lowest=$$($(BIN)/python -m tests.company.environments) && \
+	  $$lowest -m pytest -W ignore::DeprecationWarning tests/processors tests/exporters tests/instrument tests/gateway tests/suite
+
+matrix: $(READY) ## Run beside real neighbours; resolve the wheel beside popular ones, put the table into docs/neighbours.md
+	@MATRIX=1 $(BIN)/python -m pytest tests/company
+	@$(BIN)/python -m tests.company.neighbours
+
+dist: $(READY) ## Build wheel and sdist into dist/, check them, install the wheel apart and run the demo and tests with it
+	@rm -rf dist && $(BIN)/pip install --quiet --disable-pip-version-check build twine pyroma check-wheel-contents
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/check-wheel-contents --ignore W004 dist/*.whl # migrations begin with their number
+	@$(BIN)/pyroma --min 9 .
+	@$(BIN)/python -m tests.company.wheel dist
+
+site: ## Build the site of docs/ into build/site; a link that leads nowhere fails it
+	@test -x $(SITE)/bin/mkdocs || { $(PYTHON) -m venv $(SITE) && $(SITE)/bin/pip install --quiet --disable-pip-version-check \
+	  'mkdocs-material>=9.8' 'mkdocstrings[python]>=1'; }
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
 
 lint: $(READY) ## Check style and layout
 	@$(BIN)/ruff check .
@@ -60,6 +85,7 @@ fuzz: $(READY) ## Fuzz the redactor (FUZZ_SECONDS=300), with atheris in an envir
 
 figures: $(READY) ## Score the detector on the labelled corpora beside the repository
 	@PYTHONPATH=. $(BIN)/python benchmarks/pii_targets.py
+	@PYTHONPATH=. $(BIN)/python benchmarks/names.py
 
 bench: $(READY) ## Measure speed, as ratios against a named baseline in the same run
 	@for file in benchmarks/[a-z]*.py; do \
@@ -67,4 +93,4 @@ bench: $(READY) ## Measure speed, as ratios against a named baseline in the same
 	done; true
 
 clean: ## Remove what was made
-	rm -rf $(VENV) $(FUZZ) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) $(FUZZ) $(SITE) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage

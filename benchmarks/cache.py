@@ -31,7 +31,7 @@ from rich.table import Table
 from otel_telemetry.cache import CacheSettings, ResponseCache
 from otel_telemetry.instrument.redis import RedisCacheInstrumentor
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 CALLS, ROUNDS = 300, 15
 ANSWER = {"answer": "The three main risks are supply, currency and staff. " * 20, "sources": ["a", "b"], "score": 0.93}

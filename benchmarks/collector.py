@@ -1,12 +1,14 @@
 """The gateway beside the OpenTelemetry Collector with its redaction processor: speed, CPU time, and what gets through.
 
 The load is that of benchmarks/gateway.py: OTLP/gRPC, six connections, 512 spans of about 1 kB a request, a quarter of
-them model calls, some with an e-mail address. Four servers take turns on the same two cores, each started anew:
+them model calls, some with an e-mail address. Five servers take turns on the same two cores, each started anew:
 
   gateway     `otel-telemetry serve` as users run it: all rules, every field, acknowledged when on disk, rows in SQLite
   collector   the Collector, redactionprocessor with the same patterns, then nothing: what it could do at best
   durable     the same, but acknowledged when on disk (file_storage with fsync), then sent to an OTLP server
   bare        like `collector`, with no pattern at all: what is left where redaction costs nothing
+  component   the Collector with the processor of collector/ in the place of its own, then nothing; CPU s counts
+              `otel-telemetry redactor` beside it, memory does not
 
 The patterns are our rules as RE2 takes them (benchmarks/collector_rules.py; --rules prints them), each one a
 `blocked_values`: in one alternation they take Go several times as long. Our validators and names have no counterpart in
@@ -47,12 +49,13 @@ from benchmarks import collector_leaks as leaks
 from benchmarks import forward
 from benchmarks import gateway as shapes
 from benchmarks.collector_rules import Translation, translated
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.insight import active_rules
+from otel_telemetry.processors.redact.insight import active_rules
 from tests.backends import builds
 from tests.backends.observability import fetch
 from tests.backends.process import Process, free_port
+from tests.backends.redactor import Redactor
 
 CORES: Final = 2
 _DRAIN_SECONDS: Final = 60.0
@@ -70,6 +73,10 @@ class Gateway(Process):
         command += ["--spool-dir", self._spool, "--db", f"sqlite:///{folder / 'rows.db'}"]
         secret = {"OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "ab" * 32}
         super().__init__(command, folder, f"http://127.0.0.1:{http}/health", {**os.environ, **secret})
+
+    def pids(self) -> list[int]:
+        """Return all processes that do its work."""
+        return shapes.family(self.pid)
 
     def waiting(self) -> int:
         """Return how many spans are acknowledged, but in no row yet."""
@@ -90,7 +97,7 @@ class Collector(Process):
         self._sends = bool(to)
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config.json"  # YAML, too
-        config.write_text(json.dumps(self._config(patterns, folder / "queue", to)))
+        config.write_text(json.dumps(self._config(self._processors(folder, patterns), folder / "queue", to)))
         super().__init__([program, "--config", config], folder, f"http://127.0.0.1:{self._own}/metrics")
 
     def start(self) -> None:
@@ -98,7 +105,21 @@ class Collector(Process):
         super().start()
         shapes.wait_for(self.port)
 
-    def _config(self, patterns: Sequence[str], queue: Path, to: int) -> dict[str, object]:
+    def close(self) -> None:
+        """End it at once: in order it would first redact what it has in hand, which may take longer than the load."""
+        self.kill()
+
+    def pids(self) -> list[int]:
+        """Return all processes that do its work."""
+        return shapes.family(self.pid)
+
+    @staticmethod
+    def _processors(folder: Path, patterns: Sequence[str]) -> dict[str, dict[str, object]]:
+        del folder
+        escaped = [pattern.replace("$", "$$") for pattern in patterns]  # its files may refer to variables
+        return {"redaction": {"allow_all_keys": True, "redact_all_types": True, "blocked_values": escaped}}
+
+    def _config(self, processors: dict[str, dict[str, object]], queue: Path, to: int) -> dict[str, object]:
         sending = {
             "endpoint": f"127.0.0.1:{to}",
             "tls": {"insecure": True},
@@ -107,16 +128,17 @@ class Collector(Process):
         }
         receiver = {"endpoint": f"127.0.0.1:{self.port}", "max_recv_msg_size_mib": 64}
         reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self._own}}}}
-        escaped = [pattern.replace("$", "$$") for pattern in patterns]  # its files may refer to variables
         exporter = "otlp_grpc" if to else "nop"
         return {
             "receivers": {"otlp": {"protocols": {"grpc": receiver}}},
-            "processors": {"redaction": {"allow_all_keys": True, "redact_all_types": True, "blocked_values": escaped}},
+            "processors": processors,
             "exporters": {exporter: sending if to else {}},
             "extensions": {"file_storage": {"directory": str(queue), "create_directory": True, "fsync": True}},
             "service": {
                 "extensions": ["file_storage"] if to else [],
-                "pipelines": {"traces": {"receivers": ["otlp"], "processors": ["redaction"], "exporters": [exporter]}},
+                "pipelines": {
+                    "traces": {"receivers": ["otlp"], "processors": list(processors), "exporters": [exporter]}
+                },
                 "telemetry": {"metrics": {"readers": [reader]}, "logs": {"level": "warn"}},
             },
         }
@@ -128,6 +150,33 @@ class Collector(Process):
     def _count(self, name: str) -> float:
         lines = fetch(f"http://127.0.0.1:{self._own}/metrics").decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"otelcol_{name}"))
+
+
+class Component(Collector):
+    """The Collector with our processor, and the redactor that it asks."""
+
+    def __init__(self, folder: Path, program: Path) -> None:
+        self._redactor = Redactor(folder)
+        super().__init__(folder, program, [])
+
+    @staticmethod
+    def _processors(folder: Path, patterns: Sequence[str]) -> dict[str, dict[str, object]]:
+        del patterns
+        return {"otel_telemetry": {"endpoint": f"unix://{folder / 'r.sock'}"}}
+
+    def start(self) -> None:
+        """Start both."""
+        self._redactor.start()
+        super().start()
+
+    def pids(self) -> list[int]:
+        """Return the processes of both."""
+        return [*super().pids(), *shapes.family(self._redactor.pid)]
+
+    def close(self) -> None:
+        """End both."""
+        super().close()
+        self._redactor.close()
 
 
 Server = Gateway | Collector
@@ -173,7 +222,7 @@ def settle(server: Server) -> None:
 
 def cpu_seconds(server: Server) -> float:
     """Return the CPU time of all processes of a server."""
-    return sum(forward.cpu_seconds(pid) for pid in shapes.family(server.pid))
+    return sum(forward.cpu_seconds(pid) for pid in server.pids())
 
 
 @contextlib.contextmanager
@@ -248,6 +297,7 @@ def compare_speed(program: Path, found: Translation, seconds: float, rounds: int
             "collector": collector(program, found),
             "durable": collector(program, found, to),
             "bare": collector(program, Translation()),
+            "component": lambda folder: Component(folder, program),
         }
         for _ in range(rounds):
             for name, make in makes.items():
@@ -262,10 +312,17 @@ def compare_speed(program: Path, found: Translation, seconds: float, rounds: int
         print(f"{name:>12}{cells}{f'{min(cpu):.2f} to {max(cpu):.2f}':>18}")
     ours = medians["gateway"]
     for name, own in list(medians.items())[1:]:
-        print(
-            f"gateway / {name}: {ours['spans'] / own['spans']:.2g} x the spans/s acknowledged,"
-            f" {ours['stored'] / own['stored']:.2g} x stored, {own['cpu'] / ours['cpu']:.2g} x the spans per CPU second"
-        )
+        print(ratio("gateway", ours, name, own))
+    print(ratio("component", medians["component"], "collector", medians["collector"]))
+
+
+def ratio(one: str, ours: dict[str, float], other: str, theirs: dict[str, float]) -> str:
+    """Say how many times as much one server does as another."""
+    return (
+        f"{one} / {other}: {ours['spans'] / theirs['spans']:.2g} x the spans/s acknowledged,"
+        f" {ours['stored'] / theirs['stored']:.2g} x stored,"
+        f" {theirs['cpu'] / ours['cpu']:.2g} x the spans per CPU second"
+    )
 
 
 def patterns() -> Translation:

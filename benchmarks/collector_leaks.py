@@ -11,9 +11,9 @@ from typing import Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.processors.canaries import Canaries, Canary
-from otel_telemetry.processors.planting import CLIENT, ID, KEY, SAFE, STRING, UNKNOWN, Slot, fields_of
-from otel_telemetry.processors.ruleset import Rule
+from otel_telemetry.processors.detect.ruleset import Rule
+from otel_telemetry.processors.verify.canaries import Canaries, Canary
+from otel_telemetry.processors.verify.planting_otlp import CLIENT, ID, KEY, SAFE, STRING, UNKNOWN, Slot, fields_of
 
 TAG: Final = "benchmark.request"
 """The resource attribute that tells which request a body was."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import re2
 
-from otel_telemetry.processors.ruleset import Rule
+from otel_telemetry.processors.detect.ruleset import Rule
 
 _MOST: Final = 64
 """A repeat's limit above which it has none in the translation."""

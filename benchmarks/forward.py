@@ -26,15 +26,15 @@ from pathlib import Path
 import grpc
 
 from benchmarks import gateway as shapes
+from otel_telemetry.base.destinations import Sink
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.serve.process import Gateway
+from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.sinks import Sink
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 MODES = ("receive", "grpc none", "grpc gzip", "http none", "http gzip")
 IN_FLIGHT = 3

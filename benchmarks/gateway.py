@@ -33,18 +33,19 @@ import grpc.aio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.group import Seat
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool_reader import SpoolReader
-from otel_telemetry.gateway.supervisor import Supervisor
+from otel_telemetry.gateway.serve.group import WorkerContext
+from otel_telemetry.gateway.serve.process import Gateway
+from otel_telemetry.gateway.serve.supervisor import Supervisor
+from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import Clean, OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.sinks import Sink
+from otel_telemetry.processors.otlp.invalid import Remaining
+from otel_telemetry.processors.otlp.redactor import Clean, OtlpRedactor
+from otel_telemetry.processors.otlp.slices import Slice
+from otel_telemetry.processors.redact.redactor import Redactor
 from tests.backends import postgres
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -69,6 +70,21 @@ class NoRedaction:
         """Pass everything on."""
         del signal
         return Clean(body, SPANS)
+
+    def slices(self, signal: Signal, body: bytes) -> list[Slice]:
+        """Cut nothing."""
+        del signal
+        return [Slice(body, 0, len(body), (0, 0, 0))]
+
+    def count_items(self, body: bytes) -> int:
+        """Count what every request here has."""
+        del body
+        return SPANS
+
+    def without_invalid(self, signal: Signal, body: bytes) -> Remaining:
+        """Leave nothing out."""
+        del signal
+        return Remaining(body, 0, "")
 
 
 class Discard:
@@ -107,12 +123,12 @@ def serve(mode: str, folder: Path, url: str) -> None:
     )
     print(config.grpc_port, flush=True)
 
-    def make(own: GatewaySettings, seat: Seat | None = None) -> Gateway:
+    def make(own: GatewaySettings, worker: WorkerContext | None = None) -> Gateway:
         redactor = NoRedaction() if what == "spool" else OtlpRedactor(Redactor(RedactionSettings()))
         sinks: list[Sink] = []
         if own.role != "receive":
             sinks = [RequestLogSink(RequestLogSettings(url=url)) if what in WITH_ROWS else Discard()]
-        return Gateway(own, redactor if own.role != "deliver" else None, sinks, seat=seat)
+        return Gateway(own, redactor if own.role != "deliver" else None, sinks, worker=worker)
 
     (Supervisor(config, make) if config.workers else make(config)).run()
 

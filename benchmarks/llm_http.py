@@ -25,8 +25,9 @@ from opentelemetry.trace import SpanKind
 from rich.console import Console
 from rich.table import Table
 
+from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
-from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor, afterwards
+from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor
 
 ROUNDS, CALLS, STREAMS, CHUNKS, REQUESTS = 15, 200, 4, 1000, 300
 URL = "http://model/v1/chat/completions"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.metric import MetricRedaction, protect
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 INSTRUMENTS, SERIES, ROUNDS = 10, 200, 9
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 import spacy
 
 from otel_telemetry.processors.config import NerSettings, RedactionSettings
-from otel_telemetry.processors.ner import Recogniser
-from otel_telemetry.processors.ner_text import NerRedactor
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.ner.pipeline import SpacyRecogniser
+from otel_telemetry.processors.ner.text import NerRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 _SENTENCE: Final = (
     "Yesterday a customer, Jane Roe of Bergen, asked how to wax a tent before the long walk over the glacier; the "
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"{'the rules (' + redactor.engine + ')':44}{rules:10.1f}{1.0:14.1f}")
     with tempfile.TemporaryDirectory() as folder:
         for name, make in (("entity ruler", ruler), ("network of en_core_web_sm's size", network)):
-            recogniser = Recogniser(make(Path(folder) / make.__name__))
+            recogniser = SpacyRecogniser(make(Path(folder) / make.__name__))
             ner = NerRedactor(redactor, recogniser, NerSettings(enabled=True))
             for texts, told in ((1, "one text"), (32, "32 at once")):
                 many = [_TEXT + str(number) for number in range(texts)]

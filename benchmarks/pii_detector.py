@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.ruleset import builtin_rules
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.ruleset import builtin_rules
 
 #: Our types in the words of the evaluation; the others are secrets there.
 _NAMES: Final = {

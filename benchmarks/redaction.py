@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules
+from otel_telemetry.processors.detect.ruleset import builtin_rules
+from otel_telemetry.processors.redact.redactor import Redactor
 
 TRAFFIC = Path(__file__).parents[2] / "shared" / "pii" / "corpora" / "llm_traffic.jsonl.gz"
 SECONDS = 1.5

@@ -26,12 +26,12 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.request_log import request
-from otel_telemetry import records
-from otel_telemetry.exporters.request_log import bulk, database, partitions, schema
+from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
-from otel_telemetry.exporters.request_log.report_groups import Period
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.db import bulk, database, partitions, schema
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+from otel_telemetry.exporters.request_log.operate.report_groups import Period
+from otel_telemetry.exporters.request_log.store.store import open_store
 from tests.backends import postgres
 
 CHUNK = 20_000
@@ -46,7 +46,7 @@ def fill(url: str, count: int) -> None:
     store = open_store(RequestLogSettings(url=url))
     store.write(request(0))
     store.close()
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         pattern = report.latest(1)[0]
         calls = report.calls_of(pattern.id)
     engine = database.connect(url)
@@ -124,7 +124,7 @@ def measure(url: str) -> Iterator[tuple[str, float, float]]:
         bare = best(lambda: connection.execute(sa.text("SELECT count(*), sum(latency_ms) FROM request_log")).all())
     engine.dispose()
     week = Period(LAST - timedelta(days=7))
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         queries: dict[str, Callable[[], Any]] = {
             "by route": report.requests,
             "by route, 7 of 30 days": lambda: report.requests(["route"], week),

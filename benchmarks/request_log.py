@@ -3,7 +3,7 @@
     python benchmarks/request_log.py [requests]
 
 Each request is a server span with request_log attributes, one branch, and two model calls below it: 4 spans in, rows of
-request_log, llm_call and span_packed out, with roll-ups and prices. The bare figure inserts the rows that the store has
+request_log, llm_call and trace_facts out, with roll-ups and prices. The bare figure inserts the rows that the store has
 just written into a second, empty database of the same schema, by executemany on SQLite and by COPY on PostgreSQL: what
 the disk, the tables and their indexes cost by themselves.
 
@@ -29,13 +29,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import forward, gateway
-from otel_telemetry import records
-from otel_telemetry.exporters.request_log import bulk, database, schema
-from otel_telemetry.exporters.request_log.collector import held_back
+from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.partitions import Partitions
+from otel_telemetry.exporters.request_log.db import bulk, database, schema
+from otel_telemetry.exporters.request_log.db.partitions import Partitions
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.store.gc_pause import held_back
+from otel_telemetry.exporters.request_log.store.store import open_store
 from tests.backends import postgres
 
 SECOND = 1_000_000_000
@@ -43,7 +43,7 @@ START = 1_790_000_000 * SECOND
 RESOURCE = {"service.name": "bench", "deployment.environment.name": "test"}
 IN_REQUEST = 4  # spans
 CHUNK = 32  # bodies: 16 MB
-TABLES = (schema.request_log, schema.llm_call, schema.span_packed)
+TABLES = (schema.request_log, schema.llm_call, schema.trace_facts)
 
 
 def span(trace: str, parent: str | None, kind: str, at: int, attributes: dict[str, Any]) -> records.Span:

@@ -26,10 +26,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 CONNECTIONS = 32
 BATCH = 50
@@ -88,8 +88,8 @@ async def announced(server: uvicorn.Server) -> None:
 async def load(port: int, mode: str, seconds: float) -> dict[str, Any]:
     path, given = BODIES[mode]
     body = json.dumps(given).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
+    headers = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    request = f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 

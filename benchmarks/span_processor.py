@@ -1,6 +1,6 @@
 """What redaction costs the thread that ends a span: against the same span with a plain batch processor, in one run.
 
-Budgets (DESIGN section 3): a span with 20 short attributes at most 1.3 x, with 2 kB of prompt at most 2 x. Attributes
+Budgets: a span with 20 short attributes at most 1.3 x, with 2 kB of prompt at most 2 x. Attributes
 with findings are rewritten by the thread that exports them, so the CPU time of all threads together is told too; the
 exporter reads every attribute, and does nothing else.
 """
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.span import RedactionSpanProcessor
 
 SHORT: Mapping[str, Any] = {

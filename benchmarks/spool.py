@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.gateway.spool.writer import Spool
 
 SENDERS = 4
 ROUNDS = 5

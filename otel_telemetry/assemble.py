@@ -3,39 +3,33 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from importlib import metadata, util
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_telemetry import config_file, console, conventions, lifecycle, prices
+from otel_telemetry import prices
 from otel_telemetry import settings as settings_module
+from otel_telemetry.app import config_file, console, joining, lifecycle, older_variables, recording
+from otel_telemetry.base import conventions
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.base.providers import add_span_processor
 from otel_telemetry.cache.parts import Parts
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.instrument import log_measures
-from otel_telemetry.instrument.client_address import client_address, networks
+from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.fastapi import fastapi_hooks, time_first_byte
-from otel_telemetry.instrument.llm_http import afterwards
-from otel_telemetry.processors import log, metric, ner_export, span
-from otel_telemetry.processors.ner_text import NerRedactor, ner_of
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.instrument.langchain_cache import mark_cached_answers
+from otel_telemetry.processors import log, metric, span
+from otel_telemetry.processors.ner import sdk as ner_export
+from otel_telemetry.processors.ner.text import NerRedactor, ner_of
+from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.sdk import fail_closed, self_test
 from otel_telemetry.request import set_enabled
 from otel_telemetry.settings import Settings
-
-if TYPE_CHECKING:
-    from otel_telemetry.gateway.config import GatewaySettings
-    from otel_telemetry.gateway.group import Seat
-    from otel_telemetry.gateway.rest import Rest
-    from otel_telemetry.gateway.server import Gateway
-    from otel_telemetry.gateway.supervisor import Supervisor
-    from otel_telemetry.processors.otlp import OtlpRedactor
-    from otel_telemetry.sinks import Sink
 
 _logger = logging.getLogger(__name__)
 _started = False
@@ -51,6 +45,9 @@ DISABLED_INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 REQUEST_LOG = "request_log"
 """Name of our exporters in OTEL_TRACES_EXPORTER and OTEL_LOGS_EXPORTER."""
 
+PROMETHEUS = "otel_telemetry_prometheus"
+"""Name of our exporter in OTEL_METRICS_EXPORTER; `prometheus` is taken for it, too."""
+
 LOKI = "loki"
 """Name of our exporter in OTEL_LOGS_EXPORTER."""
 
@@ -60,6 +57,9 @@ LLM_HTTP = "otel_telemetry_llm_http"
 REDIS_CACHE = "otel_telemetry_redis_cache"
 """Name of our instrumentation of lookups in Redis among them."""
 
+THREADS = "otel_telemetry_threads"
+"""Name of what carries a request into threads among them."""
+
 _INSTRUMENTED = {
     "fastapi": "fastapi",
     "httpx": "httpx",
@@ -68,12 +68,24 @@ _INSTRUMENTED = {
     "redis": "redis",
     LLM_HTTP: "httpx2",
     REDIS_CACHE: "redis",
+    THREADS: "threading",
+    # What else makes requests, where its instrumentation is installed.
+    "flask": "flask",
+    "django": "django",
+    "starlette": "starlette",
+    "aiohttp-server": "aiohttp",
+    "tornado": "tornado",
+    "falcon": "falcon",
+    "pyramid": "pyramid",
+    "celery": "celery",
+    "grpc_server": "grpc",
+    "grpc_aio_server": "grpc",
 }
 """What `configure()` instruments: the name of the entry point, and the module that must be there for it."""
 
 
 def redactor_of(settings: Settings) -> Redactor:
-    """Compile the rules and the policy; says so where a missing secret changes what is recorded."""
+    """Compile the rules and the policy; log it if a missing secret changes what is recorded."""
     if settings.redaction.pseudonyms.secret is None:
         _logger.warning(
             "redaction.pseudonyms.secret is not set: IP addresses, user and session ids are redacted in full, so rows "
@@ -86,7 +98,7 @@ def redactor_of(settings: Settings) -> Redactor:
 
 
 def named_entities_of(settings: Settings, redactor: Redactor) -> NerRedactor | None:
-    """Load the pipeline that finds names, or return None where redaction.ner leaves it off."""
+    """Load the model that finds names, or return None where the settings leave it off."""
     ner = ner_of(settings.redaction, redactor)
     if ner is not None:
         _logger.info("names of people, places and dates are looked for with %s", ner.model)
@@ -94,7 +106,7 @@ def named_entities_of(settings: Settings, redactor: Redactor) -> NerRedactor | N
 
 
 def switched_off() -> bool:
-    """Tell whether OTEL_SDK_DISABLED switches everything off: then not even the settings are looked at."""
+    """Return whether OTEL_SDK_DISABLED switches everything off: then not even the settings are looked at."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
@@ -111,11 +123,17 @@ def load_settings(**arguments: Any) -> Settings | None:
 
 def default_environment(settings: Settings, exporter: str | None = None) -> None:
     """Set the OTEL_* variables that nobody has set yet; those that are set are left alone."""
+    older_variables.for_the_sdk()
     traces = os.environ.setdefault("OTEL_TRACES_EXPORTER", exporter or "otlp")
     logs = os.environ.setdefault("OTEL_LOGS_EXPORTER", REQUEST_LOG if traces == REQUEST_LOG else "otlp")
     queues = ["BSP", "BLRP"] if logs == REQUEST_LOG else ["BSP"]  # of spans, and of log records
+    elsewhere = "none" if traces == REQUEST_LOG else "otlp"
+    given = os.environ.get("OTEL_METRICS_EXPORTER")
+    if given:  # the SDK's own takes a port in each worker: all but the first would fail, and record nothing
+        names = [PROMETHEUS if name.strip() == "prometheus" else name for name in given.split(",")]
+        os.environ["OTEL_METRICS_EXPORTER"] = ",".join(names)
     defaults = {
-        "OTEL_METRICS_EXPORTER": "none" if traces == REQUEST_LOG else "otlp",
+        "OTEL_METRICS_EXPORTER": PROMETHEUS if settings.prometheus.port is not None else elsewhere,
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
         "OTEL_PYTHON_CONFIGURATOR": NAME,
     }
@@ -130,10 +148,22 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")
 
 
+def prometheus_place(settings: Settings) -> tuple[str, int, str]:
+    """Return host, port and service of the Prometheus exporter: the settings', or OpenTelemetry's own variables'."""
+    given = settings.prometheus
+    service = str(Resource.create().attributes.get(conventions.SERVICE_NAME, ""))
+    if given.port is not None:
+        return given.host, given.port, service
+    port = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
+    if not port.isdecimal():
+        raise ConfigurationError("OTEL_EXPORTER_PROMETHEUS_PORT", "is no number", "set it to a port, as 9464")
+    return os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or given.host, int(port), service
+
+
 def start_sdk(settings: Settings, **arguments: Any) -> None:
     """Start the OpenTelemetry SDK as OTEL_* (or OTEL_CONFIG_FILE) say, with redaction in front of every exporter.
 
-    The redactor is made first: where it cannot be, nothing is started, and nothing leaves.
+    The redactor is made first: if that fails, nothing is started, and nothing leaves.
     """
     _start(settings, lambda: _start_providers(settings, arguments))
 
@@ -146,7 +176,7 @@ def protect_sdk() -> None:
     try:
         settings = load_settings()
         if settings is not None and not _started:
-            _start(settings, lambda: None)
+            _start(settings, _join_what_is_registered)
             _lend_options(settings)
     except Exception:
         lifecycle.shut_down_providers()
@@ -162,11 +192,16 @@ def _start(settings: Settings, make_providers: Callable[[], None]) -> None:
     spans = span.RedactionSpanProcessor(redactor, summary=summary, leak_check_ratio=ratio)
     logs = log.RedactionLogProcessor(redactor, leak_check_ratio=ratio)
     measures = metric.MetricRedaction(redactor, leak_check_ratio=ratio)
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        make_providers()
+    fail_closed.guard(spans, logs, measures)
     try:
+        make_providers()
         _put_in_front(spans, logs, measures)
+        self_test.prove(*lifecycle.providers(), redactor)
         _look_for_names(ner, summary=summary)
+        _record_unsampled(settings)
+        _measure(settings)
+        if settings.instrument.llm_http:
+            mark_cached_answers(trace.get_tracer_provider())
     except Exception:
         lifecycle.shut_down_providers()  # fail closed: these exporters would be given what nobody cleans
         raise
@@ -175,6 +210,9 @@ def _start(settings: Settings, make_providers: Callable[[], None]) -> None:
 
 
 def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        _join_what_is_registered(**arguments)
+        return
     make: Any = _Configurator  # the SDK's own has no annotations
     configurator = make()
     if not config_file.named():
@@ -182,6 +220,11 @@ def _start_providers(settings: Settings, arguments: dict[str, Any]) -> None:
         return
     _lend_options(settings)
     config_file.start(configurator.configure)
+
+
+def _join_what_is_registered(**arguments: Any) -> None:
+    if not config_file.named():  # then the file alone says who exports
+        joining.join(**arguments)
 
 
 def _lend_options(settings: Settings) -> None:
@@ -205,8 +248,36 @@ def _look_for_names(ner: NerRedactor | None, *, summary: bool) -> None:
     tracer_provider, logger_provider, _ = lifecycle.providers()
     spans = tracer_provider if isinstance(tracer_provider, TracerProvider) else None
     logs = logger_provider if isinstance(logger_provider, LoggerProvider) else None
-    if ner is not None:
-        ner_export.protect(spans, logs, ner, summary=summary)
+    if ner is None:
+        return
+    if spans is None and not isinstance(tracer_provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        hint = "register a TracerProvider of opentelemetry-sdk, or switch off redaction.names and redaction.ner.enabled"
+        raise ConfigurationError("redaction.names", "the exporters of the registered provider are not ours", hint)
+    ner_export.protect(spans, logs, ner, summary=summary)
+
+
+def _record_unsampled(settings: Settings) -> None:
+    """Make rows of spans that the sampler leaves out, too, where a request_log exporter is among the exporters."""
+    provider = trace.get_tracer_provider()
+    if settings.request_log.unsampled and isinstance(provider, TracerProvider):
+        from otel_telemetry.exporters.request_log.exporter import RequestLogSpanExporter  # noqa: PLC0415  # loads SQL
+
+        recording.record_unsampled(provider, RequestLogSpanExporter)
+
+
+def _measure(settings: Settings) -> None:
+    """Make the figures that users define; those of spans and logs stand behind redaction."""
+    if not settings.kpi:
+        return
+    from otel_telemetry.exporters.request_log.kpis import definitions, measures, sdk  # noqa: PLC0415  # loads SQL
+
+    kpis = definitions.compiled(settings.kpi)
+    measures.active.use(kpis)
+    tracer_provider, logger_provider, _ = lifecycle.providers()
+    if measures.active.wants("spans") and isinstance(tracer_provider, TracerProvider):
+        add_span_processor(tracer_provider, sdk.KpiSpans(kpis))
+    if measures.active.wants("logs") and isinstance(logger_provider, LoggerProvider):
+        logger_provider.add_log_record_processor(sdk.KpiLogs(kpis))
 
 
 class _Configurator(_OTelSDKConfigurator):
@@ -218,7 +289,10 @@ def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
     if name == "fastapi":
         time_first_byte()
         return fastapi_hooks(settings.instrument)
-    if name in (LLM_HTTP, REDIS_CACHE):
+    if name == LLM_HTTP:
+        captures = settings.instrument.captures(store_text=settings.request_log.store_text)
+        return {"config": settings.instrument.model_copy(update={"capture_content": captures})}
+    if name == REDIS_CACHE:
         return {"config": settings.instrument}
     return {}
 
@@ -226,11 +300,13 @@ def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
 def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
     """Make this process emit safe telemetry: redaction, pseudonyms, FastAPI, httpx, Redis, model calls, an exporter.
 
-    `exporter` is `otlp` (to a gateway or collector, the default) or `request_log` (straight into the database of
-    `request_log.url`); OTEL_TRACES_EXPORTER, where set, wins. Further arguments are settings, as nested mappings:
-    `configure(request_log={"url": "sqlite:///app.db"})`. A TracerProvider that the app has already set is kept, and
-    redaction is put in front of its exporters. Raises ConfigurationError naming the setting that cannot be used.
-    Applications are instrumented when they are made: call this before `FastAPI()`.
+    `exporter` is `otlp` (to a gateway or collector, the default) or `request_log` (directly into the database of
+    `request_log.url`); OTEL_TRACES_EXPORTER, if set, has priority. Further arguments are settings, as nested mappings:
+    `configure(request_log={"url": "sqlite:///app.db"})`. A TracerProvider that is already set is kept: redaction is put
+    in front of its exporters, and ours is added.
+
+    Raises ConfigurationError naming the setting that cannot be used. Applications are instrumented when they are
+    created: call this before `FastAPI()`.
     """
     _refuse_unknown(exporter or "", arguments)
     settings = load_settings(**arguments)
@@ -243,8 +319,16 @@ def configure(*, service_name: str | None = None, exporter: str | None = None, *
     resource = {conventions.SERVICE_NAME: service_name} if service_name else {}
     start_sdk(settings, resource_attributes=resource, exporter_args_map=_exporter_arguments(arguments))
     for entry_point in _chosen(settings):
-        entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+        _instrument(entry_point, settings)
     console.keep_last_resort()
+
+
+def _instrument(entry_point: metadata.EntryPoint, settings: Settings) -> None:
+    """Start an instrumentation; one that cannot be, which a neighbour may have broken, does not stop the app."""
+    try:
+        entry_point.load()().instrument(**instrumentation_options(settings, entry_point.name))
+    except Exception:
+        _logger.warning("the instrumentation %s could not be started", entry_point.name, exc_info=True)
 
 
 def _refuse_unknown(exporter: str, arguments: Mapping[str, Any]) -> None:
@@ -266,9 +350,11 @@ def _exporters() -> metadata.EntryPoints:
 
 def _exporter_arguments(arguments: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     """Return what the SDK gives our exporters when it makes them: the settings that are arguments here."""
-    ours = {REQUEST_LOG, LOKI} & arguments.keys()
-    known = [*_exporters(), *metadata.entry_points(group="opentelemetry_logs_exporter")]
-    return {entry_point.load(): dict(arguments[entry_point.name]) for entry_point in known if entry_point.name in ours}
+    given = {REQUEST_LOG: REQUEST_LOG, LOKI: LOKI, PROMETHEUS: "prometheus"}
+    ours = {name: arguments[section] for name, section in given.items() if section in arguments}
+    groups = ("opentelemetry_traces_exporter", "opentelemetry_logs_exporter", "opentelemetry_metrics_exporter")
+    known = (entry_point for group in groups for entry_point in metadata.entry_points(group=group))
+    return {entry_point.load(): dict(ours[entry_point.name]) for entry_point in known if entry_point.name in ours}
 
 
 def _chosen(settings: Settings) -> Iterator[metadata.EntryPoint]:
@@ -287,8 +373,9 @@ def disabled_instrumentations() -> set[str]:
 
 
 def instrumented(settings: Settings, name: str) -> bool:
-    """Tell whether the settings want the instrumentation of that entry point name."""
-    switches = {LLM_HTTP: settings.instrument.llm_http, REDIS_CACHE: settings.instrument.redis_cache}
+    """Return whether the settings want the instrumentation of that entry point name."""
+    instrument = settings.instrument
+    switches = {LLM_HTTP: instrument.llm_http, REDIS_CACHE: instrument.redis_cache, THREADS: instrument.threads}
     return settings.enabled and switches.get(name, True)
 
 
@@ -297,88 +384,10 @@ def cache_parts(arguments: Mapping[str, Any]) -> Parts:
     settings = settings_module.load(**({"cache": dict(arguments)} if arguments else {}))
     afterwards.watch()
     afterwards.do(prices.warm)
-    return Parts(settings.cache, redactor_of(settings), prices.total, _cache_secret(settings))
+    return Parts(settings.cache, redactor_of(settings), prices.total, cache_secret(settings))
 
 
-def _cache_secret(settings: Settings) -> bytes | None:
+def cache_secret(settings: Settings) -> bytes | None:
+    """Return the secret by which digests in cache keys are made, or None where none is set."""
     secret = settings.redaction.pseudonyms.secret
     return secret.get_secret_value().encode() if secret else None
-
-
-def gateway_of(settings: Settings) -> "Gateway | Supervisor":
-    """Put the gateway together: one process, or the supervisor of several, each of which makes its own part."""
-    from otel_telemetry.gateway.supervisor import Supervisor  # noqa: PLC0415  # apps need none of it
-
-    config = settings.gateway
-    _refuse_own_door(settings)
-    if config.workers and config.role != "deliver":
-        return Supervisor(config, lambda own, seat: _process_of(settings, own, seat))
-    return _process_of(settings, config)
-
-
-def _process_of(settings: Settings, config: "GatewaySettings", seat: "Seat | None" = None) -> "Gateway":
-    """Put one process of the gateway together: redaction where it receives, sinks where it delivers."""
-    from otel_telemetry.gateway.server import Gateway  # noqa: PLC0415
-
-    if config.role == "deliver":
-        return Gateway(config, None, list(sinks_of(settings)), seat=seat)
-    rules = redactor_of(settings)
-    redactor, rest = _otlp_redactor_of(settings, rules), _rest_of(settings, rules)
-    sinks = list(sinks_of(_in_one_process(settings))) if config.role != "receive" else []
-    return Gateway(config, redactor, sinks, seat=seat, rest=rest)
-
-
-def _rest_of(settings: Settings, rules: Redactor) -> "Rest":
-    """Make the endpoints beside OTLP, with the cache behind some of them and what tells clients apart."""
-    from otel_telemetry.cache.door import CacheDoor  # noqa: PLC0415
-    from otel_telemetry.gateway.rest import Clients, Rest  # noqa: PLC0415
-
-    trusted = networks(settings.instrument.trusted_proxies)
-    address_of = partial(client_address, trusted=trusted) if trusted else None
-    parts = Parts(settings.cache, rules, secret=_cache_secret(settings))
-    return Rest(
-        CacheDoor(parts), Clients(settings.gateway.telemetry_per_minute, address_of), log_measures.default.record
-    )
-
-
-def _otlp_redactor_of(settings: Settings, rules: Redactor) -> "OtlpRedactor":
-    from otel_telemetry.processors.otlp import OtlpRedactor  # noqa: PLC0415
-
-    redaction = settings.redaction
-    return OtlpRedactor(
-        rules,
-        summary=redaction.summary,
-        leak_check_ratio=redaction.leak_check_ratio,
-        ner=named_entities_of(settings, rules),
-    )
-
-
-def sinks_of(settings: Settings) -> "Iterator[Sink]":
-    """Make what the gateway delivers to: the request log, and every destination that is set."""
-    from otel_telemetry.exporters.loki import sink as loki  # noqa: PLC0415
-    from otel_telemetry.exporters.otlp.sink import ForwardSink  # noqa: PLC0415
-    from otel_telemetry.exporters.request_log.sink import RequestLogSink  # noqa: PLC0415
-
-    yield RequestLogSink(settings.request_log)
-    for name, config in settings.forward.items():
-        yield ForwardSink(f"forward.{name}", config, f"forward.{name}")
-    if settings.loki.endpoint is not None:
-        yield loki.make_sink(settings.loki)
-
-
-def _in_one_process(settings: Settings) -> Settings:
-    """Return the settings without writers beside the process: who asked for one process gets one."""
-    return settings.model_copy(update={"request_log": settings.request_log.model_copy(update={"writers": 1})})
-
-
-def _refuse_own_door(settings: Settings) -> None:
-    """Refuse to forward to this gateway itself: each batch would come in again and again."""
-    gateway = settings.gateway
-    near = {"localhost", "127.0.0.1", "::1"}
-    here = near | {gateway.host} if gateway.host in near | {"0.0.0.0", "::"} else {gateway.host}  # noqa: S104 - compared
-    for name, config in settings.forward.items():
-        parts = urlsplit(config.endpoint)
-        port = parts.port or {"grpc": 4317, "http": 80}[config.protocol]
-        if parts.hostname in here and port in {gateway.grpc_port, gateway.http_port}:
-            hint = "name another receiver, or move gateway.grpc_port and http_port"
-            raise ConfigurationError(f"forward.{name}.endpoint", "that is where this gateway listens", hint)

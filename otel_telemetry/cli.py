@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -9,53 +11,71 @@ from urllib.parse import urlsplit
 import typer
 from pydantic_core import PydanticUndefined
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from otel_telemetry import assemble
+from otel_telemetry import assemble_gateway
 from otel_telemetry import settings as settings_module
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable, TelemetryError
+from otel_telemetry.commands.anomalies import anomalies
+from otel_telemetry.commands.audit import audit_app
+from otel_telemetry.commands.dashboards import dashboards
+from otel_telemetry.commands.demo import demo
 from otel_telemetry.commands.doctor import doctor
 from otel_telemetry.commands.erase import erase
 from otel_telemetry.commands.explain import explain
+from otel_telemetry.commands.export import export_rows
+from otel_telemetry.commands.import_old import import_old
 from otel_telemetry.commands.key import key
+from otel_telemetry.commands.process_list import WARNING, hide_password
 from otel_telemetry.commands.pseudonym import pseudonym
 from otel_telemetry.commands.redact import redact
 from otel_telemetry.commands.report import report
 from otel_telemetry.commands.reprice import reprice
+from otel_telemetry.commands.rollups import rollups
 from otel_telemetry.commands.run import run
 from otel_telemetry.commands.scan import scan
+from otel_telemetry.commands.show import show
 from otel_telemetry.commands.spool import spool_app
 from otel_telemetry.commands.tail import tail
 from otel_telemetry.commands.trim import trim
+from otel_telemetry.commands.ui import ui
 from otel_telemetry.commands.verify import verify
-from otel_telemetry.errors import ConfigurationError, StoreUnavailable, TelemetryError
-from otel_telemetry.exporters.request_log import database
+from otel_telemetry.exporters.request_log.db import database
+from otel_telemetry.gateway.serve import logs
 
 app = typer.Typer(
     help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
     epilog="Every setting can also come from OTEL_TELEMETRY_* variables or otel-telemetry.toml: see `settings`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="rich",
 )
 app.add_typer(spool_app, name="spool")
+app.add_typer(audit_app, name="audit")
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
 app.command()(report)
+app.command()(anomalies)
+app.command()(show)
 app.command()(tail)
+app.command()(ui)
+app.command("export")(export_rows)
 app.command()(trim)
+app.command()(rollups)
 app.command()(erase)
 app.command()(reprice)
 app.command()(scan)
+app.command("import")(import_old)
 app.command()(verify)
 app.command()(redact)
 app.command()(explain)
 app.command()(pseudonym)
 app.command()(key)
+app.command()(demo)
+app.command()(dashboards)
 
 _out = Console()
 _err = Console(stderr=True)
@@ -73,8 +93,27 @@ SpoolDir = Annotated[
 ]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"otel-telemetry {metadata.version('otel-telemetry')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Safe, complete, useful OpenTelemetry for apps that call LLMs."""
+    del version
+
+
 def main() -> None:
     """Run the command line; errors of ours become one readable line and exit code 2."""
+    if hide_password(sys.argv[1:]):
+        _err.print(f"[bold yellow]warning[/] {escape(WARNING)}")
     try:
         app()
     except ConfigurationError as error:
@@ -97,7 +136,7 @@ def main() -> None:
 def serve(
     *,
     role: Annotated[
-        str | None, typer.Option(help="What to do: receive, deliver, or all of it.", show_default="all")
+        str | None, typer.Option(help="What to do: receive, deliver, all of it; or redact.", show_default="all")
     ] = None,
     workers: Annotated[
         int | None,
@@ -116,11 +155,47 @@ def serve(
     [bold]Try it:[/] otel-telemetry serve --db sqlite:///telemetry.db, then point any OpenTelemetry SDK at it with
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317. Ctrl-C stops it; nothing acknowledged is lost.
     """
-    _log_to_terminal()
     ports = {"host": host, "grpc_port": grpc_port, "http_port": http_port}
     given = {"role": role, "workers": workers, "spool_dir": spool_dir, **ports}
-    settings = settings_module.load(**_sections(gateway=given, request_log={"url": db}))
-    gateway = assemble.gateway_of(settings)
+    _serve(**_sections(gateway=given, request_log={"url": db}))
+
+
+@app.command()
+def redactor(
+    *,
+    socket: Annotated[
+        Path | None,
+        typer.Option(help="Unix socket to listen on.", metavar="PATH", show_default="otel-redactor/redactor.sock"),
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port to listen on in place of a socket.", show_default=False)
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of that port; beyond loopback it needs keys.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that redact.", show_default="1")] = None,
+) -> None:
+    """Redact what an OpenTelemetry Collector asks for, and keep nothing: the other half of its processor.
+
+    The processor `otel_telemetry` of collector/ sends each batch here and passes on what comes back. The socket is for
+    the user who runs both. Ctrl-C stops it.
+
+    [bold]Try it:[/] otel-telemetry redactor --socket /run/otel-telemetry/redactor.sock
+    """
+    by_port = http_port is not None or host is not None
+    if socket and by_port:
+        raise ConfigurationError("--socket", "is of no use beside --http-port or --host", "leave one of them out")
+    where = {"socket": "-", "http_port": http_port, "host": host} if by_port else {"socket": socket and str(socket)}
+    _serve(**_sections(gateway={"role": "redact", "workers": workers, **where}))
+
+
+def _serve(**given: dict[str, Any]) -> None:
+    """Serve by the settings, and what was given on the command line."""
+    load = partial(settings_module.load, **given)
+    with logs.kept_back():
+        settings = load()
+        logs.use(settings.gateway)
+    gateway = assemble_gateway.gateway_of(settings, load)
     for line in filter(None, (_where_to(settings), _what_is_not_shared(settings))):
         logging.getLogger(__package__).info("%s", line)
     gateway.run()
@@ -128,6 +203,8 @@ def serve(
 
 def _where_to(settings: settings_module.Settings) -> str:
     """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
+    if settings.gateway.role == "redact":
+        return "requests are redacted and returned to the client; nothing is stored"
     kept = f"what is acknowledged is kept in {settings.gateway.spool_dir}"
     if settings.gateway.role == "receive":
         return f"{kept}; a gateway with --role deliver takes it from there"
@@ -139,7 +216,7 @@ def _where_to(settings: settings_module.Settings) -> str:
 
 def _what_is_not_shared(settings: settings_module.Settings) -> str:
     """Say what several receivers do not have in common, if anything."""
-    if settings.gateway.workers < 2 or settings.gateway.role == "deliver" or settings.cache.url:  # noqa: PLR2004 - one shares with nobody
+    if settings.gateway.workers < 2 or settings.gateway.role in {"deliver", "redact"} or settings.cache.url:  # noqa: PLR2004 - one shares with nobody
         return ""
     return f"/cache is in the memory of each of {settings.gateway.workers} processes; cache.url makes it one, in Redis"
 
@@ -172,15 +249,6 @@ def settings_markdown() -> str:
     for name, info in settings_module.describe():
         lines.append(f"| `{name}` | `{settings_module.variable(name)}` | `{_default(info)}` | {info.description} |")
     return "\n".join(lines) + "\n"
-
-
-def _log_to_terminal() -> None:
-    """Show what we have to say, and of the libraries beneath only what needs attention."""
-    if _err.is_terminal:
-        logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
-    else:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("otel_telemetry").setLevel(logging.INFO)
 
 
 def _sections(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,9 +6,11 @@ from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr
 from opentelemetry.sdk._configuration import _BaseConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from otel_telemetry import assemble, console, settings
+from otel_telemetry import assemble, settings
+from otel_telemetry.app import console
 from otel_telemetry.exporters import request_log
 from otel_telemetry.exporters.loki import exporter as loki
+from otel_telemetry.exporters.prometheus import reader
 
 
 class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
@@ -61,6 +63,13 @@ class LokiLogRecordExporter(loki.LokiLogRecordExporter):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(config=settings.load(**({"loki": given} if given else {})).loki)
+
+
+class PrometheusReader(reader.PrometheusReader):
+    """The Prometheus exporter as the SDK makes it: from the settings, or OpenTelemetry's own variables."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(*assemble.prometheus_place(settings.load(**({"prometheus": given} if given else {}))))
 
 
 class RequestLogLogExporter(request_log.RequestLogLogExporter):

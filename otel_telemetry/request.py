@@ -1,15 +1,14 @@
-"""What an app says about a request it handles: its route, its stages, and why the answer is less than it should be.
+"""The values that an app records for a request: its route, its stages, and why the answer is degraded.
 
     with otel_telemetry.request(route="web_then_grok", session_id=sid) as r:
         with r.stage("router"):
             ...
         r.degrade("web_failed")
 
-Everything becomes `request_log.*` attributes (docs/contract) on the request's root span: the server span that the
-FastAPI hooks remember, or the current span if it is a server's or consumer's, or else a span of our own. A `request()`
-within another one says more about the same request. Values go through the redactor like any attribute.
-
-Nothing here raises into the app: a fault of ours, or an argument that cannot be used, is counted and told once.
+Everything becomes `request_log.*` attributes (docs/tables.md) on the request's root span: the server span that the
+FastAPI hooks remember, or the current span if it is a server's or consumer's, or else our own span. A `request()`
+within another one adds to the same request. Values go through the redactor like any attribute. Nothing here raises into
+the app: an internal error, or an argument that cannot be used, is counted and logged once.
 """
 
 import functools
@@ -25,7 +24,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from otel_telemetry import conventions, say
+from otel_telemetry.app import events
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.shield import shielded
 
@@ -37,15 +37,20 @@ _OF_RUNS = conventions.RUN_TYPES | conventions.STEP_TYPES
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_tracer = trace.get_tracer(conventions.SCOPE_NAME)
 _enabled = True
+
+
+@functools.cache
+def _tracer() -> trace.Tracer:
+    """Return the tracer of spans of our own; taken when first needed: a provider that cannot be loaded raises."""
+    return trace.get_tracer(conventions.SCOPE_NAME)
 
 
 def set_enabled(enabled: bool) -> None:
     """Switch `request()`, feedback and events on or off for the whole process; off, they do nothing at all."""
     global _enabled  # noqa: PLW0603 - one switch a process
     _enabled = enabled
-    say.set_enabled(enabled)
+    events.set_enabled(enabled)
 
 
 def request(
@@ -100,26 +105,26 @@ class Request:
         return self._route
 
     def set(self, **columns: Any) -> None:
-        """Say columns of the request; the last word on each counts."""
+        """Set columns of the request; the last value for each counts."""
         for name, value in columns.items():
             if value is not None:
                 self._say(name, value)
 
     @_guarded
     def degrade(self, reason: str) -> None:
-        """Say why the answer is less than it should be, as a stable token that can be grouped by."""
+        """Record why the answer is degraded, as a fixed token to group by."""
         self._say("degraded", reason)
 
     @_guarded
     def skip(self, reason: str) -> None:
-        """Say that the request was declined and why: no model is asked, the row is written all the same."""
+        """Record that the request was declined and why: no model is called, the row is written all the same."""
         self._say("degraded", reason)
         if self._route is None:
             self._say("route", "none")
 
     @_guarded
     def fail(self, error: BaseException | str) -> None:
-        """Say that the request failed, with the exception or a text."""
+        """Record that the request failed, with the exception or a text."""
         said = error if isinstance(error, str) else type(error).__name__
         self._say("ok", False)
         self._say("error", said[:MAX_ERROR])
@@ -132,20 +137,20 @@ class Request:
 
     @_guarded
     def cache_hit(self) -> None:
-        """Say that the answer came from a cache."""
+        """Record that the answer came from a cache."""
         self._say("cache_hit", True)
 
     @_guarded
     def feedback(self, verdict: str, **said: Any) -> str | None:
         """Say what a person thinks of this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
-        about = say.request_ids(self._span) | self._known("session_id")
-        return say.feedback(verdict, **{**about, **said})
+        about = events.request_ids(self._span) | self._known("session_id")
+        return events.feedback(verdict, **{**about, **said})
 
     @_guarded
     def event(self, type: str, /, **said: Any) -> str | None:  # noqa: A002 - the column's name
         """Say what happened in a workflow of this request; see `otel_telemetry.event`."""
-        about = {} if type in _OF_RUNS else say.request_ids(self._span)
-        return say.event(type, **{**about, **self._known("session_id", "user_id"), **said})
+        about = {} if type in _OF_RUNS else events.request_ids(self._span)
+        return events.event(type, **{**about, **self._known("session_id", "user_id"), **said})
 
     def _known(self, *names: str) -> dict[str, Any]:
         return {name: self._columns[name] for name in names if self._columns.get(name) is not None}
@@ -200,7 +205,7 @@ class Request:
 
     def _start(self) -> active.Root:
         route = self._columns.get("route")
-        span = _tracer.start_span(f"request {route}" if route else "request", kind=SpanKind.INTERNAL)
+        span = _tracer().start_span(f"request {route}" if route else "request", kind=SpanKind.INTERNAL)
         self._own = True
         self._token = otel_context.attach(trace.set_span_in_context(span))
         return active.Root(span)

@@ -9,21 +9,26 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from otel_telemetry.app import older_variables
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.cache.config import CacheSettings
-from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
+from otel_telemetry.exporters.prometheus.config import PrometheusSettings
+from otel_telemetry.exporters.request_log.anomalies.config import AnomalySettings
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.kpis.config import KpiName, KpiSettings, check
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.ui.config import UiSettings
 
 ENV_PREFIX = "OTEL_TELEMETRY_"
 FILE_VARIABLE = ENV_PREFIX + "FILE"
@@ -50,6 +55,10 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     forward: dict[Name, ForwardSettings] = {}
     loki: LokiSettings = LokiSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
+    ui: UiSettings = UiSettings()
+    anomalies: AnomalySettings = AnomalySettings()
+    kpi: dict[KpiName, KpiSettings] = {}
 
     @classmethod
     def settings_customise_sources(
@@ -60,9 +69,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then file."""
+        """Arguments, then environment, then file, then what variables of older systems say."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, _FileSource(settings_cls)
+        return init_settings, env_settings, _FileSource(settings_cls), _OlderVariables(settings_cls)
 
 
 class _FileSource(PydanticBaseSettingsSource):
@@ -85,6 +94,14 @@ class _FileSource(PydanticBaseSettingsSource):
             raise ConfigurationError(str(path), f"cannot be read: {error}", "correct the file") from None
 
 
+class _OlderVariables(_FileSource):
+    """What variables of older systems say. They are told of where nothing is said by their names here."""
+
+    def __call__(self) -> dict[str, Any]:
+        older_variables.tell(variable, self.current_state)
+        return older_variables.said()
+
+
 def load(**arguments: Any) -> Settings:
     """Resolve the settings, or raise ConfigurationError naming the first key that cannot be used.
 
@@ -92,9 +109,44 @@ def load(**arguments: Any) -> Settings:
     """
     _refuse_unknown_environment()
     try:
-        return Settings(**arguments)
+        resolved = Settings(**arguments)
+        check(resolved.kpi)
     except ValidationError as error:
-        raise _first_problem(error) from None
+        raise _with_line(_first_problem(error)) from None
+    except ConfigurationError as error:
+        raise _with_line(error) from None
+    return resolved
+
+
+def _with_line(error: ConfigurationError) -> ConfigurationError:
+    """Return the error with the line of the settings file that says what is wrong, if one does."""
+    path = Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+    try:
+        line = _line_of(error.key.split("."), path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        line = 0
+    if not line:
+        return error
+    return ConfigurationError(error.key, error.problem, f"{error.hint} (line {line} of {path})".lstrip())
+
+
+def _line_of(parts: Sequence[str], text: str) -> int:
+    """Return the line that names the most of a dotted key, counted from 1; 0 where none names more than its section."""
+    section: list[str] = []
+    best, line = 1, 0
+    for number, given in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[([^\[\]]+)\]", given)
+        key = re.match(r"\s*([\w.\"-]+)\s*=", given)
+        if header:
+            section = _names(header[1])
+        named = section if header else [*section, *_names(key[1])] if key else []
+        if len(named) > best and named == list(parts[: len(named)]):
+            best, line = len(named), number
+    return line
+
+
+def _names(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
 def _refuse_unknown_environment() -> None:

@@ -14,7 +14,7 @@ NER_TYPES: Final = frozenset({"PERSON", "LOCATION", "ADDRESS", "DATE_TIME"})
 
 
 class PseudonymSettings(BaseModel):
-    """How people are told apart without being known: HMAC-SHA256 pseudonyms (RFC 2104)."""
+    """Pseudonyms, which distinguish people without revealing them: HMAC-SHA256 (RFC 2104)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,13 +41,27 @@ class NerSettings(BaseModel):
         description="Find names of people, places, addresses and dates in natural language too (needs the extra ner).",
     )
     model: str = Field("en_core_web_lg", description="spaCy pipeline that finds them: a package's name, or a folder.")
-    content: bool = Field(default=True, description="Look at prompts and answers.")
+    content: bool = Field(
+        default=True, description="Look at prompts and answers: attributes of the conventions, and whose name says so."
+    )
     bodies: bool = Field(default=True, description="Look at the bodies of log records.")
     keys: tuple[str, ...] = Field(
-        ("exception.message", "request_log.query_text", "request_log.answer_text", "request_log.normalized"),
+        (
+            "exception.message",
+            *("request_log.query_text", "request_log.answer_text", "request_log.normalized"),
+            *("request_log.query", "request_log.answer", "request_log.note", "request_log.sources"),
+            *("request_log.input", "request_log.output", "request_log.data", "request_log.info", "request_log.error"),
+        ),
         description="Further attributes to look at; * stands for anything.",
     )
     max_length: int = Field(20_000, ge=100, le=500_000, description="Characters of one field that are looked at.")
+    share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Most time that each process looks for names, as a share of one core: 0.25 is a quarter of each "
+        "second. Texts past it are treated as beyond says. 0: no limit, and senders wait.",
+    )
     beyond: Literal["cut", "drop", "keep"] = Field(
         "cut",
         description="What becomes of a longer field: cut replaces the rest by [REDACTED_UNSCANNED], drop leaves out "
@@ -83,5 +97,15 @@ class RedactionSettings(BaseModel):
         description="Share of requests, spans and log records that are redacted once more after redaction; "
         "what that still finds is counted in otel_telemetry.leaks. 0: none.",
     )
+    names: bool = Field(
+        default=False,
+        description="Find names of people, addresses, places and dates of birth in natural language with a small model "
+        "(needs the extra names). What is looked at and how much: redaction.ner, but for enabled and model.",
+    )
     ner: NerSettings = NerSettings()
     pseudonyms: PseudonymSettings = PseudonymSettings()
+
+    @property
+    def looks_for_names(self) -> bool:
+        """Return whether a model looks for names, whichever it is."""
+        return self.names or self.ner.enabled

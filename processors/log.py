@@ -1,8 +1,8 @@
 """Redaction of SDK log records, for every exporter, whatever the order of registration.
 
-Log processors run in the order of their registration, and the batch processor keeps a shallow copy of what it was
-given: a redactor behind it comes too late. So `add_log_record_processor` is taught to put ours in front of all
-others, where a record whose redaction fails also stops.
+Log processors run in the order of their registration, and the batch processor keeps a shallow copy of its record: a
+redactor after it is too late. So `add_log_record_processor` is patched to put ours before all others. A record whose
+redaction fails also stops there.
 """
 
 import functools
@@ -20,14 +20,15 @@ from opentelemetry.sdk._logs import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from otel_telemetry import conventions
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors import evidence
+from otel_telemetry.base import conventions
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
-from otel_telemetry.processors.leak_check import LeakCheck, Record
-from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import clean_attributes, gather, strings_of
-from otel_telemetry.processors.redactor import Findings, Redactor
+from otel_telemetry.processors.redact import content_rules, finding_counts
+from otel_telemetry.processors.redact.leak_check import LeakCheck, Record
+from otel_telemetry.processors.redact.redactor import Findings, Redactor
+from otel_telemetry.processors.sdk import fail_closed
+from otel_telemetry.processors.sdk.origin import Origin, Origins
+from otel_telemetry.processors.sdk.parts import clean_attributes, gather, strings_of
 
 
 class RedactionLogProcessor(LogRecordProcessor):
@@ -40,6 +41,7 @@ class RedactionLogProcessor(LogRecordProcessor):
     def __init__(self, redactor: Redactor | None = None, *, leak_check_ratio: float = LEAK_CHECK_RATIO) -> None:
         self._origins = Origins(redactor or Redactor(RedactionSettings()))
         self._check = LeakCheck("logs", leak_check_ratio)
+        fail_closed.install()
         _teach_registration()
         _prove(self)
 
@@ -48,13 +50,22 @@ class RedactionLogProcessor(LogRecordProcessor):
         self.admit(log_record)
 
     def admit(self, record: ReadWriteLogRecord) -> bool:
-        """Clean a record in place; False (and an empty record) where that failed: it must go no further."""
+        """Clean a record in place; False (and an empty record) where that failed: it must go no further.
+
+        A record that was cleaned before is let through: wrappers and composites may lead it here again.
+        """
+        if fail_closed.REDACTED in record.__dict__:
+            return bool(record.__dict__[fail_closed.REDACTED])
         try:
             self._clean(record)
         except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, this record must not leave
             _withhold(record)
-            evidence.withheld("logs")
+            finding_counts.withheld("logs")
+            record.__dict__[fail_closed.REDACTED] = False
             return False
+        record.__dict__[fail_closed.REDACTED] = True
+        # Exporters are given another record around the same log, and must see that it is clean.
+        record.log_record.__dict__[fail_closed.REDACTED] = (record.resource, record.instrumentation_scope)
         return True
 
     def _clean(self, record: ReadWriteLogRecord) -> None:
@@ -66,7 +77,7 @@ class RedactionLogProcessor(LogRecordProcessor):
         seen = origin.redactor.seen(_strings(log))
         if seen is not None:
             _rewrite(log, origin, Findings(seen))
-        if origin.service != evidence.SELF_TEST and self._check.due():
+        if origin.service != finding_counts.SELF_TEST and self._check.due():
             self._check.record(origin.redactor, _leaving(record))
 
     def shutdown(self) -> None:
@@ -102,15 +113,17 @@ def _leaving(record: ReadWriteLogRecord) -> Record:
 
 def _rewrite(log: Any, origin: Origin, findings: Findings) -> None:
     redactor = origin.redactor
+    event = log.event_name or str((log.attributes or {}).get("event.name") or "")
+    of_model = any(map(content_rules.is_of_model, log.attributes or ()))
     if log.event_name:
         log.event_name = redactor.string(log.event_name, findings=findings)
     if log.severity_text:
         log.severity_text = redactor.string(log.severity_text, findings=findings)
     if log.body is not None:
-        log.body = redactor.value(log.body, findings=findings)
+        log.body = redactor.body(log.body, event, findings, of_model=of_model)
     if log.attributes:
-        log.attributes = _attributes(log.attributes, clean_attributes(redactor, log.attributes._dict, findings))
-    evidence.count(findings, origin.service)
+        log.attributes = _attributes(log.attributes, clean_attributes(redactor, log.attributes._dict, findings, event))
+    finding_counts.count(findings, origin.service)
 
 
 def _attributes(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:
@@ -178,14 +191,14 @@ class _Witness(LogRecordProcessor):
 
 def _prove(processor: RedactionLogProcessor) -> None:
     """Send a planted address through the installed SDK, past an exporter registered before us; raise if it shows."""
-    planted = evidence.planted_for(processor._origins.redactor)
+    planted = finding_counts.planted_for(processor._origins.redactor)
     if planted is None:
         return  # the policy keeps everything that could be looked for
     witness = _Witness()
-    provider = LoggerProvider(Resource({conventions.SERVICE_NAME: evidence.SELF_TEST}), shutdown_on_exit=False)
+    provider = LoggerProvider(Resource({conventions.SERVICE_NAME: finding_counts.SELF_TEST}), shutdown_on_exit=False)
     provider.add_log_record_processor(witness)
     provider.add_log_record_processor(processor)
-    provider.get_logger(evidence.SELF_TEST).emit(LogRecord(body=planted, attributes={"a": planted}))
+    provider.get_logger(finding_counts.SELF_TEST).emit(LogRecord(body=planted, attributes={"a": planted}))
     if len(witness.seen) != 1 or planted in witness.seen[0]:
         raise ConfigurationError(
             "redaction",

@@ -1,7 +1,7 @@
 """Redaction of SDK metrics, for every reader of a MeterProvider, whether it pushes or is scraped.
 
-All readers of a provider, later ones too, are given what one measurement consumer has collected. So that is where it
-is cleaned: attributes of points and exemplars, names, descriptions and units, resource and scope.
+All readers of a provider, later ones too, get what one measurement consumer has collected. So it is cleaned there:
+attributes of points and exemplars, names, descriptions and units, resource and scope.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,16 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from otel_telemetry import conventions
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors import evidence
+from otel_telemetry.base import conventions
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO, RedactionSettings
-from otel_telemetry.processors.leak_check import LeakCheck, Record
-from otel_telemetry.processors.metric_points import merged
-from otel_telemetry.processors.origin import Origin, Origins
-from otel_telemetry.processors.parts import clean_attributes, strings_of
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.processors.redact import finding_counts
+from otel_telemetry.processors.redact.leak_check import LeakCheck, Record
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
+from otel_telemetry.processors.sdk.fail_closed import cleaning
+from otel_telemetry.processors.sdk.metric_points import merged
+from otel_telemetry.processors.sdk.origin import Origin, Origins
+from otel_telemetry.processors.sdk.parts import clean_attributes, strings_of
 
 
 class MetricRedaction:
@@ -55,7 +56,7 @@ class MetricRedaction:
             url = origin.redactor.string(group.schema_url)
             scopes = [self._scope(scope, origin) for scope in group.scope_metrics]
         except Exception:  # noqa: BLE001  # fail closed: what these metrics share cannot be made safe
-            evidence.withheld("metrics", sum(_size(m) for scope in group.scope_metrics for m in scope.metrics))
+            finding_counts.withheld("metrics", sum(_size(m) for scope in group.scope_metrics for m in scope.metrics))
             return None
         return ResourceMetrics(origin.resource, scopes, url)
 
@@ -69,9 +70,9 @@ class MetricRedaction:
         try:
             clean = _rewritten(metric, origin) if origin.redactor.dirty(_strings(metric)) else metric
         except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, this metric must not leave
-            evidence.withheld("metrics", _size(metric))
+            finding_counts.withheld("metrics", _size(metric))
             return None
-        if origin.service != evidence.SELF_TEST and self._check.due():
+        if origin.service != finding_counts.SELF_TEST and self._check.due():
             self._check.record(origin.redactor, _leaving(clean))
         return clean
 
@@ -79,11 +80,7 @@ class MetricRedaction:
 def protect(provider: MeterProvider, redaction: MetricRedaction) -> None:
     """Clean everything that any reader of a provider is given, present and future."""
     consumer: Any = provider._measurement_consumer
-    collect = consumer.collect
-
-    def clean_collect(*args: Any, **kwargs: Any) -> MetricsData | None:
-        return redaction.clean(collect(*args, **kwargs))
-
+    clean_collect = cleaning(consumer.collect, redaction)
     consumer.collect = clean_collect
     for reader in list(consumer._reader_storages):
         reader._set_collect_callback(clean_collect)
@@ -121,7 +118,7 @@ def _rewritten(metric: Metric, origin: Origin) -> Metric:
         redactor.string(metric.unit or "", findings=findings),
         replace(data, data_points=merged(points, newest=isinstance(data, Gauge))),
     )
-    evidence.count(findings, origin.service)
+    finding_counts.count(findings, origin.service)
     return clean
 
 
@@ -147,15 +144,15 @@ def _size(metric: Metric) -> int:
 
 def _prove(redaction: MetricRedaction) -> None:
     """Record under a planted address with the installed SDK, and read it; raise if it shows."""
-    planted = evidence.planted_for(redaction._origins.redactor)
+    planted = finding_counts.planted_for(redaction._origins.redactor)
     if planted is None:
         return  # the policy keeps everything that could be looked for
     reader, later = InMemoryMetricReader(), InMemoryMetricReader()
-    resource = Resource({conventions.SERVICE_NAME: evidence.SELF_TEST})
+    resource = Resource({conventions.SERVICE_NAME: finding_counts.SELF_TEST})
     provider = MeterProvider([reader], resource, shutdown_on_exit=False)
     protect(provider, redaction)
     provider.add_metric_reader(later)
-    provider.get_meter(evidence.SELF_TEST).create_counter("c").add(1, {"a": planted})
+    provider.get_meter(finding_counts.SELF_TEST).create_counter("c").add(1, {"a": planted})
     for each in (reader, later):
         seen = each.get_metrics_data()
         if seen is None or planted in seen.to_json():

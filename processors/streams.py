@@ -1,22 +1,24 @@
-"""Redaction of text of any length, in bounded memory: blocks of bytes in, blocks of bytes out.
+"""Redacts text of any length in bounded memory: blocks of bytes in, blocks of bytes out.
 
-A window of text is cut where nothing found lies across the cut, at the end of a line where there is one, so that keys
-of many lines are seen whole. Lines of JSON are redacted one by one and stay JSON. Bytes that are no UTF-8 come out as
-they went in; UTF-16 is read where a byte order mark says so.
+A window of text is cut where no finding crosses the cut, at the end of a line if there is one, so that keys of many
+lines are seen whole. Lines of JSON are redacted one by one and stay JSON. Bytes that are not UTF-8 come out unchanged;
+UTF-16 is read if a byte order mark announces it.
 """
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from otel_telemetry.processors.insight import detector_of, policy_of
-from otel_telemetry.processors.ner_text import NerRedactor
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.processors.detect.names.tables import head_of
+from otel_telemetry.processors.ner.text import NerRedactor
+from otel_telemetry.processors.redact.insight import detector_of, policy_of
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
-BLOCK: Final = 1 << 20
+BLOCK: Final = 1 << 18
 """Characters that are gathered before some of them are written."""
 LONGEST_LINE: Final = 16 << 20
 """Characters of the longest line that is kept whole."""
@@ -27,6 +29,8 @@ _STEP: Final = 24
 """Characters that the next try is to the left of what the last one cut through."""
 _BOMS: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _JSON: Final = {"{": "}", "[": "]"}
+#: How a list in JSON goes on: the head of a section in an INI file does not.
+_LIST: Final = re.compile(r"\[\s*(?:[\[{\"\]-]|\d|true\b|false\b|null\b)")
 
 
 @dataclass
@@ -48,6 +52,7 @@ def redact_stream(
 ) -> Iterator[bytes]:
     """Yield the redacted bytes of a stream; `tally` grows with what was found. `ner` looks for names too."""
     codec, window = "", ""
+    head: str | None = None
     decoder: codecs.IncrementalDecoder | None = None
     for block in blocks:
         if decoder is None:
@@ -55,11 +60,20 @@ def redact_stream(
             decoder = codecs.getincrementaldecoder(codec)(_errors(codec))
         window += decoder.decode(block)
         while at := _cut(redactor, window):
-            yield _encode(_redact(redactor, window[:at], tally, ner), codec)
+            yield _encode(_below(head, redactor, window[:at], tally, ner), codec)
+            head = head_of(window) if head is None else head
             window = window[at:]
     if decoder is not None:
         window += decoder.decode(b"", final=True)
-        yield _encode(_redact(redactor, window, tally, ner), codec)
+        yield _encode(_below(head, redactor, window, tally, ner), codec)
+
+
+def _below(head: str | None, redactor: Redactor, text: str, tally: Tally, ner: NerRedactor | None) -> str:
+    """Redact a stretch of text below the head of its table, if the text began with one."""
+    if not head:
+        return _redact(redactor, text, tally, ner)
+    clean = _redact(redactor, head + text, tally, ner)
+    return clean[len(head) :] if clean.startswith(head) else _redact(redactor, text, tally, ner)
 
 
 def _cut(redactor: Redactor, window: str) -> int:
@@ -160,7 +174,7 @@ def _with_ends(text: str) -> list[str]:
 
 def _is_json_line(line: str) -> bool:
     bare = line.strip()
-    return len(bare) > 1 and _JSON.get(bare[0]) == bare[-1]
+    return len(bare) > 1 and _JSON.get(bare[0]) == bare[-1] and (bare[0] == "{" or _LIST.match(bare) is not None)
 
 
 def _errors(codec: str) -> str:

@@ -20,8 +20,9 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 import otel_telemetry
-from examples.chat_app.model_client import Messages, Model, ModelError
 from otel_telemetry.request import Request
+
+from .model_client import Messages, Model, ModelError
 
 log = logging.getLogger("chat_app")
 

@@ -34,8 +34,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from examples.chat_app import model_text
-from examples.chat_app.model_text import PrefixCache, Reply, Usage
+from . import model_text
+from .model_text import PrefixCache, Reply, Usage
 
 #: The last one is in no price list.
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "o4-mini", "house-model-7b")

@@ -9,14 +9,14 @@ from typing import Final
 
 import orjson
 
-from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
-from otel_telemetry.exporters import answers
+from otel_telemetry.base.destinations import runs
+from otel_telemetry.base.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
+from otel_telemetry.exporters.http import answers
+from otel_telemetry.exporters.http.client import Poster
 from otel_telemetry.exporters.loki import complaints
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.labels import Streams
 from otel_telemetry.exporters.loki.lines import Labels, Line, request_of
-from otel_telemetry.exporters.post import Poster
-from otel_telemetry.sinks import runs
 
 _PUSH: Final = "/loki/api/v1/push"
 _OTLP: Final = "/otlp/v1/logs"
@@ -29,7 +29,7 @@ _TRIES: Final = 100  # requests spent on finding the lines of one push that Loki
 
 
 @dataclass(slots=True, frozen=True)
-class Unkept:
+class RejectedLine:
     """A line that Loki will never keep; `reason` is a stable word."""
 
     line: Line
@@ -50,22 +50,22 @@ class LineClient:
         self._streams = Streams(config.max_streams, exporter)
         self._poster = Poster(config.endpoint, config, "loki")
 
-    def push(self, lines: Iterable[Line]) -> list[Unkept]:
+    def push(self, lines: Iterable[Line]) -> list[RejectedLine]:
         """Store lines; raises StoreUnavailable where all have to come again (Loki knows those that it has)."""
         fit: list[Line] = []
-        unkept: list[Unkept] = []
+        rejected: list[RejectedLine] = []
         for line in lines:
             reason, detail = self._misfit(line)
             if reason:
-                unkept.append(Unkept(line, reason, detail))
+                rejected.append(RejectedLine(line, reason, detail))
             else:
                 if self._config.protocol == "push":  # else the labels are Loki's own
-                    self._streams.place(line)
+                    self._streams.assign(line)
                 fit.append(line)
         fit.sort(key=lambda line: line.time_ns)
         for part in runs(fit, Line.size, self._config.max_request_bytes):
-            unkept += self._push(part)
-        return unkept
+            rejected += self._push(part)
+        return rejected
 
     def probe(self) -> None:
         """Find out whether lines would be taken, without any; raises as `push` does, or DeliveryRefused."""
@@ -95,22 +95,24 @@ class LineClient:
                 return "too_long", f"{size} bytes, more than loki.max_line_bytes ({config.max_line_bytes})"
         return "", ""
 
-    def _push(self, lines: Sequence[Line]) -> list[Unkept]:
-        unkept: list[Unkept] = []
+    def _push(self, lines: Sequence[Line]) -> list[RejectedLine]:
+        rejected: list[RejectedLine] = []
         todo = deque([lines])
         for _ in range(_TRIES):
             if not todo:
-                return unkept
+                return rejected
             part = todo.popleft()
-            said = self._post(part)
-            if said is None:
+            response_text = self._post(part)
+            if response_text is None:
                 continue
-            blamed = [Unkept(*each) for each in complaints.blame(said, part)]
+            blamed = [RejectedLine(*each) for each in complaints.blame(response_text, part)]
             if not blamed and len(part) == 1:
-                blamed = [Unkept(part[0], complaints.reason(said), said)]
-            unkept += blamed
+                blamed = [RejectedLine(part[0], complaints.reason(response_text), response_text)]
+            rejected += blamed
             todo += _again(part, {id(each.line) for each in blamed})
-        return unkept + [Unkept(line, "invalid", "among lines that Loki refused") for part in todo for line in part]
+        return rejected + [
+            RejectedLine(line, "invalid", "among lines that Loki refused") for part in todo for line in part
+        ]
 
     def _post(self, lines: Sequence[Line]) -> str | None:
         """Send one request; return what Loki has against some of it, or None. Raises StoreUnavailable to come again."""

@@ -1,4 +1,4 @@
-"""Reads Loki's answer 400: which lines it did not keep, and why. It has kept all the others of the request.
+"""Parses Loki's answer 400: which lines it rejected, and why. It has stored all other lines of the request.
 
 The texts are those of Loki 3 (pkg/validation/validate.go, pkg/ingester/stream.go, pkg/chunkenc/interface.go).
 """
@@ -26,7 +26,7 @@ NO_METADATA: Final = "includes structured metadata, but this feature is disallow
 
 
 def blame(text: str, lines: Sequence[Line]) -> Iterator[tuple[Line, str, str]]:
-    """Yield each line that the text says was not kept, the reason as a stable word, and the limit in Loki's words."""
+    """Yield each rejected line that the text names, the reason as a fixed word, and the limit in Loki's words."""
     oldest = max(_TOO_OLD.findall(text), key=_nanoseconds, default=None)
     newest = min(_TOO_NEW.findall(text), key=_nanoseconds, default=None)
     longest = min(map(int, _TOO_LONG.findall(text)), default=None)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from otel_telemetry.exporters.destination import Destination, Endpoint
+from otel_telemetry.exporters.http.destination import Destination, Endpoint
 
 
 class LokiSettings(Destination):

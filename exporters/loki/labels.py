@@ -1,9 +1,9 @@
-"""Keeps the number of streams bounded: whoever sends, Loki sees at most so many label sets at a time."""
+"""Limits the number of streams: whatever the senders do, Loki gets at most so many label sets at a time."""
 
 import time
 from typing import Final
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
 from otel_telemetry.exporters.loki.lines import Labels, Line
 
 _OTHER: Final = "other"
@@ -18,7 +18,7 @@ class Streams:
         self._exporter = exporter
         self._used: dict[Labels, float] = {}
 
-    def place(self, line: Line) -> None:
+    def assign(self, line: Line) -> None:
         """Leave the labels if there is room for them; else the service becomes `other`, its name goes to metadata."""
         now = time.monotonic()
         if line.labels in self._used or self._make_room(now):

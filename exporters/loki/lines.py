@@ -1,7 +1,7 @@
-"""Log records as Loki's lines: a few labels, a text, and everything else as structured metadata.
+"""Converts log records to Loki's lines: a few labels, a text, and everything else as structured metadata.
 
-The line is the body: its text, or compact JSON where it has a structure. Names of metadata are Loki's: letters, digits
-and underscores. What is more than Loki takes as metadata of one line (128 values, 64 KiB) goes into the line, as JSON.
+The line is the body: its text, or compact JSON if it has a structure. Names of metadata follow Loki's rules: letters,
+digits and underscores. Metadata beyond Loki's limits for one line (128 values, 64 KiB) goes into the line, as JSON.
 """
 
 import base64
@@ -33,7 +33,7 @@ _TEXTS: Final = {
 
 
 class Labels(NamedTuple):
-    """What a stream is known by. `environment` is "" where nobody said."""
+    """The labels of a stream. `environment` is "" if it is unknown."""
 
     service_name: str
     environment: str
@@ -129,7 +129,7 @@ def request_of(origins: Iterable[Origin]) -> bytes:
 
 
 def level(record: LogRecord) -> str:
-    """Return the level in Loki's words, from the severity's number or else its text; "unknown" where neither tells."""
+    """Return Loki's level, from the severity's number or else its text; "unknown" if neither is known."""
     number = record.severity_number
     if 1 <= number <= 4 * len(_LEVELS):
         return _LEVELS[(number - 1) // 4]

@@ -4,20 +4,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
-from otel_telemetry.errors import ConfigurationError, DeliveryRefused
-from otel_telemetry.exporters import answers
+from otel_telemetry.base.destinations import NeedsReceiveTime, Receipt, Rejected, Signal, Sink
+from otel_telemetry.base.errors import ConfigurationError, DeliveryRefused
+from otel_telemetry.exporters.http import answers
 from otel_telemetry.exporters.loki import lines
-from otel_telemetry.exporters.loki.client import LineClient, Unkept, passing
+from otel_telemetry.exporters.loki.client import LineClient, RejectedLine, passing
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
-from otel_telemetry.sinks import Punctual, Receipt, Rejected, Signal, Sink
 
 NAME: Final = "loki"
 _LOGS: Final[frozenset[Signal]] = frozenset({"logs"})
 
 
-class LokiLike(Sink, Punctual, Protocol):
+class LokiLike(Sink, NeedsReceiveTime, Protocol):
     """A sink of Loki: what it gets has one time, whenever it comes again."""
 
 
@@ -102,10 +102,10 @@ def _now(bodies: Sequence[bytes]) -> list[int]:
     return [time.time_ns()] * len(bodies)
 
 
-def _rejected(unkept: Iterable[Unkept]) -> Iterator[Rejected]:
+def _rejected(rejected: Iterable[RejectedLine]) -> Iterator[Rejected]:
     """Yield one dead letter for each request and reason, of just the records concerned."""
-    found: dict[tuple[int, str], list[Unkept]] = {}
-    for each in unkept:
+    found: dict[tuple[int, str], list[RejectedLine]] = {}
+    for each in rejected:
         found.setdefault((each.line.origin.index, each.reason), []).append(each)
     for (index, reason), group in found.items():
         body = lines.request_of(each.line.origin for each in group)

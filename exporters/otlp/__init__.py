@@ -1,1 +1,1 @@
-"""OTLP to other destinations: what the gateway has redacted and kept goes on as it is."""
+"""OTLP to other destinations: sends on what the gateway has redacted and stored."""

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from otel_telemetry.exporters.destination import Destination, Endpoint
-from otel_telemetry.sinks import Signal
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.exporters.http.destination import Destination, Endpoint
 
 
 def _without_signal(value: str) -> str:

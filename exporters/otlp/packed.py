@@ -1,9 +1,10 @@
-"""gRPC calls whose message we pack ourselves, as its own gzip costs as much as all of the redaction.
+"""gRPC calls whose message we compress ourselves, because gRPC's own gzip costs as much as all of the redaction.
 
-The C core packs at zlib's default level, and no option sets another one; `gzipped` takes a twelfth of the time. But the
-core takes messages that are packed already, marked by a flag, and sends them as they are (CompressMessage in its
-compression_filter.cc). The Python layer has no public way to that flag, so a private method is overruled here, with
-those versions of grpcio only that a test has proved it with. With any other the core packs: gzip too, only dearer.
+The C core compresses at zlib's default level, and no option sets another one; `gzipped` takes a twelfth of the time.
+But the core accepts messages that are already compressed, marked by a flag, and sends them as they are (CompressMessage
+in its compression_filter.cc). The Python layer has no public access to that flag, so a private method is overridden
+here, only with those versions of grpcio for which a test has proved it. With any other version the core compresses:
+gzip too, only slower.
 """
 
 from typing import Any, Final
@@ -11,21 +12,21 @@ from typing import Any, Final
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined] # the stubs know of public parts only
 
-from otel_telemetry.exporters.packing import gzipped
+from otel_telemetry.exporters.http.compression import gzipped
 
 _PROVED: Final = frozenset({"1.85"})
 _IS_PACKED: Final = -0x80000000  # GRPC_WRITE_INTERNAL_COMPRESS, the highest bit, as the signed number that is taken
 
 
 def can_pack() -> bool:
-    """Say whether messages can be packed here, with the grpcio that is installed."""
+    """Return whether messages can be packed here, with the grpcio that is installed."""
     return grpc.__version__.rpartition(".")[0] in _PROVED
 
 
 def packing(call: "grpc.UnaryUnaryMultiCallable[bytes, bytes]") -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
-    """Have the call pack what it sends; it must be told that its compression is gzip, which names it to the receiver.
+    """Make the call compress what it sends; its compression must be set to gzip, which announces it to the receiver.
 
-    Nothing changes where `can_pack` is false.
+    Nothing changes if `can_pack` is false.
     """
     if can_pack():
         made: Any = call

@@ -8,11 +8,11 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
-from otel_telemetry.exporters.answers import one_line
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
+from otel_telemetry.exporters.http.answers import one_line
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.packed import can_pack, packing
-from otel_telemetry.sinks import Signal
 
 _SERVICES: Final[dict[Signal, str]] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -81,18 +81,18 @@ class RpcClient:
 
     def _judge(self, error: grpc.Call) -> NoReturn:
         code, wait = error.code(), retry_delay(error)
-        said = f"{code.name} {one_line(error.details() or '')}".rstrip()
+        summary = f"{code.name} {one_line(error.details() or '')}".rstrip()
         if code in _PASSING or (code is _Code.RESOURCE_EXHAUSTED and wait is not None):
             if code in {_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED} and wait is None:
                 self.close()  # the connection may be dead, and a channel is slow to try again
-            raise StoreUnavailable(said, wait or 0.0, timed_out=code is _Code.DEADLINE_EXCEEDED) from None
+            raise StoreUnavailable(summary, wait or 0.0, timed_out=code is _Code.DEADLINE_EXCEEDED) from None
         if code in _SETTINGS:
-            raise StoreUnavailable(f"{said}; {_SETTINGS[code]}") from None
+            raise StoreUnavailable(f"{summary}; {_SETTINGS[code]}") from None
         if code is _Code.RESOURCE_EXHAUSTED:
-            raise DeliveryRefused("too_large", said) from None
+            raise DeliveryRefused("too_large", summary) from None
         if code in _DOUBTFUL:
-            raise DeliveryRefused("destination_error", said, doubtful=True) from None
-        raise DeliveryRefused("invalid", said) from None
+            raise DeliveryRefused("destination_error", summary, doubtful=True) from None
+        raise DeliveryRefused("invalid", summary) from None
 
 
 def retry_delay(error: grpc.Call) -> float | None:

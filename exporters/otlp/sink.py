@@ -11,15 +11,19 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_telemetry.errors import DeliveryRefused
-from otel_telemetry.exporters import answers
+from otel_telemetry.base.destinations import Receipt, Rejected, Signal
+from otel_telemetry.base.errors import DeliveryRefused
+from otel_telemetry.exporters.http import answers
+from otel_telemetry.exporters.http.client import Poster
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.split import split
-from otel_telemetry.exporters.post import Poster
-from otel_telemetry.sinks import Receipt, Rejected, Signal
 
 _PROTOBUF: Final = "application/x-protobuf"
 _REJECTED_KEYS: Final = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints")
+
+#: Of answers that come from something else than an OTLP receiver: a login page, a proxy.
+_NOT_OTLP: Final = frozenset({"text/html", "text/plain", "application/xml", "text/xml", "application/xhtml+xml"})
+_UNCLEAR: Final = b"\xff"  # no message of protobuf
 
 _log = logging.getLogger("otel_telemetry.forward")
 
@@ -48,6 +52,7 @@ class ForwardSink:
     def _in_pieces(self, signal: Signal, body: bytes) -> Receipt:
         rejected: list[Rejected] = []
         warnings: list[str] = []
+        unclear = False
         for piece in split(signal, body, self.max_bytes):
             try:
                 receipt = self._send(signal, piece.body)
@@ -58,7 +63,8 @@ class ForwardSink:
             else:
                 rejected += receipt.rejected
                 warnings.append(receipt.warning)
-        return Receipt(rejected, next(filter(None, warnings), ""))
+                unclear |= receipt.unclear
+        return Receipt(rejected, next(filter(None, warnings), ""), unclear)
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,6 +94,8 @@ class _HttpClient:
     def export(self, signal: Signal, body: bytes) -> bytes:
         answer = self._poster.post(f"/v1/{signal}", body, _PROTOBUF)
         answers.judge(answer)
+        if answer.content_type in _NOT_OTLP and answer.body:
+            return _UNCLEAR
         return answer.body if answer.content_type != "application/json" else _from_json(answer.body)
 
     def close(self) -> None:
@@ -98,8 +106,8 @@ def read_receipt(answer: bytes) -> Receipt:
     """Read an Export*ServiceResponse, of whichever signal: all have their numbers and texts in the same fields."""
     try:
         partial = ExportTraceServiceResponse.FromString(answer).partial_success
-    except DecodeError:  # it took the request, whatever it said then
-        return Receipt()
+    except DecodeError:  # it took the request, or says so
+        return Receipt(warning="answers success, but with no OTLP response: is it an OTLP receiver?", unclear=True)
     message = answers.one_line(partial.error_message)
     rejected = (Rejected(partial.rejected_spans, "partial_success", message),) if partial.rejected_spans > 0 else ()
     return Receipt(rejected, message)
@@ -114,5 +122,5 @@ def _from_json(body: bytes) -> bytes:
         response.partial_success.rejected_spans = count
         response.partial_success.error_message = str(partial.get("errorMessage", ""))
     except (ValueError, AttributeError, TypeError):
-        return b""
+        return _UNCLEAR
     return response.SerializeToString()

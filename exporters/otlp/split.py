@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.sinks import Signal
+from otel_telemetry.base.destinations import Signal
 
 #: Per signal: the request, and the lists of resources, of scopes, and of what counts.
 _SHAPES: Final[dict[Signal, tuple[Any, str, str, str]]] = {

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from otel_telemetry.exporters.request_log.audit.config import AuditSettings
+
 
 class RequestLogSettings(BaseModel):
     """Where the rows go, and how they are batched."""
@@ -28,6 +30,10 @@ class RequestLogSettings(BaseModel):
     store_text: bool = Field(
         default=False, description="Keep question and answer texts (redacted). Off: text never reaches a table."
     )
+    unsampled: bool = Field(
+        default=True,
+        description="In an app: rows also for requests that the sampler, or their caller, leaves out.",
+    )
     batch_size: int = Field(200, ge=1, le=10_000, description="Spans that make a batch full, so that it is written.")
     debounce: float = Field(
         0.5, gt=0, le=60, description="Seconds after a batch's first span at which it is written though not full."
@@ -43,3 +49,4 @@ class RequestLogSettings(BaseModel):
         "further ones start with the first backlog, and take about 70 MB each. 1: none but the process that delivers, "
         "as with gateway.workers 0.",
     )
+    audit: AuditSettings = AuditSettings()

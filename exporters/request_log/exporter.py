@@ -13,13 +13,16 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_telemetry import conventions, records
-from otel_telemetry.exporters.request_log import logs, rows, said
-from otel_telemetry.exporters.request_log.attempts import Attempts, settings_of, store_of
+from otel_telemetry.base import admission, conventions, records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.dialects import DETAILS_EVENT
+from otel_telemetry.exporters.request_log.dialects.dialects import DETAILS_EVENT
+from otel_telemetry.exporters.request_log.events import app_events
+from otel_telemetry.exporters.request_log.kpis import observed
+from otel_telemetry.exporters.request_log.kpis.measures import active
+from otel_telemetry.exporters.request_log.read import logs, span_facts
+from otel_telemetry.exporters.request_log.store.retry import RetryingWriter, settings_of, store_of
 
-_OURS: Final = conventions.SAID_EVENTS | {DETAILS_EVENT}
+_OURS: Final = conventions.APP_EVENTS | {DETAILS_EVENT}
 
 
 class RequestLogSpanExporter(SpanExporter):
@@ -30,22 +33,29 @@ class RequestLogSpanExporter(SpanExporter):
     """
 
     def __init__(self, url: str | None = None, *, config: RequestLogSettings | None = None, **settings: Any) -> None:
-        self._store = store_of(settings_of(url, config, settings))
-        self._attempts = Attempts("traces")
+        given = settings_of(url, config, settings)
+        self.url, self._store = given.url, store_of(given)
+        self._writer = RetryingWriter("traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write a batch; on failure its spans are counted as dropped."""
-        ours = self._convert(spans)
-        written = self._attempts.run(len(spans), lambda: self._store.write(ours))
+        admitted = admission.spans(spans)
+        ours = self._convert(admitted)
+        written = self._writer.run(len(admitted), lambda: self._write(ours))
         return SpanExportResult.SUCCESS if written else SpanExportResult.FAILURE
+
+    def _write(self, spans: Sequence[records.Span]) -> None:
+        self._store.write(spans)
+        if active.wants("spans"):
+            self._store.keep_seen(observed.of_spans(active.kpis, spans))
 
     def _convert(self, spans: Sequence[ReadableSpan]) -> list[records.Span]:
         ours = []
         for span in spans:
             try:
-                ours.append(rows.from_sdk(span))
+                ours.append(span_facts.from_sdk(span))
             except Exception:  # noqa: BLE001  # one odd span does not take its batch along
-                self._attempts.drop(1, "invalid")
+                self._writer.drop(1, "invalid")
         return ours
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -55,7 +65,7 @@ class RequestLogSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Stop retrying and close the database; another exporter that shares it opens it again."""
-        self._attempts.stop()
+        self._writer.stop()
         self._store.close()
 
 
@@ -66,16 +76,17 @@ class RequestLogLogExporter(LogRecordExporter):
     """
 
     def __init__(self, url: str | None = None, *, config: RequestLogSettings | None = None, **settings: Any) -> None:
-        self._store = store_of(settings_of(url, config, settings))
-        self._attempts = Attempts("logs")
+        given = settings_of(url, config, settings)
+        self.url, self._store = given.url, store_of(given)
+        self._writer = RetryingWriter("logs")
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Write what becomes rows of a batch; on failure these are counted as dropped."""
-        ours = [record for record in batch if _is_ours(record)]
+        ours = [record for record in admission.logs(batch) if active.wants("logs") or _is_ours(record)]
         if not ours:
             return LogRecordExportResult.SUCCESS
         bodies = self._encode(ours)
-        written = self._attempts.run(len(ours), lambda: self._write(bodies))
+        written = self._writer.run(len(ours), lambda: self._write(bodies))
         return LogRecordExportResult.SUCCESS if written else LogRecordExportResult.FAILURE
 
     def _encode(self, ours: Sequence[ReadableLogRecord]) -> list[bytes]:
@@ -85,16 +96,18 @@ class RequestLogLogExporter(LogRecordExporter):
         except Exception:  # noqa: BLE001  # one odd record does not take its batch along
             if len(ours) > 1:
                 return [body for record in ours for body in self._encode([record])]
-            self._attempts.drop(1, "invalid")
+            self._writer.drop(1, "invalid")
             return []
 
     def _write(self, bodies: Sequence[bytes]) -> None:
         calls = [call for body in bodies for call in logs.from_otlp(body)]
-        told = [each for body in bodies for each in said.from_otlp(body)]
+        told = [each for body in bodies for each in app_events.from_otlp(body)]
         if calls:
             self._store.write(calls)
         if told:
-            self._store.write_said(told)
+            self._store.write_events(told)
+        if active.wants("logs"):
+            self._store.keep_seen(one for body in bodies for one in observed.of_logs(active.kpis, body))
 
     def force_flush(self, timeout_millis: int = 10_000) -> bool:
         """Nothing waits here: an export has written when it returns."""
@@ -103,10 +116,10 @@ class RequestLogLogExporter(LogRecordExporter):
 
     def shutdown(self) -> None:
         """Stop retrying and close the database; another exporter that shares it opens it again."""
-        self._attempts.stop()
+        self._writer.stop()
         self._store.close()
 
 
 def _is_ours(record: ReadableLogRecord) -> bool:
     log = record.log_record
-    return log.event_name in _OURS or (log.attributes or {}).get(said.EVENT_NAME) in _OURS
+    return log.event_name in _OURS or (log.attributes or {}).get(app_events.EVENT_NAME) in _OURS

@@ -1,19 +1,19 @@
-"""The request log as one of the gateway's sinks: OTLP bodies from the spool, already redacted, become rows.
+"""The request log as one of the gateway's sinks: turns OTLP bodies from the spool, already redacted, into rows.
 
-Where there is much to write, helpers take a share of it. Which rows come out does not depend on how spans are shared
-out, nor on who comes first (derive.py).
+If there is much to write, helper processes take a share of it. The rows do not depend on how spans are divided, nor on
+which process is first (derive.py).
 """
 
 import logging
 from collections.abc import Sequence
 from typing import Final
 
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.base.destinations import Signal, runs
+from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.helper import Helper, HelperGone
-from otel_telemetry.exporters.request_log.turn import Turn
-from otel_telemetry.exporters.request_log.writer import Writer
-from otel_telemetry.sinks import Signal, runs
+from otel_telemetry.exporters.request_log.db.write_lock import WriteLock
+from otel_telemetry.exporters.request_log.store.helper import Helper, HelperGone
+from otel_telemetry.exporters.request_log.store.writer import Writer
 
 #: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
 #: a transaction has, the more of them share a page that is written once.
@@ -23,26 +23,26 @@ _log = logging.getLogger("otel_telemetry.request_log")
 
 
 class RequestLogSink:
-    """Writes the spans of trace requests, and of log requests what is told of model calls, workflows and by people.
+    """Writes the spans of trace requests, and model calls, workflows and people's events from log requests.
 
-    Metrics have no rows. The database is opened at once, so that a wrong setting stops the gateway before it
-    accepts anything. Where it is only away, the gateway starts: what it accepts waits in the spool.
+    Metrics have no rows. The database is opened at once, so that a wrong setting stops the gateway before it accepts
+    anything. If the database is only down, the gateway starts: accepted data waits in the spool.
     """
 
     name = "request_log"
     signals: frozenset[Signal] = frozenset({"traces", "logs"})
-    max_bytes = 16 << 20
+    max_bytes = 8 << 20
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._turn = Turn()
-        self._writer = Writer(config, self._turn)
-        self._helpers = [Helper(config, self._turn, self._writer.books) for _ in range(1, config.writers)]
+        self._write_lock = WriteLock()
+        self._writer = Writer(config, self._write_lock)
+        self._helpers = [Helper(config, self._write_lock, self._writer.counters) for _ in range(1, config.writers)]
         try:
             self._writer.open()
         except StoreUnavailable as error:
             _log.warning("starting without the database: %s", error)
         except Exception:
-            self._turn.close()
+            self._write_lock.close()
             raise
 
     def deliver(self, signal: Signal, bodies: Sequence[bytes]) -> None:
@@ -77,4 +77,4 @@ class RequestLogSink:
         for helper in self._helpers:
             helper.close()
         self._writer.close()
-        self._turn.close()
+        self._write_lock.close()

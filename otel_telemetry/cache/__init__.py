@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_telemetry.cache.config import CacheSettings
-    from otel_telemetry.cache.entry import Entry
+    from otel_telemetry.cache.entries import Entry
     from otel_telemetry.cache.keys import cache_key
     from otel_telemetry.cache.response_cache import ResponseCache
     from otel_telemetry.instrument.cache_measures import record_drift, record_repair
@@ -24,7 +24,7 @@ __all__ = ["CacheSettings", "Entry", "ResponseCache", "cache_key", "record_drift
 
 _HOME = {
     "CacheSettings": "otel_telemetry.cache.config",
-    "Entry": "otel_telemetry.cache.entry",
+    "Entry": "otel_telemetry.cache.entries",
     "ResponseCache": "otel_telemetry.cache.response_cache",
     "cache_key": "otel_telemetry.cache.keys",
     "record_drift": "otel_telemetry.instrument.cache_measures",

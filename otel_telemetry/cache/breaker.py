@@ -1,4 +1,4 @@
-"""A circuit breaker: after a timeout, or some failures in a row, it says no for a while; then it lets one try."""
+"""A circuit breaker: after a timeout, or some failures in a row, it refuses for a while; then it allows one try."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ class Breaker:
         self._lock = threading.Lock()
 
     def allows(self) -> bool:
-        """Tell whether to try now."""
+        """Return whether to try now."""
         if self._failures < FAILURES:
             return True
         with self._lock:

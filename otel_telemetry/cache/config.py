@@ -6,7 +6,7 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class CacheSettings(BaseModel):
-    """Where answers are kept, how long, and how long anybody waits for them."""
+    """Where answers are stored, for how long, and how long callers wait for them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,9 +1,11 @@
-"""One flight per key: of many who want the same thing at the same time, one fetches it and the others wait.
+"""One call per key at a time: when several callers want the same value, one fetches it and the others wait.
 
-Who waits gets what the one has landed, as bytes, so that nobody shares an object. They wait for a bounded time, and
-- where the one failed, each goes on its own, as it would have without us: nobody waits for a second failure;
-- where the one was given up (a cancelled task, an exit), one of those who wait takes over.
-Whoever is on a flight already does not wait for it: a function may call itself.
+The waiting callers get the fetched value as bytes, so that no object is shared. They wait for a limited time, and
+
+- if the fetch failed, each caller fetches by itself, as without this module: nobody waits for a second failure;
+- if the fetch was abandoned (a cancelled task, an exit), one of the waiting callers takes over.
+
+A caller that is fetching a key does not wait for the same key: a function may call itself.
 """
 
 import asyncio
@@ -14,12 +16,12 @@ from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, Generic, NamedTuple, TypeVar
 
-_aboard: ContextVar[frozenset[str]] = ContextVar("otel_telemetry_flights", default=frozenset())
+_in_flight: ContextVar[frozenset[str]] = ContextVar("otel_telemetry_flights", default=frozenset())
 K = TypeVar("K", bound=Hashable)
 
 
-class Ending(Enum):
-    """How a flight ended, or that it has not for the one who waited."""
+class FlightOutcome(Enum):
+    """How a flight ended, or that it has not ended within the wait."""
 
     LANDED = auto()
     FAILED = auto()
@@ -27,7 +29,7 @@ class Ending(Enum):
     LATE = auto()
 
 
-class Landed(NamedTuple):
+class FlightResult(NamedTuple):
     """What a flight brought. Each call of `value` gives a new object; `size` in bytes, the rest as far as known."""
 
     value: Callable[[], Any]
@@ -46,24 +48,24 @@ class _Flight(Generic[E]):
 
     def __init__(self) -> None:
         self._over: E | None = None  # made for the first one who waits: most flights are alone
-        self.ending = Ending.LATE
-        self.landed: Landed | None = None
+        self.outcome = FlightOutcome.LATE
+        self.result: FlightResult | None = None
 
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits or has waited."""
         return self._over is not None
 
-    def end(self, ending: Ending, landed: Landed | None = None) -> None:
+    def end(self, outcome: FlightOutcome, result: FlightResult | None = None) -> None:
         """Say how it ended; the first word counts."""
-        if self.ending is Ending.LATE:
-            self.landed = landed
-            self.ending = ending
+        if self.outcome is FlightOutcome.LATE:
+            self.result = result
+            self.outcome = outcome
             if self._over is not None:
                 self._over.set()
 
     def expect(self) -> None:
-        """Say that somebody is about to wait. Called for one at a time."""
+        """Record that a caller is about to wait. Called for one at a time."""
         if self._over is None:
             self._over = self._kind()
 
@@ -73,12 +75,12 @@ class Flight(_Flight[threading.Event]):
 
     _kind = threading.Event
 
-    def wait(self, seconds: float) -> Ending:
+    def wait(self, seconds: float) -> FlightOutcome:
         """Wait for the end."""
         # Who ends a flight says so, then looks for the event; who waits makes the event, then looks for the end.
-        if self.ending is Ending.LATE and self._over is not None:
+        if self.outcome is FlightOutcome.LATE and self._over is not None:
             self._over.wait(seconds)
-        return self.ending
+        return self.outcome
 
 
 class AsyncFlight(_Flight[asyncio.Event]):
@@ -86,16 +88,16 @@ class AsyncFlight(_Flight[asyncio.Event]):
 
     _kind = asyncio.Event
 
-    async def wait(self, seconds: float) -> Ending:
+    async def wait(self, seconds: float) -> FlightOutcome:
         """Wait for the end."""
-        if self.ending is not Ending.LATE or self._over is None:
-            return self.ending
+        if self.outcome is not FlightOutcome.LATE or self._over is None:
+            return self.outcome
         try:
             async with asyncio.timeout(seconds):
                 await self._over.wait()
         except TimeoutError:
-            return Ending.LATE
-        return self.ending
+            return FlightOutcome.LATE
+        return self.outcome
 
 
 F = TypeVar("F", Flight, AsyncFlight)
@@ -110,7 +112,7 @@ class Flights(Generic[K, F]):
         self._lock = threading.Lock()
 
     def join(self, key: K) -> tuple[F, bool]:
-        """Return the flight of a key, and whether it is led by who asks."""
+        """Return the flight of a key, and whether the caller leads it."""
         with self._lock:
             flight = self._under_way.get(key)
             if flight is not None:
@@ -125,20 +127,20 @@ class Flights(Generic[K, F]):
             self._under_way.pop(key, None)
 
 
-def is_aboard(key: str) -> bool:
-    """Tell whether this thread or task is on the flight of a key."""
-    return key in _aboard.get()
+def is_in_flight(key: str) -> bool:
+    """Return whether this thread or task is on the flight of a key."""
+    return key in _in_flight.get()
 
 
-class Aboard:
+class InFlight:
     """Marks this thread or task as being on the flight of a key."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     def __enter__(self) -> None:
-        self._before = _aboard.get()
-        _aboard.set(self._before | {self._key})
+        self._before = _in_flight.get()
+        _in_flight.set(self._before | {self._key})
 
     def __exit__(self, *_: object) -> None:
-        _aboard.set(self._before)
+        _in_flight.set(self._before)

@@ -1,17 +1,17 @@
-"""Cache keys: a readable form for people, and a digest that tells any two calls apart.
+"""Cache keys: a readable form for people, and a digest that differs for any two calls.
 
     tool:{tool}:{name}:{value}:...:{digest}
 
 Readable form: names sorted; floats at two decimals; texts lower-cased, every character outside a-z0-9 replaced by `_`,
-cut at 50 characters; it is made from the redacted arguments, so a key holds nothing personal. As a whole it is cut at
-500 characters.
+cut at 50 characters. It is made from the redacted arguments, so a key contains nothing personal. As a whole it is cut
+at 500 characters.
 
 Digest: BLAKE2b (RFC 7693) of the tool and the arguments in full, before redaction, in an encoding that is different for
-any two different calls: each value is written with its type and its length. Where a secret is given, the digest is
-keyed with it: otherwise a person's number could be found again by trying all of them.
+any two different calls: each value is written with its type and its length. If a secret is given, the digest is keyed
+with it: otherwise a person's number could be found by trying all of them.
 
 Arguments may be None, bool, int, float, str, bytes, date and time, Decimal, UUID, an enumeration's member, and lists,
-tuples, sets and dicts of those. Of anything else nobody knows what makes two of them equal: Unkeyable.
+tuples, sets and dicts of those. For anything else equality is not defined: Unkeyable.
 """
 
 import datetime as dt

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from otel_telemetry.cache.config import CacheSettings
@@ -27,8 +28,12 @@ class MemoryStore:
         """Memory always does."""
         return True
 
+    def server_numbers(self) -> Mapping[str, float]:
+        """Return nothing: there is no server."""
+        return {}
+
     def get(self, key: str) -> bytes | None:
-        """Return what is kept."""
+        """Return the stored bytes."""
         with self._lock:
             held = self._held.get(key)
             if held is None:
@@ -40,7 +45,7 @@ class MemoryStore:
             return held.data
 
     def set(self, key: str, data: bytes, seconds: float) -> bool:
-        """Keep bytes; False where they are more than may be kept at all."""
+        """Store bytes; return False if they exceed the limit for one value."""
         if len(data) > self._max_bytes:
             return False
         with self._lock:
@@ -52,7 +57,7 @@ class MemoryStore:
         return True
 
     def delete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
+        """Delete a key; return whether it existed."""
         there = self.get(key) is not None
         with self._lock:
             self._drop(key)
@@ -70,7 +75,7 @@ class MemoryStore:
             self._bytes = 0
 
     async def aget(self, key: str) -> bytes | None:
-        """Return what is kept."""
+        """Return the stored bytes."""
         return self.get(key)
 
     async def aset(self, key: str, data: bytes, seconds: float) -> bool:

@@ -6,17 +6,32 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from otel_telemetry.cache.config import CacheSettings
-from otel_telemetry.instrument.active import Spent
+from otel_telemetry.instrument.active import ModelUsage
 
 
 class Redacts(Protocol):
-    """What takes personal data out of a value (`otel_telemetry.processors.redactor.Redactor` does)."""
+    """What takes personal data out of a value (`otel_telemetry.processors.redact.redactor.Redactor` does)."""
 
     def value(self, value: Any, key: str = "") -> Any:
         """Return the value redacted; the same object where it is clean."""
 
 
-Price = Callable[[Sequence[Spent]], Decimal | None]
+class Rules:
+    """Redacts by rules that can be exchanged while a cache is used."""
+
+    def __init__(self, redactor: Redacts) -> None:
+        self._redactor = redactor
+
+    def use(self, redactor: Redacts) -> None:
+        """Redact by these from the next value on."""
+        self._redactor = redactor
+
+    def value(self, value: Any, key: str = "") -> Any:
+        """Return the value redacted; the same object where it is clean."""
+        return self._redactor.value(value, key)
+
+
+Price = Callable[[Sequence[ModelUsage]], Decimal | None]
 """What model calls cost together in US dollars, or None where that is not known."""
 
 

@@ -8,6 +8,7 @@ instrumented.
 """
 
 import asyncio
+import math
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,11 +18,13 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.cache.breaker import Breaker
 from otel_telemetry.cache.config import CacheSettings
-from otel_telemetry.errors import ConfigurationError
 
+SERVER_NUMBERS: Final = ("used_memory", "maxmemory", "evicted_keys", "expired_keys")
+"""Of Redis' INFO, what is shown at the gateway's /metrics."""
 LOCK_SECONDS: Final = 30.0
 """After which the lock of a process that died lets go."""
 PAUSES: Final = (0.01, 0.02, 0.04, *[0.05] * 1000)
@@ -29,6 +32,8 @@ PAUSES: Final = (0.01, 0.02, 0.04, *[0.05] * 1000)
 
 T = TypeVar("T")
 _NOTHING: Final = nullcontext()
+_NO_KEY: Final = -2
+_FOR_GOOD: Final = -1
 _RELEASE: Final = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
 
 
@@ -60,24 +65,24 @@ class RedisStore:
     # --- for threads --------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
-        """Return what is kept, or None."""
+        """Return the stored bytes, or None."""
         return self._try("get", lambda client: client.get(self._prefix + key), None)
 
     def set(self, key: str, data: bytes, seconds: float) -> bool:
-        """Keep bytes; tell whether that worked."""
+        """Store bytes; return whether that worked."""
         return self._try("set", lambda client: bool(client.set(self._prefix + key, data, px=_ms(seconds))), False)
 
     def delete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
+        """Delete a key; return whether it existed."""
         return self._try("delete", lambda client: bool(client.delete(self._prefix + key)), False)
 
     def claim(self, key: str, token: str, seconds: float) -> bool | None:
-        """Take the lock of a key for some seconds; None where nobody can tell."""
+        """Take the lock of a key for some seconds; None if Redis does not answer."""
         name = self._lock_name(key)
         return self._try("lock", lambda client: bool(client.set(name, token, nx=True, px=_ms(seconds))), None)
 
     def peek(self, key: str) -> tuple[bytes | None, bool]:
-        """Return what is kept, and whether somebody holds the lock."""
+        """Return the stored bytes, and whether a process holds the lock."""
         names = [self._prefix + key, self._lock_name(key)]
         data, token = self._try("get", lambda client: client.mget(names), (None, None))
         return data, token is not None
@@ -87,8 +92,13 @@ class RedisStore:
         self._try("lock", lambda client: client.eval(_RELEASE, 1, self._lock_name(key), token), None)
 
     def answers(self) -> bool:
-        """Tell whether Redis answers."""
+        """Return whether Redis answers."""
         return self._try("ping", lambda client: bool(client.ping()), False)
+
+    def server_numbers(self) -> Mapping[str, float]:
+        """Return Redis's own figures under the names of SERVER_NUMBERS; nothing if it does not answer."""
+        said: Mapping[str, Any] = self._try("info", lambda client: client.info("memory", "stats"), {})
+        return {name: float(said[name]) for name in SERVER_NUMBERS if isinstance(said.get(name), int | float)}
 
     def close(self) -> None:
         """Close the connections of threads."""
@@ -97,27 +107,32 @@ class RedisStore:
     # --- for event loops ----------------------------------------------------------------------------------------
 
     async def aget(self, key: str) -> bytes | None:
-        """Return what is kept, or None."""
+        """Return the stored bytes, or None."""
         return await self._atry("get", lambda client: client.get(self._prefix + key), None)
 
+    async def aleft(self, key: str) -> float | None:
+        """Return for how many seconds a key is still there: infinity for one that does not go, None for none."""
+        left = await self._atry("get", lambda client: client.pttl(self._prefix + key), _NO_KEY)
+        return None if left == _NO_KEY else math.inf if left == _FOR_GOOD else left / 1_000
+
     async def aset(self, key: str, data: bytes, seconds: float) -> bool:
-        """Keep bytes; tell whether that worked."""
+        """Store bytes; return whether that worked."""
         set_it = lambda client: client.set(self._prefix + key, data, px=_ms(seconds))  # noqa: E731
         return bool(await self._atry("set", set_it, False))
 
     async def adelete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
+        """Delete a key; return whether it existed."""
         return bool(await self._atry("delete", lambda client: client.delete(self._prefix + key), 0))
 
     async def aclaim(self, key: str, token: str, seconds: float) -> bool | None:
-        """Take the lock of a key for some seconds; None where nobody can tell."""
+        """Take the lock of a key for some seconds; None if Redis does not answer."""
         unknown = object()
         name = self._lock_name(key)
         answer = await self._atry("lock", lambda client: client.set(name, token, nx=True, px=_ms(seconds)), unknown)
         return None if answer is unknown else bool(answer)
 
     async def apeek(self, key: str) -> tuple[bytes | None, bool]:
-        """Return what is kept, and whether somebody holds the lock."""
+        """Return the stored bytes, and whether a process holds the lock."""
         names = [self._prefix + key, self._lock_name(key)]
         data, token = await self._atry("get", lambda client: client.mget(names), (None, None))
         return data, token is not None

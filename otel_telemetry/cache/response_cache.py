@@ -1,24 +1,23 @@
-"""The response cache: what was dear to make once is kept, redacted, and given again.
+"""The response cache: stores results that were expensive to make, redacted, and returns them again.
 
-    cache = otel_telemetry.cache.ResponseCache()                      # as the settings say
-    cache = otel_telemetry.cache.ResponseCache(url="redis://...")     # settings given here go first
-
+    cache = otel_telemetry.cache.ResponseCache()                     # as in the settings
+    cache = otel_telemetry.cache.ResponseCache(url="redis://...")    # settings given here have priority
 
     @cache.cached(tool="search", ttl=600)
     def search(query: str, top_k: int = 5) -> list[dict[str, str]]: ...
 
-**Redacted.** What is stored is the redacted value, and that is what a hit gives back. Who makes a value, and who waits
-for it while it is made, gets it as it is. A value that cannot be redacted is not stored.
+**Redacted.** The redacted value is stored, and a hit returns it. The caller that makes a value, and callers that wait
+for it meanwhile, get it unredacted. A value that cannot be redacted is not stored.
 
-**Values** are what JSON holds: None, bool, numbers, texts, lists and dicts with texts as keys. Anything else (a tuple,
-an object) would come back as something else, so it is given on and not stored.
+**Values** are JSON values: None, bool, numbers, texts, lists and dicts with texts as keys. Anything else (a tuple, an
+object) would come back as something else, so it is returned and not stored.
 
-**Nothing here fails or delays a call.** Redis away, slow or frozen, a damaged value, an argument that no key can be
-made of: the function is called as if there were no cache, and `otel_telemetry.cache_problems` says why.
+**Nothing here fails or delays a call.** If Redis is down, slow or frozen, a value is damaged, or an argument cannot be
+part of a key, the function is called as without a cache, and `otel_telemetry.cache_problems` has the reason.
 
-**The request's row.** A hit sets `request_log.cache_hit` and adds the time and cost that it saved: how long the value
-took to make, less the wait for the hit; and what the model calls cost that were made for it, where each of them was
-seen and priced (`request_log.cache_saved_ms`, `.cache_saved_usd`).
+**The request's row.** A hit sets `request_log.cache_hit` and adds the saved time and cost: how long the value took to
+make, less the wait for the hit; and the cost of the model calls that were made for it, if each of them was recorded and
+priced (`request_log.cache_saved_ms`, `.cache_saved_usd`).
 """
 
 import functools
@@ -27,16 +26,16 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
 from otel_telemetry.cache import source
-from otel_telemetry.cache.asynchronous import AsyncWay
+from otel_telemetry.cache.asynchronous import AsyncLookup
 from otel_telemetry.cache.calls import Signature
 from otel_telemetry.cache.config import CacheSettings
-from otel_telemetry.cache.entry import Entry
-from otel_telemetry.cache.keeper import Keeper
+from otel_telemetry.cache.entries import Entry
+from otel_telemetry.cache.entry_handler import EntryHandler
 from otel_telemetry.cache.keys import KeyMaker, Unkeyable
 from otel_telemetry.cache.parts import Parts, Price, Redacts
-from otel_telemetry.cache.synchronous import SyncWay
+from otel_telemetry.cache.synchronous import SyncLookup
 from otel_telemetry.instrument.cache_measures import CacheMeasures, default
 
 _logger = logging.getLogger(__name__)
@@ -45,9 +44,9 @@ R = TypeVar("R")
 
 
 class ResponseCache:
-    """A cache in Redis, or in memory where no `url` is set. For threads and event loops at the same time.
+    """A cache in Redis, or in memory if no `url` is set. For threads and event loops at the same time.
 
-    `ResponseCache(**settings)` takes what is missing from the settings (`cache.*`, docs/settings.md), and redacts as
+    `ResponseCache(**settings)` takes missing values from the settings (`cache.*`, docs/settings.md), and redacts as
     they say; `ResponseCache(config, redactor=...)` reads no settings. Raises ConfigurationError, here and nowhere else.
     """
 
@@ -67,9 +66,9 @@ class ResponseCache:
             found = source.parts(settings if config is None else {**config.model_dump(), **settings})
             parts = Parts(found.config, redactor or found.redactor, price or found.price, secret or found.secret)
         self._keys = KeyMaker(parts.redactor.value, parts.secret)
-        self._keeper = Keeper(parts, measures)
-        self._sync = SyncWay(self._keeper)
-        self._async = AsyncWay(self._keeper)
+        self._handler = EntryHandler(parts, measures)
+        self._sync = SyncLookup(self._handler)
+        self._async = AsyncLookup(self._handler)
         self._told: set[str] = set()
 
     def key(self, tool: str, arguments: Mapping[str, Any]) -> str | None:
@@ -92,48 +91,52 @@ class ResponseCache:
         return self._sync.lookup(key)
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> Entry | None:
-        """Keep a value, redacted, for `ttl` seconds at most; return what is kept, or None where it could not be."""
+        """Store a value, redacted, for `ttl` seconds at most; return the stored value, or None if that failed."""
         return self._sync.store(key, value, ttl)
 
     def delete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
-        return self._keeper.store.delete(key)
+        """Delete a key; return whether it existed."""
+        return self._handler.store.delete(key)
 
     async def aget(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`."""
         entry = await self.alookup(key)
         return default if entry is None else entry.value
 
-    async def alookup(self, key: str) -> Entry | None:
-        """Return the value of a key with its times, or None."""
-        return await self._async.lookup(key)
+    async def alookup(self, key: str, plain: str | None = None) -> Entry | None:
+        """Return the value of a key with its times, or None; `plain`: where others may have left JSON in Redis."""
+        return await self._async.lookup(key, plain)
 
     async def aset(self, key: str, value: Any, ttl: float | None = None) -> Entry | None:
-        """Keep a value, redacted; return what is kept, or None."""
+        """Store a value, redacted; return the stored value, or None."""
         return await self._async.store(key, value, ttl)
 
     async def adelete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
-        return await self._keeper.store.adelete(key)
+        """Delete a key; return whether it existed."""
+        return await self._handler.store.adelete(key)
 
     def answers(self) -> bool:
-        """Tell whether what keeps the values can be asked right now."""
-        return self._keeper.store.answers()
+        """Return whether what keeps the values can be asked right now."""
+        return self._handler.store.answers()
+
+    def server_numbers(self) -> Mapping[str, float]:
+        """Return the figures of the server that stores the values, under its own names."""
+        return self._handler.store.server_numbers()
 
     def close(self) -> None:
         """Close the connections of threads."""
-        self._keeper.store.close()
+        self._handler.store.close()
 
     async def aclose(self) -> None:
         """Close the connections of this event loop, and those of threads."""
-        await self._keeper.store.aclose()
-        self._keeper.store.close()
+        await self._handler.store.aclose()
+        self._handler.store.close()
 
     def cached(self, tool: str, ttl: float | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function or coroutine function: the same call is made once in `ttl` seconds.
 
-        `tool` names it in keys and metrics; two functions of one name share what they keep. Raises TypeError for a
-        generator: a stream cannot be kept.
+        `tool` names it in keys and metrics; two functions of one name share their stored values. Raises TypeError for a
+        generator: a stream cannot be stored.
         """
         if ttl is not None and ttl <= 0:
             raise ValueError("ttl: must be more than 0 seconds")

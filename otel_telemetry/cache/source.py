@@ -1,7 +1,7 @@
-"""Where a ResponseCache that is made without them gets its parts.
+"""The function that makes the parts of a ResponseCache created without them.
 
-Settings are composed above this package, so it does not ask for them: whoever stands at the top says here which
-function makes them (`otel_telemetry/__init__.py` does).
+Settings are combined in a layer above this package, so this package does not read them: the top layer registers the
+function here (`otel_telemetry/__init__.py` does).
 """
 
 from collections.abc import Callable, Mapping

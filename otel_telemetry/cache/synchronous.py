@@ -6,93 +6,93 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from otel_telemetry.cache import entry as entries
-from otel_telemetry.cache.entry import Entry
-from otel_telemetry.cache.flights import Aboard, Ending, Flight, Flights, is_aboard
-from otel_telemetry.cache.keeper import Keeper, Making, found, made, since
+from otel_telemetry.cache import entries
+from otel_telemetry.cache.entries import Entry
+from otel_telemetry.cache.entry_handler import Computation, EntryHandler, found, made, since
+from otel_telemetry.cache.flights import Flight, FlightOutcome, Flights, InFlight, is_in_flight
 from otel_telemetry.cache.redis_store import LOCK_SECONDS, PAUSES, RedisStore
 
 
-class SyncWay:
+class SyncLookup:
     """Looks up, stores, and calls through."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, handler: EntryHandler) -> None:
+        self._handler = handler
         self._flights: Flights[str, Flight] = Flights(Flight)
 
     def lookup(self, key: str) -> Entry | None:
-        """Return what is kept, and count it."""
+        """Return the stored value, and count the look-up."""
         hit = self._look(key)
         return None if hit is None else hit[1]
 
     def _look(self, key: str) -> tuple[bytes, Entry] | None:
         started = time.perf_counter()
-        data = self._keeper.store.get(key)
-        entry = self._keeper.opened(key, data)
+        data = self._handler.store.get(key)
+        entry = self._handler.opened(key, data)
         if data is None or entry is None:
-            self._keeper.miss(key)
+            self._handler.miss(key)
             return None
-        self._keeper.hit(key, len(data), entry.took_ms, entry.cost_usd, since(started))
+        self._handler.hit(key, len(data), entry.took_ms, entry.cost_usd, since(started))
         return data, entry
 
     def store(self, key: str, value: Any, ttl: float | None) -> Entry | None:
-        """Keep a value; return what is kept."""
-        packed = self._keeper.packed(key, value, entries.dump(value), (None, None), ttl)
-        if packed is None or not self._keeper.store.set(key, *packed):
+        """Store a value; return the stored value."""
+        packed = self._handler.packed(key, value, entries.dump(value), (None, None), ttl)
+        if packed is None or not self._handler.store.set(key, *packed):
             return None
-        return self._keeper.opened(key, packed[0])
+        return self._handler.opened(key, packed[0])
 
     def through(self, key: str, ttl: float | None, call: Callable[[], Any]) -> Any:
-        """Return what is kept, or what `call` makes; one call at a time for a key."""
-        if is_aboard(key):
+        """Return the stored value, or the result of `call`; one call at a time for a key."""
+        if is_in_flight(key):
             return call()
         started = time.perf_counter()
         while True:
             flight, leads = self._flights.join(key)
             if leads:
                 return self._lead(flight, key, ttl, call)
-            ending = flight.wait(self._keeper.config.flight_wait)
-            if ending is not Ending.GIVEN_UP:
+            outcome = flight.wait(self._handler.config.flight_wait)
+            if outcome is not FlightOutcome.GIVEN_UP:
                 break
-        landed = flight.landed
-        if landed is None:
-            self._keeper.miss(key)
+        result = flight.result
+        if result is None:
+            self._handler.miss(key)
             return call()
-        self._keeper.hit(key, landed.size, landed.took_ms, landed.cost_usd, since(started))
-        return landed.value()
+        self._handler.hit(key, result.size, result.took_ms, result.cost_usd, since(started))
+        return result.value()
 
     def _lead(self, flight: Flight, key: str, ttl: float | None, call: Callable[[], Any]) -> Any:
         try:
             hit = self._look(key)
             if hit is not None:
                 if flight.is_awaited:  # else whoever comes just now looks for itself
-                    flight.end(Ending.LANDED, found(key, *hit))
+                    flight.end(FlightOutcome.LANDED, found(key, *hit))
                 return hit[1].value
             return self._make(flight, key, ttl, call)
         except Exception:
-            flight.end(Ending.FAILED)
+            flight.end(FlightOutcome.FAILED)
             raise
         finally:
             self._flights.leave(key)
-            flight.end(Ending.GIVEN_UP)
+            flight.end(FlightOutcome.GIVEN_UP)
 
     def _make(self, flight: Flight, key: str, ttl: float | None, call: Callable[[], Any]) -> Any:
-        store, token = self._keeper.store, ""
-        if isinstance(store, RedisStore) and self._keeper.config.lock_wait > 0:
+        store, token = self._handler.store, ""
+        if isinstance(store, RedisStore) and self._handler.config.lock_wait > 0:
             mine = uuid.uuid4().hex
             claimed = store.claim(key, mine, LOCK_SECONDS)
             other = self._wait_for_other(store, key) if claimed is False else None
             if other is not None:
-                flight.end(Ending.LANDED, found(key, *other))
+                flight.end(FlightOutcome.LANDED, found(key, *other))
                 return other[1].value
             token = mine if claimed else ""
         try:
-            with Aboard(key), Making() as making:
+            with InFlight(key), Computation() as computation:
                 value = call()
-            cost = self._keeper.cost(making.spent)
+            cost = self._handler.cost(computation.spent)
             text = entries.dump(value)
-            flight.end(Ending.LANDED, made(text, making.took_ms, cost))
-            packed = self._keeper.packed(key, value, text, (making.took_ms, cost), ttl)
+            flight.end(FlightOutcome.LANDED, made(text, computation.took_ms, cost))
+            packed = self._handler.packed(key, value, text, (computation.took_ms, cost), ttl)
             if packed is not None:
                 store.set(key, *packed)
             return value
@@ -103,16 +103,16 @@ class SyncWay:
     def _wait_for_other(self, store: RedisStore, key: str) -> tuple[bytes, Entry] | None:
         """Wait until another process has made the value, gives up, or takes too long; return what it made."""
         started = time.perf_counter()
-        until = time.monotonic() + self._keeper.config.lock_wait
+        until = time.monotonic() + self._handler.config.lock_wait
         for pause in PAUSES:
             left = until - time.monotonic()
             if left <= 0:
                 break
             time.sleep(min(left, pause * (0.5 + random.random())))  # noqa: S311 - not in step with others
             data, locked = store.peek(key)
-            entry = self._keeper.opened(key, data)
+            entry = self._handler.opened(key, data)
             if data is not None and entry is not None:
-                self._keeper.hit(key, len(data), entry.took_ms, entry.cost_usd, since(started))
+                self._handler.hit(key, len(data), entry.took_ms, entry.cost_usd, since(started))
                 return data, entry
             if not locked:
                 break

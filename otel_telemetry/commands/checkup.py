@@ -1,12 +1,10 @@
-"""A look at everything on which telemetry depends in this environment; nothing is written or started.
+"""Checks everything on which telemetry depends in this environment; nothing is written or started.
 
-Nothing is sent but requests without anything in them, to the gateway's destinations.
-
-Each part is looked at by itself, so that one that is broken does not hide the next.
+Only empty requests are sent, to the gateway's destinations, and a record with a made-up value to providers that are
+already registered here (registered.py). Each part is checked by itself, so that a broken one does not hide the next.
 """
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,23 +14,22 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from packaging.requirements import Requirement
 
-from otel_telemetry import assemble, config_file
+from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
-from otel_telemetry.commands import surroundings
+from otel_telemetry.app import config_file
+from otel_telemetry.base.errors import ConfigurationError, TelemetryError
+from otel_telemetry.commands import registered, surroundings
 from otel_telemetry.commands.probes import probes
-from otel_telemetry.errors import ConfigurationError, TelemetryError
-from otel_telemetry.exporters.request_log import database, schema, sqlite
-from otel_telemetry.gateway.spool_file import FILE_NAME
-from otel_telemetry.gateway.spool_reader import SpoolReader
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.exporters.request_log.db import database, schema, sqlite
+from otel_telemetry.gateway.spool.reader import SpoolReader
+from otel_telemetry.gateway.spool.spool_file import FILE_NAME
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.settings import Settings
 
-_CONNECT_SECONDS: Final = 2.0
 #: What a clock may be off before rows get into the wrong order and lags become negative.
 _CLOCK_SECONDS: Final = 5.0
 
@@ -121,6 +118,7 @@ def _loaders() -> Iterator[Check]:
 
 def _redaction(settings: Settings) -> Iterator[Check]:
     redactor = Redactor(settings.redaction)
+    yield from _providers(redactor)
     policy = settings.redaction.policy or "built-in policy"
     yield Check("redaction", State.OK, f"engine {redactor.engine}, {policy}")
     if redactor.engine == "re" and settings.redaction.engine == "auto":
@@ -134,6 +132,14 @@ def _redaction(settings: Settings) -> Iterator[Check]:
         yield Check("pseudonyms", State.OK, f"HMAC, key {settings.redaction.pseudonyms.key_id}")
 
 
+def _providers(redactor: Redactor) -> Iterator[Check]:
+    refused = registered.unreached(redactor)
+    for error in refused:
+        yield Check("providers", State.PROBLEM, error.problem, error.hint)
+    if not refused:
+        yield Check("providers", State.OK, "none is registered that redaction cannot reach")
+
+
 def _instrumentations(settings: Settings) -> Iterator[Check]:
     found = surroundings.instrumentations(settings)
     starting = ", ".join(each.name for each in found if each.starts)
@@ -141,30 +147,24 @@ def _instrumentations(settings: Settings) -> Iterator[Check]:
     for each in found:
         if not each.starts:
             yield Check("instruments", State.NOTE, f"not {each.name}: {each.why}")
+    if missing := surroundings.uninstrumented():
+        yield Check("not seen", State.NOTE, ", ".join(missing), f"pip install {' '.join(missing.values())}")
 
 
 def _destinations(settings: Settings) -> Iterator[Check]:
-    del settings
     places = surroundings.destinations()
+    if unseen := surroundings.unseen_by_sampler(settings, places):
+        yield Check(
+            "sampler", State.NOTE, unseen, "unset it, or write rows in the app: OTEL_TRACES_EXPORTER=request_log"
+        )
     if not places:
         yield Check("exporters", State.NOTE, "there are none: nothing leaves", "set OTEL_TRACES_EXPORTER")
     for place in places:
         where = surroundings.masked(place.where)
-        problem = _unreachable(place.where) if place.where else ""
+        problem = surroundings.unreachable(place.where) if place.where else ""
         hint = "start it (`otel-telemetry serve`), or correct OTEL_EXPORTER_OTLP_ENDPOINT" if problem else ""
         state = State.PROBLEM if problem else State.OK
         yield Check(place.signal, state, f"{place.exporter} {where}{problem}".strip(), hint)
-
-
-def _unreachable(address: str) -> str:
-    """Return why nobody listens at an address, or "" where somebody does."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "localhost", port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        return f": {error.strerror or error}"
-    return ""
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -181,6 +181,9 @@ def _database(settings: Settings) -> Iterator[Check]:
         yield Check("request_log", State.PROBLEM, f"{shown}: {problem}", "is it there, and ours? see request_log.url")
         return
     yield Check("request_log", State.OK, f"{shown}: {count} requests")
+    if hosts := surroundings.unseen_calls(url):
+        detail = f"what looks like model calls was not understood: {surroundings.counted(hosts)}"
+        yield Check("unseen calls", State.NOTE, detail, surroundings.NAME_HOSTS)
     ahead = newest.replace(tzinfo=newest.tzinfo or UTC) - datetime.now(UTC) if newest else None
     if ahead is not None and ahead.total_seconds() > _CLOCK_SECONDS:
         yield Check("clock", State.PROBLEM, f"the newest row is {ahead.total_seconds():.0f} s ahead of it", _SET_CLOCK)

@@ -8,14 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otel_telemetry.processors.coverage import COVERED, KEPT, LEAKED, UNPROVED, Outcome, Report
-from otel_telemetry.processors.planting import KEY, UNKNOWN
+from otel_telemetry.commands import content_table
+from otel_telemetry.commands.coverage_rows import counts, short, surface
+from otel_telemetry.processors.verify.coverage import COVERED, KEPT, LEAKED, UNPROVED, CoverageReport, Outcome
+from otel_telemetry.processors.verify.planting_otlp import KEY, UNKNOWN
 
-_SURFACES: Final = {"traces": "OTLP traces", "logs": "OTLP logs", "metrics": "OTLP metrics"}
 _LATER: Final = "fields that OTLP adds later"
 _ABOUT: Final = (
-    "attribute: as key, string, bytes, in an array, in a map, as a map's key, in JSON text, in message content, "
-    "and by its name alone (string, integer, float, in a map). value: the same without a key."
+    "attribute: as key, string, bytes, in an array, in a map, as a map's key, in JSON text, in message content, by its "
+    "name alone (string, integer, float, in a map), glued to letters of nine scripts, and as secrets of letters only "
+    "and passphrases (under names of any spelling, in JSON, assignments, options, argument lists and header pairs). "
+    "value: the same without a key."
 )
 
 
@@ -31,86 +34,107 @@ class Row(NamedTuple):
     unproved: int
 
 
-def rows(report: Report) -> list[Row]:
+def rows(report: CoverageReport) -> list[Row]:
     """Return the table, one row per field; fields unknown to the schema share one row per signal."""
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in report.outcomes:
         later = outcome.slot.shape == UNKNOWN
-        name = _LATER if later else _short(outcome.slot.path)
-        groups.setdefault((_SURFACES.get(outcome.slot.surface, outcome.slot.surface), name), []).append(outcome)
-    surfaces = list(dict.fromkeys(surface for surface, _ in groups))
+        name = _LATER if later else short(outcome.slot.path)
+        groups.setdefault((surface(outcome), name), []).append(outcome)
+    surfaces = list(dict.fromkeys(of for of, _ in groups))
     ordered = sorted(groups, key=lambda key: (surfaces.index(key[0]), key[1] == _LATER))
-    return [Row(*key, _planted_as(groups[key]), *_counts(groups[key])) for key in ordered]
+    return [Row(*key, _planted_as(groups[key]), *counts(groups[key])) for key in ordered]
 
 
-def types(report: Report) -> list[tuple[str, int, int, int, int, int]]:
+def types(report: CoverageReport) -> list[tuple[str, int, int, int, int, int]]:
     """Return (type, rules, covered, kept, leaked, unproved) by type of canary."""
-    return [(type_, len({outcome.rule for outcome in own}), *_counts(own)) for type_, own in report.by_type().items()]
+    return [(type_, len({outcome.rule for outcome in own}), *counts(own)) for type_, own in report.by_type().items()]
 
 
-def problems(report: Report) -> list[str]:
+def problems(report: CoverageReport) -> list[str]:
     """Return one line for each canary that leaked, or that proved nothing."""
     return [_problem(outcome) for outcome in (*report.of(LEAKED), *report.of(UNPROVED))]
 
 
 def _problem(outcome: Outcome) -> str:
     slot = outcome.slot
-    where = f"{_SURFACES.get(slot.surface, slot.surface)} {slot.path}, as {slot.shape}"
+    where = f"{surface(outcome)} {slot.path}, as {slot.shape}"
     return f"{outcome.verdict}: {outcome.type} (rule {outcome.rule}) in {where}" + (
         f" of {slot.key}" if slot.key else ""
     )
 
 
-def verdict(report: Report) -> str:
+def verdict(report: CoverageReport) -> str:
     """Return the result in one sentence."""
     fields = len({(row.surface, row.field) for row in rows(report)})
-    counts = [(report.count(name), label) for name, label in _LABELS]
-    found = ", ".join(f"{number} {label}" for number, label in counts if number)
+    numbers = [(report.count(name), label) for name, label in _LABELS]
+    found = ", ".join(f"{number} {label}" for number, label in numbers if number)
     return f"{len(report.outcomes)} canaries of {len(report.by_type())} types in {fields} fields: {found}."
 
 
 _LABELS: Final = ((COVERED, "covered"), (KEPT, "kept by policy"), (LEAKED, "LEAKED"), (UNPROVED, "not proved"))
 
 
-def to_terminal(report: Report, console: Console) -> None:
-    """Print both tables, then what is wrong, then the verdict."""
-    for surface, own in _by_surface(rows(report)):
-        table = Table(
-            "field", "planted as", *_heads(report), title=surface, title_justify="left", row_styles=["", "dim"]
-        )
+def to_terminal(report: CoverageReport, console: Console) -> None:
+    """Print the tables, then what is wrong, then the verdict; and so of prompts and answers."""
+    for name, own in _by_surface(rows(report)):
+        table = Table("field", "planted as", *_heads(report), title=name, title_justify="left", row_styles=["", "dim"])
         for row in own:
             table.add_row(escape(row.field), row.planted_as, *map(_cell, row[3:], _styles(report)))
         console.print(table)
     console.print(f"[dim]{_ABOUT}[/]")
     table = Table("type", "rules", *_heads(report), title="by type", title_justify="left", row_styles=["", "dim"])
-    for type_, number, *counts in types(report):
-        table.add_row(type_, str(number), *map(_cell, counts, _styles(report)))
+    for type_, number, *fates in types(report):
+        table.add_row(type_, str(number), *map(_cell, fates, _styles(report)))
     console.print(table)
     for line in problems(report):
         console.print(f"[red]{escape(line)}[/]", soft_wrap=True)
     console.print(f"[bold {'green' if report.proved else 'red'}]{verdict(report)}[/]", soft_wrap=True)
+    if report.content:
+        _content_to_terminal(report, console)
 
 
-def _heads(report: Report) -> tuple[str, ...]:
+def _content_to_terminal(report: CoverageReport, console: Console) -> None:
+    for title, own in content_table.parts(report):
+        table = Table("place", *content_table.HEADS, title=title, title_justify="left", row_styles=["", "dim"])
+        for row in own:
+            table.add_row(escape(row.place), *map(_cell, row[1:], content_table.STYLES))
+        console.print(table)
+    console.print(f"[dim]{content_table.ABOUT}[/]")
+    for line in content_table.problems(report):
+        console.print(f"[red]{escape(line)}[/]", soft_wrap=True)
+    colour = "green" if report.content_proved else "red"
+    console.print(f"[bold {colour}]{content_table.verdict(report)}[/]", soft_wrap=True)
+
+
+def _heads(report: CoverageReport) -> tuple[str, ...]:
     """Return the names of the counts; the last one only where there is something to say."""
     return ("covered", "kept by policy", "leaked", *(("not proved",) if report.of(UNPROVED) else ()))
 
 
-def _styles(report: Report) -> tuple[str, ...]:
+def _styles(report: CoverageReport) -> tuple[str, ...]:
     return ("", "", "bold red", "bold red")[: len(_heads(report))]
 
 
-def to_markdown(report: Report) -> str:
-    """Return both tables as Markdown: what docs/privacy.md holds."""
+def to_markdown(report: CoverageReport) -> str:
+    """Return all tables as Markdown: what docs/privacy.md holds."""
     lines = [verdict(report), ""]
-    for surface, own in _by_surface(rows(report)):
-        lines += _markdown([surface, "planted as", *_heads(report)], [[f"`{row.field}`", *row[2:]] for row in own])
+    for name, own in _by_surface(rows(report)):
+        lines += _markdown([name, "planted as", *_heads(report)], [[f"`{row.field}`", *row[2:]] for row in own])
     lines += [_ABOUT, "", *_markdown(["type", "rules", *_heads(report)], types(report))]
     lines += [f"- {line}" for line in problems(report)]
-    return "\n".join(lines).rstrip() + "\n"
+    texts = [lines, _content_lines(report)] if report.content else [lines]
+    return "\n\n".join("\n".join(each).rstrip() for each in texts) + "\n"
 
 
-def to_json(report: Report) -> str:
+def _content_lines(report: CoverageReport) -> list[str]:
+    lines = [content_table.verdict(report), ""]
+    for title, own in content_table.parts(report):
+        lines += _markdown([title, *content_table.HEADS], [[f"`{row.place}`", *row[1:]] for row in own])
+    return [*lines, content_table.ABOUT, "", *(f"- {line}" for line in content_table.problems(report))]
+
+
+def to_json(report: CoverageReport) -> str:
     """Return everything, one entry per place and type, as JSON."""
     outcomes = [
         {
@@ -125,7 +149,8 @@ def to_json(report: Report) -> str:
         for outcome in report.outcomes
     ]
     summary = {name: report.count(name) for name, _ in _LABELS}
-    return json.dumps({"proved": report.proved, "engine": report.engine, **summary, "canaries": outcomes}, indent=1)
+    found = {"proved": report.proved, "engine": report.engine, **summary, "canaries": outcomes}
+    return json.dumps(found | ({"content": content_table.as_json(report)} if report.content else {}), indent=1)
 
 
 def _markdown(heads: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
@@ -138,13 +163,8 @@ def _markdown(heads: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def _by_surface(table: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    for surface in dict.fromkeys(row.surface for row in table):
-        yield surface, [row for row in table if row.surface == surface]
-
-
-def _counts(outcomes: Sequence[Outcome]) -> tuple[int, int, int, int]:
-    found = [outcome.verdict for outcome in outcomes]
-    return found.count(COVERED), found.count(KEPT), found.count(LEAKED), found.count(UNPROVED)
+    for name in dict.fromkeys(row.surface for row in table):
+        yield name, [row for row in table if row.surface == name]
 
 
 def _planted_as(outcomes: Sequence[Outcome]) -> str:
@@ -152,15 +172,6 @@ def _planted_as(outcomes: Sequence[Outcome]) -> str:
     if KEY in shapes:
         return "attribute"
     return shapes.pop() if len(shapes) == 1 else "value"
-
-
-def _short(path: str) -> str:
-    """Return a path without the two messages that everything of a signal is in."""
-    for step in ("resource_", "scope_"):
-        head, _, rest = path.partition(".")
-        if head.startswith(step) and "." in rest:
-            path = rest
-    return path
 
 
 def _cell(number: int, style: str) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from otel_telemetry.commands import tables
 from otel_telemetry.commands.checkup import State, checkup
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
@@ -41,6 +42,6 @@ def doctor(
         for check in found:
             state = f"[{_COLOURS[check.state]}]{check.state}[/]"
             hint = f"\n[dim]next:[/] {escape(check.next)}" if check.next else ""
-            table.add_row(state, check.name, escape(check.detail) + hint)
+            table.add_row(state, check.name, tables.visible(check.detail) + hint)
         out.print(table)
     raise typer.Exit(1 if any(check.state is State.PROBLEM for check in found) else 0)

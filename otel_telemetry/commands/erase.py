@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from otel_telemetry import settings as settings_module
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, load, progress
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.exporters.request_log.erase import Erased, Eraser
-from otel_telemetry.exporters.request_log.erase_search import KEYS, Found, Kind, Person
-from otel_telemetry.gateway import spool_file
-from otel_telemetry.gateway.spool_erase import Done, SpoolEraser, Wanted, leftovers
+from otel_telemetry.exporters.request_log.operate.erase import Erased, Eraser
+from otel_telemetry.exporters.request_log.operate.erase_search import KEYS, Found, Kind, Person
+from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.erase import ErasureResult, ErasureTarget, SpoolEraser, leftovers
 from otel_telemetry.processors.config import PseudonymSettings
-from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.processors.redact.pseudonym import Pseudonyms
 
 _PSEUDONYM: Final = re.compile(r"[a-z0-9]{1,16}_[0-9a-f]{12,64}")
 _IP_PSEUDONYM: Final = re.compile(r"[0-9a-f]{12,64}")
@@ -73,7 +73,7 @@ def _given(options: dict[Kind, str | None]) -> tuple[Kind, str]:
     kind, value = given[0]
     value = (sys.stdin.read() if value == "-" else value).strip()
     if not value or value.startswith("[REDACTED"):
-        raise typer.BadParameter("names nobody: a marker stands for many people", param_hint=f"--{kind}")
+        raise typer.BadParameter("is empty or a marker, which names no single person", param_hint=f"--{kind}")
     return kind, value
 
 
@@ -83,7 +83,7 @@ def _person(kind: Kind, value: str, config: PseudonymSettings) -> Person:
         return Person(kind, (value,), value)
     if config.secret is None:
         name = settings_module.variable("redaction.pseudonyms.secret")
-        problem = "is not set, so nobody knows what this person is called in the rows"
+        problem = "is not set, so this person's pseudonym in the rows cannot be computed"
         hint = f"set {name} to the secret in use, or give the pseudonym as it stands in the rows"
         raise ConfigurationError("redaction.pseudonyms.secret", problem, hint)
     pseudonyms = Pseudonyms(config)
@@ -118,13 +118,13 @@ def _sorted(erased: Erased) -> dict[str, int]:
     return {table: erased.rows[table] for table in sorted(erased.rows) if erased.rows[table]}
 
 
-def _in_spool(folder: Path, person: Person, found: Found, *, erase: bool) -> Done:
+def _in_spool(folder: Path, person: Person, found: Found, *, erase: bool) -> ErasureResult:
     """Look through the spool, or erase from it and rebuild its file; nothing where there is none."""
     if not (folder / spool_file.FILE_NAME).exists():
-        return Done()
+        return ErasureResult()
     traces, mixed = (frozenset(map(bytes.fromhex, _hex(ids))) for ids in (found.traces, found.mixed))
     names = tuple(name.encode() for name in person.names)
-    wanted = Wanted(names, KEYS[person.kind], person.value, traces, mixed)
+    wanted = ErasureTarget(names, KEYS[person.kind], person.value, traces, mixed)
     with SpoolEraser(folder, wanted) as spool, progress() as bar:
         task = bar.add_task("erasing from the spool" if erase else "looking through the spool", total=spool.size())
         if not erase:
@@ -139,7 +139,7 @@ def _hex(ids: set[str]) -> list[str]:
     return [each for each in ids if re.fullmatch(r"(?:[0-9a-f]{2})+", each)]
 
 
-def _spool_counts(done: Done) -> dict[str, int]:
+def _spool_counts(done: ErasureResult) -> dict[str, int]:
     counts = {"spool: items": done.items, "spool: batches": done.batches, "spool: dead letters": done.dead_letters}
     return {name: count for name, count in counts.items() if count}
 
@@ -150,7 +150,7 @@ def _agree(counts: dict[str, int], person: Person, *, ask: bool) -> None:
         return
     if not sys.stdin.isatty():
         hint = "look at --dry-run first, then add --yes"
-        raise ConfigurationError("erase", "nobody is there to be asked whether to delete", hint)
+        raise ConfigurationError("erase", "there is no terminal to ask for confirmation", hint)
     _err.print(tables.table("would go", _COLUMNS, _rows(counts), _err.width))
     typer.confirm(f"Delete everything about this {person.kind}? It cannot be undone.", abort=True, err=True)
 

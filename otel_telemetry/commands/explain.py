@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.text import Text
 
 from otel_telemetry.commands.verify import PolicyFile, redaction_settings
-from otel_telemetry.processors.explain import Explanation, NearMiss, Step
-from otel_telemetry.processors.explain import explain as explain_text
+from otel_telemetry.processors.verify.explain import Explanation, NearMiss, Step
+from otel_telemetry.processors.verify.explain import explain as explain_text
 
 
 class Format(StrEnum):

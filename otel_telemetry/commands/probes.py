@@ -1,15 +1,15 @@
-"""Whether the gateway's destinations would take what it sends: each is asked, with its own settings, for nothing.
+"""Checks whether the gateway's destinations accept its data: sends each an empty request, with its own settings.
 
-An Export request without anything in it is legal, and answered with success; Loki says whether it is ready, and then
-what it says of a push without lines. So address, TLS, headers, protocol and signals are all tried as they are used.
+An empty Export request is legal, and answered with success; Loki reports whether it is ready, and then answers a push
+without lines. So address, TLS, headers, protocol and signals are all tried as they are used.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from otel_telemetry.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
-from otel_telemetry.exporters.destination import Destination
+from otel_telemetry.base.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
+from otel_telemetry.exporters.http.destination import Destination
 from otel_telemetry.exporters.loki.client import LineClient
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.otlp.config import ForwardSettings
@@ -24,9 +24,9 @@ _Config = TypeVar("_Config", bound=Destination)
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a destination said: `problem` is "" where it takes what it is sent, `next` the step that may cure it.
+    """The result of a probe: `problem` is "" if the destination accepts data, `next` the step that may help.
 
-    Where it is only `doubtful`, it was reached, and has something against a request without anything in it.
+    If it is only `doubtful`, the destination was reached, but refused an empty request.
     """
 
     name: str

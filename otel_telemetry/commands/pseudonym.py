@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from otel_telemetry import settings
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.audit import acts
+from otel_telemetry.processors.redact.pseudonym import Pseudonyms
 
 
 def pseudonym(
@@ -22,7 +23,8 @@ def pseudonym(
     [bold]Try it:[/] otel-telemetry pseudonym --ip 203.0.113.9, then look for it: SELECT * FROM request_log WHERE
     ip_hash = '...'. For a user: WHERE user_id = '...'. Needs the secret that the telemetry was written with.
     """
-    config = settings.load().redaction.pseudonyms
+    given = settings.load()
+    config = given.redaction.pseudonyms
     if config.secret is None:
         name = settings.variable("redaction.pseudonyms.secret")
         raise ConfigurationError("redaction.pseudonyms.secret", "is not set", f"set {name} to the secret in use")
@@ -30,4 +32,5 @@ def pseudonym(
     found = Pseudonyms(config).every(text, ip=ip)
     if not found:
         raise typer.BadParameter(f"{text!r} is no IP address", param_hint="VALUE")
+    acts.note(given.request_log, "pseudonym", {"ip": ip})
     sys.stdout.writelines(f"{name}\n" for name in found)

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands.verify import PolicyFile, redaction_settings
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors.ner_text import ner_of
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.ner.text import ner_of
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.streams import Tally, redact_stream
 
 _CHUNK = 1 << 18

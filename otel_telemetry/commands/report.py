@@ -1,4 +1,4 @@
-"""`otel-telemetry report`: what the rows say, as tables, JSON or CSV."""
+"""`otel-telemetry report`: sums and rows as tables, JSON or CSV."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,15 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import DatabaseError
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
-from otel_telemetry.commands.options import AsJson, Database, Since, Until, moment, request_log
+from otel_telemetry.commands.options import AsJson, Database, Since, Until, load, moment, request_log
 from otel_telemetry.commands.tables import PERCENT, Column
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.exporters.request_log import report as reports
-from otel_telemetry.exporters.request_log.report import Report
-from otel_telemetry.exporters.request_log.report_groups import Period
+from otel_telemetry.exporters.request_log.kpis.definitions import Kpi, compiled
+from otel_telemetry.exporters.request_log.operate import report as reports
+from otel_telemetry.exporters.request_log.operate import report_kpis
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+from otel_telemetry.exporters.request_log.operate.report_groups import BUCKETS, Period
 
 Rows = Sequence[tables.Row]
 
@@ -85,14 +87,24 @@ _QUESTIONS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 def report(
     *,
     by: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Sum up by route, day, hour, model, provider, service, user or degraded, or by several: day,model. "
-            "cache and feedback show what the cache saved and what people said, also cache,day or feedback,model. "
-            "request shows the latest requests.",
+            help="Sum up by route, endpoint, day, hour, model, provider, service, region, user or degraded, or by "
+            "several: day,model. cache and feedback show what the cache saved and what people said, also cache,day or "
+            "feedback,model. request shows the latest requests.",
             metavar="WHAT",
+            show_default="route; the labels of --kpi",
         ),
-    ] = "route",
+    ] = None,
+    kpi: Annotated[
+        str | None,
+        typer.Option(
+            help="Show figures of your own (settings kpi.NAME): one, several with commas, or all. --by then takes day, "
+            "hour, or labels that they have in common.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[
@@ -111,27 +123,57 @@ def report(
     Why answers were degraded:  otel-telemetry report --by degraded
     What the cache saved:       otel-telemetry report --by cache,day
     For a spreadsheet:          otel-telemetry report --by day,route --csv > cost.csv
+    A figure of your own:       otel-telemetry report --kpi answer_words --by day
 
     Costs sum up what is known; `unpriced` counts what has no known price. Percentiles come with a report by route, day,
     hour or model alone. JSON and CSV have all columns; a table those that fit into the window.
     """
-    question, names = _asked(by)
     period = Period(moment(since, "--since"), moment(until, "--until"))
-    with Report(request_log(db)) as answers:
+    figures = _kpis(kpi, db)
+    question, names = ("kpi", _kpis_by(by, figures)) if figures else _asked(by or "route")
+    with ReportQueries(request_log(db)) as answers:
         try:
-            rows = _answer(answers, question, names, period, limit)
+            rows = (
+                answers.kpis(figures, names, period)[:limit]
+                if figures
+                else _answer(answers, question, names, period, limit)
+            )
         except DatabaseError as error:
             raise ConfigurationError(
                 "request_log.url", f"cannot be read as a request_log: {error.orig}", _HINT
             ) from None
-    columns = [*((name, name, None) for name in names), *_COLUMNS[question]]
+    own = [(key, key, 3) for key in (rows[0] if rows else ()) if key not in names]
+    columns = [*((name, name, None) for name in names), *(own if figures else _COLUMNS[question])]
     if as_json:
         tables.as_json(rows)
     elif as_csv:
         tables.as_csv(rows, [key for _, key, _ in columns])
     else:
-        title = f"latest {len(rows)} requests" if question == "request" else f"by {by}"
+        title = f"latest {len(rows)} requests" if question == "request" else f"by {by or ', '.join(names)}"
         tables.show(_table(title, columns, rows, tables.window()) if rows else _nothing(question))
+
+
+def _kpis(names: str | None, db: str | None) -> list[Kpi]:
+    """Return the figures that are named; none where none is asked for."""
+    if names is None:
+        return []
+    known = {one.name: one for one in compiled(load(db).kpi)}
+    if not known:
+        hint = "docs/kpis.md shows how; otel-telemetry.toml is read in the working directory"
+        raise ConfigurationError("kpi", "no figure is defined", hint)
+    wanted = list(known) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise typer.BadParameter(f"there is no {name}: defined are {', '.join(known)}", param_hint="--kpi")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def _kpis_by(by: str | None, figures: Sequence[Kpi]) -> tuple[str, ...]:
+    allowed = report_kpis.choices(figures)
+    if by is None:
+        return tuple(name for name in allowed if name not in BUCKETS)
+    names = tuple(dict.fromkeys(filter(None, (word.strip().lower() for word in by.split(",")))))
+    return _checked(names, allowed, "these figures can be shown")
 
 
 def _asked(by: str) -> tuple[str, tuple[str, ...]]:
@@ -157,7 +199,7 @@ def _checked(names: tuple[str, ...], allowed: Sequence[str], what: str) -> tuple
     return names
 
 
-def _answer(answers: Report, question: str, names: Sequence[str], period: Period, limit: int | None) -> Rows:
+def _answer(answers: ReportQueries, question: str, names: Sequence[str], period: Period, limit: int | None) -> Rows:
     if question == "request":
         return [dataclasses.asdict(row) for row in answers.latest(limit or 20, period)]
     queries: dict[str, Callable[[Sequence[str], Period], Rows]] = {
@@ -170,7 +212,7 @@ def _answer(answers: Report, question: str, names: Sequence[str], period: Period
 
 
 def _nothing(question: str) -> str:
-    return "no feedback yet" if question == "feedback" else "no requests yet"
+    return {"feedback": "no feedback yet", "kpi": "no values of that yet"}.get(question, "no requests yet")
 
 
 def _table(title: str, columns: Sequence[Column], rows: Rows, width: int) -> Table:

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, Until, moment, progress, request_log
-from otel_telemetry.exporters.request_log import cost
-from otel_telemetry.exporters.request_log.report_groups import Period
-from otel_telemetry.exporters.request_log.reprice import Outcome, Repricing
+from otel_telemetry.exporters.request_log.operate.report_groups import Period
+from otel_telemetry.exporters.request_log.operate.reprice import Outcome, Repricing
+from otel_telemetry.exporters.request_log.price import cost
 
 _COLUMNS: tuple[tables.Column, ...] = (
     ("model", "model", None),

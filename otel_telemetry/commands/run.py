@@ -1,4 +1,4 @@
-"""`otel-telemetry run`: a program under `opentelemetry-instrument` with our distro, told beforehand, in one word."""
+"""`otel-telemetry run`: run a program under `opentelemetry-instrument` with our distro and its settings."""
 
 import os
 import re
@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otel_telemetry import assemble, config_file
+from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
-from otel_telemetry.commands import surroundings
+from otel_telemetry.app import config_file
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.commands import registered, surroundings
 from otel_telemetry.commands.surroundings import Destination, Instrumentation
-from otel_telemetry.errors import ConfigurationError, StoreUnavailable
-from otel_telemetry.exporters.request_log.store import Store
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.exporters.request_log.store.store import Store
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.settings import Settings
 
 _TRACES = "OTEL_TRACES_EXPORTER"
@@ -178,13 +179,35 @@ def _facts(settings: Settings, redactor: Redactor, places: list[Destination], da
         ("redaction", f"{redactor.engine}, {escape(str(settings.redaction.policy or 'built-in policy'))}"),
         ("pseudonyms", f"HMAC, key {settings.redaction.pseudonyms.key_id}" if secret else unset),
     ]
+    facts += [
+        ("not reached", f"[yellow]{escape(error.problem)}[/]: {escape(error.hint)}")
+        for error in registered.unreached(redactor)
+    ]
+    if unseen := surroundings.unseen_by_sampler(settings, places):
+        facts.append(("sampler", f"[yellow]{escape(unseen)}[/]"))
     found = surroundings.instrumentations(settings)
     facts.append(("instruments", ", ".join(_name(each) for each in found if each.starts) or "[yellow]nothing[/]"))
     facts += [("", f"[dim]not {escape(each.name)}: {escape(each.why)}[/]") for each in found if not each.starts]
-    others = surroundings.uninstrumented()
-    if others:
-        facts.append(("", f"[dim]not {', '.join(others)}: no opentelemetry-instrumentation-* is installed for it[/]"))
+    if missing := surroundings.uninstrumented():
+        mend = f"pip install {' '.join(missing.values())}"
+        facts.append(("not seen", f"[yellow]{escape(', '.join(missing))}[/]: {escape(mend)}"))
+    facts += [
+        ("nobody listens", f"[yellow]{escape(each)}[/]: start a gateway there (otel-telemetry serve), or use --db")
+        for each in surroundings.unheard(places)
+    ]
+    if surroundings.writes_rows(places) and (hosts := surroundings.unseen_calls(settings.request_log.url)):
+        facts.append(("unseen calls", f"[yellow]{escape(surroundings.counted(hosts))}[/]: {surroundings.NAME_HOSTS}"))
+    facts.append(("texts", _texts(settings)))
     return facts
+
+
+def _texts(settings: Settings) -> str:
+    """Say where prompts and answers are kept."""
+    switch = settings_module.variable("request_log.store_text")
+    stores = settings.request_log.store_text
+    if settings.instrument.captures(store_text=stores):
+        return f"redacted, on spans{' and in rows' if stores else f' ({switch}=true: in rows, too)'}"
+    return f"[dim]prompts and answers are not kept ({switch}=true keeps them, redacted)[/]"
 
 
 def _place(settings: Settings, place: Destination, database: str) -> str:
@@ -195,8 +218,10 @@ def _place(settings: Settings, place: Destination, database: str) -> str:
 
 
 def _name(each: Instrumentation) -> str:
-    own = {assemble.LLM_HTTP: "model calls", assemble.REDIS_CACHE: "Redis lookups"}
-    return escape(f"{own[each.name]} ({each.why})" if each.name in own else each.why or each.name)
+    own = {assemble.LLM_HTTP: "model calls", assemble.REDIS_CACHE: "Redis lookups", assemble.THREADS: "threads"}
+    if each.name not in own:
+        return escape(each.why or each.name)
+    return escape(f"{own[each.name]} ({each.why})" if each.why else own[each.name])
 
 
 def _tell(program: str, facts: list[tuple[str, str]]) -> None:

@@ -10,10 +10,11 @@ from rich.console import Console
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, load, progress
 from otel_telemetry.commands.verify import PolicyFile
-from otel_telemetry.exporters.request_log.scan import Scan
-from otel_telemetry.processors.ner_text import NerRedactor, ner_of
-from otel_telemetry.processors.policy import CLIENT_KEYS, HASHED_KEYS
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.exporters.request_log.operate.scan import Scan
+from otel_telemetry.processors.detect.names.client_names import is_client
+from otel_telemetry.processors.ner.text import NerRedactor, ner_of
+from otel_telemetry.processors.redact.policy import HASHED_KEYS
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 _COLUMNS: Final[tuple[tables.Column, ...]] = (
     ("table", "table", None),
@@ -35,15 +36,15 @@ def scan(
     db: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look through every text of every table, JSON inside included, with the rules and the policy of today.
+    """Check every text of every table, also inside JSON, with the current rules and policy.
 
     [bold]Try it:[/] otel-telemetry scan, then otel-telemetry scan --fix
 
-    It tells what was found by table, column and type, and never the values. Nothing is changed without --fix, which
-    rewrites rows a page at a time beside running writers; stop it and start it again as you like. Exit code 0: nothing
-    is there (any more), 1: something is.
+    It lists findings by table, column and type, and never the values. Nothing is changed without --fix, which rewrites
+    rows a page at a time beside running writers; you may stop it and start it again. Exit code 0: no findings (left),
+    1: findings.
 
-    Afterwards the file is rebuilt, on SQLite, so that nothing of what rows were before is left in free pages.
+    Afterwards the file is rebuilt, on SQLite, so that no old contents of rows are left in free pages.
     """
     resolved = load(db)
     redaction = resolved.redaction if policy is None else resolved.redaction.model_copy(update={"policy": policy})
@@ -114,6 +115,6 @@ class RowCleaner:
 def _is_pseudonym(name: str, value: Any) -> bool:
     if not isinstance(value, str):
         return False
-    if name in CLIENT_KEYS:
+    if is_client(name):
         return _IP_PSEUDONYM.fullmatch(value) is not None
     return name in HASHED_KEYS and _PSEUDONYM.fullmatch(value) is not None

@@ -14,15 +14,15 @@ from typing import Annotated, Any, Final
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from otel_telemetry import settings
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.gateway.spool_operator import Count, Operator
-from otel_telemetry.gateway.spool_reader import DeadLetters, SpoolReader, SpoolStatus
+from otel_telemetry.exporters.request_log.audit import acts
+from otel_telemetry.gateway.spool.operator import Count, Operator
+from otel_telemetry.gateway.spool.reader import DeadLetters, Loss, SpoolReader, SpoolStatus
 
 spool_app = typer.Typer(help="Look into the spool, deliver again, or drop.", no_args_is_help=True)
 
@@ -69,6 +69,8 @@ def spool_status(
     _show(_by_exporter(status))
     if dead:
         _show(_dead(dead))
+    if status.loss:
+        typer.echo(f"{_lost(status.loss)}. Next: otel-telemetry spool acknowledge")
     for name in status.detached:
         typer.echo(
             f"{name} is not in the settings, and what it has not got is kept. Next: configure it again, or\n"
@@ -107,11 +109,11 @@ def spool_replay(
     yes: Yes = False,
     spool_dir: SpoolDir = None,
 ) -> None:
-    """Deliver to an exporter again: its dead letters, or what it has got since a time.
+    """Deliver to an exporter again: its dead letters, or everything since a time.
 
     [bold]Try it:[/] otel-telemetry spool replay --exporter request_log --dead-letters --dry-run. The gateway does it
-    within a second, or at its next start. What a dead letter holds is kept until it is delivered. request_log takes the
-    same batch twice without counting it twice; of other destinations only you know.
+    within a second, or at its next start. A dead letter is kept until it is delivered. request_log accepts the same
+    batch twice without counting it twice; other destinations may not.
     """
     _one_of({"--dead-letters": dead_letters, "--since '2h ago'": since})
 
@@ -152,6 +154,35 @@ def spool_drop(
     _do(spool_dir, change, f"dropped for {exporter}", "are", dry_run=dry_run, yes=yes)
 
 
+@spool_app.command("acknowledge")
+def spool_acknowledge(*, yes: Yes = False, spool_dir: SpoolDir = None) -> None:
+    """Acknowledge data that the disk lost: /health is no longer degraded by it.
+
+    [bold]Try it:[/] otel-telemetry spool acknowledge. It prints what is lost, and asks. The counters stay.
+    """
+    folder = _folder(spool_dir)
+    with SpoolReader(folder) as spool:
+        loss = spool.status().loss
+    if loss is None:
+        typer.echo("no loss is waiting to be acknowledged")
+        return
+    typer.echo(_lost(loss))
+    if not yes:
+        typer.confirm("Take note of it? (--yes does not ask)", abort=True)
+    with Operator(folder) as operator:
+        operator.acknowledge()
+    typer.echo("noted: /health no longer counts it as degraded")
+
+
+def _lost(loss: Loss) -> str:
+    since = datetime.fromtimestamp(loss.since_ns / 1e9, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+    more = ", and perhaps more: the parts that say how much there was are gone too" if loss.unknown else ""
+    return (
+        f"since {since} the disk did not keep {loss.batches:,} batches ({loss.items:,} items known of them) and"
+        f" {loss.letters:,} dead letters{more}; a damaged file is kept beside spool.db as spool.damaged-*.db"
+    )
+
+
 def _do(spool_dir: Path | None, change: Any, what: str, done: str, *, dry_run: bool, yes: bool) -> None:
     """Say what a change would be, ask, and make it."""
     folder = _folder(spool_dir)
@@ -162,6 +193,7 @@ def _do(spool_dir: Path | None, change: Any, what: str, done: str, *, dry_run: b
         if dry_run or not count.batches:
             return
         typer.confirm("Go on? (--yes does not ask)", abort=True)
+    acts.note(settings.load().request_log, "spool", {"what": f"{done} {what}"})
     with Operator(folder) as operator:
         count = change(operator)
     typer.echo(f"{count.batches} batches with {count.items} items {done} {what}")
@@ -249,5 +281,5 @@ def _dead(letters: Sequence[DeadLetters]) -> Table:
     table = _table("dead letters", "exporter", "signal", "batches", "items", "since", "why", right=("batches", "items"))
     for one in letters:
         since = datetime.fromtimestamp(one.since_ns / 1e9, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-        table.add_row(one.exporter, one.signal, f"{one.batches:,}", f"{one.items:,}", since, escape(one.reason))
+        table.add_row(one.exporter, one.signal, f"{one.batches:,}", f"{one.items:,}", since, tables.visible(one.reason))
     return table

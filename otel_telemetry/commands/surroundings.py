@@ -1,8 +1,9 @@
-"""What an app would meet in this environment: what would be instrumented, by whom, and where its telemetry would go."""
+"""What an app would find in this environment: instrumentations, their packages, and where telemetry would go."""
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
@@ -13,21 +14,34 @@ from opentelemetry.instrumentation.dependencies import get_dist_dependency_confl
 from opentelemetry.util._importlib_metadata import entry_points
 from packaging.requirements import Requirement
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from otel_telemetry import assemble, config_file
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry import assemble
+from otel_telemetry.app import config_file
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.db import database
+from otel_telemetry.exporters.request_log.operate import report_unseen
 from otel_telemetry.settings import Settings, variable
 
+_CONNECT_SECONDS: Final = 2.0
+_MOST_HOSTS: Final = 5
+NAME_HOSTS: Final = "name those that speak like OpenAI's API in instrument.llm_hosts; report the others as an issue"
 SIGNALS: Final = ("traces", "logs", "metrics")
 PINS: Final = {"distro": "OTEL_PYTHON_DISTRO", "configurator": "OTEL_PYTHON_CONFIGURATOR"}
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _PORTS: Final = {"grpc": 4317, "http/protobuf": 4318}
 _PROTOCOL_OF: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
+_PREFIX: Final = "opentelemetry-instrumentation-"
+#: Whose instrumentations make requests: servers, and those that work off queues.
+_TAKE_REQUESTS: Final = frozenset(
+    """aio-pika aiohttp-server aiokafka boto3sqs celery confluent-kafka django falcon fastapi flask kafka-python pika
+    pyramid remoulade starlette tornado""".split()  # noqa: SIM905 - names alone
+)
 #: Ours: the setting that switches each off, and the libraries of which one must be there.
 _OURS: Final = {
-    assemble.LLM_HTTP: ("instrument.llm_http", ("httpx", "httpx2")),
+    assemble.LLM_HTTP: ("instrument.llm_http", ("httpx", "httpx2", "urllib3", "aiohttp")),
     assemble.REDIS_CACHE: ("instrument.redis_cache", ("redis",)),
+    assemble.THREADS: ("instrument.threads", ()),
 }
 
 
@@ -61,6 +75,27 @@ class Destination:
     signal: str
     exporter: str
     where: str = ""
+
+
+def unseen_by_sampler(settings: Settings, places: Sequence[Destination]) -> str:
+    """Say what share of requests has no row because the sampler leaves it out; nothing where all have one."""
+    sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if config_file.named() or sampler.removeprefix("parentbased_") in ("", "always_on"):
+        return ""
+    if settings.request_log.unsampled and writes_rows(places):
+        return ""
+    share = _share(sampler, os.environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
+    seen = "no request" if share == 0 else f"{share:.4g} % of requests" if share is not None else "some requests"
+    return f"OTEL_TRACES_SAMPLER={sampler}: rows and costs show {seen} only"
+
+
+def _share(sampler: str, argument: str) -> float | None:
+    if sampler.endswith("always_off"):
+        return 0.0
+    try:
+        return float(argument or 1) * 100 if sampler.endswith("traceidratio") else None
+    except ValueError:
+        return None
 
 
 def instrumentations(settings: Settings) -> list[Instrumentation]:
@@ -98,19 +133,33 @@ def _instrumented_by(dist: Any) -> tuple[str, ...]:
     return tuple(requirement.name for requirement in wanted)
 
 
-def uninstrumented() -> list[str]:
-    """Return the libraries that are installed here, and for which an instrumentation exists that is not.
-
-    What we ourselves depend on is left out, and so is what speaks to models: that is seen on the wire.
-    """
-    ours = {Requirement(text).name.lower() for text in metadata.requires("otel-telemetry") or ()}
-    names = set()
+def uninstrumented() -> dict[str, str]:
+    """Return what takes requests here and is not seen: each library with the package that mends it."""
+    found = {}
     for known in bootstrap_gen.libraries:
         library, package = (Requirement(known[part]).name for part in ("library", "instrumentation"))
-        skip = library.lower() in ours or "genai" in package or library in ("openai", "anthropic")
-        if not skip and _version(library) and not _version(package):
-            names.add(library)
-    return sorted(names)
+        if package.removeprefix(_PREFIX) in _TAKE_REQUESTS and _version(library) and not _version(package):
+            found[library] = package
+    if _version("fastapi"):
+        found.pop("starlette", None)  # FastAPI is made of it, and is seen as itself
+    return dict(sorted(found.items()))
+
+
+def unheard(places: Iterable[Destination]) -> list[str]:
+    """Return the addresses that telemetry would be sent to, and where nobody listens, each with the reason."""
+    addresses = dict.fromkeys(place.where for place in places if place.where)
+    return [f"{masked(address)}{problem}" for address in addresses if (problem := unreachable(address))]
+
+
+def unreachable(address: str) -> str:
+    """Return why nobody listens at an address, or "" where somebody does."""
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "localhost", port), _CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return f": {getattr(error, 'strerror', None) or error}"
+    return ""
 
 
 def loaders() -> list[Loader]:
@@ -186,6 +235,28 @@ def _exporters_of(signal: str, exporter: Any) -> Iterator[Destination]:
     for name, given in vars(exporter).items():
         if given is not None and name != "additional_properties":
             yield Destination(signal, name, getattr(given, "endpoint", None) or "")
+
+
+def unseen_calls(url: str) -> dict[str, int]:
+    """Return the hosts that got what looks like model calls and matched nothing, as the rows say; none without rows."""
+    try:
+        engine = database.reader(url)
+    except ConfigurationError:
+        return {}
+    try:
+        with engine.connect() as connection:
+            return report_unseen.unseen(connection)
+    except DBAPIError:
+        return {}
+    finally:
+        engine.dispose()
+
+
+def counted(hosts: Mapping[str, int]) -> str:
+    """Return hosts and their counts on a line, no more of them than fit there."""
+    shown = [f"{host} ({count})" for host, count in hosts.items()]
+    more = f" and {len(shown) - _MOST_HOSTS} more" if len(shown) > _MOST_HOSTS else ""
+    return ", ".join(shown[:_MOST_HOSTS]) + more
 
 
 def writes_rows(places: Iterable[Destination]) -> bool:

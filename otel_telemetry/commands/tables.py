@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape, render
 from rich.table import Table
 
+from otel_telemetry.base.foreign_text import plain, spreadsheet
+
 Row = Mapping[str, Any]
 #: Heading, key, digits behind the point where it is a number; PERCENT where it is a share of 1.
 Column = tuple[str, str, int | None]
@@ -53,15 +55,30 @@ def as_json(rows: Sequence[Row]) -> None:
     sys.stdout.write(json.dumps(list(rows), default=str, indent=2) + "\n")
 
 
+def json_text(value: Any) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
 def as_csv(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Print rows as CSV with a line of names; what is not known is empty."""
+    """Print rows as CSV with a line of names; what is not known is empty.
+
+    A spreadsheet runs a text that begins like a formula: it gets a quote in front, which makes it text (OWASP).
+    """
     writer = csv.DictWriter(sys.stdout, rows[0].keys() if rows else columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else value
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=str)
+    return spreadsheet(value) if isinstance(value, str) else value
+
+
+def visible(text: str) -> str:
+    """Return a text of somebody else's for rich's markup, with what would steer a terminal made visible."""
+    return escape(plain(text))
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int, spare: Sequence[str]) -> list[Column]:
@@ -87,4 +104,4 @@ def _cell(value: Any, digits: int | None) -> str:
         return f"{value:%m-%d %H:%M:%S}"
     if digits is not None and isinstance(value, int | float | Decimal):
         return f"{value:.1%}" if digits == PERCENT else f"{value:,.{digits}f}"
-    return escape(str(value))
+    return visible(str(value))

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from otel_telemetry import records
+from otel_telemetry.base import records
+from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.commands.options import Database, request_log
-from otel_telemetry.exporters.request_log.tail import Filter, Tail
+from otel_telemetry.exporters.request_log.operate.tail import Filter, Tail
 
 
 def tail(
@@ -57,17 +58,17 @@ def _print(console: Console, row: records.Request, *, as_json: bool) -> None:
 def _line(row: records.Request) -> Text:
     """Return a request as a line: when, where, who answered, how long, what went in and out, what it cost."""
     line = Text(f"{row.ts:%H:%M:%S} ")
-    line.append(f"{row.route or '-':<16} ", "bold")
-    line.append(f"{row.model or '-':<20} ", "cyan")
+    line.append(f"{plain(row.route or '-'):<16} ", "bold")
+    line.append(f"{plain(row.model or '-'):<20} ", "cyan")
     line.append(f"{_number(row.latency_ms):>7} ms  ")
     line.append(f"{_number(row.prompt_tokens):>6} > {_number(row.completion_tokens):<6} ", "dim")
     line.append(f"{'-' if row.cost_usd is None else f'{row.cost_usd:.6f}':>9} USD")
     if row.cache_hit:
         line.append("  cached", "green")
     if row.degraded:
-        line.append(f"  {row.degraded}", "yellow")
+        line.append(f"  {plain(row.degraded)}", "yellow")
     if not row.ok or row.error:
-        line.append(f"  {(row.error or 'failed').splitlines()[0]}", "red")
+        line.append(f"  {plain((row.error or 'failed').splitlines()[0])}", "red")
     return line
 
 

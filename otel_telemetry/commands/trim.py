@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, progress, request_log
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.exporters.request_log import database
-from otel_telemetry.exporters.request_log.retention import Retention
+from otel_telemetry.exporters.request_log.audit import trail
+from otel_telemetry.exporters.request_log.db import database
+from otel_telemetry.exporters.request_log.store.retention import Retention
 
 Due = dict[tuple[str, str], int]
 
@@ -53,6 +54,8 @@ def trim(
         due = retention.due()
         if not dry_run:
             _run(retention, due)
+            with engine.begin() as connection:
+                trail.act(connection, "trim", {f"{table} {what}": count for (table, what), count in due.items()})
     finally:
         engine.dispose()
     _show(due, dry_run=dry_run, as_json=as_json)

@@ -1,9 +1,13 @@
 """Settings of the gateway."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+OpenEndpoint = Literal[
+    "/log", "/feedback", "/telemetry", "/events", "/v1/traces", "/v1/logs", "/v1/metrics", "/metrics"
+]
 
 
 class GatewaySettings(BaseModel):
@@ -11,14 +15,21 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    role: Literal["all", "receive", "deliver"] = Field(
-        "all", description="What this gateway does: receive and spool, deliver what is spooled, or all of it."
+    role: Literal["all", "receive", "deliver", "redact"] = Field(
+        "all",
+        description="What this gateway does: receive and spool, deliver what is spooled, or all of it; redact: only"
+        " redact what a Collector asks it to, and keep nothing.",
     )
     workers: int = Field(
         1,
         ge=0,
         le=64,
-        description="Processes that receive, sharing the ports, beside one that delivers; 0: all in one process.",
+        description="Processes that receive, sharing the ports, beside one that delivers; 0: all in one process. In the"
+        " role redact, those that redact.",
+    )
+    socket: str = Field(
+        "otel-redactor/redactor.sock",
+        description="Unix socket on which the role redact listens, for its own user only; `-`: host and http_port.",
     )
     host: str = Field(
         "127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys or tls_client_ca."
@@ -35,8 +46,25 @@ class GatewaySettings(BaseModel):
     api_keys: tuple[SecretStr, ...] = Field(
         (),
         description="Keys that callers present as `authorization: Bearer KEY` or `x-api-key: KEY`; none: open. Each as"
-        " `[ROLE[+ROLE]:]KEY` or `[ROLE[+ROLE]:]sha256:HEX`, roles ingest, cache, read and admin; none named: all."
+        " `[ROLE[+ROLE]:]KEY` or `[ROLE[+ROLE]:]sha256:HEX`, roles ingest, cache, read,"
+        " admin (all) and public (for web pages); none named: all."
         " `otel-telemetry key` makes one.",
+    )
+    open_endpoints: tuple[OpenEndpoint, ...] = Field(
+        (),
+        description="Endpoints that ask for no key though there are keys, for senders that have none: "
+        + ", ".join(f"`{one}`" for one in get_args(OpenEndpoint))
+        + ".",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins of web pages, like `https://app.example.com`, whose browsers may send to /telemetry,"
+        " /feedback, OTLP/HTTP and to what is open; pages of other origins are refused.",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names, beside those of this machine, by which a gateway on loopback without keys may be called:"
+        " that of a proxy in front of it.",
     )
     tls_certificate: Path | None = Field(
         None, description="Certificate of both listeners with its chain, PEM; none: no TLS."
@@ -44,6 +72,18 @@ class GatewaySettings(BaseModel):
     tls_key: Path | None = Field(None, description="Key of that certificate, PEM, without a password.")
     tls_client_ca: Path | None = Field(
         None, description="Authority whose certificates clients must show, PEM; none: clients need no certificate."
+    )
+    max_connections: int = Field(
+        1024,
+        ge=8,
+        description="Connections that each listener of a receiving process holds at once; fewer where the limit of open"
+        " files does not allow it.",
+    )
+    max_connections_per_address: int = Field(
+        0,
+        ge=0,
+        description="Of these, those that one address may have (of IPv6 one /64 network); 0: any number, as behind a"
+        " proxy, where all have the same.",
     )
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="Largest request, in bytes, also after decompression (OTLP advises 64 MiB)."
@@ -72,9 +112,20 @@ class GatewaySettings(BaseModel):
         " oldest are dropped, and counted; 0: all are kept, until the spool is full and refuses requests.",
     )
     max_pending_bytes: int = Field(
-        128 << 20, ge=1 << 20, description="Bytes being worked on at once, beyond which requests are told to retry."
+        128 << 20,
+        ge=1 << 20,
+        description="Bytes being worked on at once, each counted twice, for itself and its redacted copy; beyond it,"
+        " requests are told to retry.",
     )
     telemetry_per_minute: int = Field(
         60, ge=0, description="Requests to /telemetry that one client may send in a minute, to one process; 0: any."
     )
     shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="How the log of `serve` looks, on standard error: text, or json, one object a line with time,"
+        " level, logger, message, process and pid.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe that is logged; of libraries, warnings and errors at most."
+    )

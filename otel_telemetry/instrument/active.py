@@ -5,13 +5,15 @@ token: a generator may be closed in another context than the one it was opened i
 """
 
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple
 
 from opentelemetry import trace
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 
 TTFB = conventions.REQUEST_LOG + "ttfb_ms"
 CACHE_HIT = conventions.REQUEST_LOG + "cache_hit"
@@ -23,8 +25,8 @@ CACHE_UNPRICED_HITS = conventions.REQUEST_LOG + "cache_unpriced_hits"
 class Root:
     """The local root span of a request, and when its answer began.
 
-    `request_log.ttfb_ms` makes a span a request (design, D7), so it is only written once somebody said that this span
-    is one: `request()` was entered, or a model was called under it. Either may come before or after the first byte.
+    `request_log.ttfb_ms` makes a span a request (design, D7), so it is only written once the span is known to be one:
+    `request()` was entered, or a model was called under it. Either may come before or after the first byte.
     """
 
     __slots__ = ("_is_request", "_saved_ms", "_saved_usd", "_started", "_ttfb_ms", "_unpriced_hits", "span")
@@ -51,9 +53,9 @@ class Root:
             self._write()
 
     def cache_hit(self, saved_ms: float | None, saved_usd: Decimal | None) -> None:
-        """Note an answer from a cache, with the time and money that this saved as far as they are known.
+        """Record an answer from a cache, with the saved time and money if known. Several hits add up.
 
-        Over several hits they add up. Hits whose cost is not known are counted beside the sum of the others.
+        Hits whose cost is not known are counted beside the sum of the others.
         """
         self.is_request()
         said: dict[str, bool | int | float] = {CACHE_HIT: True}
@@ -74,7 +76,7 @@ class Root:
             self.span.set_attribute(TTFB, self._ttfb_ms)
 
 
-class Spent(NamedTuple):
+class ModelUsage(NamedTuple):
     """What a model call used up, as its provider reports it. Counts are None where it does not."""
 
     provider: str
@@ -86,12 +88,15 @@ class Spent(NamedTuple):
     cache_creation: int | None
     reasoning: int | None
     refused: bool  # by the server, with an HTTP status from 400 on: nobody is billed for that
+    kinds: Mapping[str, int] = MappingProxyType({})  # of tokens and searches with prices of their own
+    tier: str | None = None
+    bill: float | None = None  # USD, as the answer itself states it
 
 
 root: ContextVar[Root | None] = ContextVar("otel_telemetry_root", default=None)
 stage: ContextVar[str | None] = ContextVar("otel_telemetry_stage", default=None)
 #: Where model calls that begin here put what they used up when they end.
-spending: ContextVar[list[Spent] | None] = ContextVar("otel_telemetry_spending", default=None)
+spending: ContextVar[list[ModelUsage] | None] = ContextVar("otel_telemetry_spending", default=None)
 
 
 def live_root() -> Root | None:

@@ -1,7 +1,7 @@
 """The cache metrics of the contract: hits, misses, hit rate, bytes, time of lookups, repairs and drift.
 
-Hits, misses and bytes are counted in plain numbers and read when somebody collects: a lookup has no time to spare.
-`cache` says which cache it was: `response` (ResponseCache) or `redis` (redis-py, as the app uses it).
+Hits, misses and bytes are counted in plain numbers and read at collection, because a lookup must be fast. `cache` names
+the cache: `response` (ResponseCache) or `redis` (redis-py, as the app uses it).
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Final
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.families import LIMIT, OTHER
 
 RESPONSE: Final = "response"
@@ -97,10 +97,10 @@ default: Final = CacheMeasures(metrics.get_meter(conventions.SCOPE_NAME))
 
 
 def record_repair(kind: str = "content", count: int = 1) -> None:
-    """Say that an answer had to be repaired (broken JSON, a missing field) before it could be used."""
+    """Count an answer that had to be repaired (broken JSON, a missing field) before it could be used."""
     default.repaired(kind, count)
 
 
 def record_drift(policy: str = "policy", count: int = 1) -> None:
-    """Say that answers drifted from a policy that they ought to follow."""
+    """Count answers that drifted from a policy that they ought to follow."""
     default.drifted(policy, count)

@@ -1,8 +1,9 @@
-"""Who the client of a request is: the socket's peer, or what trusted proxies say about it.
+"""The address of a request's client: the socket's peer, or the address that trusted proxies report.
 
 A proxy appends the address it saw to `X-Forwarded-For`, so the header is read from the right, and only as long as the
-one who wrote the entry is trusted; the first untrusted address is the client. Anything left of it, and anything after
-an entry that is no address, is hearsay. `Forwarded` (RFC 7239) is read the same way where there is no X-Forwarded-For.
+writer of the entry is trusted; the first untrusted address is the client. Entries left of it, and anything after an
+entry that is not an address, are ignored because anybody can write them. `Forwarded` (RFC 7239) is read the same way if
+there is no X-Forwarded-For.
 """
 
 import re

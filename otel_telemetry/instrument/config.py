@@ -1,22 +1,40 @@
 """Settings of the instrumentation."""
 
 import ipaddress
+import os
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+#: OpenTelemetry's own switch for prompts and answers, and its words for them on spans, and not at all.
+CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_ON_SPANS: Final = ("true", "span_only", "span_and_event")
+_NOT_ON_SPANS: Final = ("false", "no_content", "event_only")
+
 
 class InstrumentSettings(BaseModel):
-    """What is instrumented, and whose word about the client's address is believed."""
+    """What is instrumented, and which proxies are trusted for the client's address."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    llm_http: bool = Field(default=True, description="See model calls made over httpx and httpx2.")
+    llm_http: bool = Field(
+        default=True, description="See model calls made over httpx, httpx2, requests, urllib3, botocore and aiohttp."
+    )
     llm_hosts: tuple[str, ...] = Field(
         default=(),
         description="Further host names whose paths of a known dialect are model calls; * for every host.",
     )
-    capture_content: bool = Field(
-        default=False, description="Put prompts and answers on model spans (redacted before they leave)."
+    llm_providers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Whose a host is, for its prices: host name = provider, as a proxy of your own in front of OpenAI.",
+    )
+    capture_content: bool | None = Field(
+        default=None,
+        description="Put prompts and answers on model spans (redacted before they leave). Unset: as "
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else as request_log.store_text.",
+    )
+    threads: bool = Field(
+        default=True, description="Carry the request into threads and thread pools: calls made there belong to it."
     )
     redis_cache: bool = Field(default=True, description="See hits and misses of redis-py's read commands.")
     redis_family_parts: int = Field(
@@ -26,6 +44,13 @@ class InstrumentSettings(BaseModel):
         default=(),
         description="Networks (CIDR) whose X-Forwarded-For is believed; none: the socket's address is the client.",
     )
+
+    def captures(self, *, store_text: bool = False) -> bool:
+        """Return whether prompts and answers are put on spans; `store_text`, whether rows keep them."""
+        said = os.environ.get(CAPTURE_VARIABLE, "").strip().lower()
+        if self.capture_content is not None:
+            return self.capture_content
+        return said in _ON_SPANS or (store_text and said not in _NOT_ON_SPANS)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -1,12 +1,14 @@
-"""What kind of key a cache key is, in few words that hold nothing of the key itself.
+"""The family of a cache key: a few words that contain nothing of the key itself.
 
-    user:8231:profile  ->  user          tool:web_search:q:...  ->  tool:web_search
-    v2:user:8231       ->  v*            8231                   ->  none
+    user:8231:profile          -> user
+    tool:web_search:q:...      -> tool:web_search
+    v2:user:8231               -> v*
+    8231                       -> none
 
-The leading `:`-separated parts name the family; the last part never does, since it is what tells keys apart. Only words
-are taken: a number at their end becomes `*`, and anything else (ids, addresses, tokens) is `*` as a whole. In keys of
-the contract's form (`tool:...`) the name of the tool is taken too. There are at most a hundred families in a process;
-what comes later is `other`.
+The leading `:`-separated parts name the family; the last part never does, because it identifies the key. Only words are
+used: a number at their end becomes `*`, and anything else (ids, addresses, tokens) is `*` as a whole. For keys of the
+contract's form (`tool:...`) the name of the tool is included. There are at most a hundred families in a process; later
+ones are `other`.
 """
 
 import re

@@ -18,7 +18,7 @@ import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.client_address import Networks, client_address, networks
 from otel_telemetry.instrument.config import InstrumentSettings

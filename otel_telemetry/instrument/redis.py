@@ -1,13 +1,14 @@
 """Hits and misses of redis-py, for threads and event loops, single commands and pipelines.
 
 Wraps what OpenTelemetry's own Redis instrumentation wraps (`execute_command`, `Pipeline.execute`), one layer further
-in: its hooks do not see a pipeline's commands. So its span is the current one here, and is told what was found:
+in: its hooks do not see a pipeline's commands. So its span is the current one here, and gets these attributes:
 
-    cache.hits, cache.misses, cache.hit (one value), cache.family, cache.bytes, cache.duration_ms
+cache.hits, cache.misses, cache.hit (one value), cache.family, cache.bytes, cache.duration_ms
 
-The same goes to the metrics of cache_measures.py, also where there is no such span. Neither ever holds a key or value.
-What the other instrumentation would let out is stopped: the text and documents of FT.SEARCH, the messages of errors
-(redis-py and Redis quote commands with their arguments in them), names of pipelines that grow with each command.
+The same goes to the metrics of cache_measures.py, also without such a span. Neither ever contains a key or value.
+Personal data that the other instrumentation would export is removed: the text and documents of FT.SEARCH, the messages
+of errors (redis-py and Redis quote commands with their arguments in them), names of pipelines that grow with each
+command.
 """
 
 import importlib
@@ -20,12 +21,11 @@ from opentelemetry import metrics
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from otel_telemetry import conventions
-from otel_telemetry.instrument import cache_measures, redis_commands, redis_spans
+from otel_telemetry.base import conventions
+from otel_telemetry.instrument import afterwards, cache_measures, redis_commands, redis_spans
 from otel_telemetry.instrument.cache_measures import REDIS, CacheMeasures
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.families import Families
-from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.instrument.redis_commands import Lookup
 from otel_telemetry.instrument.shield import shielded
 

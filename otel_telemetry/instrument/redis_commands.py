@@ -1,6 +1,6 @@
-"""What the answers to Redis read commands say about the cache: hits, misses, families, bytes. Keys are never kept.
+"""Cache results from the answers to Redis read commands: hits, misses, families, bytes. Keys are never stored.
 
-Answers are as redis-py parses them: None, text or bytes, lists, maps, integers, and what a JSON decoder makes of them.
+Answers are as redis-py parses them: None, text or bytes, lists, maps, integers, and the results of a JSON decoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def command_of(args: Args) -> str:
 
 
 def lookup(command: str, args: Args, answer: Any, families: Families) -> Lookup | None:
-    """Return what an answer says, or None where it says nothing: an error, or a shape that is not known."""
+    """Return the result of a look-up from an answer, or None if it has none: an error, or an unknown shape."""
     if isinstance(answer, BaseException) or len(args) < 2:  # noqa: PLR2004 - a command and its key
         return None
     found = _READERS[command](args, answer, families)

@@ -1,4 +1,4 @@
-"""The spans of OpenTelemetry's Redis instrumentation: what is added to them, and what is kept out of them."""
+"""Adds attributes to the spans of OpenTelemetry's Redis instrumentation, and removes personal data from them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.redis_commands import Lookup
 
 _SCOPE: Final = "opentelemetry.instrumentation.redis"

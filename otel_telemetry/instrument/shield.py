@@ -1,8 +1,8 @@
-"""What keeps a fault of ours away from the app: it is counted, told once a component, and forgotten."""
+"""Keeps our own errors away from the app: each is counted, and logged once per component."""
 
 import logging
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
 
 _logger = logging.getLogger(__name__)
 _told: set[str] = set()

@@ -1,4 +1,4 @@
-"""Builds what no package has, once: the OpenTelemetry Collector, Jaeger and Loki from their Go modules.
+"""Builds what no package has, once: the OpenTelemetry Collector, Jaeger and VictoriaLogs from their Go modules.
 
 Each recipe is a folder of manifests and the commands to run in a copy of it. What comes out stays outside the
 repository, in $XDG_CACHE_HOME/otel-telemetry/built/NAME-DIGEST, for as long as neither manifests nor commands change.
@@ -23,7 +23,7 @@ from tests.backends import programs
 
 GO = Path(__file__).parent / "go"
 #: The Collector's builder; the parts of go/collector/builder.yaml have the same version.
-OCB = "go.opentelemetry.io/collector/cmd/builder@v0.155.0"
+OCB = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
 _TOLD_EVERY = 15.0
 _LAST_LINES = 25
 
@@ -41,12 +41,19 @@ class Recipe:
     commands: tuple[tuple[str, ...], ...]
     product: str
     needs: str
+    #: Folders that are copied beside the source's files, each under its own name.
+    beside: tuple[Path, ...] = ()
+
+    def files(self) -> dict[Path, Path]:
+        """Return what is copied: each file by the place that it gets."""
+        found = {file.relative_to(self.source): file for file in _files(self.source)}
+        return found | {file.relative_to(one.parent): file for one in self.beside for file in _files(one)}
 
     def digest(self) -> str:
         """Return what names this version of it: the manifests, the commands, the machine."""
         told = hashlib.sha256(repr((self.commands, sys.platform, platform.machine())).encode())
-        for file in _files(self.source):
-            told.update(f"{file.relative_to(self.source)}\0".encode() + file.read_bytes() + b"\0")
+        for place, file in self.files().items():
+            told.update(f"{place}\0".encode() + file.read_bytes() + b"\0")
         return told.hexdigest()[:16]
 
     def folder(self) -> Path:
@@ -58,8 +65,18 @@ class Recipe:
 COLLECTOR = Recipe(
     "otelcol", GO / "collector", (("go", "run", OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
 )
+#: The processor, exporter and check of collector/, as a user builds them.
+COMPONENTS = Path(__file__).parents[2] / "collector"
+REDACTING_COLLECTOR = Recipe("otelcol-redact", COMPONENTS, COLLECTOR.commands, "built/otelcol-redact", "Go 1.26")
 #: Measured by benchmarks/collector.py, and built by nothing else.
-BENCH_COLLECTOR = Recipe("otelcol-bench", GO / "bench_collector", COLLECTOR.commands, "built/otelcol-bench", "Go 1.25")
+BENCH_COLLECTOR = Recipe(
+    "otelcol-bench",
+    GO / "bench_collector",
+    COLLECTOR.commands,
+    "built/otelcol-bench",
+    "Go 1.26",
+    beside=(COMPONENTS,),
+)
 JAEGER = Recipe(
     "jaeger",
     GO / "jaeger",
@@ -67,14 +84,35 @@ JAEGER = Recipe(
     "jaeger",
     "Go 1.25",
 )
-LOKI = Recipe(
-    "loki",
-    GO / "loki",
-    (("go", "build", "-v", "-trimpath", "-o", "loki", "github.com/grafana/loki/v3/cmd/loki"),),
-    "loki",
+VICTORIALOGS = Recipe(
+    "victoria-logs",
+    GO / "victorialogs",
+    (
+        (
+            "go", "build", "-v", "-trimpath", "-o", "victoria-logs",
+            "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",
+        ),
+    ),
+    "victoria-logs",
     "Go 1.26.5",
+)  # fmt: skip
+#: For tests of deploy/helm.
+HELM = Recipe(
+    "helm",
+    GO / "helm",
+    (("go", "build", "-v", "-trimpath", "-o", "helm", "helm.sh/helm/v4/cmd/helm"),),
+    "helm",
+    "Go 1.26",
 )
-BACKENDS = (COLLECTOR, JAEGER, LOKI)
+#: For tests of the gRPC listener.
+H2SPEC = Recipe(
+    "h2spec",
+    GO / "h2spec",
+    (("go", "build", "-v", "-trimpath", "-o", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),),
+    "h2spec",
+    "Go 1.26",
+)
+BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC)
 
 
 def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:
@@ -103,8 +141,8 @@ def _build(recipe: Recipe, folder: Path) -> None:
         raise BuildFailed(f"{recipe.name} needs {recipe.needs}: {', '.join(missing)} is not on PATH. Install it first.")
     work = Path(tempfile.mkdtemp(prefix=f"{recipe.name}-", dir=folder.parent))
     try:
-        for file in _files(recipe.source):
-            target = work / file.relative_to(recipe.source)
+        for place, file in recipe.files().items():
+            target = work / place
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
         for command in recipe.commands:
@@ -135,8 +173,13 @@ def _run(recipe: Recipe, command: Sequence[str], work: Path, log: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the sources, and nothing that tools leave beside them."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not {"node_modules", "target"} & set(p.parts))
+    """Return the sources: nothing that tools leave beside them, and nothing that no build reads."""
+    left_out = {"node_modules", "target", "built"}
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not left_out & set(p.parts) and not _is_aside(p))
+
+
+def _is_aside(file: Path) -> bool:
+    return file.suffix == ".md" or file.name == ".gitignore" or file.name.endswith("_test.go")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The real Collector, Jaeger, Loki and Prometheus, on free ports of loopback, as docker-compose.yml sets them up.
+"""The real Collector, Jaeger, VictoriaLogs and Prometheus, on free ports of loopback.
 
-They read the very files that it mounts. Ports, hosts and folders come in by the variables of those files; Prometheus,
-whose file knows none, gets its targets replaced.
+They read the very files that docker-compose.yml mounts. Ports, hosts and folders come in by the variables of those
+files; Prometheus, whose file knows none, gets its targets replaced. VictoriaLogs stands where docker-compose.yml has
+Loki: it takes Loki's push API and OTLP, and answers queries.
 """
 
 import json
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 COLLECTOR_CONFIG = ROOT / "collector-config.yaml"
 GATEWAY_FIRST_CONFIG = ROOT / "deploy" / "collector" / "gateway-first.yaml"
 JAEGER_CONFIG = ROOT / "deploy" / "jaeger" / "jaeger.yaml"
-LOKI_CONFIG = ROOT / "deploy" / "loki" / "loki.yaml"
+OTLP_AS_LOKI_CONFIG = Path(__file__).parent / "otlp_as_loki.yaml"
 PROMETHEUS_CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 
@@ -67,26 +68,45 @@ class Jaeger(Process):
             raise
 
 
-class Loki(Process):
-    """Loki with its data on disk."""
+class OtlpAsLoki(Process):
+    """The Collector's OTLP receiver where Loki has its own, /otlp/v1/logs: it sends on to `target`.
+
+    `target` is the URL of an OTLP/HTTP receiver of logs.
+    """
+
+    def __init__(self, folder: Path, target: str) -> None:
+        otlp, health = free_port(), free_port()
+        environment = {"OTLP_PORT": str(otlp), "HEALTH_PORT": str(health), "TARGET": target}
+        command: list[str | Path] = [builds.built(builds.COLLECTOR), "--config", OTLP_AS_LOKI_CONFIG]
+        super().__init__(command, folder, f"http://127.0.0.1:{health}/", _environment(environment, {}))
+        self.url = f"http://127.0.0.1:{otlp}"
+
+
+class VictoriaLogs(Process):
+    """VictoriaLogs with its data on disk: a store that takes Loki's push API and OTLP."""
 
     def __init__(self, folder: Path) -> None:
-        self.ports = {name: free_port() for name in ("HTTP", "GRPC")}
-        environment = {f"LOKI_{name}_PORT": str(port) for name, port in self.ports.items()}
-        environment["LOKI_DATA_DIR"] = str(folder / "data")
-        self.url = f"http://127.0.0.1:{self.ports['HTTP']}"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        where = urllib.parse.urlsplit(self.url).netloc
         command: list[str | Path] = [
-            builds.built(builds.LOKI),
-            f"-config.file={LOKI_CONFIG}",
-            "-config.expand-env=true",
+            builds.built(builds.VICTORIALOGS),
+            "-storageDataPath=data",
+            f"-httpListenAddr={where}",
+            "-retentionPeriod=100d",
+            "-loki.disableMessageParsing",
         ]
-        super().__init__(command, folder, f"{self.url}/ready", _environment(environment, {}))
-        self.otlp = f"{self.url}/otlp"
+        super().__init__(command, folder, f"{self.url}/health", _environment({}, {}))
+        self.push = f"{self.url}/insert"
+        self.otlp = f"{self.url}/insert/opentelemetry"
 
-    def query(self, logql: str, limit: int = 1000) -> bytes:
-        """Return what query_range answers for the last hour."""
-        asked = urllib.parse.urlencode({"query": logql, "limit": limit, "since": "1h"})
-        return fetch(f"{self.url}/loki/api/v1/query_range?{asked}")
+    def query(self, logsql: str, limit: int = 1000) -> bytes:
+        """Return the records that a query of LogsQL finds, a JSON object a line."""
+        asked = urllib.parse.urlencode({"query": logsql, "limit": limit})
+        return fetch(f"{self.url}/select/logsql/query?{asked}")
+
+    def records(self, logsql: str) -> list[dict[str, str]]:
+        """Return the records that a query finds: names of fields and their texts."""
+        return [json.loads(line) for line in self.query(logsql).splitlines()]
 
 
 class Prometheus(Process):

@@ -5,7 +5,6 @@ so there it runs as `postgres` or `nobody`.
 """
 
 import os
-import pwd
 import secrets
 import signal
 import subprocess
@@ -108,6 +107,8 @@ class PostgresServer:
 def _unprivileged(folder: Path) -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
+    import pwd
+
     names = {entry.pw_name for entry in pwd.getpwall()}
     user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)

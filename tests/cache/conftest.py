@@ -7,11 +7,11 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
 from otel_telemetry.cache import CacheSettings, ResponseCache
 from otel_telemetry.instrument.cache_measures import CacheMeasures
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PROBLEMS = "otel_telemetry.cache_problems"
 

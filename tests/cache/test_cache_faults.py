@@ -175,7 +175,7 @@ async def test_a_cancelled_lookup_does_not_give_its_answer_to_the_next_one(make,
 def test_the_process_that_held_the_lock_died_and_the_next_makes_the_value(make, redis_server):
     cache = make(url=redis_server.url, lock_wait=60)
     key = cache.key("t", {"x": 1})
-    assert isinstance(cache._keeper.store, RedisStore)
+    assert isinstance(cache._handler.store, RedisStore)
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(f"lock:{key}", "dead", px=100)
     assert cache.cached(tool="t")(lambda x: x)(x=1) == 1  # as soon as the lock has run out

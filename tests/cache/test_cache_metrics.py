@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_telemetry.cache import CacheSettings, ResponseCache
 from otel_telemetry.instrument.cache_measures import CacheMeasures
-from otel_telemetry.instrument.llm_http.measures import Measures, Taken
+from otel_telemetry.instrument.llm_http.measures import CallMeasurement, Measures
 
 
 class Scraped:
@@ -87,7 +87,7 @@ def test_the_public_functions_count_into_the_process_default(monkeypatch: pytest
 
 def test_time_to_first_byte_and_output_rate_have_the_contracts_names(scraped: Scraped) -> None:
     measures = Measures(scraped.provider.get_meter("t"))
-    taken = Taken(3.0, 10, 41, None, 1.0, (), None)
+    taken = CallMeasurement(3.0, 10, 41, None, 1.0, (), None)
     measures.record(taken, {"gen_ai.provider.name": "openai"}, Context())
     measures.record(taken._replace(first_chunk=None), {"gen_ai.provider.name": "azure"}, Context())
     measures.record(taken._replace(reasoning_tokens=5), {"gen_ai.provider.name": "other"}, Context())

@@ -147,7 +147,11 @@ def test_a_value_that_cannot_be_redacted_is_given_on_and_not_stored(make, where,
     assert counted.hits_misses == (0, 2)
 
 
-@pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {"a": (1,)}, {1, 2}, object(), float("nan"), b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [(1, 2), {1: "a"}, {"a": (1,)}, {1, 2}, object(), float("nan"), b"x"],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_would_come_back_as_something_else_is_given_on_and_not_stored(cache: ResponseCache, counted, value):
     made = cache.cached(tool="t")(lambda: value)
     assert made() is value
@@ -419,7 +423,7 @@ def test_what_a_value_cost_is_kept_with_it(make, where):
     from otel_telemetry.instrument import active
 
     cache: ResponseCache = make(**where, price=lambda spent: Decimal("0.0125") * len(spent))
-    call = active.Spent("openai", "gpt-4o", "chat", 10, 5, None, None, None, refused=False)
+    call = active.ModelUsage("openai", "gpt-4o", "chat", 10, 5, None, None, None, refused=False)
 
     @cache.cached(tool="ask")
     def ask(x: int) -> str:
@@ -457,7 +461,7 @@ def test_the_public_face_reads_the_settings(monkeypatch, redis_server, tmp_path)
     assert list(everything(redis_server.url)) == [b"app:k"]
     assert cache.get("k") == "mail [REDACTED_EMAIL]"
     cache.close()
-    with pytest.raises(otel_telemetry.errors.ConfigurationError, match=r"cache\.url"):
+    with pytest.raises(otel_telemetry.base.errors.ConfigurationError, match=r"cache\.url"):
         otel_telemetry.cache.ResponseCache(url="http://localhost")
-    with pytest.raises(otel_telemetry.errors.ConfigurationError, match=r"did you mean cache\.ttl"):
+    with pytest.raises(otel_telemetry.base.errors.ConfigurationError, match=r"did you mean cache\.ttl"):
         otel_telemetry.cache.ResponseCache(ttll=3)

@@ -120,4 +120,6 @@ def helpers(gateway: Gateway) -> list[int]:
     def is_below(number: int | None) -> bool:
         return number is not None and (number == gateway.process.pid or is_below(above.get(number)))
 
-    return [number for number, command in commands.items() if b"request_log.helper" in command and is_below(number)]
+    return [
+        number for number, command in commands.items() if b"request_log.store.helper" in command and is_below(number)
+    ]

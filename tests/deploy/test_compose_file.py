@@ -1,5 +1,6 @@
 """docker-compose.yml, by reading it: nothing open to the network, unpinned or missing, and no default secret."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 import yaml
 
 from otel_telemetry import settings
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.gateway import listen
-from otel_telemetry.gateway.auth import ROLES, Keys
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.receive import listen
+from otel_telemetry.gateway.receive.auth import ROLES, Keys
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -146,10 +147,11 @@ def test_each_file_that_is_mounted_exists_and_cannot_be_written_to(service):
 
 
 def test_each_secret_is_asked_for_by_name_and_has_no_default():
-    secrets = re.findall(r"\$\{([A-Z_]+)(:[^}]*)?\}", TEXT)
+    secrets = re.findall(r"\$\{([A-Z_0-9]+)(:[^}]*)?\}", TEXT)
     required = {name for name, rest in secrets if rest.startswith(":?")}
     assert required == {
-        "GATEWAY_API_KEY", "GATEWAY_READ_KEY", "PSEUDONYM_SECRET", "POSTGRES_PASSWORD", "READER_PASSWORD",
+        "GATEWAY_API_KEY", "GATEWAY_API_KEY_SHA256", "GATEWAY_READ_KEY_SHA256",
+        "PSEUDONYM_SECRET", "POSTGRES_PASSWORD", "READER_PASSWORD",
         "REDIS_PASSWORD", "GRAFANA_PASSWORD",
     }  # fmt: skip
     for name, rest in secrets:
@@ -158,11 +160,32 @@ def test_each_secret_is_asked_for_by_name_and_has_no_default():
     assert {name for name, _ in secrets} - required == {"COLLECTOR_CONFIG", "COST_BUDGET_PER_DAY_USD"}
 
 
+def given_for(name: str) -> str:
+    """Return a value for a variable of .env; the digest of a key is that of the key."""
+    value = f"{name.removesuffix('_SHA256')}-0123456789"
+    return hashlib.sha256(value.encode()).hexdigest() if name.endswith("_SHA256") else value
+
+
+@each_service()
+def test_each_service_has_no_rights_or_room_that_it_does_not_need(service):
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert service["mem_limit"]
+    assert 0 < service["pids_limit"] <= 512
+    assert set(service.get("cap_add", [])) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+
+
+def test_no_password_is_on_a_command_line():
+    for service in SERVICES.values():
+        for word in [*service.get("command", []), *service["healthcheck"]["test"]]:
+            assert not re.search(r"(?<!\$)\$\{?[A-Z_]*(PASSWORD|KEY|SECRET|AUTH)", str(word))
+
+
 def test_the_gateway_can_use_what_it_is_given_and_its_keys_do_no_more_than_they_must(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name, value in SERVICES["gateway"]["environment"].items():
         value = re.sub(r"\$\{([A-Z_]+):-([^}]*)\}", r"\2", value)  # noqa: PLW2901 - what is optional is not given
-        monkeypatch.setenv(name, re.sub(r"\$\{([A-Z_]+)[^}]*\}", lambda found: f"{found[1]}-0123456789", value))
+        monkeypatch.setenv(name, re.sub(r"\$\{([A-Z_0-9]+)[^}]*\}", lambda found: given_for(found[1]), value))
     given = settings.load()
     assert given.request_log.cost_budget_per_day_usd is None
     assert given.forward["collector"].protocol == "grpc"
@@ -177,7 +200,7 @@ def test_the_gateway_can_use_what_it_is_given_and_its_keys_do_no_more_than_they_
 
 def test_each_variable_is_explained_where_it_is_set_and_in_the_docs():
     head = TEXT[: TEXT.index("name:")]
-    for name in set(re.findall(r"\$\{([A-Z_]+)", TEXT)):
+    for name in set(re.findall(r"\$\{([A-Z_0-9]+)", TEXT)):
         assert f"# {name} " in head, name
         assert f"`{name}`" in DOCS, name
 
@@ -234,8 +257,6 @@ def test_the_images_are_those_of_the_versions_that_the_end_to_end_tests_build():
     collector = re.findall(r"version: (\S+)", (go / "collector" / "builder.yaml").read_text())
     assert SERVICES["collector"]["image"].endswith(f":{collector[0]}")
     assert f"contrib:{collector[0]}\n" in (ROOT / "deploy" / "collector" / "Dockerfile").read_text()
-    (loki,) = re.findall(r"grafana/loki/v3 v(\S+)", (go / "loki" / "go.mod").read_text())
-    assert SERVICES["loki"]["image"] == f"grafana/loki:{loki}"
     (said,) = re.findall(r"v[\d.]+ and v([\d.]+) are tags of one commit", (go / "jaeger" / "go.mod").read_text())
     assert SERVICES["jaeger"]["image"] == f"jaegertracing/jaeger:{said}"
 
@@ -264,9 +285,10 @@ def test_only_what_the_gateway_s_image_is_made_of_gets_into_its_build():
 def test_the_gateway_s_image_is_given_all_that_the_package_is_made_of():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert SERVICES["gateway"]["image"] == f"otel-telemetry:{project['project']['version']}"
-    assert {project["project"]["readme"], *project["project"]["license-files"]} <= copied()
+    assert {"setup.py", "README.md", *project["project"]["license-files"]} <= copied()
+    elsewhere = project["tool"]["setuptools"]["package-dir"]
     for package in project["tool"]["setuptools"]["packages"]:
-        folder = (ROOT / package.replace(".", "/")).resolve().relative_to(ROOT.resolve())
+        folder = Path(elsewhere.get(package) or package.replace(".", "/"))
         assert folder.parts[0] in copied(), package
 
 

@@ -1,10 +1,12 @@
 """/metrics of a running gateway says what its tables say, whatever came twice, in whichever process it was written."""
 
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.deploy import running_gateway as running
 from tests.exporters.gateway_program import Gateway, eventually
@@ -75,8 +77,8 @@ def test_what_is_counted_is_what_the_tables_hold(start: Any, url: str, workers: 
 
 def test_rows_that_helpers_write_are_counted_too(start: Any, url: str) -> None:
     gateway = start(request_log={"url": url, "writers": 3}, gateway={"role": "receive", "workers": 0})
-    for seed in range(1, 5):
-        gateway.send(running.requests(300, seed, "x" * 4_000))
+    for seed in range(1, 13):  # below 1 MiB each, so that no trace is cut apart and counted before its calls are known
+        gateway.send(running.requests(100, seed, "x" * 4_000))
     gateway.stop()
     gateway = start(request_log={"url": url, "writers": 3}, gateway={"workers": 1})
     eventually(lambda: all_is_written(gateway))
@@ -99,3 +101,26 @@ def test_a_histogram_is_one_as_prometheus_wants_it(start: Any, tmp_path: Path) -
     assert float(running.shown(gateway, "otel_telemetry_request_duration_seconds_sum")[()]) == pytest.approx(
         float(seconds)
     )
+
+
+def test_openmetrics_lead_from_a_bucket_to_a_trace_that_is_in_it(start: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'rows.db'}"
+    gateway = start(request_log={"url": url}, gateway={"workers": 2})
+    gateway.send(running.requests(50, 1))
+    eventually(lambda: all_is_written(gateway))
+    asked = urllib.request.Request(f"{gateway.url}/metrics", headers={"accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        text = answer.read().decode()
+    found = 0
+    for family in openmetrics.text_string_to_metric_families(text):
+        for sample in family.samples if family.name == "otel_telemetry_request_duration_seconds" else ():
+            if sample.exemplar is not None:
+                trace = sample.exemplar.labels["trace_id"]
+                row = f"SELECT route, latency_ms / 1000 FROM request_log WHERE trace_id = '{trace}'"  # noqa: S608  # ours
+                ((labels, seconds),) = running.asked(url, row).items()
+                assert labels == (sample.labels["route"],)
+                assert sample.exemplar.value == pytest.approx(float(seconds))
+                assert sample.exemplar.value <= float(sample.labels["le"].replace("+Inf", "inf"))
+                found += 1
+    assert found > 5

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.settings import Settings
 

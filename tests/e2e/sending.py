@@ -30,7 +30,15 @@ JAVA = Recipe(
 )
 RECIPES = (GO, NODE, JAVA)
 #: Which of the two endpoints of OTLP each sender speaks to.
-SPEAKS = {"python": "grpc", "go": "grpc", "node": "http", "java": "http"}
+SPEAKS = {
+    "python": "grpc", "go": "grpc", "node": "http", "node-grpc": "grpc",
+    "java": "http", "java-jdk": "http", "java-grpc": "grpc",
+}  # fmt: skip
+#: The two HTTP clients of OpenTelemetry Java. That of the JDK asks for HTTP/2, with `Connection: Upgrade`.
+JAVA_CLIENTS = {
+    "java": "io.opentelemetry.exporter.sender.okhttp.internal.OkHttpHttpSenderProvider",
+    "java-jdk": "io.opentelemetry.exporter.sender.jdk.internal.JdkHttpSenderProvider",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +56,24 @@ def command(language: str) -> list[str]:
     how = "make e2e"
     if language == "go":
         return [str(builds.built(GO, how))]
-    if language == "node":
+    if language in {"node", "node-grpc"}:
         return ["node", str(builds.built(NODE, how).parents[1] / "sender.js")]
     jar = builds.built(JAVA, how)
-    return ["java", "-cp", f"{jar}:{jar.parent / 'lib'}/*", "sender.Sender"]
+    client = JAVA_CLIENTS.get(language)  # of HTTP; gRPC has OkHttp's
+    chosen = [f"-Dio.opentelemetry.sdk.common.export.HttpSenderProvider={client}"] if client else []
+    return ["java", *chosen, "-cp", f"{jar}:{jar.parent / 'lib'}/*", "sender.Sender"]
 
 
-def send(scenario: Scenario, folder: Path, endpoints: dict[str, str], key: str = "") -> Sent:
-    """Run a sender to its end: it has handed over everything then."""
+def send(scenario: Scenario, folder: Path, endpoints: dict[str, str], key: str = "", **more: str) -> Sent:
+    """Run a sender to its end: it has handed over everything then. `more` are variables."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[SPEAKS[scenario.language]]
+    speaks = SPEAKS[scenario.language]
+    environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[speaks]
+    if speaks == "grpc":
+        environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = speaks
     if key:
         environment["OTEL_EXPORTER_OTLP_HEADERS"] = f"x-api-key={key}"
+    environment |= more
     done = subprocess.run(
         [*command(scenario.language), scenario.write(folder)],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=90, check=False,

@@ -1,7 +1,8 @@
-"""Everything that docker-compose.yml runs, natively: gateway, Collector, Jaeger, Loki, Prometheus, a database.
+"""Everything that docker-compose.yml runs, natively: gateway, Collector, Jaeger, Prometheus, a database.
 
-One folder holds all their files, so that one scan sees every byte that any of them kept. The senders' endpoints are
-the Collector's where it stands in front, the gateway's where that does.
+VictoriaLogs stands in Loki's place: the Collector sends it OTLP, as it does to Loki. One folder holds all
+their files, so that one scan sees every byte that any of them kept. The senders' endpoints are the Collector's where it
+stands in front, the gateway's where that does.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from tests.backends import observability
-from tests.backends.observability import Collector, Jaeger, Loki, Prometheus
+from tests.backends.observability import Collector, Jaeger, Prometheus, VictoriaLogs
 from tests.backends.process import Process, free_port
 
 Shape = Literal["collector-first", "gateway-first"]
@@ -64,7 +65,7 @@ class Stack:
     database: str
     key: str
     jaeger: Jaeger
-    loki: Loki
+    logs: VictoriaLogs
     collector: Collector
     gateway: Served
     prometheus: Prometheus
@@ -108,7 +109,7 @@ class Stack:
 
     def said(self) -> str:
         """Return the last words of everyone."""
-        parts = {"collector": self.collector, "gateway": self.gateway, "jaeger": self.jaeger, "loki": self.loki}
+        parts = {"collector": self.collector, "gateway": self.gateway, "jaeger": self.jaeger, "logs": self.logs}
         return "\n".join(f"--- {name}\n{part.said()[-1500:]}" for name, part in parts.items())
 
 
@@ -119,14 +120,14 @@ def running(shape: Shape, folder: Path, database: str, jaeger_storage: str = "di
     grpc, http = free_port(), free_port()
     config = observability.COLLECTOR_CONFIG if shape == "collector-first" else observability.GATEWAY_FIRST_CONFIG
     jaeger = Jaeger(folder / "jaeger", JAEGER_STORAGE=jaeger_storage)
-    loki = Loki(folder / "loki")
+    logs = VictoriaLogs(folder / "logs")
     collector = Collector(
         folder / "collector",
         config,
         GATEWAY_ENDPOINT=f"127.0.0.1:{grpc}",
         GATEWAY_API_KEY=key,
         JAEGER_ENDPOINT=jaeger.otlp,
-        LOKI_ENDPOINT=loki.otlp,
+        LOKI_ENDPOINT=logs.otlp,
     )
     gateway = Served(folder / "gateway", database, collector.clean, (grpc, http), (key, read_key))
     targets = {
@@ -136,7 +137,7 @@ def running(shape: Shape, folder: Path, database: str, jaeger_storage: str = "di
     }
     prometheus = Prometheus(folder / "prometheus", targets, read_key)
     with ExitStack() as stop:
-        for part in (loki, jaeger, collector, gateway, prometheus):
+        for part in (logs, jaeger, collector, gateway, prometheus):
             stop.callback(part.close)
             part.start()
-        yield Stack(shape, folder, database, key, jaeger, loki, collector, gateway, prometheus, stop=stop)
+        yield Stack(shape, folder, database, key, jaeger, logs, collector, gateway, prometheus, stop=stop)

@@ -1,7 +1,7 @@
-"""From SDKs of four languages, through the Collector and the gateway, to Jaeger, Loki, Prometheus and the database.
+"""From SDKs of four languages, through the Collector and the gateway, to every store: whole, and clean.
 
-Whole, and clean. Each test runs for each way to run the stack: Collector first with rows in SQLite and in PostgreSQL,
-and gateway first.
+The stores are Jaeger, VictoriaLogs, Prometheus and the database. Each test runs for each way to run the stack:
+Collector first with rows in SQLite and in PostgreSQL, and gateway first.
 """
 
 import json
@@ -109,21 +109,21 @@ def test_jaeger_shows_events_exceptions_links_and_the_status(run, sent):
     assert payment.status == {"code": 2, "message": "declined: [REDACTED_CREDIT_CARD], key [REDACTED_API_KEY]"}
 
 
-def test_loki_shows_both_log_records_of_the_request(run, sent):
-    def both(answer) -> list[tuple[dict[str, str], str]] | None:
-        streams = json.loads(answer)["data"]["result"]
-        lines = [(stream["stream"], line) for stream in streams for _, line in stream["values"]]
-        return lines if len(lines) >= 2 else None
+def test_the_store_of_logs_shows_both_log_records_of_the_request(run, sent):
+    def both(answer) -> list[dict[str, str]] | None:
+        records = [json.loads(line) for line in answer.splitlines()]
+        return records if len(records) >= 2 else None
 
-    lines = run.stack.ask(lambda: run.stack.loki.query(f'{{service_name="{sent.scenario.service}"}}'), both)
-    assert len(lines) == 2
-    by_level = {labels["severity_text"]: (labels, line) for labels, line in lines}
-    for labels, _ in by_level.values():
-        assert (labels["trace_id"], labels["span_id"]) == (sent.ids["trace"], sent.ids["request"])
-        assert (labels["customer"], labels["peer"]) == ("[REDACTED_EMAIL]", "[REDACTED_IP_ADDRESS]")
-        assert labels["shop_step"] == "pay"
-    assert by_level["INFO"][1] == "paid with [REDACTED_CREDIT_CARD], call [REDACTED_PHONE]"
-    assert json.loads(by_level["ERROR"][1]) == ORDER
+    query = f'service.name:="{sent.scenario.service}"'
+    records = run.stack.ask(lambda: run.stack.logs.query(query), both)
+    assert len(records) == 2
+    by_level = {record["severity_text"]: record for record in records}
+    for record in by_level.values():
+        assert (record["trace_id"], record["span_id"]) == (sent.ids["trace"], sent.ids["request"])
+        assert (record["customer"], record["peer"]) == ("[REDACTED_EMAIL]", "[REDACTED_IP_ADDRESS]")
+        assert record["shop.step"] == "pay"
+    assert by_level["INFO"]["_msg"] == "paid with [REDACTED_CREDIT_CARD], call [REDACTED_PHONE]"
+    assert body_of(by_level["ERROR"]) == ORDER
 
 
 def test_prometheus_shows_the_metrics_with_their_names_and_values(run, sent):
@@ -228,8 +228,8 @@ def test_none_of_the_planted_values_is_in_any_byte_that_left(run):
     asked = [
         f"{stack.jaeger.url}/api/services",
         *(f"{stack.jaeger.url}/api/traces?service={sent.scenario.service}&limit=50" for sent in run.sent.values()),
-        f"{stack.loki.url}/loki/api/v1/series",
-        f"{stack.loki.url}/loki/api/v1/labels",
+        f"{stack.logs.url}/select/logsql/query?query=*",
+        f"{stack.logs.url}/select/logsql/field_names?query=*",
         f"{stack.prometheus.url}/api/v1/series?match[]={{job!=%22%22}}",
         f"{stack.prometheus.url}/api/v1/targets",
         f"http://127.0.0.1:{stack.collector.ports['METRICS']}/metrics",
@@ -253,6 +253,11 @@ def test_nor_is_any_in_all_the_files_they_leave_when_they_end(run):
 def as_text(value: Any) -> Any:
     """Return a value as Jaeger's disk storage keeps it: lists become their JSON."""
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
+
+
+def body_of(record: dict[str, str]) -> Any:
+    """Return a structured body of a record: VictoriaLogs keeps it as fields with dots in their names."""
+    return {"order": {"mail": record["order.mail"], "lines": json.loads(record["order.lines"])}}
 
 
 def write(answers: list[bytes], folder: Path) -> None:

@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from otel_telemetry import metrics, records
+from otel_telemetry.base import metrics, records
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
-from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.store.store import Store, open_store
 from tests.exporters.forwarded import serving
+from tests.exporters.known import known
 from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
-from tests.exporters.unpacking import unpacked_copy
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SQLITE = sqlite.dialect()
@@ -161,15 +161,19 @@ def store_fixture(open_at, tmp_path):
 
 @pytest.fixture(name="rows")
 def rows_fixture() -> Callable[..., list[dict[str, Any]]]:
-    """Reads a table with nothing of ours in between, in key order; tables of spans as if none were packed."""
+    """Reads a table with nothing of ours in between, in key order; `facts` are what is known of spans."""
 
     def rows(path: Path, table: str) -> list[dict[str, Any]]:
-        of_spans = table in ("span_node", "span_waiting")
-        connection = unpacked_copy(path) if of_spans else sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        if table == "facts":
+            engine = sa.create_engine(f"sqlite:///{path}")
+            with engine.connect() as reading:
+                found = known(reading)
+            engine.dispose()
+            return found
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
             connection.row_factory = sqlite3.Row
-            key = "trace_id, span_id" if of_spans else "id"
-            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY {key}")]  # noqa: S608
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY id")]  # noqa: S608
         finally:
             connection.close()
 

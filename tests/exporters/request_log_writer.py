@@ -9,10 +9,10 @@ import sys
 import time
 from typing import Any
 
-from otel_telemetry import records
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.base import records
+from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.store.store import Store, open_store
 
 START = 1_790_000_000_000_000_000
 CALL: dict[str, Any] = {

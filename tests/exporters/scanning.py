@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from otel_telemetry.commands.scan import RowCleaner
-from otel_telemetry.exporters.request_log import schema
-from otel_telemetry.exporters.request_log.scan import Scan
-from otel_telemetry.exporters.request_log.store import Store
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate.scan import Scan
+from otel_telemetry.exporters.request_log.store.store import Store
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 SECRET = SecretStr("k" * 32)
 

@@ -12,8 +12,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
-from otel_telemetry import assemble, settings
-from otel_telemetry.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry import assemble_gateway, settings
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.loki import labels, lines
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
@@ -222,9 +222,9 @@ def test_beyond_the_limit_of_streams_services_become_other_and_keep_their_name_a
 def test_a_stream_that_went_quiet_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     known = labels.Streams(1, "loki")
     first, second = (only_line(logs(record(), resource={"service.name": name})) for name in ("a", "b"))
-    known.place(first)
+    known.assign(first)
     monkeypatch.setattr(labels, "_IDLE_SECONDS", 0.0)
-    known.place(second)
+    known.assign(second)
     assert second.labels.service_name == "b"
 
 
@@ -375,8 +375,8 @@ def test_lokis_otlp_endpoint_gets_the_records_as_they_are(loki: Receiver, make: 
 
 def test_the_gateway_has_a_loki_where_one_is_set(tmp_path: Any) -> None:
     database = {"url": f"sqlite:///{tmp_path / 'rows.db'}"}
-    without = assemble.sinks_of(settings.load(request_log=database))
-    with_it = assemble.sinks_of(settings.load(request_log=database, loki={"endpoint": "http://127.0.0.1:3100"}))
+    without = assemble_gateway.sinks_of(settings.load(request_log=database))
+    with_it = assemble_gateway.sinks_of(settings.load(request_log=database, loki={"endpoint": "http://127.0.0.1:3100"}))
     names = []
     for sinks in (without, with_it):
         made = list(sinks)

@@ -19,8 +19,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from otel_telemetry import metrics
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.base import metrics
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.exporters.loki.exporter import LokiLogRecordExporter
 from tests.exporters.otlp_receiver import Got, Receiver, Say
 

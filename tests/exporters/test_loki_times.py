@@ -1,19 +1,16 @@
-"""A log record without any time has one all the same, and the same one however often it is sent: Loki shows it once."""
+"""A log record without any time has one all the same, and the same one however often it is sent."""
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import LokiLike, make_sink
-from tests.backends.observability import Loki
 from tests.exporters.gateway_program import Gateway, eventually
 from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
 
@@ -21,17 +18,11 @@ PROTOCOLS = ["push", "otlp"]
 NOW = time.time_ns()
 
 
-@pytest.fixture(scope="module")
-def real_loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
-    with Loki(tmp_path_factory.mktemp("loki-times")) as running:
-        yield running
-
-
-def logs(*texts: str, service: str = "chat", at: int = 0) -> bytes:
+def logs(*texts: str, at: int = 0) -> bytes:
     """Return a request with a record for each text, in two scopes, all with that time, or without any."""
     request = ExportLogsServiceRequest()
     group = request.resource_logs.add()
-    group.resource.attributes.add(key="service.name").value.string_value = service
+    group.resource.attributes.add(key="service.name").value.string_value = "chat"
     for number, text in enumerate(texts):
         if number < 2:
             group.scope_logs.add()
@@ -107,22 +98,6 @@ def test_a_gateway_sends_the_same_times_again_after_a_refusal_and_after_a_restar
     with closing(sqlite3.connect(tmp_path / "otel-spool" / "spool.db")) as spool:
         ((received,),) = spool.execute("SELECT received_ns FROM batch").fetchall()
     assert sent[0][0][0] == received
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_loki_shows_records_without_a_time_once_though_its_answer_was_lost(real_loki: Loki, protocol: str) -> None:
-    service = f"timeless-{protocol}"
-    made = sink(real_loki.url, protocol)
-    for _ in range(3):
-        made.deliver_received("logs", [logs("one", "two", "two", service=service)], [NOW])
-    made.close()
-
-    def shown() -> Any:
-        found = json.loads(real_loki.query(f'{{service_name="{service}"}}'))["data"]["result"]
-        return sorted(text for stream in found for _, text in stream["values"])
-
-    eventually(lambda: len(shown()) >= 3)
-    assert shown() == ["one", "two", "two"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

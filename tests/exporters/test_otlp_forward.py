@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 
-from otel_telemetry.errors import DeliveryRefused, StoreUnavailable
+from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.split import split
 from tests.exporters.forwarded import serving, span_names, traces

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from otel_telemetry.errors import DeliveryRefused, StoreUnavailable
+from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.exporters.forwarded import serving, traces

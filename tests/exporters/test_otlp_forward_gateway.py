@@ -10,8 +10,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry import assemble, settings
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry import assemble_gateway, settings
+from otel_telemetry.base.errors import ConfigurationError
 from tests.backends.process import free_port
 from tests.exporters.gateway_program import Gateway, eventually
 from tests.exporters.otlp_receiver import Receiver, Say, grpc_receiver, http_receiver
@@ -101,7 +101,7 @@ def test_a_gateway_does_not_forward_to_itself(endpoint: str, protocol: str, tmp_
         request_log={"url": f"sqlite:///{tmp_path / 'rows.db'}"},
     )
     with pytest.raises(ConfigurationError, match=r"forward\.me\.endpoint: that is where this gateway listens"):
-        assemble.gateway_of(given)
+        assemble_gateway.gateway_of(given)
 
 
 def test_destinations_are_set_one_by_one_or_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

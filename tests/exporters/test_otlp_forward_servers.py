@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.errors import DeliveryRefused, StoreUnavailable
+from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.backends.observability import Collector, Jaeger

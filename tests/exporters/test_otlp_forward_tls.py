@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from otel_telemetry.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.exporters.certificates import authority

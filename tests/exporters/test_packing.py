@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.exporters import packing
+from otel_telemetry.exporters.http import compression
 from otel_telemetry.exporters.otlp import packed
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
@@ -79,20 +79,20 @@ def overheard(port: int) -> Iterator[tuple[int, bytearray]]:
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_what_is_packed_comes_out_as_it_was(body: bytes) -> None:
-    assert gzip.decompress(packing.gzipped(body)) == body
+    assert gzip.decompress(compression.gzipped(body)) == body
 
 
 def test_the_quick_packer_is_there_where_the_package_asks_for_it() -> None:
-    assert packing.FAST
+    assert compression.FAST
 
 
 def test_without_the_quick_packer_zlib_does_it() -> None:
     script = (
         "import sys; sys.modules['isal'] = None\n"
         "import gzip\n"
-        "from otel_telemetry.exporters import packing\n"
-        "assert not packing.FAST\n"
-        "assert gzip.decompress(packing.gzipped(b'telemetry' * 999)) == b'telemetry' * 999\n"
+        "from otel_telemetry.exporters.http import compression\n"
+        "assert not compression.FAST\n"
+        "assert gzip.decompress(compression.gzipped(b'telemetry' * 999)) == b'telemetry' * 999\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_the_grpc_that_is_installed_is_one_for_which_we_pack() -> None:
 
 def test_over_grpc_the_very_bytes_that_we_packed_are_sent_marked_as_packed() -> None:
     body = request(200)
-    ours = packing.gzipped(body)
+    ours = compression.gzipped(body)
     with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, said):
         deliver(port, body)
         assert b"\x01" + len(ours).to_bytes(4, "big") + ours in said
@@ -117,7 +117,7 @@ def test_with_a_grpc_that_nobody_has_proved_the_core_packs_and_the_same_arrives(
     caplog.set_level(logging.INFO, "otel_telemetry.forward")
     monkeypatch.setattr(packed, "_PROVED", frozenset[str]())
     body = request(200)
-    ours = packing.gzipped(body)
+    ours = compression.gzipped(body)
     with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, said):
         deliver(port, body)
         assert "packs what is sent by itself" in caplog.text

@@ -9,13 +9,14 @@ import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 
-from otel_telemetry.exporters.request_log import cost, rows
+from otel_telemetry.exporters.request_log.price import cost, price_table
+from otel_telemetry.exporters.request_log.read import span_facts
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def call_of(span, *, store_text=False):
-    row = rows.node(span, store_text=store_text).row
+    row = span_facts.fact(span, store_text=store_text).call
     assert row is not None
     return row
 
@@ -60,7 +61,7 @@ def test_a_span_of_an_older_convention_with_model_and_usage_is_a_call(span):
         )
     )
     assert (call.dialect, call.provider, call.prompt_tokens, call.completion_tokens) == ("gen_ai.old", "openai", 50, 5)
-    assert rows.node(span(1, None, {"gen_ai.request.model": "gpt-4o"}), store_text=False).row is None
+    assert span_facts.fact(span(1, None, {"gen_ai.request.model": "gpt-4o"}), store_text=False).call is None
 
 
 def test_current_names_win_over_older_ones_on_the_same_span(span, chat):
@@ -122,8 +123,13 @@ def test_a_call_without_its_output_count_is_not_priced_by_its_input_alone(span, 
     assert call_of(span(1, None, embedding)).cost_usd == Decimal("0.000002")
 
 
-def test_the_model_that_answered_is_priced_not_the_one_that_was_asked_for(span, chat):
-    assert call_of(span(1, None, chat("gpt-4o", gen_ai__response__model="of-tomorrow"))).cost_source == "unpriced"
+def test_the_model_that_answered_is_priced_else_the_one_that_was_asked_for(span, chat):
+    answered = call_of(span(1, None, chat("gpt-4o", gen_ai__response__model="gpt-4o-mini")))
+    assert (answered.cost_usd, answered.meta["price_match"]) == (Decimal("0.000027"), "name")
+    alias = call_of(span(1, None, chat("gpt-4o-mini", gen_ai__response__model="of-tomorrow")))
+    assert (alias.cost_usd, alias.model) == (Decimal("0.000027"), "of-tomorrow")
+    assert (alias.meta["price_match"], alias.meta["price_model"]) == ("requested", "gpt-4o-mini")
+    assert call_of(span(1, None, chat("of-tomorrow", gen_ai__response__model="too"))).cost_source == "unpriced"
 
 
 # --- time, outcome ----------------------------------------------------------------------------------------------
@@ -197,11 +203,11 @@ def test_prices_are_those_of_genai_prices_for_every_model_by_its_name():
         for model, prompt in zip(provider.models, prompts, strict=False):
             cached, written = prompt // 3, prompt // 5
             ours = cost.price(provider.id, model.id, cost.Tokens(prompt, cached, written, 500, 0), NOW)
-            if ours is None:
+            if isinstance(ours, cost.NoPrice):
                 continue
             usage = Usage(input_tokens=prompt, cache_read_tokens=cached, cache_write_tokens=written, output_tokens=500)
-            known = cost._model(provider.id, model.id.lower())
-            assert known is not None
+            known = price_table.find(provider.id, model.id.lower())
+            assert not isinstance(known, str)
             theirs = known[0].calc_price(usage, provider, genai_request_timestamp=NOW)
             assert abs(ours.total - theirs.total_price) < Decimal("3e-12"), (provider.id, model.id)
             compared += 1
@@ -222,7 +228,7 @@ def test_prices_are_those_of_genai_prices_for_every_model_by_its_name():
     ],
 )
 def test_a_model_that_is_not_listed_by_that_very_name_has_no_price(provider, model):
-    assert cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW) is None
+    assert isinstance(cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW), cost.NoPrice)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +242,7 @@ def test_a_model_that_is_not_listed_by_that_very_name_has_no_price(provider, mod
     ],
 )
 def test_dated_versions_and_the_convention_s_provider_names_are_exact_matches(provider, model):
-    assert cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW) is not None
+    assert isinstance(cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW), cost.Cost)
 
 
 @pytest.mark.parametrize(("model", "match"), [("claude-opus-4-5", "name"), ("claude-opus-4-5-20311101", "version")])
@@ -316,7 +322,7 @@ def test_a_refused_call_costs_nothing_and_one_that_broke_off_an_unknown_amount( 
 
 def test_unpriced_calls_are_counted_once_however_often_they_come(store, span, chat, monkeypatch):
     counted = []
-    from otel_telemetry import metrics
+    from otel_telemetry.base import metrics
 
     monkeypatch.setattr(metrics.unpriced_calls, "add", lambda n, attributes: counted.append((n, attributes["model"])))
     for _ in range(3):
@@ -348,4 +354,5 @@ def test_other_gen_ai_attributes_are_kept_and_the_stage(span, chat):
 def test_the_columns_of_workflows_and_organisations_are_read_from_the_call(span, chat):
     call = call_of(span(1, None, {**chat(), "request_log.workflow_id": "w", "request_log.step_index": "3"}))
     assert (call.workflow_id, call.step_index) == ("w", 3)
-    assert not rows.node(span(1, 9, {**chat(), "request_log.workflow_id": "w"}), store_text=False).carrier
+    fact = span_facts.fact(span(1, 9, {**chat(), "request_log.workflow_id": "w"}), store_text=False)
+    assert not fact.has_request_fields

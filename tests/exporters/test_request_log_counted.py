@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_telemetry import metrics, records
-from otel_telemetry.exporters.request_log import counted, schema
+from otel_telemetry.base import conventions, label_bounds, metrics, records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.store import counts
+from otel_telemetry.exporters.request_log.store.store import Store, open_store
 from tests.exporters.test_request_log_order import bounded, cut, traces
 
 COUNTERS = ("requests", "llm_calls", "tokens", "cost_usd", "unpriced_calls")
@@ -45,19 +46,19 @@ def counting() -> Iterator[Told]:
 
 def teller(told: Told, name: str) -> Any:
     def add(amount: float, attributes: dict[str, str]) -> None:
-        assert amount > 0
+        assert amount >= 0
         told[name, *attributes.values()] += round(amount * 10**12) if name == "cost_usd" else int(amount)
 
     return add
 
 
-def owed(*books: counted.Books | counted.Kept) -> Told:
+def deficit(*counters: counts.Counters | counts.DeferredCounters) -> Told:
     """Return what these owe; only books do."""
     names = {getattr(metrics, name): name for name in COUNTERS}
     found: Told = Counter()
-    for each in books:
-        assert isinstance(each, counted.Books)
-        for (counter, words), amount in each.owed.items():
+    for each in counters:
+        assert isinstance(each, counts.Counters)
+        for (counter, words), amount in each.deficit.items():
             found[names[counter], *words] += int(amount * 10**12) if isinstance(amount, Decimal) else amount
     return found
 
@@ -71,10 +72,18 @@ def in_rows(store: Store, *, timed: bool = False) -> Told:
         for row in connection.execute(
             sa.select(schema.request_log).where(requests.is_not(None) if timed else sa.true())
         ):
-            said = (row.service, row.route, row.model, row.degraded, "ok" if row.ok else "error")
+            well = row.ok or row.degraded in conventions.SKIPS
+            said = (row.service, row.region, row.route, row.model, row.degraded, "ok" if well else "error")
             found["requests", *known(said)] += 1
+            if row.cost_source == "given" and not timed:
+                own = schema.llm_call.c
+                calls_of = sa.select(own.cost_usd).where(own.request_id == row.id, own.cost_usd.is_not(None))
+                more = row.cost_usd - sum(connection.execute(calls_of).scalars())
+                found["cost_usd", *known((row.service, row.region, row.provider, row.model))] += max(
+                    0, int(more * 10**12)
+                )
         for row in connection.execute(sa.select(schema.llm_call).where(calls.is_not(None) if timed else sa.true())):
-            of_model = known((row.application, row.provider, row.model))
+            of_model = known((row.application, row.region, row.provider, row.model))
             found["llm_calls", *of_model, "ok" if row.ok else "error"] += 1
             for column, kind in TYPES.items():
                 found["tokens", *of_model, kind] += getattr(row, column) or 0
@@ -109,7 +118,7 @@ class Place:
                     stores[-1].close()
                     stores.append(open_store(RequestLogSettings(url=self.url)))
                 stores[-1].write(batch)
-        told.subtract(owed(*(store.books for store in stores)))
+        told.subtract(deficit(*(store.counters for store in stores)))
         rows = in_rows(stores[-1])
         stores[-1].close()
         assert min(told.values(), default=0) >= 0 or restarts
@@ -148,7 +157,7 @@ def test_what_comes_whole_is_counted_with_nothing_owed_and_each_duration_recorde
     with counting() as told:
         for _ in range(3):
             store.write(spans)
-    assert not owed(store.books)
+    assert not deficit(store.counters)
     assert told == in_rows(store)
     timed = in_rows(store, timed=True)
     store.close()
@@ -162,9 +171,9 @@ def test_a_request_whose_calls_come_after_it_ends_up_with_the_model_that_answere
             trace_id = f"{number:032x}"
             store.write([span(1, None, {"request_log.route": "web"}, trace_id=trace_id)])
             store.write([span(2, 1, {**CALL, **USAGE}, trace_id=trace_id)])
-    assert told["requests", "chat", "web", "gpt-4o-mini", "", "ok"] == 50
-    assert told["requests", "chat", "web", "", "", "ok"] == 1  # each of the others paid for the one before
-    assert owed(store.books) == {("requests", "chat", "web", "", "", "ok"): 1}
+    assert told["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 50
+    assert told["requests", "chat", "", "web", "", "", "ok"] == 1  # each of the others paid for the one before
+    assert deficit(store.counters) == {("requests", "chat", "", "web", "", "", "ok"): 1}
 
 
 def test_usage_that_only_log_records_know_is_counted_once(store, span):
@@ -175,10 +184,14 @@ def test_usage_that_only_log_records_know_is_counted_once(store, span):
             said = {**CALL, **USAGE}
             store.write([span(2, 1, said, kind="LOG", local_root=False, start=1, seconds=0, trace_id=trace_id)])
     rows = in_rows(store)
-    assert told["llm_calls", "chat", "openai", "gpt-4o-mini", "ok"] == 10
-    assert told["tokens", "chat", "openai", "gpt-4o-mini", "prompt"] == 1_000
-    assert told["cost_usd", "chat", "openai", "gpt-4o-mini"] == rows["cost_usd", "chat", "openai", "gpt-4o-mini"] > 0
-    assert told["unpriced_calls", "chat", "openai", "gpt-4o-mini", "no_usage"] == 1
+    assert told["llm_calls", "chat", "", "openai", "gpt-4o-mini", "ok"] == 10
+    assert told["tokens", "chat", "", "openai", "gpt-4o-mini", "prompt"] == 1_000
+    assert (
+        told["cost_usd", "chat", "", "openai", "gpt-4o-mini"]
+        == rows["cost_usd", "chat", "", "openai", "gpt-4o-mini"]
+        > 0
+    )
+    assert told["unpriced_calls", "chat", "", "openai", "gpt-4o-mini", "no_usage"] == 1
 
 
 def test_a_request_that_turns_out_to_be_part_of_another_is_owed(store, span):
@@ -187,8 +200,9 @@ def test_a_request_that_turns_out_to_be_part_of_another_is_owed(store, span):
         store.write([span(2, 1, inner)])
         store.write([span(1, None, outer)])
         store.write([span(3, None, inner, trace_id=f"{3:032x}")])
-    assert told == {("requests", "chat", "inner", "", "", "ok"): 1, ("requests", "chat", "outer", "", "", "ok"): 1}
-    assert not owed(store.books)
+    expected = {("requests", "chat", "", "inner", "", "", "ok"): 1, ("requests", "chat", "", "outer", "", "", "ok"): 1}
+    assert told == Counter(expected)
+    assert not deficit(store.counters)
     assert told == in_rows(store)
 
 
@@ -196,9 +210,20 @@ def test_outcome_and_degraded_reason_of_a_request_are_told(store, span):
     degraded = {"request_log.route": "web", "request_log.degraded": "web_failed"}
     with counting() as told:
         store.write([span(1, None, degraded), span(2, None, {"request_log.route": "b"}, status="ERROR")])
-    assert set(told) == {
-        ("requests", "chat", "web", "", "web_failed", "ok"),
-        ("requests", "chat", "b", "", "", "error"),
+    assert +told == {
+        ("requests", "chat", "", "web", "", "web_failed", "ok"): 1,
+        ("requests", "chat", "", "b", "", "", "error"): 1,
+    }
+
+
+def test_an_outcome_that_did_not_happen_yet_stands_at_zero_beside_the_one_that_did(store, span):
+    with counting() as told:
+        store.write([span(1, None, {"request_log.route": "web"}), span(2, 1, CALL)])
+    assert {key: n for key, n in told.items() if key[0] in {"requests", "llm_calls"}} == {
+        ("requests", "chat", "", "web", "gpt-4o-mini", "", "ok"): 1,
+        ("requests", "chat", "", "web", "gpt-4o-mini", "", "error"): 0,
+        ("llm_calls", "chat", "", "openai", "gpt-4o-mini", "ok"): 1,
+        ("llm_calls", "chat", "", "openai", "gpt-4o-mini", "error"): 0,
     }
 
 
@@ -223,10 +248,10 @@ def test_hostile_names_make_no_more_than_a_bounded_number_of_series(store, span)
                 ]
             )
     by_counter = Counter(key[0] for key in told)
-    assert by_counter["requests"] <= counted.MOST_SETS + 2
-    assert by_counter["llm_calls"] <= counted.MOST_SETS + 2
+    assert by_counter["requests"] <= label_bounds.MOST_SETS + 2
+    assert by_counter["llm_calls"] <= label_bounds.MOST_SETS + 2
     for place in range(1, 4):
-        assert len({key[place] for key in told if key[0] == "requests"}) <= counted.MOST_VALUES + 1
+        assert len({key[place] for key in told if key[0] == "requests"}) <= label_bounds.MOST_VALUES + 1
     assert sum(amount for key, amount in told.items() if key[0] == "requests") == 3_000
     assert sum(amount for key, amount in told.items() if key[0] == "llm_calls") == 3_000
 
@@ -272,7 +297,9 @@ for resource in reader.get_metrics_data().resource_metrics:
     for scope in resource.scope_metrics:
         for metric in scope.metrics:
             for point in metric.data.data_points:
-                told[metric.name] = [dict(point.attributes), getattr(point, "count", None) or point.value]
+                count = getattr(point, "count", None) or getattr(point, "value", 0)
+                if count:
+                    told[metric.name] = [dict(point.attributes), count]
 print(json.dumps(told))
 """
 
@@ -283,7 +310,7 @@ def test_an_app_gets_it_all_through_the_meter_provider_it_has(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=named)
     told = json.loads(done.stdout)
     of_request = {"route": "web", "model": "gpt-4o-mini", "degraded_reason": "", "outcome": "ok"}
-    service = {"service": "chat"}
+    service = {"service": "chat", "region": ""}
     assert told["otel_telemetry.requests"] == [{**service, **of_request}, 3]
     assert told["otel_telemetry.request_duration"] == [{**service, **of_request}, 3]
     assert told["otel_telemetry.llm_call_duration"][1] == 3
@@ -292,18 +319,48 @@ def test_an_app_gets_it_all_through_the_meter_provider_it_has(tmp_path):
 
 def test_what_several_processes_write_of_the_same_requests_is_counted_in_one_place(tmp_path, span):
     settings = RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}")
-    kept = counted.Kept()
-    mine, other = Store(settings), Store(settings, books=kept)
+    kept = counts.DeferredCounters()
+    mine, other = Store(settings), Store(settings, counters=kept)
     with counting() as told:
         for number in range(1, 31):
             trace_id = f"{number:032x}"
             other.write([span(1, None, {"request_log.route": "web"}, trace_id=trace_id)])
             mine.write([span(2, 1, CALL | USAGE, trace_id=trace_id)])
-            for ledger in pickle.loads(pickle.dumps(kept.take())):  # noqa: S301  # as between processes
-                mine.books.add(ledger)
-    assert told["requests", "chat", "web", "gpt-4o-mini", "", "ok"] == 30
-    assert told["requests", "chat", "web", "", "", "ok"] <= 1
-    told.subtract(owed(mine.books))
+            for delta in pickle.loads(pickle.dumps(kept.take())):  # noqa: S301  # as between processes
+                mine.counters.add(delta)
+    assert told["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 30
+    assert told["requests", "chat", "", "web", "", "", "ok"] <= 1
+    told.subtract(deficit(mine.counters))
     assert +told == in_rows(mine)
     mine.close()
     other.close()
+
+
+def test_a_cost_that_an_app_says_of_a_request_counts_once_with_or_without_calls(open_at, tmp_path, span, chat):
+    said = {"request_log.route": "a", "request_log.cost_usd": 0.5, "request_log.models.final": "own-model"}
+    for name, batches in {
+        "alone": [[span(1, None, said)]],
+        "with": [[span(1, None, said), span(2, 1, chat())]],
+        "calls last": [[span(1, None, said)], [span(2, 1, chat())]],
+        "calls first": [[span(2, 1, chat())], [span(1, None, said)], [span(1, None, said)]],
+        "unpriced": [[span(1, None, said), span(2, 1, {**chat(), "gen_ai.request.model": "nobody-knows-it"})]],
+    }.items():
+        with counting() as told:
+            store = open_at(tmp_path / f"{name}.db")
+            for batch in batches:
+                store.write(batch)
+        cost = sum(amount for key, amount in told.items() if key[0] == "cost_usd")
+        behind = sum(amount for key, amount in deficit(store.counters).items() if key[0] == "cost_usd")
+        assert cost - behind == 5 * 10**11, name
+        told.subtract(deficit(store.counters))
+        assert +told == in_rows(store)
+
+
+def test_a_request_that_was_declined_on_purpose_is_no_error(open_at, tmp_path, span):
+    store = open_at(tmp_path / "log.db")
+    with counting() as told:
+        for number, degraded in enumerate(("media", "send_failed", "skipped")):
+            attributes = {"request_log.route": "a", "request_log.ok": False, "request_log.degraded": degraded}
+            store.write([span(1, None, attributes, trace_id=f"{number}" * 32)])
+    outcomes = {key[5]: key[6] for key, amount in told.items() if key[0] == "requests" and amount}
+    assert outcomes == {"media": "ok", "send_failed": "error", "skipped": "ok"}

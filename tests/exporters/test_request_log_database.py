@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
-from otel_telemetry.exporters.request_log import database, schema, sqlite
+from otel_telemetry.base.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.db import database, schema, sqlite
+from otel_telemetry.exporters.request_log.store.store import Store, open_store
 
 
 def pragma(path, name):
@@ -165,7 +165,7 @@ import os, sqlite3, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import chat, make_span
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.store.store import open_store
 store = open_store(RequestLogSettings(url="sqlite:///{tmp_path / "log.db"}"))
 store.write([make_span(1, None, chat(), trace_id="a" * 32)])
 store._lock.acquire()  # as another thread may hold it while this one forks

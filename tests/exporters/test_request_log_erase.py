@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import erase as erasing
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.erase import Eraser
-from otel_telemetry.exporters.request_log.erase_search import Person
-from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import as_unpacked, rows_of, unpack_all
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate import erase as erasing
+from otel_telemetry.exporters.request_log.operate.erase import Eraser
+from otel_telemetry.exporters.request_log.operate.erase_search import Person
+from otel_telemetry.exporters.request_log.store.store import open_store
+from tests.exporters.known import known
 
 NOW = datetime(2026, 9, 22, 10, tzinfo=UTC)
 JANE, OLE = "k1_aaaaaaaaaaaa", "k1_bbbbbbbbbbbb"
@@ -51,26 +51,17 @@ def put(store, table: str, **values) -> None:
 
 
 def counts(store) -> dict[str, int]:
-    """Count rows by table, as if no trace were packed."""
-    with as_unpacked(store._engine) as connection:
+    """Count rows by table; of what is known of traces, spans."""
+    with store._engine.connect() as connection:
         found = {name: connection.scalar(sa.text(f"SELECT count(*) FROM {name}")) for name in TABLES}  # noqa: S608
+        found["trace_facts"] = len(known(connection))
     return {name: count for name, count in found.items() if count}
 
 
-def packed(store) -> int:
-    with store._engine.connect() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.span_packed)).scalar_one())
-
-
-def unpack(store) -> None:
-    with store._engine.begin() as connection:
-        unpack_all(connection)
-
-
 def spans_in(store) -> list[dict[str, object]]:
-    """Return the rows of `span_node` and `span_waiting`, as if no trace were packed."""
-    found = rows_of(store._engine, (schema.span_node, schema.span_waiting))
-    return [row for rows in found.values() for row in rows]
+    """Return what is known of spans."""
+    with store._engine.connect() as connection:
+        return known(connection)
 
 
 def find(url: str, kind="user", value=JANE, tell=lambda _: None):
@@ -96,7 +87,7 @@ def test_requests_of_a_user_go_with_calls_spans_and_texts_and_those_of_others_st
     store.write([*asked(1, user_id=JANE, query_text=TEXT), *asked(2, user_id=OLE), *asked(3)])
     others = counts(store)
     erased = erase(url)
-    assert dict(erased.rows) == {"request_log": 1, "llm_call": 1, "span_node": 3}
+    assert dict(erased.rows) == {"request_log": 1, "llm_call": 1, "trace_facts": 3}
     assert counts(store) == {name: count - erased.rows[name] for name, count in others.items()}
     assert TEXT not in everything(store)
     assert JANE not in everything(store)
@@ -118,7 +109,7 @@ def test_of_a_trace_with_requests_of_several_people_only_one_goes(store, url, as
     theirs = [dataclasses.replace(each, resource={"service.name": "other"}) for each in theirs]
     store.write([*mine, *theirs])
     put(store, "dead_letter", id="d", ts=NOW, trace_id=f"{1:032x}", item={"a": "b"})
-    assert erase(url).rows == {"request_log": 1, "llm_call": 1, "span_node": 2}  # a branch says nothing of anybody
+    assert erase(url).rows == {"request_log": 1, "llm_call": 1, "trace_facts": 2}  # a branch says nothing of anybody
     assert JANE not in everything(store)
     assert TEXT not in everything(store)
     left = counts(store)
@@ -129,7 +120,7 @@ def test_a_session_and_an_address_are_erased_like_a_user(store, url, asked):
     store.write([*asked(1, session_id=JANE), *asked(2, ip_hash="ab12cd34ef56"), *asked(3, session_id=OLE)])
     assert erase(url, "session").rows["request_log"] == 1
     assert erase(url, "ip", "ab12cd34ef56").rows["request_log"] == 1
-    assert counts(store) == {"request_log": 1, "llm_call": 1, "span_node": 3}
+    assert counts(store) == {"request_log": 1, "llm_call": 1, "trace_facts": 3}
 
 
 def test_what_a_user_did_before_signing_in_goes_unless_others_are_in_the_session(store, url, asked):
@@ -180,21 +171,20 @@ def test_a_raw_value_is_found_where_such_ids_stand_and_not_elsewhere(store, url,
     put(store, "dead_letter", id="2", ts=NOW, item={"size": "42"})
     with Eraser(url, Person("user", (JANE,), "42")) as eraser:
         found = eraser.find()
-    assert found.counts() == {"request_log": 1, "llm_call": 1, "span_node": 3, "dead_letter": 1}
+    assert found.counts() == {"request_log": 1, "llm_call": 1, "trace_facts": 3, "dead_letter": 1}
 
 
 def test_looking_changes_nothing(store, url, asked):
     store.write([*asked(1, user_id=JANE), *asked(2, user_id=JANE, query_text=TEXT)])
-    assert packed(store) == 1
     before = everything(store)
-    assert find(url).counts() == {"request_log": 2, "llm_call": 2, "span_node": 6}
+    assert find(url).counts() == {"request_log": 2, "llm_call": 2, "trace_facts": 6}
     assert everything(store) == before
 
 
 def test_many_requests_go_in_many_transactions(store, url, asked):
     store.write([each for n in range(1, 451) for each in asked(n, user_id=JANE if n % 2 else OLE)])
     erased = erase(url)
-    assert dict(erased.rows) == {"request_log": 225, "llm_call": 225, "span_node": 675}
+    assert dict(erased.rows) == {"request_log": 225, "llm_call": 225, "trace_facts": 675}
     assert counts(store) == dict(erased.rows)
 
 
@@ -219,7 +209,7 @@ def test_nothing_of_a_person_is_left_in_the_bytes_of_a_sqlite_file_or_beside_it(
 
 
 def test_a_reader_that_keeps_old_pages_is_told_of(tmp_path, open_at, asked, monkeypatch):
-    monkeypatch.setattr("otel_telemetry.exporters.request_log.erase._PATIENCE", 0.1)
+    monkeypatch.setattr("otel_telemetry.exporters.request_log.operate.erase._PATIENCE", 0.1)
     path = tmp_path / "log.db"
     open_at(path).write(asked(1, user_id=JANE))
     reader = sa.create_engine(f"sqlite:///{path}")
@@ -254,7 +244,7 @@ def test_an_erasure_that_broke_off_leaves_no_trace_half_and_the_next_one_ends_it
     assert left == {
         "request_log": left["request_log"],
         "llm_call": left["request_log"],
-        "span_node": 3 * left["request_log"],
+        "trace_facts": 3 * left["request_log"],
     }
     erase(url)
     assert counts(store) == {}
@@ -267,21 +257,19 @@ def shared_fixture(asked, span):
     return [*mine, *(dataclasses.replace(each, resource={"service.name": "other"}) for each in theirs)]
 
 
-def test_nothing_of_a_packed_trace_is_left_in_the_bytes_of_a_sqlite_file(tmp_path, open_at, asked):
+def test_nothing_of_a_trace_is_left_in_the_bytes_of_a_sqlite_file(tmp_path, open_at, asked):
     path = tmp_path / "log.db"
     store = open_at(path)
     store.write([each for n in range(1, 301) for each in asked(n, user_id=JANE if n % 3 else OLE)])
-    assert packed(store) == 300
-    assert dict(erase(f"sqlite:///{path}").rows) == {"request_log": 200, "llm_call": 200, "span_node": 600}
-    assert packed(store) == 100
+    assert dict(erase(f"sqlite:///{path}").rows) == {"request_log": 200, "llm_call": 200, "trace_facts": 600}
     assert not [file for file in tmp_path.iterdir() if JANE.encode() in file.read_bytes()]
     assert OLE.encode() in path.read_bytes()
 
 
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
-def test_the_room_of_packed_traces_is_free_on_postgresql_too(store, url, asked):
+def test_the_room_of_traces_is_free_on_postgresql_too(store, url, asked):
     store.write([*asked(1, user_id=JANE), *asked(2, user_id=JANE)])
-    size = sa.text("SELECT pg_relation_size('span_packed')")
+    size = sa.text("SELECT pg_relation_size('trace_facts')")
     with store._engine.connect() as connection:
         assert connection.scalar(size) > 0
     erase(url)
@@ -289,65 +277,53 @@ def test_the_room_of_packed_traces_is_free_on_postgresql_too(store, url, asked):
         assert connection.scalar(size) == 0
 
 
-def test_of_a_packed_trace_with_requests_of_several_people_the_spans_of_others_stay_as_they_are(store, url, shared):
+def test_of_a_trace_with_requests_of_several_people_the_spans_of_others_stay_as_they_are(store, url, shared):
     store.write(shared)
-    assert packed(store) == 1
     before = spans_in(store)
     found = find(url)
     assert found.mixed == {f"{1:032x}"}
-    assert erase(url).rows == {"request_log": 1, "llm_call": 1, "span_node": 2}  # a branch says nothing of anybody
+    assert erase(url).rows == {"request_log": 1, "llm_call": 1, "trace_facts": 2}  # a branch says nothing of anybody
     assert JANE not in everything(store)
-    gone = found.rows["span_node"].keys()
+    gone = found.rows["trace_facts"].keys()
     assert spans_in(store) == [row for row in before if (row["trace_id"], row["span_id"]) not in gone]
-    assert counts(store) == {"request_log": 1, "llm_call": 1, "span_node": 4, "span_waiting": 1}
+    assert counts(store) == {"request_log": 1, "llm_call": 1, "trace_facts": 5}
 
 
 @pytest.mark.parametrize("value", [JANE, 'o"neil \\ é\t7'])
-def test_the_same_is_found_in_packed_traces_as_in_rows(store, url, *, asked, shared, span, value):
-    store.write([*shared, *asked(2, user_id=value, session_id=value), *asked(3), *asked(4, scope=value)])
-    store.write([span(1, None, {"user.id": value}, trace_id=f"{5:032x}"), *asked(6, session_id=value)])
-    assert packed(store) == 6
-    in_packs = [find(url, kind, value) for kind in ("user", "session")]
-    unpack(store)
-    in_rows = [find(url, kind, value) for kind in ("user", "session")]
-    for packs, rows in zip(in_packs, in_rows, strict=True):
-        assert (packs.rows, packs.traces, packs.mixed) == (rows.rows, rows.traces, rows.mixed)
-        assert packs.traces
-        assert packs.mixed
+def test_the_same_is_found_in_however_many_parts_a_trace_came(store, url, *, asked, shared, span, value):
+    spans = [*shared, *asked(2, user_id=value, session_id=value), *asked(3), *asked(4, scope=value)]
+    spans += [span(1, None, {"user.id": value}, trace_id=f"{5:032x}"), *asked(6, session_id=value)]
+    store.write(spans)
+    whole = [find(url, kind, value) for kind in ("user", "session")]
+    with store._engine.begin() as connection:
+        for table in schema.metadata.sorted_tables:
+            connection.execute(sa.delete(table))
+    for each in reversed(spans):
+        store.write([each])
+    parts = [find(url, kind, value) for kind in ("user", "session")]
+    for one, other in zip(whole, parts, strict=True):
+        assert (one.rows, one.traces, one.mixed) == (other.rows, other.traces, other.mixed)
+        assert one.traces
+        assert one.mixed
 
 
-def test_a_span_that_says_nothing_goes_from_a_packed_trace_where_it_names_the_person(store, url, span):
+def test_a_span_that_says_nothing_goes_from_a_trace_where_it_names_the_person(store, url, span):
     store.write([span(1, None, {"user.id": JANE}), span(2, 1, {})])
-    assert packed(store) == 1
-    assert dict(erase(url).rows) == {"span_waiting": 2}
-    assert (packed(store), counts(store)) == (0, {})
+    assert dict(erase(url).rows) == {"trace_facts": 2}
+    assert counts(store) == {}
 
 
-def test_what_is_unpacked_while_it_is_looked_for_is_found(store, url, span):
-    store.write([span(1, None, {"user.id": JANE})])
-    told = []
-
-    def meanwhile(table):
-        told.append(table)
-        if {"span_packed", "span_waiting"} <= {*told} and packed(store):
-            store.write([span(2, 1, {})])
-
-    assert find(url, tell=meanwhile).counts() == {"span_waiting": 2}
-    assert packed(store) == 0
-
-
-def test_what_is_unpacked_before_it_is_deleted_goes_as_well(store, url, asked, span, chat):
+def test_what_is_told_in_many_parts_goes_as_well(store, url, asked, span, chat):
     store.write(asked(1, user_id=JANE))
     with Eraser(url, Person("user", (JANE,), JANE)) as eraser:
         found = eraser.find()
         store.write([span(9, 2, chat(), trace_id=f"{1:032x}")])
-        assert packed(store) == 0
-        assert eraser.erase(found).rows == {"request_log": 1, "llm_call": 1, "span_node": 3}
+        assert eraser.erase(found).rows == {"request_log": 1, "llm_call": 1, "trace_facts": 3}
     assert JANE not in everything(store)
-    assert counts(store) == {"llm_call": 1, "span_node": 1}  # what came since names nobody
+    assert counts(store) == {"llm_call": 1, "trace_facts": 1}  # what came since names nobody
 
 
-def test_a_late_span_of_what_was_packed_is_taken_as_if_it_had_not_been(store, url, shared, span, chat):
+def test_a_late_span_of_what_was_written_anew_is_taken_as_ever(store, url, shared, span, chat):
     store.write(shared)
     erase(url)
     late = span(19, 12, chat(), trace_id=f"{1:032x}")

@@ -1,5 +1,6 @@
 """The tables of workflows, feedback and browsers, and the views for queries that were written for other systems."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log import schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.retention import Retention
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.db import coerce, schema
+from otel_telemetry.exporters.request_log.store.retention import Retention
+from otel_telemetry.exporters.request_log.store.store import open_store
 
 NOW = datetime.now(UTC)
 CONTRACT = Path(__file__).parents[3] / "shared" / "CONTRACT.md"
@@ -39,7 +40,7 @@ CHRONICLE = (
     *("provider", "model", "application", "environment", "request_organization_id", "request_project_id"),
     *("request_user_id", "workflow_id", "workflow_name", "run_id", "step_id", "step_index", "prompt_id"),
     *("prompt_version", "meta", "response_meta", "retries", "rate_limited", "request_latency_ms"),
-    *("total_latency_ms", "created_at"),
+    *("total_latency_ms", "pricing_plan", "created_at"),
 )
 
 
@@ -75,6 +76,11 @@ def fill_fixture(store):
                 connection.execute(sa.insert(table).values(row))
 
     return fill
+
+
+def at_time(at: datetime) -> dict[str, int]:
+    start = coerce.nanoseconds(at)
+    return {"start_ns": start, "end_ns": start + 1_000}
 
 
 def count(store, table: str) -> int:
@@ -119,7 +125,7 @@ def test_every_name_that_the_contract_page_gives_tables_and_views_is_there():
     assert names("### feedback\n", "\n\n") == FEEDBACK
     assert names("`ask_logs` (", "),") == ASK_LOGS
     assert names("`events` (", ")") == EVENTS
-    assert names("`chronicle_events` (", ")") == CHRONICLE
+    assert names("`chronicle_events` (", ")") == tuple(name for name in CHRONICLE if name != "pricing_plan")
 
 
 def test_the_view_of_questions_answers_what_was_asked_of_its_table(store, ask, span, chat):
@@ -166,6 +172,77 @@ def test_times_in_the_view_of_the_proxy_s_events_are_as_that_database_had_them(s
     fill(schema.workflow_event, {"id": "e", "type": "x", "ts": NOW})
     ((created,),) = ask("SELECT created_at FROM chronicle_events")
     assert created == (NOW if store._engine.dialect.name == "postgresql" else int(NOW.timestamp()))
+
+
+def test_the_views_of_runs_and_steps_have_tags_and_times_as_that_database_had_them(store, ask, fill):
+    run = {"id": "r", "created_at": NOW, "updated_at": NOW, "status": "finished", "info": {"n": 1}}
+    fill(schema.workflow_run, {**run, "name": "n", "tags": ["tag1", "tag2"]}, {**run, "id": "r2"})
+    fill(
+        schema.workflow_step, {"id": "s", "run_id": "r", "type": "llm", "tags": ["dag", "node", "a"], "start_time": NOW}
+    )
+    runs = ask("SELECT name, tags, created_at, updated_at, info ->> 'n' FROM chronicle_runs ORDER BY id")
+    steps = ask("SELECT type, tags, start_time, end_time, input FROM chronicle_steps")
+    if store._engine.dialect.name == "postgresql":
+        assert runs == [("n", ["tag1", "tag2"], NOW, NOW, "1"), ("", None, NOW, NOW, "1")]
+        assert steps == [("llm", ["dag", "node", "a"], NOW, None, None)]
+        assert ask("SELECT id FROM chronicle_runs WHERE tags @> ARRAY['tag2']") == [("r",)]
+    else:
+        at = int(NOW.timestamp())
+        assert runs == [("n", "tag1|tag2", at, at, 1), ("", None, at, at, 1)]
+        assert steps == [("llm", "dag|node|a", at, None, None)]
+
+
+OF_RUNS = (*RUN[:-2], "updated_at", "created_at")
+OF_STEPS = {"postgresql": STEP, "sqlite": (*STEP[:8], "span_id", "tags", "info", "start_time", "end_time")}
+
+
+def test_the_views_of_runs_and_steps_have_the_columns_of_that_database_in_their_order(store):
+    with store._engine.connect() as connection:
+        for view, columns in (("chronicle_runs", OF_RUNS), ("chronicle_steps", OF_STEPS[store._engine.dialect.name])):
+            assert tuple(connection.execute(sa.select(sa.text("*")).select_from(sa.table(view))).keys()) == columns
+
+
+def test_no_row_of_the_proxy_s_events_has_a_pricing_plan(store, ask, fill, span, chat):
+    store.write([span(1, None, chat())])
+    fill(schema.workflow_event, {"id": "e", "type": "x", "ts": NOW})
+    assert ask("SELECT pricing_plan FROM chronicle_events") == [(None,), (None,)]
+
+
+def test_feedback_has_the_names_that_the_older_module_gave_its_columns(ask, fill):
+    fill(schema.feedback, {"id": "1", "ts": NOW, "verdict": "up", "session_id": "s1", "sources": [{"t": 1}]})
+    ((sid, sources),) = ask("SELECT sid, sources_json FROM feedback WHERE sid = 's1'")
+    assert (sid, json.loads(sources)) == ("s1", [{"t": 1}])
+
+
+@pytest.mark.parametrize("table", ["ask_logs", "events", "feedback"])
+def test_a_time_with_a_t_bounds_rows_of_the_same_day(store, ask, fill, span, table):
+    noon = datetime(2026, 11, 29, 12, 0, 0, 250_000, tzinfo=UTC)
+    early = datetime(2026, 11, 28, 23, 59, 59, 999_999, tzinfo=UTC)
+    for number, at in enumerate((noon, early)):
+        store.write([span(1, None, {"request_log.route": "a"}, trace_id=f"{number}" * 32, **at_time(at))])
+        fill(schema.browser_event, {"id": str(number), "ts": at, "type": "x"})
+        fill(schema.feedback, {"id": str(number), "ts": at, "verdict": "up"})
+
+    def times(where: str) -> list[tuple[Any, ...]]:
+        return list(ask(f"SELECT ts FROM {table} WHERE {where} ORDER BY ts"))  # noqa: S608
+
+    assert len(times("ts >= '2026-11-28T00:00:00' AND ts <= '2026-11-29T12:00:00.250000'")) == 2
+    (since,) = times("ts >= '2026-11-29T00:00:00'")
+    assert times("ts >= '2026-11-29T00:00:00' AND ts < '2026-11-29T12:00:00'") == []
+    if store._engine.dialect.name == "sqlite":
+        assert since == ("2026-11-29T12:00:00.250000",)
+
+
+def test_ids_of_questions_are_whole_numbers_that_rise_with_their_time(store, ask, span):
+    times = [datetime(2026, 11, 29, 12, 0, 0, micro, tzinfo=UTC) for micro in (5, 1, 3)]
+    for number, at in enumerate(times):
+        said = {"request_log.route": "a", "request_log.session_id": str(number)}
+        store.write([span(1, None, said, trace_id=f"{number}" * 32, **at_time(at))])
+    rows = ask("SELECT id, sid FROM ask_logs ORDER BY id")
+    later = ask("SELECT sid FROM ask_logs WHERE id > (SELECT min(id) FROM ask_logs)")
+    assert [sid for _, sid in rows] == ["1", "2", "0"]
+    assert all(type(own) is int and 0 < own < 2**53 for own, _ in rows)
+    assert len(later) == 2
 
 
 def old_and_new(fill) -> None:
@@ -224,7 +301,7 @@ def test_retention_removes_old_texts_of_every_table_and_leaves_the_rows(store, a
 
 
 def test_a_chunk_at_a_time_all_runs_and_steps_go(store, ask, fill, monkeypatch):
-    monkeypatch.setattr("otel_telemetry.exporters.request_log.retention._CHUNK", 3)
+    monkeypatch.setattr("otel_telemetry.exporters.request_log.store.retention._CHUNK", 3)
     ts = NOW - timedelta(days=40)
     for run in range(4):
         fill(schema.workflow_run, {"id": f"{run}", "created_at": ts, "updated_at": ts})

@@ -14,10 +14,13 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from otel_telemetry import metrics
-from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter, attempts, rows, sqlite
+from otel_telemetry.base import metrics
+from otel_telemetry.base.errors import StoreUnavailable
+from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import sqlite
+from otel_telemetry.exporters.request_log.read import span_facts
+from otel_telemetry.exporters.request_log.store import retry
 
 
 @pytest.fixture(name="provider")
@@ -66,7 +69,7 @@ def test_every_field_of_an_sdk_span_is_read(provider):
         span.add_event("exception", {"exception.message": "m"}, timestamp=5)
         span.set_status(Status(StatusCode.ERROR, "broken"))
         span.end()
-    ours = rows.from_sdk(span._readable_span())
+    ours = span_facts.from_sdk(span._readable_span())
     assert (ours.parent_span_id, ours.local_root) == (f"{parent.get_span_context().span_id:016x}", True)
     assert (ours.kind, ours.status, ours.status_message, ours.scope) == ("CONSUMER", "ERROR", "broken", "scope")
     assert (dict(ours.attributes), ours.events[0].name, ours.events[0].time_ns) == ({"a": (1, 2)}, "exception", 5)
@@ -91,7 +94,8 @@ def test_arguments_go_before_the_configuration_and_wrong_ones_are_refused():
 
 
 def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(tmp_path, monkeypatch, dropped):
-    monkeypatch.setattr(attempts, "_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(retry, "_TRIES", 3)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     failures = []
     monkeypatch.setattr(metrics.write_failures, "add", lambda n, _: failures.append(n))
     made = RequestLogSpanExporter(url=f"sqlite:///{tmp_path / 'log.db'}")
@@ -112,7 +116,8 @@ def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(tmp_pat
 
 
 def test_while_another_one_holds_the_database_no_more_waits_than_the_queue_holds(tmp_path, monkeypatch, dropped):
-    monkeypatch.setattr(attempts, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(retry, "_TRIES", 3)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(sqlite, "_BUSY_MS", 20)
     path = tmp_path / "log.db"
     exporter = RequestLogSpanExporter(url=f"sqlite:///{path}")

@@ -21,9 +21,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter, attempts
+from otel_telemetry.base.errors import StoreUnavailable
+from otel_telemetry.exporters.request_log import RequestLogLogExporter, RequestLogSpanExporter
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.store import retry
 
 DETAILS = "gen_ai.client.inference.operation.details"
 
@@ -108,7 +109,7 @@ def test_a_record_that_no_table_takes_goes_aside_and_the_others_are_written(url,
     assert len(rows(tmp_path / "log.db", "feedback")) == 2
     (letter,) = rows(tmp_path / "log.db", "dead_letter")
     assert (letter["signal"], letter["name"]) == ("logs", "request_log.feedback")
-    assert letter["reason"] == "Unfit: verdict: not up or down"
+    assert letter["reason"] == "InvalidEvent: verdict: not up or down"
     assert "secret" not in str(letter)
 
 
@@ -120,7 +121,8 @@ def test_nothing_is_opened_for_records_that_become_no_rows(url, tmp_path):
 
 
 def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(url, monkeypatch, dropped):
-    monkeypatch.setattr(attempts, "_PAUSES", (0.001,))
+    monkeypatch.setattr(retry, "_TRIES", 2)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     made = RequestLogLogExporter(url=url)
     answers = iter([StoreUnavailable("locked"), None, StoreUnavailable("away"), StoreUnavailable("away")])
 
@@ -129,7 +131,7 @@ def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(url, mo
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr(made._store, "write_said", write)
+    monkeypatch.setattr(made._store, "write_events", write)
     assert made.export(finished(feedback())) is LogRecordExportResult.SUCCESS
     assert dropped == []
     assert made.export(finished(feedback(), LogRecord(body="of no concern"))) is LogRecordExportResult.FAILURE

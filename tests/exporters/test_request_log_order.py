@@ -1,4 +1,7 @@
-"""Rows depend on the set of spans alone: not on order, batches, repetition or restarts (DESIGN D6 and D7)."""
+"""Rows depend on the set of spans alone: not on order, batches, repetition or restarts.
+
+The reasons: docs/architecture.md, D6 and D7.
+"""
 
 import dataclasses
 import random
@@ -9,13 +12,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry import records
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import rows_of
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.store.store import open_store
+from tests.exporters.known import rows_of
 
-TABLES = ("request_log", "llm_call", "span_node", "span_waiting", "dead_letter")
+TABLES = ("request_log", "llm_call", "trace_facts", "request_claim", "dead_letter")
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
 
@@ -120,7 +123,7 @@ class Place:
     def clear(self) -> None:
         self.store.open()
         with self.engine.begin() as connection:
-            for name in (*TABLES, "span_packed"):
+            for name in TABLES:
                 connection.execute(sa.delete(schema.metadata.tables[name]))
 
 
@@ -277,7 +280,7 @@ def test_spans_whose_parents_go_round_in_a_circle_are_stored_and_end(store, span
     store.write([span(11, 12, chat())])
     store.write([span(12, 11)])
     store.write([span(21, 21, chat())])
-    assert len(rows(tmp_path / "log.db", "span_node")) == 6
+    assert len(rows(tmp_path / "log.db", "facts")) == 6
 
 
 def test_one_trace_in_many_batches_costs_per_batch_what_the_batch_holds(store, span, chat):

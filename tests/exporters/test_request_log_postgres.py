@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from otel_telemetry.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
-from otel_telemetry.exporters.request_log import database, schema
+from otel_telemetry.base.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.exporters.request_log.exporter import RequestLogSpanExporter
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
-from otel_telemetry.exporters.request_log.store import Store, open_store
+from otel_telemetry.exporters.request_log.store.store import Store, open_store
 
 CALLS = "SELECT count(*), count(DISTINCT id), coalesce(sum(prompt_tokens), 0) FROM llm_call"
 REQUESTS = "SELECT count(*), count(DISTINCT id), coalesce(sum(prompt_tokens), 0) FROM request_log"
@@ -88,7 +88,7 @@ def test_rows_lie_in_the_partition_of_their_month_and_odd_times_in_the_default_o
 
 
 def test_rows_that_were_early_move_into_their_month_when_it_comes(pg, span, chat, ask, monkeypatch):
-    from otel_telemetry.exporters.request_log import partitions
+    from otel_telemetry.exporters.request_log.db import partitions
 
     now = datetime.now(UTC)
     later = now + timedelta(days=70)

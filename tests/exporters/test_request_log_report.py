@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
-from otel_telemetry.exporters.request_log.report_groups import Period
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+from otel_telemetry.exporters.request_log.operate.report_groups import Period
+from otel_telemetry.exporters.request_log.store.store import open_store
 
 DAY = 86_400
 SECOND_DAY = Period(datetime(2026, 9, 22, tzinfo=UTC))
@@ -37,7 +37,7 @@ def report_fixture(url, span, chat):
     store.write(spans)
     say(store, ("up", f"{1:032x}-{1:016x}", None), ("up", None, "f" * 32), ("down", None, None))
     store.close()
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         yield report
 
 
@@ -57,7 +57,7 @@ def picked(rows, *names):
 def test_cost_and_latency_by_route(report):
     a, b = report.requests()
     assert (a["route"], a["requests"], a["ok"], a["share"], a["llm_calls"]) == ("a", 20, 19, 20 / 21, 20)
-    assert (a["prompt_tokens"], a["completion_tokens"], a["cached_tokens"]) == (2_000, 400, 0)
+    assert (a["prompt_tokens"], a["completion_tokens"], a["cached_tokens"]) == (2_000, 400, None)
     assert (a["cost_usd"], a["unpriced"]) == (20 * Decimal("0.000027"), 0)
     assert (a["latency_p50_ms"], a["latency_p95_ms"], a["latency_p99_ms"]) == (10_000.0, 19_000.0, 20_000.0)
     assert (a["ttfb_p50_ms"], a["ttfb_p95_ms"]) == (5.0, 10.0)
@@ -115,7 +115,7 @@ def test_what_the_cache_saved_is_what_its_hits_said(report):
     a, b = report.cache()
     assert (a["route"], a["requests"], a["cache_hits"], a["hit_rate"]) == ("a", 20, 8, 0.4)
     assert (a["saved_usd"], a["saved_ms"], a["unpriced"]) == (Decimal("1.5"), 804.0, 2)
-    assert (b["cache_hits"], b["hit_rate"], b["saved_usd"], b["unpriced"]) == (0, 0, 0, 0)
+    assert (b["cache_hits"], b["hit_rate"], b["saved_usd"], b["saved_ms"], b["unpriced"]) == (0, 0, None, None, 0)
     assert picked(report.cache(["day"]), "day", "cache_hits") == [("2026-09-21", 8), ("2026-09-22", 0)]
 
 
@@ -167,4 +167,15 @@ def test_a_report_cannot_change_anything(report):
 
 def test_a_report_on_nothing_says_what_to_do(tmp_path):
     with pytest.raises(ConfigurationError, match="there is no database"):
-        Report(RequestLogSettings(url=f"sqlite:///{tmp_path / 'none.db'}"))
+        ReportQueries(RequestLogSettings(url=f"sqlite:///{tmp_path / 'none.db'}"))
+
+
+def test_requests_that_were_declined_on_purpose_are_no_errors(url, span):
+    store = open_store(RequestLogSettings(url=url))
+    for number, degraded in enumerate(("encrypted_room", "declined", "send_failed")):
+        said = {"request_log.route": "none", "request_log.ok": False, "request_log.degraded": degraded}
+        store.write([span(1, None, said, trace_id=f"{number}" * 32)])
+    store.close()
+    with ReportQueries(RequestLogSettings(url=url)) as report:
+        (row,) = report.requests()
+    assert (row["requests"], row["ok"], row["degraded_requests"]) == (3, 2, 3)

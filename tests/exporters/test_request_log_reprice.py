@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log import cost, database, reprice, schema, waiting
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report_groups import Period
-from otel_telemetry.exporters.request_log.reprice import Repricing
-from otel_telemetry.exporters.request_log.store import open_store
-from tests.exporters.unpacking import rows_of
+from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.operate import reprice
+from otel_telemetry.exporters.request_log.operate.report_groups import Period
+from otel_telemetry.exporters.request_log.operate.reprice import Repricing
+from otel_telemetry.exporters.request_log.price import cost
+from otel_telemetry.exporters.request_log.store.store import open_store
+from tests.exporters.known import rows_of
 
 START = datetime(2026, 9, 21, tzinfo=UTC)
 ALWAYS = Period()
-TABLES = (schema.request_log, schema.llm_call, schema.span_node, schema.span_waiting)
+TABLES = (schema.request_log, schema.llm_call, schema.trace_facts)
 NEW = "claude-sonnet-4-5"
 
 
@@ -27,11 +29,11 @@ def older_prices_fixture(monkeypatch):
     present = cost.price
 
     def price(provider, model, tokens, at):
-        found = None if model == NEW else present(provider, model, tokens, at)
-        if found is None:
-            return None
+        found = cost.NoPrice("not yet") if model == NEW else present(provider, model, tokens, at)
+        if isinstance(found, cost.NoPrice):
+            return found
         doubled = {name: 2 * getattr(found, name) for name in ("total", "input", "cached", "output")}
-        return replace(found, **doubled)
+        return found._replace(**doubled)
 
     monkeypatch.setattr(cost, "price", price)
     monkeypatch.setattr(cost, "price_version", lambda: "genai-prices/0.0.1")
@@ -65,7 +67,7 @@ def spans_fixture(span, chat):
 
 
 def content(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Return what the tables would hold if nothing were packed."""
+    """Return what the tables hold, whatever rows it is in."""
     engine = database.connect(url)
     found = rows_of(engine, TABLES)
     engine.dispose()
@@ -104,18 +106,17 @@ def test_afterwards_all_tables_are_as_if_the_present_prices_had_held_all_along(
     fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
     write(fresh, spans)
     assert content(url) == content(fresh)
-    assert stored(url, schema.span_node) == []  # every trace is packed still
-    assert len(stored(url, schema.span_packed)) == 8
+    assert len(stored(url, schema.trace_facts)) == 8
     assert outcome.requests == 5
     assert outcome.models[NEW].newly_priced == 2
     mini = outcome.models["gpt-4o-mini"]
     assert (mini.calls, mini.changed) == (7, 5)
     assert mini.before - mini.after == 4 * Decimal("0.000027")
     assert outcome.models["of-tomorrow"].without_price == 1
-    before = stored(url, schema.span_packed)
+    before = stored(url, schema.trace_facts)
     again = run(url)
     assert (again.requests, sum(tally.changed for tally in again.models.values())) == (0, 0)
-    assert stored(url, schema.span_packed) == before
+    assert stored(url, schema.trace_facts) == before
     assert content(url) == content(fresh)
 
 
@@ -142,46 +143,29 @@ def test_late_spans_are_added_to_new_prices(url, spans, older_prices, tmp_path, 
     assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
 
 
-def test_late_spans_unpack_repriced_traces_as_if_these_had_never_been_packed(url, spans, older_prices, tmp_path):
-    never = f"sqlite:///{tmp_path / 'never.db'}"
+def test_late_spans_of_repriced_traces_are_what_they_are_elsewhere(url, spans, older_prices, tmp_path):
+    other = f"sqlite:///{tmp_path / 'other.db'}"
     write(url, spans)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(waiting, "MOST_SPANS", 0)
-        write(never, spans)
-        assert stored(never, schema.span_packed) == []
+    for each in reversed(spans):
+        write(other, [each])
     older_prices.undo()
-    assert run(url) == run(never)
-    assert content(url) == content(never)
-    assert len(stored(url, schema.span_packed)) == 8
+    assert run(url) == run(other)
+    assert content(url) == content(other)
     late = [replace(spans[1], trace_id=f"{n:032x}", span_id=f"{9:016x}") for n in range(1, 9)]
-    for place in (url, never):
+    for place in (url, other):
         write(place, late)
-        assert stored(place, schema.span_packed) == []
-    assert content(url) == content(never)
-
-
-def test_packed_and_other_traces_are_repriced_together(url, spans, older_prices, tmp_path):
-    half = [each for each in spans if int(each.trace_id, 16) % 2]
-    write(url, half)
-    for each in reversed([each for each in spans if each not in half]):
-        write(url, [each])
-    assert len(stored(url, schema.span_packed)) == 5
-    assert len(stored(url, schema.span_node)) == 9
-    older_prices.undo()
-    run(url)
-    write(f"sqlite:///{tmp_path / 'fresh.db'}", spans)
-    assert content(url) == content(f"sqlite:///{tmp_path / 'fresh.db'}")
+    assert content(url) == content(other)
 
 
 def test_a_dry_run_tells_the_same_and_changes_nothing(url, spans, older_prices):
     write(url, spans)
     older_prices.undo()
-    before = content(url), stored(url, schema.span_packed)
+    before = content(url), stored(url, schema.trace_facts)
     told = run(url, dry_run=True)
-    assert (content(url), stored(url, schema.span_packed)) == before
+    assert (content(url), stored(url, schema.trace_facts)) == before
     assert told.requests == 5
     assert told == run(url)
-    assert stored(url, schema.span_packed) != before[1]
+    assert stored(url, schema.trace_facts) != before[1]
 
 
 def test_only_calls_of_the_period_are_looked_at(url, spans, older_prices):
@@ -196,7 +180,7 @@ def test_only_calls_of_the_period_are_looked_at(url, spans, older_prices):
 def test_what_has_no_price_any_more_keeps_the_one_it_had(url, spans, monkeypatch):
     write(url, spans)
     before = content(url)
-    monkeypatch.setattr(cost, "price", lambda *_: None)
+    monkeypatch.setattr(cost, "price", lambda *_: cost.NoPrice("gone"))
     assert sum(tally.changed for tally in run(url).models.values()) == 0
     assert content(url) == before
 
@@ -207,8 +191,7 @@ def test_calls_whose_spans_are_forgotten_stay_as_they_are(url, spans, older_pric
     store = open_store(RequestLogSettings(url=url))
     assert store._engine is not None
     with store._engine.begin() as connection:
-        for table in (schema.span_node, schema.span_packed):
-            connection.execute(sa.delete(table))
+        connection.execute(sa.delete(schema.trace_facts))
     store.close()
     before = content(url)
     assert run(url).forgotten == 8

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry import records
+from otel_telemetry.base import records
 
 SECRET = "the patient asks about her results"
 
@@ -171,6 +171,16 @@ def test_maps_may_come_as_json_or_key_by_key(written, span):
     assert json.loads(requests[0]["models"]) == {"router": "small", "final": "big"}
 
 
+def test_the_model_of_the_final_stage_is_the_request_s_where_nothing_else_names_it(written, span, chat):
+    named = said(models='{"router": "small", "final": "big"}')
+    requests, _ = written(span(1, None, named))
+    assert requests[0]["model"] == "big"
+    requests, _ = written(span(1, None, {**named, "request_log.model": "own"}, trace_id="a" * 32))
+    assert next(each["model"] for each in requests if each["trace_id"] == "a" * 32) == "own"
+    requests, _ = written(span(1, None, named, trace_id="b" * 32), span(2, 1, chat(), trace_id="b" * 32))
+    assert next(each["model"] for each in requests if each["trace_id"] == "b" * 32) == "gpt-4o-mini"
+
+
 def test_keys_that_are_no_column_land_in_meta_beside_what_http_says(written, span):
     http = {"http.route": "/chat", "http.request.method": "POST", "http.response.status_code": 404}
     requests, _ = written(span(1, None, {**said(tenant="blue", deep={"a": [1]}), **http}))
@@ -181,7 +191,7 @@ def test_keys_that_are_no_column_land_in_meta_beside_what_http_says(written, spa
         "http_method": "POST",
         "http_status_code": 404,
     }
-    assert requests[0]["route"] is None
+    assert requests[0]["route"] == "/chat"
 
 
 def test_people_sessions_and_conversations_are_read_from_general_attributes_too(written, span):

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log import scan, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import open_store
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate import scan
+from otel_telemetry.exporters.request_log.store.store import open_store
 from tests.exporters.scanning import SECRET, everything, run
 
 NOW = datetime(2026, 9, 22, tzinfo=UTC)
@@ -25,7 +26,7 @@ def store_fixture(url):
 @pytest.fixture(name="spans")
 def spans_fixture(span, chat):
     """Return a request as rules of the past would have let it through: mail, card and ids as they were."""
-    said = {
+    request_fields = {
         "request_log.route": "a",
         "request_log.query_text": f"I am {MAIL}",
         "request_log.topk": [{"title": f"card {CARD}"}],
@@ -37,7 +38,7 @@ def spans_fixture(span, chat):
     }
     call = {**chat(), "gen_ai.input.messages": f'[{{"content": "mail {MAIL}"}}]', "user.id": "jane.doe"}
     return [
-        span(1, None, said, status="ERROR", status_message=f"no answer for {MAIL}"),
+        span(1, None, request_fields, status="ERROR", status_message=f"no answer for {MAIL}"),
         span(2, 1, call),
     ]
 
@@ -57,8 +58,8 @@ def test_findings_are_told_by_table_column_and_type_and_nothing_is_changed(store
     assert found["request_log", "error", "EMAIL"] == 1
     assert found["request_log", "user_id", "USER_ID"] == 1
     assert found["llm_call", "chat_request", "EMAIL"] == 1
-    assert found["span_node", "facts", "EMAIL"] == 2
-    assert {table for table, _, _ in found} == {"request_log", "llm_call", "span_node"}
+    assert found["trace_facts", "request_fields", "EMAIL"] == 2
+    assert {table for table, _, _ in found} == {"request_log", "llm_call", "trace_facts"}
     assert "jane" not in str(found).lower()
     assert everything(store) == before
 
@@ -72,10 +73,10 @@ def test_fixing_rewrites_all_of_it_and_a_second_look_finds_nothing(store, url, s
         assert value not in text
     assert run(url, secret=SECRET).found == {}
     (row,) = everything(store)["request_log"]
-    said = dict(zip(schema.request_log.c.keys(), row, strict=True))
-    assert said["query_text"] == "I am [REDACTED_EMAIL]"
-    assert said["user_id"].startswith("k1_")
-    assert (said["session_id"], said["ip_hash"]) == ("k0_0123456789ab", "0123456789abcdef")
+    request_fields = dict(zip(schema.request_log.c.keys(), row, strict=True))
+    assert request_fields["query_text"] == "I am [REDACTED_EMAIL]"
+    assert request_fields["user_id"].startswith("k1_")
+    assert (request_fields["session_id"], request_fields["ip_hash"]) == ("k0_0123456789ab", "0123456789abcdef")
 
 
 def test_a_late_span_makes_the_same_row_out_of_what_was_rewritten(store, url, spans, span, chat):
@@ -135,8 +136,8 @@ def test_pages_go_through_all_rows_of_partitioned_tables_too(store, url, span, m
     monkeypatch.setattr(scan, "_PAGE", 7)
     day = 86_400
     for n in range(1, 41):
-        said = {"request_log.route": "a", "request_log.note": MAIL}
-        store.write([span(1, None, said, start=-n * 10 * day, trace_id=f"{n:032x}")])
+        request_fields = {"request_log.route": "a", "request_log.note": MAIL}
+        store.write([span(1, None, request_fields, start=-n * 10 * day, trace_id=f"{n:032x}")])
     assert run(url).found["request_log", "meta", "EMAIL"] == 40
     run(url, fix=True)
     assert run(url).found == {}
@@ -156,6 +157,6 @@ def test_what_was_dropped_already_is_not_found_again(store, url, span, chat, tmp
     policy.write_text("keys: {request_log.user_id: drop}")
     asked = {"request_log.route": "a", "request_log.query_text": "hello", "request_log.user_id": "jane"}
     store.write([span(1, None, asked), span(2, 1, {**chat(), "user.id": "jane"})])
-    assert run(url, fix=True, policy=policy).found["span_node", "part", "POLICY"] == 1
+    assert run(url, fix=True, policy=policy).found["trace_facts", "caller", "POLICY"] == 1
     assert "jane" not in str(everything(store))
     assert run(url, policy=policy).found == {}

@@ -13,8 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from otel_telemetry import records
-from otel_telemetry.exporters.request_log import database, requests, schema
+from otel_telemetry.base import records
+from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.derive import requests
 
 REQUEST_LOG = [
     *(
@@ -75,7 +76,7 @@ REQUEST_LOG = [
         "ok",
         "query_text",
     ),
-    *("answer_text", "meta"),
+    *("answer_text", "meta", "region"),
 ]
 LLM_CALL = [
     *(
@@ -143,6 +144,7 @@ LLM_CALL = [
         "dialect",
         "meta",
         "response_meta",
+        "region",
     ),
 ]
 CONTRACT = Path(__file__).parents[3] / "shared" / "CONTRACT.md"
@@ -157,6 +159,10 @@ def test_record_table_and_contract_have_the_same_columns_in_the_same_order(table
     assert [field.name for field in fields(record)] == names
 
 
+#: Columns beyond the contract.
+OURS = {"region"}
+
+
 def test_every_column_that_the_contract_page_names_exists():
     if not CONTRACT.exists():
         pytest.skip("the contract page is not beside this checkout")
@@ -164,7 +170,7 @@ def test_every_column_that_the_contract_page_names_exists():
     section = page[page.index("### request_log") : page.index("### llm_call")]
     cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][1:]
     named = {name.strip() for cell in cells for name in cell.split(",")}
-    assert named == set(REQUEST_LOG)
+    assert named == set(REQUEST_LOG) - OURS
     calls = page[page.index("### llm_call") : page.index("### workflow_run")].split("\n", 1)[1]
     calls = re.sub(r"\([^)]*\)", "", calls).replace("cost_* as above", "cost_usd")
     assert {name.strip() for name in calls.strip().rstrip(".").split(",")} <= set(LLM_CALL)
@@ -193,7 +199,7 @@ def test_migrations_make_exactly_the_tables_of_the_schema(tmp_path):
 
 
 def test_the_revision_that_needs_no_migration_is_the_newest_one():
-    folder = Path(database.__file__).parent / "migrations"
+    folder = Path(database.__file__).parents[1] / "migrations"
     config = Config()
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD

@@ -18,14 +18,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from otel_telemetry.errors import ConfigurationError, MalformedTelemetry
-from otel_telemetry.exporters.request_log import rows as reading
-from otel_telemetry.exporters.request_log.collector import held_back
+from otel_telemetry.base.errors import ConfigurationError, MalformedTelemetry
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.node import Quiet
+from otel_telemetry.exporters.request_log.derive.facts import IrrelevantSpan
+from otel_telemetry.exporters.request_log.read import span_facts
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
+from otel_telemetry.exporters.request_log.store.gc_pause import held_back
 
-EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "otlp" / "trace.json"
+EXAMPLE = Path(__file__).parents[1] / "otlp_examples" / "trace.json"
 
 
 @pytest.fixture(name="sink")
@@ -42,12 +42,12 @@ def finished_fixture(chat):
     memory = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("scope")
-    said: dict[str, Any] = {
+    request_fields: dict[str, Any] = {
         "request_log.route": "web",
         "request_log.topk": ["a", "b"],
         "request_log.deep": {"a": [1, {"b": None}]},
     }
-    with tracer.start_as_current_span("POST", kind=SpanKind.SERVER, attributes=said) as span:
+    with tracer.start_as_current_span("POST", kind=SpanKind.SERVER, attributes=request_fields) as span:
         span.add_event("note", {"n": 1})
         with tracer.start_as_current_span("inner"), tracer.start_as_current_span("chat", attributes=chat()):
             pass
@@ -59,9 +59,9 @@ def body_of(spans):
 
 
 def test_bytes_and_sdk_spans_give_the_same_records(finished):
-    from_bytes = {span.span_id: span for span in reading.from_otlp(body_of(finished))}
+    from_bytes = {span.span_id: span for span in span_facts.from_otlp(body_of(finished))}
     for span in finished:
-        ours, theirs = reading.from_sdk(span), from_bytes[f"{span.get_span_context().span_id:016x}"]
+        ours, theirs = span_facts.from_sdk(span), from_bytes[f"{span.get_span_context().span_id:016x}"]
         for name in (
             "trace_id",
             "parent_span_id",
@@ -85,7 +85,7 @@ def test_trace_bodies_become_rows_and_other_signals_none(sink, finished, rows, t
     sink.deliver("traces", [body_of([span]) for span in finished])
     request = rows(tmp_path / "log.db", "request_log")[0]
     assert (request["route"], request["llm_calls"], json.loads(request["topk"])) == ("web", 1, ["a", "b"])
-    assert len(rows(tmp_path / "log.db", "span_node")) == 3
+    assert len(rows(tmp_path / "log.db", "facts")) == 3
 
 
 def test_concatenated_bodies_are_one_body(sink, finished, rows, tmp_path):
@@ -107,14 +107,14 @@ def test_spans_without_valid_ids_are_left_out_and_odd_enums_are_unspecified(sink
     bad = [Span(trace_id=b"\1" * 5, span_id=b"\2" * 8), Span(trace_id=b"\1" * 16)]
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[*bad, good])])])
     sink.deliver("traces", [body.SerializeToString()])
-    assert [span["span_id"] for span in rows(tmp_path / "log.db", "span_waiting")] == ["02" * 8]
+    assert [span["span_id"] for span in rows(tmp_path / "log.db", "facts")] == ["02" * 8]
 
 
 @pytest.mark.parametrize(("flags", "local_root"), [(0, False), (0x100, False), (0x300, True)])
 def test_a_remote_parent_is_known_by_the_span_s_flags(flags, local_root):
     span = Span(trace_id=b"\1" * 16, span_id=b"\2" * 8, parent_span_id=b"\3" * 8, flags=flags)
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
-    assert [span.local_root for span in reading.from_otlp(body.SerializeToString())] == [local_root]
+    assert [span.local_root for span in span_facts.from_otlp(body.SerializeToString())] == [local_root]
 
 
 GENERAL = {
@@ -141,14 +141,16 @@ def test_a_span_that_says_nothing_is_read_from_bytes_alone_as_from_the_whole_spa
         setattr(span.attributes.add(key=key).value, kind, GENERAL[key])
     span.events.add(name="exception").attributes.add(key="exception.message").value.string_value = "no route"
     body = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
-    read = list(reading.place_otlp(body.SerializeToString()))
-    assert read == [reading.place(each, store_text=False) for each in reading.from_otlp(body.SerializeToString())]
-    assert isinstance(read[0], Quiet)
-    assert (read[0].facts is None) == bool(parent)
+    read = list(span_facts.condensed_from_otlp(body.SerializeToString()))
+    assert read == [
+        span_facts.to_fact(each, store_text=False) for each in span_facts.from_otlp(body.SerializeToString())
+    ]
+    assert isinstance(read[0], IrrelevantSpan)
+    assert (read[0].request_fields is None) == bool(parent)
 
 
 def test_a_span_that_says_something_is_read_whole(finished):
-    read = {type(each).__name__ for each in reading.place_otlp(body_of([finished[0], finished[2]]))}
+    read = {type(each).__name__ for each in span_facts.condensed_from_otlp(body_of([finished[0], finished[2]]))}
     assert read == {"Span"}
 
 
@@ -159,8 +161,6 @@ def test_a_wrong_setting_stops_the_sink_at_once(tmp_path):
 
 
 def test_the_example_of_the_protocol_is_read(sink, rows, tmp_path):
-    if not EXAMPLE.exists():
-        pytest.skip("the protocol's examples are not beside this checkout")
     text = EXAMPLE.read_text()
     document = json.loads(text)
     for of_resource in document["resourceSpans"]:
@@ -171,7 +171,7 @@ def test_the_example_of_the_protocol_is_read(sink, rows, tmp_path):
                         span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
     body = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
     sink.deliver("traces", [body.SerializeToString()])
-    assert len(rows(tmp_path / "log.db", "span_waiting")) >= 1
+    assert len(rows(tmp_path / "log.db", "facts")) >= 1
 
 
 def test_the_collector_of_cycles_rests_while_somebody_asks_for_it_and_stays_off_where_it_was():

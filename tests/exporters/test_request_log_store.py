@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry import metrics
-from otel_telemetry.exporters.request_log import coerce
+from otel_telemetry.base import metrics
+from otel_telemetry.exporters.request_log.db import coerce
 
 PRICES = importlib.metadata.version("genai-prices")
 
@@ -58,7 +58,7 @@ def test_a_span_that_the_database_refuses_goes_aside_and_the_others_are_stored( 
     assert len(rows(path, "request_log")) == 19
     letters = rows(path, "dead_letter")
     assert written.dead_letters == len(letters) == 1
-    assert "UTF-8" in letters[0]["reason"]
+    assert "utf-8" in letters[0]["reason"]
     assert json.loads(letters[0]["item"])["gen_ai.request.model"] == "gpt-4o-mini"
     assert "secret" not in letters[0]["item"]
     assert buried == [(1, {"exporter": "request_log", "reason": "refused"})]
@@ -113,7 +113,8 @@ def test_odd_keys_and_deep_or_wide_values_are_bounded(written, span):
     requests, _ = written(span(1, None, {"request_log.route": "a", **attributes}))
     meta = json.loads(requests[0]["meta"])
     assert len(meta["wide"]) == 256
-    assert {"deep", "wide"} <= set(meta["problems"])
+    assert "wide" in meta["problems"]
+    assert len(json.dumps(meta.get("deep"))) < 200  # of what is nested too deep, only the outside can be looked at
     assert max(len(key) for key in meta) == coerce.ID_LIMIT
 
 
@@ -149,32 +150,32 @@ def test_a_span_without_times_is_stored_at_the_time_at_which_it_came(written, sp
     assert (requests[0]["latency_ms"], calls[0]["total_latency_ms"]) == (None, None)
 
 
-def test_a_trace_that_says_nothing_waits_until_a_span_of_it_does(store, span, chat, rows, tmp_path):
+def test_a_trace_that_says_nothing_has_no_row_until_a_span_of_it_does(store, span, chat, rows, tmp_path):
     path = tmp_path / "log.db"
+
+    def sizes():
+        return [len(rows(path, table)) for table in ("facts", "request_log")]
+
     assert store.write([span(1, None, {"http.route": "/chat"}, kind="SERVER"), span(2, 1)]).spans == 2
     assert store.write([span(2, 1), span(3, 2)]).spans == 1
-    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [3, 0, 0]
+    assert sizes() == [3, 0]
     assert store.write([span(4, 3, chat())]).requests == 1
-    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [0, 4, 1]
+    assert sizes() == [4, 1]
     assert json.loads(rows(path, "request_log")[0]["meta"])["http_route"] == "/chat"
     assert store.write([span(5, 4), span(3, 2)]).spans == 1
-    assert [len(rows(path, table)) for table in ("span_waiting", "span_node", "request_log")] == [1, 4, 1]
+    assert sizes() == [5, 1]
 
 
-def test_only_what_stands_above_a_span_that_says_something_joins_it(store, span, chat, rows, tmp_path):
-    def tables():
-        return [
-            sorted(row["span_id"][-2:] for row in rows(tmp_path / "log.db", t)) for t in ("span_waiting", "span_node")
-        ]
+def test_a_call_finds_its_request_when_the_last_span_between_them_comes(store, span, chat, rows, tmp_path):
+    def requests():
+        return [row["span_id"][-2:] for row in rows(tmp_path / "log.db", "request_log")]
 
     store.write([span(1, None, {"http.route": "/chat"}, kind="SERVER"), span(2, 1), span(3, 1)])
     store.write([span(6, 5, chat()), span(7, 5)])
-    assert tables() == [["01", "02", "03", "07"], ["06"]]
     assert store.write([span(5, 4), span(8, 7)]).spans == 2
-    assert tables() == [["01", "02", "03", "07", "08"], ["05", "06"]]
+    assert requests() == []
     assert store.write([span(4, 2), span(3, 1)]).requests == 1
-    assert tables() == [["03", "07", "08"], ["01", "02", "04", "05", "06"]]
-    assert [row["span_id"][-2:] for row in rows(tmp_path / "log.db", "request_log")] == ["01"]
+    assert requests() == ["01"]
 
 
 BAD = {

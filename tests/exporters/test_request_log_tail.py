@@ -8,11 +8,12 @@ from typing import cast
 import pytest
 import sqlalchemy as sa
 
-from otel_telemetry import records
-from otel_telemetry.exporters.request_log import postgres, schema, tail
+from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store import open_store
-from otel_telemetry.exporters.request_log.tail import Filter, Tail
+from otel_telemetry.exporters.request_log.db import postgres, schema
+from otel_telemetry.exporters.request_log.operate import tail
+from otel_telemetry.exporters.request_log.operate.tail import Filter, Tail
+from otel_telemetry.exporters.request_log.store.store import open_store
 
 ALL = Filter()
 

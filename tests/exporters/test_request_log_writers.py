@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry import assemble, metrics, relay, settings
-from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry import assemble_gateway, settings
+from otel_telemetry.base import metrics, relay
+from otel_telemetry.base.errors import MalformedTelemetry
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.helper import Helper
+from otel_telemetry.exporters.request_log.db.write_lock import WriteLock
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
-from otel_telemetry.exporters.request_log.turn import Turn
+from otel_telemetry.exporters.request_log.store.helper import Helper
 
 BODIES = 10
 TRACES = 100
@@ -67,7 +68,7 @@ def child_pids() -> list[int]:
 
 
 def is_helper(pid: str) -> bool:
-    return b"request_log.helper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"request_log.store.helper" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_several_processes_write_the_rows_that_one_writes(sink, database, rows, tmp_path):
@@ -77,7 +78,7 @@ def test_several_processes_write_the_rows_that_one_writes(sink, database, rows, 
     alone = RequestLogSink(RequestLogSettings(url=f"sqlite:///{tmp_path / 'alone.db'}", writers=1))
     alone.deliver("traces", bodies)
     alone.close()
-    for table in ("request_log", "llm_call", "span_node", "span_waiting"):
+    for table in ("request_log", "llm_call", "facts"):
         together, apart = (sorted(map(repr, rows(path, table))) for path in (database, tmp_path / "alone.db"))
         assert together == apart, table
     assert len(rows(database, "request_log")) == BODIES * TRACES
@@ -97,7 +98,7 @@ def test_who_asks_for_a_gateway_in_one_process_gets_one(database, tmp_path, work
         gateway={"workers": workers, "role": "deliver" if workers else "all", "spool_dir": tmp_path, "http_port": 0},
         redaction={"pseudonyms": {"secret": "0123456789abcdef0123"}},
     )
-    gateway: Any = assemble.gateway_of(config)
+    gateway: Any = assemble_gateway.gateway_of(config)
     (sink,) = gateway._sinks
     assert len(sink._helpers) == helpers
     sink.close()
@@ -146,8 +147,8 @@ def test_what_a_writer_counts_and_logs_is_told_by_the_process_that_asked(tmp_pat
 
     counter = Counter()
     monkeypatch.setattr(metrics, "rows_written", counter)
-    turn = Turn()
-    helper = Helper(RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}"), turn)
+    write_lock = WriteLock()
+    helper = Helper(RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}"), write_lock)
     helper.ask("traces", [[make_body(0)], [make_body(0), make_body(1)]])
     assert helper.answer() is None
     assert counter.total["llm_call"] == 2 * TRACES
@@ -158,16 +159,16 @@ def test_what_a_writer_counts_and_logs_is_told_by_the_process_that_asked(tmp_pat
         assert helper.answer() is None
     assert "1 spans or records went to dead_letter: IntegrityError: not today" in caplog.messages
     helper.close()
-    turn.close()
+    write_lock.close()
 
 
 def test_a_writer_ends_with_the_process_that_asked(tmp_path):
     program = f"""
 import os, signal
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.helper import Helper
-from otel_telemetry.exporters.request_log.turn import Turn
-helper = Helper(RequestLogSettings(url="sqlite:///{tmp_path / "log.db"}"), Turn())
+from otel_telemetry.exporters.request_log.store.helper import Helper
+from otel_telemetry.exporters.request_log.db.write_lock import WriteLock
+helper = Helper(RequestLogSettings(url="sqlite:///{tmp_path / "log.db"}"), WriteLock())
 helper.ask("traces", [])
 assert helper.answer() is None
 print(helper._process.pid, flush=True)
@@ -185,7 +186,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_every_instrument_is_found_by_its_name():
     provider = relay.Relay()
     for attribute, instrument in vars(metrics).items():
-        if not attribute.startswith("_") and hasattr(instrument, "_name"):
+        if getattr(instrument, "_name", "").startswith("otel_telemetry."):
             name = instrument._name
             assert name.removeprefix("otel_telemetry.").replace(".", "_") == attribute
             method = next(each for each in ("add", "record", "set") if hasattr(instrument, each))

@@ -9,7 +9,7 @@ from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import CALLS, SPANS, TOKENS, Load
 
 _MIB = 1024 * 1024
-MEMORY_LIMIT = 400 * _MIB  # of all processes together, as README and DESIGN promise
+MEMORY_LIMIT = 400 * _MIB  # of all processes together, as the README promises
 PROCESS_LIMIT = 300 * _MIB
 
 Query = Callable[[str], list[tuple[Any, ...]]]

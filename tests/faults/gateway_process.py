@@ -66,7 +66,7 @@ class GatewayProcess:
                 command, cwd=self.folder, stderr=said, stdout=said, env=self._env, start_new_session=True
             )
         if wait:
-            eventually(self.healthy, "the gateway is healthy")
+            eventually(lambda: self.healthy() or self.names_the_disk(), "the gateway is healthy, or says why not")
         return self
 
     def __enter__(self) -> Self:
@@ -97,6 +97,13 @@ class GatewayProcess:
         return (self.folder / "said").read_text()
 
     # --- looking at it ----------------------------------------------------------------------------------------------
+    def names_the_disk(self) -> bool:
+        """Tell whether it is up, and refuses because its disk is full."""
+        try:
+            return "disk" in httpx.get(f"http://127.0.0.1:{self.http}/health", timeout=5).text
+        except httpx.HTTPError:
+            return False
+
     def healthy(self) -> bool:
         assert self.process
         assert self.process.poll() is None, f"it ended: {self.said[-2000:]}"

@@ -44,7 +44,8 @@ def test_on_a_disk_that_others_have_filled_it_starts_and_delivers_what_it_has(
     receiving.kill()
     in_the_way = small_disk.fill("not ours")
     running = gateway(within=small_disk.within)
-    running.delivered()
+    eventually(lambda: running.lag() == 0, "what it has is delivered")
+    assert running.names_the_disk()
     check_rows(running, load.acknowledged)
     with Load(running) as more:
         eventually(lambda: more.told.total() > 3, "senders are told to come again")

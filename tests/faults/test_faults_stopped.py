@@ -22,9 +22,9 @@ TURN = "spool.turn"  # whoever writes to the spool holds this lock
 @contextmanager
 def standing_still(pid: int, spool: Path | None = None) -> Iterator[None]:
     """Stop a process for as long as the block lasts; with the spool's folder while it does not write to the spool."""
-    with (spool / TURN).open("rb+") if spool else nullcontext() as turn:
-        if turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+    with (spool / TURN).open("rb+") if spool else nullcontext() as write_lock:
+        if write_lock:
+            fcntl.flock(write_lock, fcntl.LOCK_EX)
         os.kill(pid, signal.SIGSTOP)
         eventually(
             lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
@@ -64,8 +64,8 @@ def test_a_process_that_stands_still_while_it_writes_shows_in_health_and_all_goe
     running = gateway("--workers", "2")
     with Load(running, patience=PATIENCE) as load:
         load.wait_for(40)
-        with (running.spool / TURN).open("rb+") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+        with (running.spool / TURN).open("rb+") as write_lock:
+            fcntl.flock(write_lock, fcntl.LOCK_EX)
             held = time.monotonic()
             part = eventually(lambda: _failing(running), "its health says so", 30)
             assert time.monotonic() - held >= 5

@@ -15,11 +15,11 @@ import atheris
 
 with atheris.instrument_imports(include=["otel_telemetry.processors"]):
     from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-    from otel_telemetry.processors.otlp import OtlpRedactor
-    from otel_telemetry.processors.redactor import Redactor
-    from otel_telemetry.processors.ruleset import builtin_rules, expand
+    from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+    from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+    from otel_telemetry.processors.redact.redactor import Redactor
 
-from otel_telemetry.errors import MalformedTelemetry
+from otel_telemetry.base.errors import MalformedTelemetry
 
 SECRET: Final = "a-secret-for-fuzzing"
 GROUPS: Final = ("passport", "crypto_wallet")
@@ -31,6 +31,16 @@ OTLP: Final = OtlpRedactor(REDACTORS[0])
 KEYS: Final = ("note", "password", "user.id", "client.address", "http.route", "gen_ai.input.messages", "passport_no")
 PIECES: Final = [expand(text, rule.id) for rule in builtin_rules(optional=GROUPS) for text in rule.match]
 GLUE: Final = (*' \n"\\=:@.,{}[]+', "\u200b", "\x00", "\ud800", "%40", "%22", "\\u0040", "\\\\n", "&#64;", "\uff20")
+
+
+#: Letters of the scripts, and what is invisible, joins itself to a character, or turns the direction of writing.
+HOSTILE: Final = (
+    *("\u00e9", "\u043a", "\u03b1", "\u0631", "\u05de", "\u0928", "\u0e2b", "\u53f7", "\u30ca", "\uac00"),
+    *("\u0301", "\u20dd", "\u094d", "\u0e31", "\u064b", "\u05b0", "\u3099", "\ufe0f", "\U000e0041"),
+    *("\u200c", "\u200d", "\u2060", "\ufeff", "\u00ad", "\u034f", "\u115f", "\u3164"),
+    *("\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069"),
+    *("\uff11", "\u0661", "\u0967", "\u2460", "\U0001f600", "\u3000", "\u3002"),
+)
 
 
 def check_text(text: str) -> None:
@@ -80,7 +90,7 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     text = data.decode("utf-8", "surrogatepass" if _is_text(data) else "ignore")
     at = draw.randint(0, len(text))
     end = min(len(text), at + draw.choice((0, 0, 0, 1, 4)))
-    piece: str = draw.choice(PIECES if draw.random() < 0.5 else GLUE)  # half of these
+    piece: str = draw.choice(PIECES if draw.random() < 0.5 else GLUE + HOSTILE)  # half of these
     return (text[:at] + piece + text[end:]).encode("utf-8", "surrogatepass")[:max_size]
 
 

@@ -10,15 +10,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_reader import Batch, SpoolReader
+from otel_telemetry.gateway.serve.process import Gateway
+from otel_telemetry.gateway.spool.reader import Batch, SpoolReader
+from otel_telemetry.gateway.spool.writer import Spool
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
+from tests.gateway.certificates import Certificates
 
 
 class KeepingSink:
@@ -100,6 +101,11 @@ def redactor() -> Any:
     return OtlpRedactor(Redactor(RedactionSettings()))
 
 
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
 @pytest.fixture
 def sink() -> Any:
     return KeepingSink()
@@ -110,10 +116,12 @@ def serving(tmp_path: Path, redactor: OtlpRedactor, sink: Any) -> Any:
     """Return `serving(**settings)`, a context manager around a running gateway."""
 
     @asynccontextmanager
-    async def run(engine: Any = None, sinks: Any = None, rest: Any = None, **settings: Any) -> AsyncIterator[Running]:
+    async def run(
+        engine: Any = None, sinks: Any = None, rest: Any = None, page: Any = None, **settings: Any
+    ) -> AsyncIterator[Running]:
         folder = settings.pop("spool_dir", tmp_path / "spool")
         config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=folder, **settings)
-        gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks, rest=rest)
+        gateway = Gateway(config, engine or redactor, [sink] if sinks is None else sinks, rest=rest, page=page)
         async with AsyncExitStack() as stack:
             await gateway.start()
             stack.push_async_callback(gateway.stop, 5)

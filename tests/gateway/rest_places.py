@@ -11,13 +11,13 @@ import httpx
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from otel_telemetry.exporters.request_log import database, schema
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.pseudonym import Pseudonyms
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.pseudonym import Pseudonyms
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PSEUDONYMS = PseudonymSettings(secret=SecretStr("0123456789abcdef0123456789abcdef"))
 pseudonyms = Pseudonyms(PSEUDONYMS)
@@ -29,7 +29,7 @@ def engine_with_secret() -> OtlpRedactor:
 
 
 @dataclass
-class Place:
+class CellAddress:
     """A client of a running gateway, and what is in its database."""
 
     client: httpx.AsyncClient
@@ -59,14 +59,15 @@ def place_maker(serving: Any, url: str) -> Callable[..., Any]:
     """Return what opens a place on a database."""
 
     @asynccontextmanager
-    async def open_place(rest: Any = None, headers: Any = None, **settings: Any) -> AsyncIterator[Place]:
+    async def open_place(rest: Any = None, headers: Any = None, **settings: Any) -> AsyncIterator[CellAddress]:
         given = {name: settings.pop(name) for name in ("store_text",) if name in settings}
+        engine = settings.pop("engine", None) or engine_with_secret()
         sink = RequestLogSink(RequestLogSettings(url=url, **given))
         async with (
-            serving(engine=engine_with_secret(), sinks=[sink], rest=rest, **settings) as running,
+            serving(engine=engine, sinks=[sink], rest=rest, **settings) as running,
             httpx.AsyncClient(base_url=running.http, headers=headers) as client,
         ):
-            yield Place(client, running, url)
+            yield CellAddress(client, running, url)
         sink.close()
 
     return open_place

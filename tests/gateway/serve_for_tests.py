@@ -12,13 +12,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from otel_telemetry.errors import StoreUnavailable
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 
 class FileSink:

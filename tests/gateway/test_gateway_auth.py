@@ -1,9 +1,6 @@
 """Keys with roles, and TLS on both ports, over real connections."""
 
 import hashlib
-import ssl
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,11 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from otel_telemetry import cli
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.gateway.auth import Keys, entry, new_key
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.server import Gateway
+from otel_telemetry.gateway.receive.auth import Keys, entry, new_key
+from otel_telemetry.gateway.serve.process import Gateway
+from tests.gateway.certificates import Certificates
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 EMPTY = ExportTraceServiceRequest().SerializeToString()
@@ -129,52 +127,6 @@ async def test_each_endpoint_asks_for_its_role(serving: Any) -> None:
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------
-@dataclass
-class Certificates:
-    """An authority, and what it signed for the server and for a client."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self._openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
-            *("-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"),
-        )
-        for name in ("server", "client"):
-            self._sign(name)
-
-    def _sign(self, name: str) -> None:
-        (self.folder / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        self._openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        self._openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-days", "2", "-extfile", "ext", "-out", f"{name}.pem"),
-        )
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=30)
-
-    def __getitem__(self, name: str) -> Path:
-        return self.folder / name
-
-    def bytes(self, name: str) -> bytes:
-        return self[name].read_bytes()
-
-    def context(self, client: str = "") -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self["ca.pem"])
-        if client:
-            context.load_cert_chain(self[f"{client}.pem"], self[f"{client}.key"])
-        return context
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 async def over_grpc(running: Any, credentials: grpc.ChannelCredentials) -> bytes:
     async with grpc.aio.secure_channel(running.grpc, credentials) as channel:
         answer: bytes = await channel.unary_unary(TRACES, bytes, bytes)(EMPTY, timeout=5)

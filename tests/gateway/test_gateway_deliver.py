@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.errors import DeliveryRefused, SchemaTooNew, StoreUnavailable
-from otel_telemetry.gateway import circuit
-from otel_telemetry.gateway.deliver import Delivery
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.sinks import Receipt, Rejected
+from otel_telemetry.base.destinations import Receipt, Rejected, Signal
+from otel_telemetry.base.errors import DeliveryRefused, SchemaTooNew, StoreUnavailable
+from otel_telemetry.gateway.deliver import circuit
+from otel_telemetry.gateway.deliver.delivery import Delivery
+from otel_telemetry.gateway.spool.writer import Spool
 
 
 @pytest.fixture
@@ -299,11 +298,14 @@ def test_bodies_of_signals_that_a_sink_does_not_take_are_not_read(spool: Spool) 
 
 
 def test_a_sink_is_brought_no_more_at_once_than_it_takes_but_a_large_batch_alone(spool: Spool, delivering: Any) -> None:
-    append(spool, b"aaaa", b"bbbb", b"c" * 20, b"dd", b"ee")
-    sink = Destination(max_bytes=10)
+    bodies = [
+        letter * size for letter, size in ((b"a", 4000), (b"b", 4000), (b"c", 20_000), (b"d", 3000), (b"e", 3000))
+    ]
+    append(spool, *bodies)
+    sink = Destination(max_bytes=10_000)
     delivering(sink)
     eventually(lambda: spool.reader.position("there") == 5)
-    assert sink.calls == [[b"aaaa", b"bbbb"], [b"c" * 20], [b"dd", b"ee"]]
+    assert sink.calls == [bodies[:2], bodies[2:3], bodies[3:]]
 
 
 def test_a_destination_is_left_alone_for_as_long_as_it_asks(spool: Spool, delivering: Any) -> None:

@@ -14,15 +14,16 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from otel_telemetry.errors import ConfigurationError, Overloaded
-from otel_telemetry.gateway import spool_file
-from otel_telemetry.gateway.exposition import merged
-from otel_telemetry.gateway.group import Group, Seat
-from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.base.errors import ConfigurationError, Overloaded
+from otel_telemetry.base.prometheus_text import merged
+from otel_telemetry.gateway.serve.group import Group, WorkerContext
+from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.writer import Spool
+from tests.backends.postgres import PostgresServer
 from tests.backends.process import free_port
-from tests.faults.checks import check
+from tests.faults.checks import check, check_rows
 from tests.faults.gateway_process import GatewayProcess, eventually
 from tests.faults.load import EXPORT, Load, make_request
 
@@ -77,6 +78,26 @@ def test_any_number_may_receive_into_a_spool(start: Any) -> None:
     check(delivering, one, two)
 
 
+def test_gateways_with_a_spool_each_write_into_one_database(tmp_path: Path, postgres: PostgresServer) -> None:
+    """Also where both find the database empty."""
+    url = postgres.database()
+    with ExitStack() as stack:
+        both = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            both.append(GatewayProcess(tmp_path / name, "--workers", "0", url=url).start(wait=False))
+            stack.callback(both[-1].__exit__)
+        for gateway in both:
+            eventually(gateway.healthy, "it takes requests")
+        loads = [stack.enter_context(Load(gateway)) for gateway in both]
+        for load in loads:
+            load.wait_for(30)
+            load.__exit__()
+        for gateway in both:
+            gateway.delivered()
+        check_rows(both[0], loads[0].acknowledged | loads[1].acknowledged)
+
+
 def test_only_one_gateway_delivers_from_a_spool(start: Any, tmp_path: Path) -> None:
     running = start("--role", "deliver")
     said = refused(
@@ -120,7 +141,9 @@ def test_any_port_tells_of_all_processes(start: Any) -> None:
         assert sum(metrics["otel_telemetry_accepted_total"].values()) == 5 * len(load.acknowledged)
         assert metrics["otel_telemetry_spool_items_total"] == {(): 5 * len(load.acknowledged)}
         delivered = {
-            dict(labels)["process"]: value for labels, value in metrics["otel_telemetry_delivered_total"].items()
+            dict(labels)["process"]: value
+            for labels, value in metrics["otel_telemetry_delivered_total"].items()
+            if dict(labels)["signal"] == "traces"
         }
         assert delivered == {"deliverer": 5 * len(load.acknowledged)}
 
@@ -130,13 +153,14 @@ def test_one_process_has_its_series_without_a_process(start: Any) -> None:
     with Load(running) as load:
         load.wait_for(10)
     running.delivered()
-    (labels,) = running.metrics()["otel_telemetry_accepted_total"]
-    assert dict(labels) == {"signal": "traces"}
+    series = [dict(labels) for labels in running.metrics()["otel_telemetry_accepted_total"]]
+    assert {"signal": "traces"} in series
+    assert all(labels.keys() == {"signal"} for labels in series)
     assert "processes" not in running.health()["parts"]
 
 
-FIRST = b"""# HELP sent_total What was sent.
-# TYPE sent_total counter
+FIRST = b"""# HELP sent What was sent.
+# TYPE sent counter
 sent_total{signal="traces"} 3.0
 # HELP took_seconds How long it took.
 # TYPE took_seconds histogram
@@ -144,11 +168,13 @@ took_seconds_bucket{le="1.0"} 1.0
 took_seconds_bucket{le="+Inf"} 2.0
 took_seconds_count 2.0
 took_seconds_sum 1.5
+# EOF
 """
-SECOND = b"""# HELP sent_total What was sent.
-# TYPE sent_total counter
+SECOND = b"""# HELP sent What was sent.
+# TYPE sent counter
 sent_total{signal="traces"} 4.0
 sent_total{signal="logs"} 1.0
+# EOF
 """
 
 
@@ -164,6 +190,22 @@ def test_expositions_become_one_with_each_sample_under_its_process() -> None:
     }  # fmt: skip
     assert families["took_seconds"].type == "histogram"
     assert len(list(text_string_to_metric_families(FIRST.decode()))) == 2
+
+
+def lookups(cache: str, hits: int, misses: int) -> str:
+    counts = {"telemetry_cache_cache_hits_total": hits, "telemetry_cache_cache_misses_total": misses}
+    lines = [f'{name}{{cache="{cache}",family="{n}"}} {n}' for name, n in counts.items()]
+    rate = f'telemetry_cache_cache_hit_rate{{cache="{cache}"}} {hits / (hits + misses)}'
+    types = ["# TYPE telemetry_cache_cache_hits counter", lines[0]]
+    types += ["# TYPE telemetry_cache_cache_misses counter", lines[1]]
+    return "\n".join([*types, "# TYPE telemetry_cache_cache_hit_rate gauge", rate, "# EOF", ""])
+
+
+def test_the_hit_rate_of_a_cache_is_that_of_all_processes() -> None:
+    one, other = lookups("redis", 9, 1), lookups("redis", 0, 90)
+    families = {family.name: family for family in merged({"a": one.encode(), "b": other.encode()})}
+    (rate,) = families["telemetry_cache_cache_hit_rate"].samples
+    assert (rate.labels, rate.value) == ({"cache": "redis"}, 0.09)
 
 
 async def test_processes_answer_each_other_however_long_the_folder_is_named(tmp_path: Path) -> None:
@@ -205,22 +247,22 @@ def test_restarts_are_counted_for_all_to_see(tmp_path: Path) -> None:
 def test_orders_that_come_before_anybody_listens_are_not_lost(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     reports, told = os.pipe()
-    seat = Seat("one", Group(tmp_path, ["one"]), reading, told)
+    worker = WorkerContext("one", Group(tmp_path, ["one"]), reading, told)
     os.write(writing, b"go\n5.0\n")
-    seat.follow()
-    seat.wait_for_go()
+    worker.follow()
+    worker.wait_until_admitted()
     obeyed: list[float] = []
-    eventually(lambda: seat._waiting, "the order is there")
-    seat.obey(obeyed.append)
-    seat.ready()
-    seat.refused(ConfigurationError("a.key", "is wrong", "do this"))
+    eventually(lambda: worker._waiting, "the order is there")
+    worker.on_stop(obeyed.append)
+    worker.ready()
+    worker.refused(ConfigurationError("a.key", "is wrong", "do this"))
     assert os.read(reports, 100) == b'{}\n["a.key", "is wrong", "do this"]\n'
     assert obeyed == [5.0]  # the pipe stays open: its end would end this process
 
 
 # --- the spool ------------------------------------------------------------------------------------------------------
 def test_the_size_limit_holds_for_all_processes_together(tmp_path: Path) -> None:
-    spools = [Spool(tmp_path / "spool", 8 * MIB, 24, keeper=number == 0) for number in range(3)]
+    spools = [Spool(tmp_path / "spool", 8 * MIB, 24, housekeeper=number == 0) for number in range(3)]
     spools[0].attach(["away"])
     accepted = refused_ = 0
     futures = []
@@ -245,7 +287,9 @@ def test_the_size_limit_holds_for_all_processes_together(tmp_path: Path) -> None
 
 
 def test_what_one_process_appends_another_sees_soon(tmp_path: Path) -> None:
-    receiving, delivering = (Spool(tmp_path / "spool", 8 * MIB, 24, keeper=keeper) for keeper in (False, True))
+    receiving, delivering = (
+        Spool(tmp_path / "spool", 8 * MIB, 24, housekeeper=housekeeper) for housekeeper in (False, True)
+    )
     delivering.attach(["a"])
     waiting = threading.Thread(target=delivering.wait, args=(0, 30))
     waiting.start()
@@ -258,7 +302,7 @@ def test_what_one_process_appends_another_sees_soon(tmp_path: Path) -> None:
 
 
 def test_room_that_delivery_makes_is_seen_by_those_who_receive(tmp_path: Path) -> None:
-    receiving = Spool(tmp_path / "spool", 8 * MIB, 24, keeper=False)
+    receiving = Spool(tmp_path / "spool", 8 * MIB, 24, housekeeper=False)
     delivering = Spool(tmp_path / "spool", 8 * MIB, 24, largest_body=MIB)
     delivering.attach(["a"])
 
@@ -282,10 +326,10 @@ def test_room_that_delivery_makes_is_seen_by_those_who_receive(tmp_path: Path) -
 async def test_a_gateway_whose_writes_do_not_end_is_not_healthy_until_they_do(
     serving: Any, monkeypatch: pytest.MonkeyPatch, make_request: Any
 ) -> None:
-    monkeypatch.setattr("otel_telemetry.gateway.spool._STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("otel_telemetry.gateway.spool.writer._STUCK_SECONDS", 0.2)
     async with serving() as running, httpx.AsyncClient() as client:
-        lock = spool_file.lock_file(running.spool_dir, spool_file.TURN_NAME)
-        with spool_file.turn(lock):
+        lock = spool_file.lock_file(running.spool_dir, spool_file.WRITE_LOCK_NAME)
+        with spool_file.write_lock(lock):
             headers = {"content-type": "application/x-protobuf"}
             url = f"{running.http}/v1/traces"
             sending = asyncio.create_task(client.post(url, content=make_request("one"), headers=headers))
@@ -303,15 +347,15 @@ def test_who_waits_for_the_turn_gets_it_when_its_owner_dies(tmp_path: Path) -> N
     ready, told = os.pipe()
     child = os.fork()
     if not child:
-        with spool_file.turn(spool_file.lock_file(tmp_path, spool_file.TURN_NAME)):
+        with spool_file.write_lock(spool_file.lock_file(tmp_path, spool_file.WRITE_LOCK_NAME)):
             os.write(told, b"x")
             threading.Event().wait(60)
     os.read(ready, 1)
-    lock = spool_file.lock_file(tmp_path, spool_file.TURN_NAME)
+    lock = spool_file.lock_file(tmp_path, spool_file.WRITE_LOCK_NAME)
     had = threading.Event()
 
     def wait_for_it() -> None:
-        with spool_file.turn(lock):
+        with spool_file.write_lock(lock):
             had.set()
 
     thread = threading.Thread(target=wait_for_it)

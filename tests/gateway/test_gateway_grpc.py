@@ -20,10 +20,10 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from otel_telemetry.errors import MalformedTelemetry, StoreUnavailable
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.processors.otlp import OtlpRedactor
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import MalformedTelemetry, StoreUnavailable
+from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 LIMIT = 64 << 20
@@ -260,7 +260,7 @@ async def test_a_client_that_gives_up_leaves_no_bytes_reserved(
             time.sleep(0.3)
             return redactor.redact(signal, body)
 
-    limits = {"max_pending_bytes": 1 << 20, "max_body_bytes": 1 << 20}
+    limits = {"max_pending_bytes": 2 << 20, "max_body_bytes": 1 << 20}
     async with serving(engine=Slow(), **limits) as running:
         body = make_request("big", note="n" * 300_000)
         gone = await asyncio.gather(*[export(running, body, patience=0.1) for _ in range(3)])

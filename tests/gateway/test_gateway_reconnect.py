@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.spool.reader import SpoolReader
 from tests.faults.gateway_process import GatewayProcess, eventually
 
 SENDERS = 4

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.server import Gateway
-from otel_telemetry.gateway.spool_reader import SpoolReader
-from otel_telemetry.processors.otlp import OtlpRedactor
+from otel_telemetry.gateway.serve.process import Gateway
+from otel_telemetry.gateway.spool.reader import SpoolReader
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from tests.backends.process import free_port
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -333,3 +333,20 @@ async def test_stopping_finishes_the_requests_under_way_and_takes_no_new_ones(
         with pytest.raises(httpx.ConnectError):
             await client.post(url, content=make_request("two"), headers=headers)
     assert sink.bodies == [make_request("one")]
+
+
+async def test_a_signal_that_goes_nowhere_is_said_at_the_start_and_in_health(
+    serving: Any, sink: Any, caplog: Any
+) -> None:
+    sink.signals, sink.max_bytes = frozenset({"traces", "logs"}), 1 << 20
+    async with serving() as running, httpx.AsyncClient(base_url=running.http) as client:
+        parts = (await client.get("/health")).json()
+    assert parts["parts"]["signals_without_destination"] == ["metrics"]
+    assert parts["status"] == "ok"
+    assert "metrics are accepted and kept in the spool" in caplog.text
+
+
+async def test_nothing_is_said_where_every_signal_has_a_destination(serving: Any, caplog: Any) -> None:
+    async with serving() as running, httpx.AsyncClient(base_url=running.http) as client:
+        assert "signals_without_destination" not in (await client.get("/health")).json()["parts"]
+    assert "go nowhere" not in caplog.text

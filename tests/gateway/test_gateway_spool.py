@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.errors import ConfigurationError, Overloaded, StoreUnavailable
-from otel_telemetry.gateway import spool_file
-from otel_telemetry.gateway.otlp_json import Signal
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import ConfigurationError, Overloaded, StoreUnavailable
+from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.reader import SpoolReader
+from otel_telemetry.gateway.spool.writer import Spool
 
 MIB = 1 << 20
 

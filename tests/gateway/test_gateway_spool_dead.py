@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from otel_telemetry import cli
-from otel_telemetry.errors import DeliveryRefused
-from otel_telemetry.gateway import spool_file
+from otel_telemetry.base.destinations import Receipt, Signal
+from otel_telemetry.base.errors import DeliveryRefused
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.deliver import Delivery
-from otel_telemetry.gateway.exposition import Exposition
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_operator import Operator
-from otel_telemetry.sinks import Receipt, Signal
+from otel_telemetry.gateway.deliver.delivery import Delivery
+from otel_telemetry.gateway.serve.prometheus import Exposition
+from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.operator import Operator
+from otel_telemetry.gateway.spool.writer import Spool
 from tests.faults.gateway_process import eventually
 
 MIB = 1 << 20
@@ -84,7 +84,7 @@ def test_of_more_than_the_bound_the_oldest_go_and_are_counted(open_spool: Any, c
 
 def test_it_is_told_once(open_spool: Any, caplog: pytest.LogCaptureFixture) -> None:
     spool = open_spool(BOUND)
-    with caplog.at_level(logging.ERROR, "otel_telemetry.gateway.spool"):
+    with caplog.at_level(logging.ERROR, "otel_telemetry.gateway.spool.writer"):
         for first in (0, 30, 60):
             bury(spool, "a", range(first, first + 30))
             eventually(within(spool, "a"), "they are within the bound")
@@ -104,7 +104,7 @@ def test_the_letters_of_one_sink_push_out_none_of_another(open_spool: Any) -> No
 def test_below_the_bound_and_without_one_all_are_kept(open_spool: Any) -> None:
     spool = open_spool(0)
     bury(spool, "a", range(300))
-    assert not spool._keeper._thin_out()
+    assert not spool._housekeeper._thin_out()
     assert letters(spool, "a") == list(range(300))
     assert missed(spool, "a") == {}
 

@@ -7,14 +7,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry.errors import StoreUnavailable
-from otel_telemetry.gateway import spool_erase, spool_file
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_erase import SpoolEraser, Wanted
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.base.errors import StoreUnavailable
+from otel_telemetry.gateway.spool import erase, spool_file
+from otel_telemetry.gateway.spool.erase import ErasureTarget, SpoolEraser
+from otel_telemetry.gateway.spool.reader import SpoolReader
+from otel_telemetry.gateway.spool.writer import Spool
 
 JANE, OLE = "k1_aaaaaaaaaaaa", "k1_bbbbbbbbbbbb"
-WANTED = Wanted((JANE.encode(),), frozenset({"user.id"}), JANE)
+WANTED = ErasureTarget((JANE.encode(),), frozenset({"user.id"}), JANE)
 
 
 def traces(*spans: tuple[int, str | None], resource: str = "") -> bytes:
@@ -59,7 +59,7 @@ def put(spool, *batches) -> None:
     wait([spool.append(signal, body, items) for signal, body, items in batches])
 
 
-def erase(folder, wanted=WANTED):
+def erased(folder, wanted=WANTED):
     with SpoolEraser(folder, wanted) as eraser:
         found = eraser.find()
         done = eraser.erase()
@@ -82,7 +82,7 @@ def test_spans_of_traces_that_name_the_person_go_and_the_others_stay_byte_for_by
     clean = traces((7, OLE), (8, None))
     put(spool, ("traces", traces((1, JANE), (1, None), (2, OLE)), 3), ("traces", traces((1, None)), 1))
     put(spool, ("traces", clean, 2))
-    done = erase(folder)
+    done = erased(folder)
     assert (done.items, done.batches) == (3, 2)
     first, second, third = bodies(folder)
     assert [span.trace_id[-1] for span in spans(first)] == [2]
@@ -101,7 +101,7 @@ def test_logs_of_the_same_traces_metrics_and_exemplars_go_too(spool, tmp_path):
     folder = tmp_path / "spool"
     put(spool, ("traces", traces((1, JANE)), 1), ("logs", logs((1, "hers"), (2, "his"), (3, f"of {JANE}")), 3))
     put(spool, ("metrics", metrics(JANE, OLE), 2))
-    done = erase(folder)
+    done = erased(folder)
     assert (done.items, done.batches) == (4, 3)
     _, log, metric = bodies(folder)
     assert b"his" in log
@@ -116,21 +116,21 @@ def test_logs_of_the_same_traces_metrics_and_exemplars_go_too(spool, tmp_path):
 def test_what_a_resource_or_an_unknown_field_says_takes_all_of_it_along(spool, tmp_path):
     unknown = b"\xfa\x3e\x0f" + JANE.encode()  # field 1007, bytes
     put(spool, ("traces", traces((1, None), resource=JANE), 1), ("traces", traces((2, None)) + unknown, 1))
-    assert erase(tmp_path / "spool").batches == 2
+    assert erased(tmp_path / "spool").batches == 2
     assert [spans(body) for body in bodies(tmp_path / "spool")] == [[], []]
     assert no_bytes_of(tmp_path / "spool", JANE)
 
 
 def test_a_value_counts_under_the_keys_of_such_ids_only(spool, tmp_path):
     put(spool, ("traces", traces((1, "42"), (2, "421")), 2), ("logs", logs((3, "42")), 1))
-    done = erase(tmp_path / "spool", Wanted((), frozenset({"user.id"}), "42"))
+    done = erased(tmp_path / "spool", ErasureTarget((), frozenset({"user.id"}), "42"))
     assert (done.items, done.batches) == (1, 1)
 
 
 def test_traces_that_the_database_knows_go_and_mixed_ones_stay(spool, tmp_path):
     put(spool, ("traces", traces((1, None), (2, JANE), (2, None)), 3))
     known, mixed = (frozenset({number.to_bytes(16, "big")}) for number in (1, 2))
-    done = erase(tmp_path / "spool", Wanted((JANE.encode(),), frozenset(), JANE, known, mixed))
+    done = erased(tmp_path / "spool", ErasureTarget((JANE.encode(),), frozenset(), JANE, known, mixed))
     assert done.items == 2
     (left,) = bodies(tmp_path / "spool")
     assert [span.trace_id[-1] for span in spans(left)] == [2]
@@ -141,7 +141,7 @@ def test_what_sinks_have_still_before_them_is_counted_on_and_comes_to_nothing(sp
     put(spool, *[("traces", traces((n, JANE if n % 2 else OLE), (n + 100, None)), 2) for n in range(1, 11)])
     batches = spool.reader.read(0, 1 << 20, 4)
     spool.advance("one", batches)
-    erase(tmp_path / "spool")
+    erased(tmp_path / "spool")
     lag = spool.reader.status().lag
     assert (lag["one"].items, lag["two"].items) == (9, 15)
     assert lag["two"].bytes == sum(map(len, bodies(tmp_path / "spool")))
@@ -158,7 +158,7 @@ def test_dead_letters_lose_what_is_the_persons_and_empty_ones_go(spool, tmp_path
     put(spool, ("traces", traces((1, JANE)), 1), ("traces", traces((2, JANE), (3, OLE)), 2))
     batches = spool.reader.read(0, 1 << 20)
     spool.advance("one", batches, [(batch, "refused") for batch in batches])
-    done = erase(tmp_path / "spool")
+    done = erased(tmp_path / "spool")
     assert (done.dead_letters, done.batches, done.items) == (2, 2, 4)
     assert spool.reader.status().dead_letters == 1
     assert no_bytes_of(tmp_path / "spool", JANE)
@@ -174,7 +174,7 @@ def test_batches_that_were_trimmed_before_leave_no_bytes(spool, tmp_path):
 
 
 def test_a_spool_that_is_being_read_is_said_to_be_busy(spool, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool_erase, "_PATIENCE", 0.1)
+    monkeypatch.setattr(erase, "_PATIENCE", 0.1)
     put(spool, ("traces", traces((1, JANE)), 1))
     reader = spool_file.open_reader(tmp_path / "spool")
     reader.execute("BEGIN")

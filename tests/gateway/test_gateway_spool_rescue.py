@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.errors import SpoolDamaged
-from otel_telemetry.gateway import spool_file, spool_rescue
-from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.base.errors import SpoolDamaged
+from otel_telemetry.gateway.spool import recovery, spool_file
+from otel_telemetry.gateway.spool.writer import Spool
 
 MIB = 1 << 20
 PAGE = 16384
@@ -120,16 +120,16 @@ def test_a_body_that_the_disk_changed_is_not_delivered_but_counted_and_told(
 
 def test_a_rescue_that_was_cut_short_is_made_again(folder: Path) -> None:
     path = filled(folder)
-    path.with_name(spool_rescue.RESCUED_NAME).write_bytes(b"half of a file")
+    path.with_name(recovery.RESCUED_NAME).write_bytes(b"half of a file")
     spool = Spool(folder, 64 * MIB, 24)
     assert len(list(spool.reader.batches())) == 20
-    assert not path.with_name(spool_rescue.RESCUED_NAME).exists()
+    assert not path.with_name(recovery.RESCUED_NAME).exists()
     spool.close()
 
 
 def test_a_rescue_that_was_cut_short_before_the_new_name_was_given_is_finished(folder: Path) -> None:
     path = filled(folder)
-    path.rename(path.with_name(spool_rescue.RESCUED_NAME))
+    path.rename(path.with_name(recovery.RESCUED_NAME))
     spool = Spool(folder, 64 * MIB, 24)
     assert len(list(spool.reader.batches())) == 20
     spool.close()

@@ -1,6 +1,7 @@
 """The cache endpoints, over HTTP: values redacted, for as long as was asked, in memory and in a real Redis."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,11 @@ import redis
 from pydantic import SecretStr
 
 from otel_telemetry.cache.config import CacheSettings
-from otel_telemetry.cache.door import CacheDoor
+from otel_telemetry.cache.key_value import KeyValueCache
 from otel_telemetry.cache.parts import Parts
-from otel_telemetry.gateway.rest import Rest
+from otel_telemetry.gateway.receive.rest import Rest
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 
 @pytest.fixture(name="rest_on")
@@ -24,7 +25,7 @@ def rest_on_fixture():
     rules = Redactor(RedactionSettings())
 
     def rest_on(**settings: Any) -> Rest:
-        return Rest(CacheDoor(Parts(CacheSettings(**settings), rules, secret=b"0123456789abcdef")))
+        return Rest(KeyValueCache(Parts(CacheSettings(**settings), rules, secret=b"0123456789abcdef")))
 
     return rest_on
 
@@ -164,3 +165,24 @@ async def test_health_tells_how_the_cache_is_and_a_cache_that_is_away_stops_noth
     assert away.json()["parts"]["cache"] == {"status": "away", "kind": "redis"}
     assert [answer.json()["status"] for answer in (memory, redis_there, away)] == ["ok", "ok", "degraded"]
     assert {answer.status_code for answer in (memory, redis_there, away)} == {200}
+
+
+async def test_what_an_older_service_left_in_redis_is_a_hit_for_its_time(calling, redis_url, redis_server):
+    left = redis.Redis.from_url(redis_server.url)
+    value = {"answer": "ask jane@example.com", "n": 1, "timestamp": "2025-09-03T10:30:00Z"}
+    for key in ("tool:search:q:tent", "of:bob@example.com"):
+        left.set(key, json.dumps(value), ex=3_600)
+    left.set("for-good", "[1, 2]")
+    left.set("cut", b'{"answer": "as', ex=60)
+    async with calling(url=redis_url) as client:
+        for key in ("tool:search:q:tent", "of:bob@example.com"):
+            found = (await client.get("/cache/get", params={"key": key})).json()
+            data = found["data"]
+            assert (found["hit"], data["answer"], data["n"]) == (True, "ask [REDACTED_EMAIL]", 1)
+            assert data["timestamp"] == value["timestamp"]
+            assert 3_500 < data["ttl_remaining"] <= 3_600
+            assert (await client.request("DELETE", "/cache", params={"key": key})).json() == {"deleted": True}
+            assert (await client.get("/cache/get", params={"key": key})).json() == {"hit": False}
+        assert (await client.get("/cache/get", params={"key": "for-good"})).json()["data"]["value"] == [1, 2]
+        assert (await client.get("/cache/get", params={"key": "cut"})).json() == {"hit": False}
+    left.close()

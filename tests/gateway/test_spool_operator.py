@@ -11,11 +11,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from typer.testing import CliRunner
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands.spool import spool_app
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.gateway.deliver import Delivery
-from otel_telemetry.gateway.spool import Spool
-from otel_telemetry.gateway.spool_operator import Operator
+from otel_telemetry.gateway.deliver.delivery import Delivery
+from otel_telemetry.gateway.spool.operator import Operator
+from otel_telemetry.gateway.spool.writer import Spool
 
 HOUR_NS = 3600 * 10**9
 

@@ -22,9 +22,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
+from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.config import InstrumentSettings
-from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor, afterwards
+from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor
 
 FAULTS = "otel_telemetry.instrumentation_errors"
 

@@ -205,7 +205,9 @@ def openai_cases() -> dict[str, Case]:
             provider="together",
             streamed=True,
         ),
-        "a server of one's own": of(openai, "house-7b", document(chat_answer("house-7b", plain_usage))),
+        "a server of one's own": of(
+            openai, "house-7b", document(chat_answer("house-7b", plain_usage)), provider="_OTHER"
+        ),
     }
 
 

@@ -19,6 +19,7 @@ class Told:
     completion: int | None = None
     reasoning: int | None = None
     finish: str | None = None
+    tier: str | None = None
 
 
 def last(values: Sequence[Any], *path: str) -> Any:
@@ -42,6 +43,7 @@ def openai(values: list[Any]) -> Told:
         completion=usage.get("completion_tokens"),
         reasoning=usage.get("completion_tokens_details", {}).get("reasoning_tokens"),
         finish=finishes[-1] if finishes else None,
+        tier=last(values, "service_tier"),
     )
 
 
@@ -55,6 +57,7 @@ def responses(values: list[Any]) -> Told:
         completion=usage["output_tokens"],
         reasoning=usage["output_tokens_details"]["reasoning_tokens"],
         finish=answer["status"],
+        tier=answer.get("service_tier"),
     )
 
 

@@ -23,7 +23,7 @@ from tests.instrument.conftest import ModelServer, Serve, Telemetry
 @pytest.fixture
 def app_url(telemetry: Telemetry, server: ModelServer, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An app with our hooks; it trusts loopback as a proxy."""
-    monkeypatch.setattr(sys.modules["otel_telemetry.request"], "_tracer", telemetry.tracers.get_tracer("ours"))
+    monkeypatch.setattr(sys.modules["otel_telemetry.request"], "_tracer", lambda: telemetry.tracers.get_tracer("ours"))
     server.answer({"model": "m-1", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
     app = made(server.url)
     hooks = fastapi_hooks(InstrumentSettings(trusted_proxies=("127.0.0.0/8",)))

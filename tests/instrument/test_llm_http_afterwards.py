@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otel_telemetry.instrument.llm_http import afterwards
+from otel_telemetry.instrument import afterwards
 
 
 def test_tasks_run_in_order_on_another_thread() -> None:
@@ -39,7 +39,7 @@ def test_who_brings_a_task_too_many_does_it(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_forked_child_has_a_thread_of_its_own_and_none_of_its_parents_tasks() -> None:
     script = """
 import os, threading
-from otel_telemetry.instrument.llm_http import afterwards
+from otel_telemetry.instrument import afterwards
 gate = threading.Event()
 afterwards.watch()
 afterwards.do(gate.wait)
@@ -60,7 +60,7 @@ assert afterwards.flush()
 
 def test_what_waits_when_the_process_ends_is_done() -> None:
     script = """
-from otel_telemetry.instrument.llm_http import afterwards
+from otel_telemetry.instrument import afterwards
 afterwards.at_exit()
 afterwards.do(lambda: print("done", flush=True))
 """

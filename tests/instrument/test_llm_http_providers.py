@@ -167,7 +167,7 @@ def test_anthropic_tools_thinking_and_parameters_are_seen(quiet: Telemetry, serv
     }
     ask(server, "/v1/messages", body, anthropic_version="2023-06-01")
     attributes = quiet.attributes("chat claude-x")
-    assert attributes["gen_ai.provider.name"] == "anthropic"
+    assert attributes["gen_ai.provider.name"] == "_OTHER"
     assert attributes["gen_ai.request.max_tokens"] == 10
     assert attributes["gen_ai.request.stop_sequences"] == ("END",)
     assert known(attributes) == ("claude-x", 3, 9, None, None, None, ("tool_use",))
@@ -310,7 +310,7 @@ def test_cohere_version_1_streams_lines(telemetry: Telemetry, server: ModelServe
         ),
         ("https://generativelanguage.googleapis.com/v1beta/models/g-x:generateContent", "gcp.gemini", "g-x"),
         ("https://aiplatform.googleapis.com/v1/publishers/google/models/g-x:generateContent", "gcp.vertex_ai", "g-x"),
-        ("https://proxy.example/v1/models/g-x:generateContent", "gcp.gen_ai", "g-x"),
+        ("https://proxy.example/v1/models/g-x:generateContent", "_OTHER", "g-x"),
         ("http://localhost:11434/api/chat", "ollama", None),
         ("https://api.cohere.com/v2/chat", "cohere", None),
         ("https://api.cohere.com/v2/embed", "cohere", None),

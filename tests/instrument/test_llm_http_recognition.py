@@ -9,8 +9,10 @@ import httpx2
 import openai
 import pytest
 import wrapt
+from openai.resources import responses
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor
@@ -44,9 +46,9 @@ def found(url: str, *hosts: str, **headers: str) -> tuple[str, str] | None:
         ("https://api.x.ai/v1/chat/completions", ("x_ai", "chat")),
         ("https://api.perplexity.ai/chat/completions", ("perplexity", "chat")),
         ("https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", ("gcp.gemini", "chat")),
-        ("http://127.0.0.1:8000/v1/chat/completions", ("openai", "chat")),
-        ("http://vllm.internal/v1/chat/completions/", ("openai", "chat")),
-        ("http://vllm.internal/v1/embeddings", ("openai", "embeddings")),
+        ("http://127.0.0.1:8000/v1/chat/completions", ("_OTHER", "chat")),
+        ("http://vllm.internal/v1/chat/completions/", ("_OTHER", "chat")),
+        ("http://vllm.internal/v1/embeddings", ("_OTHER", "embeddings")),
         ("http://app.internal/chat/completions", None),
         ("http://app.internal/api/responses", None),
         ("http://app.internal/v1/responses/r1/cancel", None),
@@ -62,8 +64,8 @@ def test_a_path_and_the_evidence_for_it_make_a_model_call(url: str, expected: An
 
 
 def test_the_settings_name_further_hosts_for_the_shorter_paths() -> None:
-    assert found("http://app.internal/chat/completions", "app.internal") == ("openai", "chat")
-    assert found("http://app.internal/chat/completions", "*") == ("openai", "chat")
+    assert found("http://app.internal/chat/completions", "app.internal") == ("_OTHER", "chat")
+    assert found("http://app.internal/chat/completions", "*") == ("_OTHER", "chat")
     assert found("http://app.internal/chat/completions", "other.internal") is None
 
 
@@ -107,11 +109,14 @@ def test_a_streamed_request_body_is_neither_read_nor_held_up(
     assert attributes["gen_ai.response.model"] == "m-1"
 
 
-def test_a_multipart_body_is_left_alone(telemetry: Telemetry, server: ModelServer) -> None:
+def test_of_a_form_nothing_but_the_model_is_read(telemetry: Telemetry, server: ModelServer) -> None:
     server.answer(ANSWER)
     with httpx.Client() as client:
-        client.post(f"{server.url}/v1/chat/completions", files={"file": io.BytesIO(b"model")}, data={"model": "m"})
-    assert "gen_ai.request.model" not in telemetry.attributes("chat")
+        said = {"model": "m", "temperature": "0.5"}
+        client.post(f"{server.url}/v1/chat/completions", files={"file": io.BytesIO(b"model")}, data=said)
+    attributes = telemetry.attributes("chat")
+    assert attributes["gen_ai.request.model"] == "m"
+    assert "gen_ai.request.temperature" not in attributes
 
 
 @pytest.mark.parametrize("position", ["first", "last"])
@@ -195,13 +200,13 @@ def test_a_call_of_which_another_makes_a_span_afterwards_gets_none_from_us(  # n
 
     theirs.__module__ = module
     server.answer(ANSWER)
-    original = openai.resources.responses.Responses.__dict__["create"]
+    original = responses.Responses.__dict__["create"]
     wrapt.wrap_function_wrapper("openai.resources.responses", "Responses.create", theirs)
     try:
         with httpx.Client(headers={"user-agent": agent}) as client:
             client.post(f"{server.url}/v1/{path}", json={"model": "m"})
     finally:
-        openai.resources.responses.Responses.create = original  # type: ignore[method-assign]  # as it was
+        responses.Responses.create = original  # type: ignore[method-assign]  # as it was
     telemetry.spans(spans)
 
 
@@ -390,3 +395,36 @@ def test_captured_messages_are_bounded_and_whole(quiet: Telemetry, server: Model
     assert len(attributes["gen_ai.input.messages"]) <= 65_536
     assert len(attributes["gen_ai.output.messages"]) <= 70_000
     assert json.loads(attributes["gen_ai.output.messages"])[0]["parts"][0]["content"].startswith("yyy")
+
+
+def test_a_call_below_a_span_of_another_provider_has_a_span_of_ours(telemetry: Telemetry, server: ModelServer) -> None:
+    server.answer(ANSWER)
+    theirs = TracerProvider().get_tracer("elsewhere")
+    with theirs.start_as_current_span("chat m", attributes={"gen_ai.operation.name": "chat"}), httpx.Client() as client:
+        client.post(f"{server.url}/v1/chat/completions", json={"model": "m"})
+    telemetry.spans(1)
+
+
+class WithoutIds(trace.NonRecordingSpan):
+    """A span as MLflow makes it where it cannot make one."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[arg-type]  # as it does
+
+
+@pytest.mark.parametrize("current", [WithoutIds(), trace.NonRecordingSpan(trace.SpanContext(7, 9, is_remote=False))])
+def test_a_call_below_what_is_no_span_of_its_request_stays_in_it(
+    telemetry: Telemetry, server: ModelServer, current: trace.Span
+) -> None:
+    server.answer(ANSWER)
+    span = telemetry.tracers.get_tracer("t").start_span("request")
+    before = active.root.get()
+    active.root.set(active.Root(span))
+    token = context.attach(trace.set_span_in_context(current))
+    try:
+        with httpx.Client() as client:
+            client.post(f"{server.url}/v1/chat/completions", json={"model": "m"})
+    finally:
+        context.detach(token)
+        active.root.set(before)
+    assert telemetry.span("chat").parent == span.get_span_context()

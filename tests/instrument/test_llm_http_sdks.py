@@ -176,7 +176,9 @@ def columns(case: Case, reply: Reply, number: int) -> Row:
     """Return the columns of a reply's row."""
     error = case.errors[number]
     told = Told() if error else case.read(reply.values)
-    counts = {f"{name}_tokens": value for name, value in asdict(told).items() if name not in ("model", "finish")}
+    counts = {
+        f"{name}_tokens": value for name, value in asdict(told).items() if name not in ("model", "finish", "tier")
+    }
     return counts | {
         "operation": case.operation,
         "provider": case.provider,
@@ -204,7 +206,9 @@ def cost(case: Case, told: Told) -> Decimal | None:
     )
     try:
         provider = GENAI_PRICES.get(case.provider, case.provider)
-        return calc_price(counted, told.model or case.requested, provider_id=provider).total_price
+        tier = {"service_tier": told.tier} if told.tier else None
+        model = told.model or case.requested
+        return calc_price(counted, model, provider_id=provider, price_context=tier).total_price
     except LookupError:
         return None
 

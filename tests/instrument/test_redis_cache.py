@@ -15,9 +15,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.families import LIMIT, Families
-from otel_telemetry.instrument.llm_http import afterwards
 from otel_telemetry.instrument.redis import RedisCacheInstrumentor
 from tests.backends.process import free_port
 from tests.backends.redis_server import RedisServer, running

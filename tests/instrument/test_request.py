@@ -23,7 +23,7 @@ MODULE = sys.modules["otel_telemetry.request"]
 
 @pytest.fixture
 def spans(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(MODULE, "_tracer", telemetry.tracers.get_tracer("otel_telemetry"))
+    monkeypatch.setattr(MODULE, "_tracer", lambda: telemetry.tracers.get_tracer("otel_telemetry"))
     yield telemetry
     assert trace.get_current_span() is trace.INVALID_SPAN
     assert active.root.get() is None

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.errors import RuleError
-from otel_telemetry.processors.addresses import kind_of
+from otel_telemetry.base.errors import RuleError
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.coverage import verify
-from otel_telemetry.processors.explain import explain
-from otel_telemetry.processors.insight import active_rules, detector_of
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.detect.kinds.addresses import kind_of
+from otel_telemetry.processors.redact.insight import active_rules, detector_of
+from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.verify.coverage import verify
+from otel_telemetry.processors.verify.explain import explain
 
 BUILT_IN: Any = Redactor(RedactionSettings())
 NOBODYS = [

@@ -8,9 +8,9 @@ from benchmarks import collector_leaks as leaks
 from benchmarks import gateway as shapes
 from benchmarks.collector_rules import Untranslatable, translate, translated
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules, expand
+from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 from tests.backends import builds
 
 

@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from otel_telemetry.processors import compiled
-from otel_telemetry.processors.engine import ReLocator
+from otel_telemetry.base import user_cache
+from otel_telemetry.processors.detect.engines.locator import ReLocator
 
 hyperscan = pytest.importorskip("hyperscan")
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files here")
@@ -17,46 +17,46 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_what_is_kept_is_loaded_and_readable_by_its_owner_only(folder):
-    assert compiled.load("x.hs") is None
-    compiled.keep("x.hs", b"payload")
-    assert compiled.load("x.hs") == b"payload"
+    assert user_cache.load("x.hs") is None
+    user_cache.keep("x.hs", b"payload")
+    assert user_cache.load("x.hs") == b"payload"
     assert stat.S_IMODE((folder / "x.hs").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_changed_file_is_not_loaded(folder):
-    compiled.keep("x.hs", b"payload")
+    user_cache.keep("x.hs", b"payload")
     data = bytearray((folder / "x.hs").read_bytes())
     data[-1] ^= 1
     (folder / "x.hs").write_bytes(data)
-    assert compiled.load("x.hs") is None
+    assert user_cache.load("x.hs") is None
 
 
 def test_a_file_or_folder_that_others_can_write_to_is_not_used(folder):
-    compiled.keep("x.hs", b"payload")
+    user_cache.keep("x.hs", b"payload")
     (folder / "x.hs").chmod(0o620)
-    assert compiled.load("x.hs") is None
+    assert user_cache.load("x.hs") is None
     (folder / "x.hs").chmod(0o600)
     folder.chmod(0o770)
-    assert compiled.load("x.hs") is None
+    assert user_cache.load("x.hs") is None
 
 
 def test_a_link_is_not_followed(folder, tmp_path):
-    compiled.keep("x.hs", b"payload")
+    user_cache.keep("x.hs", b"payload")
     (folder / "x.hs").rename(tmp_path / "elsewhere")
     (folder / "x.hs").symlink_to(tmp_path / "elsewhere")
-    assert compiled.load("x.hs") is None
+    assert user_cache.load("x.hs") is None
 
 
 def test_without_a_folder_nothing_is_kept_and_nothing_fails(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    compiled.keep("x.hs", b"payload")
-    assert compiled.load("x.hs") is None
+    user_cache.keep("x.hs", b"payload")
+    assert user_cache.load("x.hs") is None
 
 
 def test_a_loaded_database_finds_what_a_compiled_one_finds(folder):
-    from otel_telemetry.processors.engine_hyperscan import HyperscanLocator  # native
+    from otel_telemetry.processors.detect.engines.hyperscan import HyperscanLocator  # native
 
     triggers = ("abc[0-9]", "(?i)xy")
     data = b"abc1 XY abc22"

@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
+from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.deferred import DeferredAttributes
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.sdk.deferred import DeferredAttributes
 from otel_telemetry.processors.span import RedactionSpanProcessor
-from otel_telemetry.records import AnyValue
 
 PLANTED = "jane.roe@example.com"
 CLEAN = "[REDACTED_EMAIL]"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry.errors import ConfigurationError
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.engine import make_locator
-from otel_telemetry.processors.ruleset import builtin_rules, expand
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.engines.locator import make_locator
+from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
 
 pytest.importorskip("hyperscan")
 pytest.importorskip("re2")
@@ -104,8 +104,8 @@ def test_the_best_engine_that_can_be_imported_is_taken_and_one_asked_for_must_be
     triggers = ("some trigger", "of this test")
     make_locator.cache_clear()
     assert make_locator("auto", triggers).name == "hyperscan"
-    for missing, next_best in (("engine_hyperscan", "re2"), ("engine_re2", "re")):
-        monkeypatch.setitem(sys.modules, f"otel_telemetry.processors.{missing}", None)
+    for missing, next_best in (("hyperscan", "re2"), ("re2", "re")):
+        monkeypatch.setitem(sys.modules, f"otel_telemetry.processors.detect.engines.{missing}", None)
         make_locator.cache_clear()
         assert make_locator("auto", triggers).name == next_best
     for name in ("hyperscan", "re2"):

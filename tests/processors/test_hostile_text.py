@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry.processors import detector as detector_module
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules, expand
+from otel_telemetry.processors.detect import detector as detector_module
+from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
 PLAIN = Redactor(RedactionSettings())

@@ -13,17 +13,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_telemetry import metrics
-from otel_telemetry.processors.canaries import Canaries
+from otel_telemetry.base import metrics
+from otel_telemetry.base.destinations import Signal
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.insight import active_rules
-from otel_telemetry.processors.leak_check import LeakCheck
 from otel_telemetry.processors.log import RedactionLogProcessor
-from otel_telemetry.processors.otlp import OtlpRedactor, Signal
-from otel_telemetry.processors.planting import CLIENT, REQUESTS, fields_of
-from otel_telemetry.processors.policy import IP
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.insight import active_rules
+from otel_telemetry.processors.redact.leak_check import LeakCheck
+from otel_telemetry.processors.redact.policy import IP
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.span import RedactionSpanProcessor
+from otel_telemetry.processors.verify.canaries import Canaries
+from otel_telemetry.processors.verify.planting_otlp import CLIENT, REQUESTS, fields_of
 
 PLANTED = "jane.roe@example.com"
 POLICY = """

@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_telemetry.processors import log
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PLANTED = "jane.roe@example.com"
 

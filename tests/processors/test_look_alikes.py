@@ -3,9 +3,9 @@
 import pytest
 
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.ruleset import builtin_rules
+from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR = Redactor(RedactionSettings())
 HIDDEN = [

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from otel_telemetry.processors import metric
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.verify.planting_sdk import metrics_take_lists
 
 PLANTED = "jane.roe@example.com"
 OTHER = "john.doe@example.org"
@@ -65,7 +66,9 @@ def test_no_planted_value_leaves_through_any_reader_of_any_instrument(redactor: 
     provider.add_metric_reader(later)
     metric.protect(provider, metric.MetricRedaction(redactor))  # twice does no harm
     meter = provider.get_meter(PLANTED, attributes={"scope": PLANTED})
-    planted: dict[str, Any] = {"kept": PLANTED, f"key {PLANTED}": 1, "list": [PLANTED]}
+    planted: dict[str, Any] = {"kept": PLANTED, f"key {PLANTED}": 1}
+    if metrics_take_lists():
+        planted["list"] = [PLANTED]
     with trace.use_span(TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("s")):
         meter.create_counter("counter", unit=PLANTED, description=f"mails to {PLANTED}").add(1, planted)
         meter.create_up_down_counter("updown").add(1, planted)

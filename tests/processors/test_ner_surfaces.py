@@ -29,13 +29,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_telemetry import assemble, metrics
+from otel_telemetry import assemble, assemble_gateway
+from otel_telemetry.base import metrics
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
-from otel_telemetry.processors import ner_export
 from otel_telemetry.processors.config import NerSettings, RedactionSettings
-from otel_telemetry.processors.ner_text import NerRedactor, ner_of
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.ner import sdk as ner_export
+from otel_telemetry.processors.ner.text import NerRedactor, ner_of
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.settings import load
 from tests.processors.ner_pipeline import FAILING, THREADS, make_pipeline
 
@@ -155,7 +156,9 @@ def test_an_item_that_cannot_be_looked_at_is_left_out_and_the_others_go_on(
 def test_the_gateway_of_the_settings_looks_for_names(tmp_path: Path) -> None:
     settings = load(redaction={"ner": {"enabled": True, "model": make_pipeline(tmp_path / "pipeline")}})
     rules = assemble.redactor_of(settings)
-    clean = assemble._otlp_redactor_of(settings, rules).redact("logs", logs({"body": {"string_value": "Jane Roe"}}))
+    clean = assemble_gateway.otlp_redactor_of(settings, rules).redact(
+        "logs", logs({"body": {"string_value": "Jane Roe"}})
+    )
     assert b"[REDACTED_PERSON]" in clean.body
 
 

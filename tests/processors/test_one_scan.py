@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.insight import detector_of
-from otel_telemetry.processors.parts import clean_attributes
-from otel_telemetry.processors.redactor import Finding, Findings, Redactor
-from otel_telemetry.processors.ruleset import builtin_rules, expand
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.redact.insight import detector_of
+from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
+from otel_telemetry.processors.sdk.parts import clean_attributes
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
 FRAGMENTS = [expand(text, rule.id) for rule in builtin_rules() for text in (*rule.match, *rule.no_match)]

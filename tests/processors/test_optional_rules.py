@@ -7,16 +7,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 
-from otel_telemetry.errors import RuleError
-from otel_telemetry.processors import official_ids
+from otel_telemetry.base.errors import RuleError
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.coverage import verify
-from otel_telemetry.processors.explain import explain
-from otel_telemetry.processors.insight import active_rules
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules, expand
-from otel_telemetry.processors.wallets import keccak_256
+from otel_telemetry.processors.detect.kinds import official_ids
+from otel_telemetry.processors.detect.kinds.wallets import keccak_256
+from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.insight import active_rules
+from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.verify.coverage import verify
+from otel_telemetry.processors.verify.explain import explain
 
 ALL = ("national_id", "passport", "crypto_wallet")
 RULES = [rule for rule in builtin_rules(optional=ALL) if rule.optional]
@@ -28,7 +28,7 @@ def test_without_the_setting_no_optional_rule_is_there_and_stdnum_is_not_importe
     assert not any(rule.optional for rule in builtin_rules())
     assert OFF.string("CPF 390.533.447-05, passport C01X00T47") == "CPF 390.533.447-05, passport C01X00T47"
     code = (
-        "import sys; from otel_telemetry.processors.redactor import Redactor; "
+        "import sys; from otel_telemetry.processors.redact.redactor import Redactor; "
         "from otel_telemetry.processors.config import RedactionSettings; "
         "Redactor(RedactionSettings(optional=('passport', 'crypto_wallet'))); sys.exit('stdnum' in sys.modules)"
     )

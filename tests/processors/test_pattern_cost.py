@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry.processors.pattern_cost import MOST, ways
+from otel_telemetry.processors.detect.engines.pattern_cost import MOST, ways
 
 
 @pytest.mark.parametrize(

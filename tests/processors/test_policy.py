@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from otel_telemetry.errors import RuleError
+from otel_telemetry.base.errors import RuleError
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 EMAIL = "jane@example.com"
 CARD = "4111111111111111"
@@ -52,11 +52,11 @@ def test_an_attribute_with_a_dropped_type_goes_and_a_plain_string_is_replaced(re
 
 
 def test_keys_have_actions_and_patterns(redactor):
-    clean = redactor('keys: {app.note: keep, "app.secret.*": drop, app.who: hash, app.pin: replace}')
+    clean = redactor('keys: {app.note: keep, "app.secret.*": drop, app.who: hash, app.size: replace}')
     assert clean.item("app.note", EMAIL) == ("app.note", EMAIL)
     assert clean.item("app.secret.x", 1) is None
     assert clean.item("app.who", "u1")[1].startswith("k1_")
-    assert clean.item("app.pin", 1234) == ("app.pin", "[REDACTED_VALUE]")
+    assert clean.item("app.size", 1234) == ("app.size", "[REDACTED_VALUE]")
 
 
 def test_the_locator_knows_the_policys_keys(redactor):

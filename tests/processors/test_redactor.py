@@ -3,7 +3,7 @@ import json
 import pytest
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Finding, Redactor
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 SECRET = "0123456789abcdef0123"
 

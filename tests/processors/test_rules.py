@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.ruleset import Rule, builtin_rules, expand
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.ruleset import Rule, builtin_rules, expand
 
 OPTIONAL = ("national_id", "passport", "crypto_wallet")
 RULES = builtin_rules(optional=OPTIONAL)

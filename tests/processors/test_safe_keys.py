@@ -6,9 +6,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.otlp import OtlpRedactor
-from otel_telemetry.processors.policy import SAFE_KEYS
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.policy import SAFE_KEYS
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PLAIN: Any = Redactor(RedactionSettings())
 SECRET = PseudonymSettings(secret="0123456789abcdef0123")

@@ -29,10 +29,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.span import TraceState
 
-from otel_telemetry import metrics
+from otel_telemetry.base import metrics
 from otel_telemetry.processors import span
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PLANTED = "jane.roe@example.com"
 

@@ -8,7 +8,7 @@ import pytest
 
 from otel_telemetry.processors import streams
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.streams import Tally, redact_stream
 
 KEY = (

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.detector import Detector
-from otel_telemetry.processors.redactor import Redactor
-from otel_telemetry.processors.ruleset import builtin_rules
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.ruleset import builtin_rules
+from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR: Any = Redactor(RedactionSettings())
 VALUES = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry.processors import phones, validators
+from otel_telemetry.processors.detect.kinds import ip_addresses, payments, phones, validators
 
 
 def plain_entropy(text: str) -> float:
@@ -33,7 +33,7 @@ def test_entropy_is_shannons_and_varied_compares_it(text: str) -> None:
 
 @given(st.text("0123456789", min_size=12, max_size=19))
 def test_luhn_is_the_sum_of_the_standard(digits: str) -> None:
-    assert validators.luhn(digits) is plain_luhn(digits)
+    assert payments.luhn(digits) is plain_luhn(digits)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_luhn_is_the_sum_of_the_standard(digits: str) -> None:
 def test_an_iban_ends_where_its_country_says(text: str, found: str) -> None:
     match = re.match(r"[A-Za-z]{2}\d{2}(?:[ -]?[0-9A-Za-z]){11,30}", text)
     assert match is not None
-    span = validators.iban(text, match)
+    span = payments.iban(text, match)
     assert (text[span.start : span.end] if span else "") == found
 
 
@@ -64,7 +64,7 @@ def test_an_ipv6_address_is_what_the_standard_library_takes_for_one(text: str) -
         valid = True
     except ValueError:
         valid = False
-    assert validators._is_v6(text) is valid
+    assert ip_addresses.is_v6(text) is valid
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,17 @@ def test_a_word_right_before_a_number_says_whose_it_is(before: str, other: bool)
     assert phones._is_other(before) is other
 
 
-@pytest.mark.parametrize(("before", "version"), [("v", True), ("Version: ", True), ("Chrome/", True), ("from ", False)])
-def test_an_address_is_told_from_a_version_by_what_stands_before(before: str, version: bool) -> None:
-    assert validators._is_version(f"{before}1.2.3.4", len(before)) is version
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        *(("v1.2.3.4", True), ("Version: 1.2.3.4", True), ("Chrome/1.2.3.4", True), ("from 1.2.3.4", False)),
+        *(("openssl 3.0.2.1", True), ("tool-1.2.3.4.jar", True), ("1.2.3.4-rc2", True), ("pkg==1.2.3.4", True)),
+        *(("upgraded to 2.0.0.1", True), ("firmware 7.1.0.5", True), ("PHP (8.1.2.3", True)),
+        *(("ip.addr==1.2.3.4", False), ("redis 1.2.3.4:6379", False), ("nginx 198.51.100.7", False)),
+        *(("nginx 10.0.0.5", False), ("client 1.2.3.4", False), ("//1.2.3.4", False), ("node 1.2.3.4", False)),
+    ],
+)
+def test_an_address_is_told_from_a_version_by_what_stands_around(text: str, version: bool) -> None:
+    found = re.search(r"(?:\d+\.){3}\d+", text)
+    assert found is not None
+    assert ip_addresses.is_version(text, *found.span()) is version

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_telemetry.processors import wire
+from otel_telemetry.processors.otlp import wire
 
 SPAN = Span(
     trace_id=b"t" * 16,

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.span import RedactionSpanProcessor
 
 SECRET = "a-secret-of-the-operators-tests"

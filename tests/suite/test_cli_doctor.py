@@ -42,6 +42,7 @@ def doctor(folder: Path, **more: str) -> tuple[int, dict[str, list[dict[str, str
 def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
     code, found = doctor(tmp_path)
     assert code == 0, found
+    found.pop("not seen", None)  # libraries beside us whose instrumentation is not installed: not ours to say
     assert {check["state"] for checks in found.values() for check in checks} == {"ok"}
     assert found["versions"][0]["detail"].startswith("otel-telemetry 0.")
     assert found["distro"][0]["detail"] == found["configurator"][0]["detail"] == "ours"

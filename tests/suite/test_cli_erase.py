@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
-from otel_telemetry.gateway.spool import Spool
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+from otel_telemetry.gateway.spool.writer import Spool
 from otel_telemetry.processors.config import PseudonymSettings
-from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.processors.redact.pseudonym import Pseudonyms
 from tests.suite import operated
 
 JANE = Pseudonyms(PseudonymSettings.model_validate({"secret": operated.SECRET})).of("jane")
@@ -46,7 +46,7 @@ def run_fixture(url: str, tmp_path: Path) -> Callable[..., Result]:
 
 
 def left(url: str) -> int:
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         return len(report.latest())
 
 
@@ -57,7 +57,7 @@ def told(result: Result) -> dict[str, int]:
 
 def test_a_dry_run_counts_and_changes_nothing(run: Callable[..., Result], url: str) -> None:
     counts = told(run("--user", "jane", "--dry-run", "--json"))
-    assert counts == {"request_log": 2, "llm_call": 2, "span_node": 4}
+    assert counts == {"request_log": 2, "llm_call": 2, "trace_facts": 4}
     assert left(url) == 3
 
 
@@ -105,7 +105,7 @@ def test_it_asks_before_it_deletes(run: Callable[..., Result], url: str) -> None
     [
         ((), "exactly one of --user, --ip and --session"),
         (("--user", "a", "--ip", "203.0.113.9"), "exactly one of"),
-        (("--user", "[REDACTED_USER_ID]"), "a marker stands for many"),
+        (("--user", "[REDACTED_USER_ID]"), "which names no single person"),
         (("--ip", "no address"), "is no IP address"),
     ],
 )
@@ -124,7 +124,7 @@ def test_without_the_secret_nobody_is_found_and_that_is_said(run: Callable[..., 
 
 
 def test_the_spool_loses_the_same_traces_and_its_bytes(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         trace = next(row.trace_id for row in report.latest() if row.query_text == TEXT)
     message = ExportTraceServiceRequest()
     scope = message.resource_spans.add().scope_spans.add()

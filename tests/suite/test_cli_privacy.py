@@ -172,6 +172,9 @@ def test_verify_prints_a_table_and_exits_with_0_where_nothing_leaks() -> None:
     assert done.returncode == 0, shown[-2000:]
     assert "spans.events.attributes" in shown
     assert re.search(r"\d+ canaries of \d+ types in \d+ fields: \d+ covered, \d+ kept by policy\.", shown)
+    assert re.search(r"\d+ prompts and answers in \d+ places: \d+ covered\.", shown)
+    assert "with content: drop" in shown
+    assert "with request_log.store_text off" in shown
 
 
 def test_verify_as_json_names_every_place_and_what_was_planted_there(tmp_path: Path) -> None:
@@ -183,3 +186,6 @@ def test_verify_as_json_names_every_place_and_what_was_planted_there(tmp_path: P
     assert (one["surface"], one["planted_as"], one["verdict"]) == ("traces", "text", "kept")
     assert one["rule"].startswith("email")
     assert len(told["canaries"]) == told["covered"] + told["kept"]
+    content = told["content"]
+    assert (content["proved"], content["leaked"], content["unproved"]) == (True, 0, 0)
+    assert len(content["planted"]) == content["covered"]

@@ -6,10 +6,10 @@ import hmac
 import pytest
 from typer.testing import CliRunner
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.cli import app
-from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.redactor import Redactor
+from otel_telemetry.processors.redact.redactor import Redactor
 
 OLD, NEW = "the secret of last year", "the secret of this year"
 VARIABLE = "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__"

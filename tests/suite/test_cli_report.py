@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from typer.testing import CliRunner
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.cli import app
-from otel_telemetry.errors import ConfigurationError
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
 
 

@@ -1,7 +1,6 @@
 """`otel-telemetry reprice` shows what present prices change, by model and in sum, and does it."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,23 +8,22 @@ from typer.testing import CliRunner, Result
 
 from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+from otel_telemetry.exporters.request_log.price import cost
 from tests.suite import operated
 
 NOW = (1000 * 0.15 + 100 * 0.60) / 1e6
 
 
 @pytest.fixture(name="url")
-def url_fixture(tmp_path: Path) -> str:
+def url_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the URL of a database with a call that nobody had a price for when it came."""
     url = f"sqlite:///{tmp_path / 'rows.db'}"
-    with operated.app(url) as handle:
-        handle()
-        handle()
-    connection = sqlite3.connect(tmp_path / "rows.db")
-    connection.execute("UPDATE llm_call SET cost_usd = NULL, cost_source = 'unpriced', price_version = NULL")
-    connection.commit()
-    connection.close()
+    with monkeypatch.context() as older:
+        older.setattr(cost, "price", lambda *_: cost.NoPrice("not in the list yet"))
+        with operated.app(url) as handle:
+            handle()
+            handle()
     return url
 
 
@@ -45,7 +43,7 @@ def test_a_dry_run_shows_the_change_and_makes_none(url: str) -> None:
 def test_afterwards_the_rows_have_present_prices(url: str) -> None:
     result = run("--db", url, "--since", "1d")
     assert "2 requests have new costs" in result.output
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         (group,) = report.calls()
         assert float(group["cost_usd"]) == pytest.approx(2 * NOW)
         assert group["unpriced"] == 0

@@ -45,7 +45,7 @@ def test_after_fixing_nothing_is_found_not_even_in_the_bytes_of_a_file(url: str,
     fixed = run("--db", url, "--fix", "--json")
     assert fixed.exit_code == 0
     found = {(row["table"], row["column"], row["type"]): row["found"] for row in json.loads(fixed.stdout)}
-    assert found == {("request_log", "query_text", "EMAIL"): 1, ("span_node", "facts", "EMAIL"): 1}
+    assert found == {("request_log", "query_text", "EMAIL"): 1, ("trace_facts", "request_fields", "EMAIL"): 1}
     assert operated.no_bytes_of(tmp_path, MAIL)
     again = run("--db", url)
     assert again.exit_code == 0
@@ -55,14 +55,14 @@ def test_after_fixing_nothing_is_found_not_even_in_the_bytes_of_a_file(url: str,
 def test_of_a_database_that_an_older_version_wrote_it_is_said_how_to_bring_it_up_to_date(url: str) -> None:
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE span_packed")
+        connection.exec_driver_sql("DROP TABLE trace_facts")
     engine.dispose()
     command = [str(Path(sys.executable).parent / "otel-telemetry"), "scan", "--db", url]
     done = subprocess.run(
         command, env=os.environ | operated.ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert "span_packed" in done.stderr
+    assert "trace_facts" in done.stderr
     assert "up to date" in done.stderr
 
 

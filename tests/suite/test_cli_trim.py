@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
@@ -35,14 +35,14 @@ def run(*arguments: str):
 
 
 def requests(url: str) -> list[str | None]:
-    with Report(RequestLogSettings(url=url)) as report:
+    with ReportQueries(RequestLogSettings(url=url)) as report:
         return [request.query_text for request in report.latest()]
 
 
 def test_a_dry_run_counts_and_changes_nothing(url):
     result = run("--db", url, "--older-than", "90d", "--dry-run", "--json")
     assert result.exit_code == 0
-    assert {row["table"]: row["count"] for row in json.loads(result.stdout)} == {"request_log": 2, "span_node": 2}
+    assert {row["table"]: row["count"] for row in json.loads(result.stdout)} == {"request_log": 2, "trace_facts": 2}
     assert len(requests(url)) == 3
 
 
@@ -57,7 +57,7 @@ def test_a_trace_whose_spans_came_together_is_one_row(url):
     provider.shutdown()
     result = run("--db", url, "--older-than", "90d", "--json")
     counts = {row["table"]: row["count"] for row in json.loads(result.stdout)}
-    assert counts == {"request_log": 3, "span_node": 2, "span_packed": 1}
+    assert counts == {"request_log": 3, "trace_facts": 3}
     assert "nothing is that old" in run("--db", url, "--older-than", "90d").stdout
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry import metrics, settings
-from otel_telemetry.gateway import exposition
+from otel_telemetry import settings
+from otel_telemetry.base import metrics
+from otel_telemetry.gateway.serve import prometheus
 from tests.backends.process import free_port
 
 TEXT = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def test_the_file_of_settings_that_the_page_shows_is_read(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(otel_telemetry_\w+)`", TEXT))))
 def test_each_metric_that_the_page_names_exists(name: str) -> None:
-    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (metrics, exposition))
+    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (metrics, prometheus))
     plain = name.removesuffix("_total").removesuffix("_seconds").removeprefix("otel_telemetry_")
     of_spool = plain.removeprefix("spool_") if plain.startswith("spool_") else "none"
     assert f'"otel_telemetry.{plain}"' in source or f'{{_PREFIX}}{of_spool}"' in source or plain == "spool_lag"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from otel_telemetry.gateway.spool_reader import SpoolReader
+from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import PseudonymSettings
-from otel_telemetry.processors.pseudonym import Pseudonyms
+from otel_telemetry.processors.redact.pseudonym import Pseudonyms
 from tests.backends.process import free_port
 from tests.suite import operated
 

@@ -11,7 +11,7 @@ import signal, sys, time
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from otel_telemetry import lifecycle
+from otel_telemetry.app import lifecycle
 
 class ToFile(SpanExporter):
     def export(self, spans):
@@ -71,7 +71,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-from otel_telemetry import lifecycle
+from otel_telemetry.app import lifecycle
 
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))))
@@ -118,7 +118,7 @@ import signal, sys, time
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from otel_telemetry import lifecycle
+from otel_telemetry.app import lifecycle
 
 class Slowly(SpanExporter):
     def export(self, spans):
@@ -152,7 +152,7 @@ import os, signal, sys, threading
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, BatchSpanProcessor
-from otel_telemetry import lifecycle
+from otel_telemetry.app import lifecycle
 
 def interrupted(thread, start=threading.Thread.start):
     if thread.name == "otel-telemetry-flush" and signal.getsignal(signal.SIGQUIT) is ends:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry.processors import config, detector, pseudonym, redactor
-from otel_telemetry.processors.policy import SAFE_KEYS, SAFE_PREFIXES
+from otel_telemetry.processors import config
+from otel_telemetry.processors.detect import detector
+from otel_telemetry.processors.redact import pseudonym, redactor
+from otel_telemetry.processors.redact.policy import SAFE_KEYS, SAFE_PREFIXES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
 EXAMPLES = [

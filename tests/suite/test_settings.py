@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from otel_telemetry import settings
-from otel_telemetry.errors import ConfigurationError
+from otel_telemetry.base.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)

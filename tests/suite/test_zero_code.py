@@ -69,6 +69,7 @@ def environment(folder: Path, model: str, **more: str) -> dict[str, str]:
         "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{folder / 'rows.db'}",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET,
         "OTEL_TELEMETRY_INSTRUMENT__TRUSTED_PROXIES": '["127.0.0.1/32"]',
+        "OTEL_TELEMETRY_INSTRUMENT__LLM_PROVIDERS": '{"127.0.0.1": "openai"}',
         **more,
     }
 

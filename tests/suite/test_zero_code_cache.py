@@ -58,6 +58,7 @@ def run(
         "OTEL_TRACES_EXPORTER": "request_log,console",
         "OTEL_METRICS_EXPORTER": "console",
         "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_TELEMETRY_INSTRUMENT__LLM_PROVIDERS": '{"127.0.0.1": "openai"}',
         "OTEL_TELEMETRY_CACHE__URL": url,
         "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{folder / 'rows.db'}",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "a secret of the tests",

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -14,34 +15,39 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from examples.chat_app.demo import checks, show, traffic
-from examples.chat_app.demo.checks import Check
-from examples.chat_app.demo.found import Found
-from examples.chat_app.demo.planted import Garden
-from examples.chat_app.demo.processes import ROOT, DemoError
-from examples.chat_app.demo.run import Run, own_folder
+from . import checks, show, traffic
+from .checks import Check
+from .found import Found
+from .planted import Garden
+from .processes import DemoError
+from .run import Run, own_folder
 
 _BROKEN: Final = 1
 _COULD_NOT_RUN: Final = 2
 _INTERRUPTED: Final = 130
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m examples.chat_app.demo", description="A real run, end to end.")
-    parser.add_argument("--output", type=Path, default=ROOT / "demo-output", help="folder for all that is written")
+    parser = argparse.ArgumentParser(prog="otel-telemetry demo", description="A real run, end to end.")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for all that is written")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeat a run's planted values")  # noqa: S311
-    given = parser.parse_args()
+    parser.add_argument("--names", action="store_true", help="plant names and addresses too, and look for them")
+    parser.add_argument(
+        "--keep", action="store_true", help="then leave the gateway running with its page, until Ctrl-C"
+    )
+    given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")  # everything is on loopback, whatever the shell says
     out = show.console()
     began = time.monotonic()
     garden = Garden(given.seed)
-    run = Run(given.output.resolve(), garden, traffic.cases(garden))
+    run = Run(given.output.resolve(), garden, traffic.cases(garden, names=given.names), names=given.names)
     try:
         with own_folder(run.folder):
             found = _go(run, out)
-            return _report(run, found, out, time.monotonic() - began)
+            code = _report(run, found, out, time.monotonic() - began)
+            return _keep(run, out) or code if given.keep else code
     except DemoError as error:
         out.print(f"[bold red]the demo could not run[/]: {escape(str(error))}", soft_wrap=True)
         if error.hint:
@@ -50,6 +56,16 @@ def main() -> int:
     except KeyboardInterrupt:
         out.print("stopped; nothing is left running")
         return _INTERRUPTED
+
+
+def _keep(run: Run, out: Console) -> int:
+    """Run the gateway again, with its page, until it is stopped; return its exit code."""
+    with run.again() as (gateway, address):
+        out.print(f"\nthe page is at [bold]{address}[/] (Ctrl-C stops it)", soft_wrap=True, highlight=False)
+        try:
+            return gateway.process.wait()
+        except KeyboardInterrupt:
+            return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from genai_prices import Usage, calc_price
 
-from examples.chat_app.demo import foreign, leaks
-from examples.chat_app.demo.found import Found, Row, by
-from examples.chat_app.demo.planted import Planted
-from examples.chat_app.demo.traffic import Sent
+from . import foreign, leaks
+from .found import Found, Row, by
+from .planted import Planted
+from .traffic import Sent
 
 APP: Final = "chat-app"
 #: SQLite keeps amounts as 8-byte floats.

@@ -28,8 +28,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 
-from examples.chat_app.demo.planted import Garden
-from examples.chat_app.demo.processes import DemoError
+from .planted import Garden
+from .processes import DemoError
 
 #: The service whose span is a request with one model call in it.
 SEARCH: Final = "search-service"

@@ -18,6 +18,10 @@ _ALNUM: Final = string.ascii_letters + string.digits
 _BASE32: Final = string.ascii_uppercase + "234567"
 _FIRST: Final = ("ada", "bente", "carlos", "dmitri", "eniola", "fatima", "goran", "hanako", "ines", "jonas")
 _LAST: Final = ("almeida", "berg", "cooper", "dahl", "eriksen", "fontaine", "garcia", "haddad", "ivanova", "jensen")
+_GIVEN: Final = ("Annika", "Benedict", "Carmen", "Dominic", "Eleanor", "Francesca", "Gregory", "Harriet")
+_FAMILY: Final = ("Whitfield", "Halvorsen", "Castellanos", "Nakamura", "Okafor", "Lindqvist", "Moreau", "Thornton")
+_STREETS: Final = ("Maple Grove Avenue", "Kingfisher Lane", "Harbour Street", "Old Mill Road", "Sycamore Drive")
+_TOWNS: Final = ("Columbus, OH", "Savannah, GA", "Portland, OR", "Madison, WI")
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,6 +96,15 @@ class Garden:
     def user(self) -> str:
         """Return the id of a user."""
         return self._plant("user", f"{self._pick(_FIRST)}-{self._letters(5)}-{self._digits(4)}")
+
+    def person(self) -> str:
+        """Return the name of a person."""
+        return self._plant("name", f"{self._pick(_GIVEN)} {self._pick(_FAMILY)}")
+
+    def home(self) -> str:
+        """Return a postal address."""
+        street = f"{self._random.randrange(10, 10_000)} {self._pick(_STREETS)}"
+        return self._plant("address", f"{street}, {self._pick(_TOWNS)} {self._random.randrange(10_000, 100_000)}")
 
     def ipv4(self) -> str:
         """Return a public IPv4 address."""

@@ -13,15 +13,17 @@ from typing import Any, Final
 
 import httpx
 
-from examples.chat_app.demo import foreign, found, traffic
-from examples.chat_app.demo.found import Counters, Found
-from examples.chat_app.demo.planted import Garden
-from examples.chat_app.demo.processes import ROOT, Child, Children, DemoError, free_ports
-from examples.chat_app.demo.traffic import Case, Sent
+from . import foreign, found, traffic
+from .found import Counters, Found
+from .planted import Garden
+from .processes import ROOT, Child, Children, DemoError, free_ports
+from .traffic import Case, Sent
 
 #: Seconds that the app waits for a model. Stalls last that long.
 MODEL_TIMEOUT: Final = 3.0
 DELIVERY_SECONDS: Final = 30.0
+#: The package that the app and its model server are in: it has another name in a wheel than in a clone.
+_APPS: Final = __name__.rsplit(".", 2)[0]
 _HOST: Final = "127.0.0.1"
 _MARK: Final = ".made-by-demo"
 
@@ -48,6 +50,7 @@ class Run:
     folder: Path
     garden: Garden
     wanted: list[Case]
+    names: bool = False
     secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     ports: Ports = field(default_factory=lambda: Ports(*free_ports(5)))
     sent: list[Sent] = field(default_factory=list)
@@ -92,7 +95,7 @@ class Run:
 
     def _start(self, children: Children) -> tuple[Child, Child, Child]:
         gateway = children.start("gateway", self._serve(), self._gateway_environment())
-        model_command = ["uvicorn", "--factory", "examples.chat_app.model_server:create_app"]
+        model_command = ["uvicorn", "--factory", f"{_APPS}.model_server:create_app"]
         model = children.start(
             "model-server",
             [*model_command, *_uvicorn(self.ports.model)],
@@ -100,10 +103,20 @@ class Run:
         )
         children.wait_healthy(gateway, f"{self.ports.url('http')}/health")
         children.wait_healthy(model, f"{self.ports.url('model')}/v1/models")
-        app_command = ["opentelemetry-instrument", "uvicorn", "examples.chat_app.app:app", "--no-proxy-headers"]
+        app_command = ["opentelemetry-instrument", "uvicorn", f"{_APPS}.app:app", "--no-proxy-headers"]
         app = children.start("app", [*app_command, *_uvicorn(self.ports.app)], self._app_environment())
         children.wait_healthy(app, f"{self.ports.url('app')}/health")
         return gateway, model, app
+
+    @contextmanager
+    def again(self) -> Iterator[tuple[Child, str]]:
+        """Run the gateway once more over what the demo has made; yields it, and where its page is."""
+        with Children(self.folder / "logs") as children:
+            gateway = children.start("gateway-again", self._serve(), self._gateway_environment())
+            children.wait_healthy(gateway, f"{self.ports.url('http')}/health")
+            yield gateway, f"{self.ports.url('http')}/ui/?range=1h"
+            if gateway.process.poll() is None:
+                children.stop(gateway)
 
     def _serve(self) -> list[str]:
         ports = ["--grpc-port", str(self.ports.grpc), "--http-port", str(self.ports.http)]
@@ -114,6 +127,7 @@ class Run:
         """Texts are kept here, redacted: the hardest case, and the one that can be looked at."""
         return {
             "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": self.secret,
+            "OTEL_TELEMETRY_REDACTION__NAMES": str(self.names).lower(),
             "OTEL_TELEMETRY_REQUEST_LOG__STORE_TEXT": "true",
         }
 
@@ -132,8 +146,10 @@ class Run:
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": ".*",
             "OTEL_TELEMETRY_INSTRUMENT__CAPTURE_CONTENT": "true",
             "OTEL_TELEMETRY_INSTRUMENT__LLM_HOSTS": f'["{_HOST}"]',
+            "OTEL_TELEMETRY_INSTRUMENT__LLM_PROVIDERS": f'{{"{_HOST}": "openai"}}',
             "OTEL_TELEMETRY_INSTRUMENT__TRUSTED_PROXIES": f'["{_HOST}/32"]',
             "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": self.secret,
+            "OTEL_TELEMETRY_REDACTION__NAMES": str(self.names).lower(),
         }
 
     def _wait_delivered(self, children: Children) -> None:

@@ -10,11 +10,12 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from examples.chat_app.demo.checks import Check
-from examples.chat_app.demo.found import Found, Row
 from otel_telemetry.commands import report
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.report import Report
+from otel_telemetry.exporters.request_log.operate.report import ReportQueries
+
+from .checks import Check
+from .found import Found, Row
 
 #: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
 _WIDE: Final = 160
@@ -99,7 +100,7 @@ def _width(column: _Column, width: int) -> int | None:
 
 def route_table(url: str, width: int) -> Table:
     """Return cost and latency by route, as `otel-telemetry report` shows them."""
-    with Report(RequestLogSettings(url=url)) as answers:
+    with ReportQueries(RequestLogSettings(url=url)) as answers:
         return report.routes(answers.requests(), width)
 
 
@@ -128,6 +129,9 @@ def print_next(out: Console, folder: Path) -> None:
     database = folder / "telemetry.db"
     query = "SELECT route, count(*), sum(cost_usd), avg(latency_ms) FROM request_log GROUP BY route"
     out.print("\n[bold]look yourself[/]")
+    page = f"otel-telemetry ui --db sqlite:///{database}"
+    out.print(f" in the browser, at http://127.0.0.1:4320/ui/: {page}", soft_wrap=True, highlight=False)
+    out.print(" the same with the gateway and its pipeline: make demo KEEP=1", soft_wrap=True, highlight=False)
     out.print(f' sqlite3 {database} "{query}"', soft_wrap=True, highlight=False)
     out.print(f" what each program printed: {folder / 'logs'}", soft_wrap=True, highlight=False)
     out.print(" what it all means: README.md", soft_wrap=True, highlight=False)

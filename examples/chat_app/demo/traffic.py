@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from examples.chat_app.demo.planted import Garden
+from .planted import Garden
 
 DIRECT: Final = "/chat/direct"
 AGENT: Final = "/chat/agent"
@@ -56,9 +56,10 @@ class Sent:
     ending: str
 
 
-def cases(garden: Garden) -> list[Case]:
-    """Return every request of the demo, with fresh values planted in them."""
+def cases(garden: Garden, *, names: bool = False) -> list[Case]:
+    """Return every request of the demo, with fresh values planted in them; with `names`, people and addresses too."""
     return [
+        *(_people(garden) if names else ()),
         *_plain(),
         *_personal(garden),
         *_odd_places(garden),
@@ -89,6 +90,17 @@ def _personal(garden: Garden) -> list[Case]:
         lambda: f"This token fails: {garden.jwt()}",
         lambda: json.dumps({"customer": {"email": garden.email(), "cards": [garden.card()]}}),
         lambda: f"Two of us: {garden.email()}; {garden.email()}. Card {garden.card()}, phone {garden.phone()}.",
+    ]
+    return [Case(make(), stream=stream) for make in texts for stream in (False, True)]
+
+
+def _people(garden: Garden) -> list[Case]:
+    """Return questions in which people say who they are and where they live."""
+    texts: list[Callable[[], str]] = [
+        lambda: f"My name is {garden.person()} and I need a tent.",
+        lambda: f"Please send it to {garden.person()}, {garden.home()}.",
+        lambda: f"Dear team, my neighbour {garden.person()} liked the stove. Regards, {garden.person()}",
+        lambda: f"We moved to {garden.home()} in spring.",
     ]
     return [Case(make(), stream=stream) for make in texts for stream in (False, True)]
 

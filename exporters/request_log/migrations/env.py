@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.db import schema
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,4 +1,4 @@
-"""Model calls over httpx and httpx2 as GenAI spans and metrics: any SDK, JSON and streams, sync and async."""
+"""Model calls over httpx, httpx2, urllib3 and aiohttp as GenAI spans and metrics: JSON and streams, of any SDK."""
 
 from otel_telemetry.instrument.llm_http.instrumentor import LlmHttpInstrumentor
 

@@ -1,7 +1,7 @@
-"""One model call under observation: from its request, through the bytes of its answer, to its span and metrics.
+"""Observes one model call: from its request, through the bytes of its answer, to its span and metrics.
 
-Nothing here raises, delays or keeps what the app is given. A call ends exactly once, whoever says so first: the end of
-the stream, an error, a close, the garbage collector.
+Nothing here raises, delays the app or changes what it gets. A call ends exactly once, by whichever comes first: the end
+of the stream, an error, a close, the garbage collector.
 """
 
 import re
@@ -13,19 +13,21 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from otel_telemetry import conventions
-from otel_telemetry.instrument import active
-from otel_telemetry.instrument.llm_http import afterwards, content, framing
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.base import conventions
+from otel_telemetry.instrument import active, afterwards
+from otel_telemetry.instrument.llm_http import content, eventstream, framing, later, usage_problems
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 from otel_telemetry.instrument.llm_http.encodings import Decode, decoder
 from otel_telemetry.instrument.llm_http.endpoints import Endpoint
-from otel_telemetry.instrument.llm_http.measures import Gaps, Measures, Taken
+from otel_telemetry.instrument.llm_http.measures import CallMeasurement, ChunkIntervals, Measures
 from otel_telemetry.instrument.shield import shielded
 
 COMPONENT = "llm_http"
 INCOMPLETE = "incomplete_response"
 """The `error.type` of an answer whose end is missing, though the connection ended properly."""
 _IDENTITY = ("", "identity")
+_OK = 200
+_LITELLM_BILL = "x-litellm-response-cost"  # USD; 0 for what it cannot price
 _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
 
 
@@ -42,6 +44,7 @@ class ModelCall:
         "_first",
         "_gaps",
         "_last",
+        "_later",
         "_measures",
         "_model",
         "_open",
@@ -49,36 +52,45 @@ class ModelCall:
         "_seen",
         "_spending",
         "_started",
+        "_started_ns",
         "_status",
         "span",
     )
 
-    def __init__(self, endpoint: Endpoint, measures: Measures, *, capture: bool) -> None:
+    def __init__(
+        self, endpoint: Endpoint, measures: Measures, *, capture: bool, fetches: later.Begun | None = None
+    ) -> None:
         self._dialect = endpoint.dialect
         self._endpoint = endpoint
         self._measures = measures
-        self._seen = Seen(capture=capture)
-        self._reader: framing.Reader | None = None
+        self._seen = CallState(capture=capture)
+        self._reader: framing.Reader | eventstream.Reader | None = None
         self._decode: Decode | None = None
         self._status: int | None = None
         self._first: float | None = None  # when content was first seen, and the last chunk since, in perf_counter
         self._last = 0.0
-        self._gaps: Gaps | None = None
+        self._gaps: ChunkIntervals | None = None
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
         self._exhausted = False  # the server ended the answer, and not the app or a fault
         self._started = time.perf_counter()
         self._model: str | None = None
         self._asked: bool | None = None  # for a stream, where the request says so or not
         self._address: dict[str, str | int] = {}
+        self._later = fetches  # a call that began before, whose answer this request asks for
+        self._started_ns = 0
         self._spending = active.spending.get()
         self.span: Span = trace.INVALID_SPAN
 
     # --- the request --------------------------------------------------------------------------------------------
 
-    def start(self, tracer: Tracer, body: Json, host: str, port: int | None) -> None:
-        """Begin the span with what the request says."""
+    def start(
+        self, tracer: Tracer, body: Json, host: str, port: int | None, place: otel_context.Context | None = None
+    ) -> None:
+        """Begin the span with what the request says, below the current span or the one of `place`."""
         endpoint, operation = self._endpoint, self._dialect.operation
         attributes = self._dialect.request(body)
+        if self._later is not None and self._later.model is not None:
+            attributes[conventions.REQUEST_MODEL] = self._later.model
         if endpoint.model is not None:
             attributes.setdefault(conventions.REQUEST_MODEL, endpoint.model)
         if endpoint.streamed is not None:
@@ -95,9 +107,16 @@ class ModelCall:
         model = attributes.get(conventions.REQUEST_MODEL)
         self._model = model if isinstance(model, str) else None
         name = f"{operation} {model}" if model else operation
-        self.span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        self._started = time.perf_counter()  # now, as the span does
+        began = self._started_ns = time.time_ns() if self._later is None else self._began(self._later)
+        self.span = tracer.start_span(name, place, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
         if self._seen.capture and self.span.is_recording():
             self._capture_prompt(body)
+
+    def _began(self, before: later.Begun) -> int:
+        """Return when the call began whose answer is fetched now."""
+        self._started -= (time.time_ns() - before.start_ns) / 1e9
+        return before.start_ns
 
     def _capture_prompt(self, body: Json) -> None:
         messages, system = self._dialect.prompt(body)
@@ -115,6 +134,12 @@ class ModelCall:
     def headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the answer's status and headers."""
         self._status = status
+        if _LITELLM_BILL in headers:  # to get what is not there costs several times as much
+            self._seen.billed(_amount(headers[_LITELLM_BILL]))
+        if (learn := getattr(self._dialect, "headers", None)) is not None:
+            learn(self._seen, headers)
+        if self._endpoint.streamed and headers.get("content-type", "").startswith(eventstream.CONTENT_TYPE):
+            self._reader = eventstream.Reader(self, self.exhausted)
         if status < 400:  # noqa: PLR2004 - the class of HTTP errors
             return
         retry_after = headers.get("retry-after", "")
@@ -148,7 +173,7 @@ class ModelCall:
                 self._last = now
             elif self._seen.content and self._asked is not False:
                 self._first = self._last = now
-                self._gaps = Gaps()
+                self._gaps = ChunkIntervals()
         except Exception as error:  # noqa: BLE001 - the border to the app: its bytes go on, ours are forgotten
             self._decode = decoder("unknown")
             shielded(COMPONENT, error)
@@ -167,7 +192,7 @@ class ModelCall:
     # --- what the reader finds ----------------------------------------------------------------------------------
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line adds nothing: there was content before, and the dialect sees only more of it."""
+        """Return whether a line adds nothing: there was content before, and the dialect sees only more of it."""
         seen = self._seen
         return seen.content and not seen.capture and self._dialect.boring(line)
 
@@ -175,10 +200,12 @@ class ModelCall:
         """Learn from one streamed value."""
         if isinstance(value, dict):
             self._dialect.event(self._seen, value)
+            usage_problems.look(self._seen, value)
 
     def document(self, value: Json) -> None:
         """Learn from a whole answer."""
         self._dialect.document(self._seen, value)
+        usage_problems.look(self._seen, value)
 
     def salvaged(self, found: Json) -> None:
         """Learn from what is left of an answer that was cut off or too large."""
@@ -217,6 +244,8 @@ class ModelCall:
                 self._reader.end()
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
+        if self._later is not None and not self._is_fetched(self._later):
+            return  # the span is never ended: nobody learns of it
         try:
             self._report(error, ended - self._started)
         except Exception as fault:  # noqa: BLE001 - the border to the app
@@ -226,8 +255,21 @@ class ModelCall:
         except Exception as fault:  # noqa: BLE001 - a span processor of the app may raise
             shielded(COMPONENT, fault)
 
+    def _is_fetched(self, begun: later.Begun) -> bool:
+        """Return whether the answer is there, and that nobody had it before."""
+        status = self._seen.finish.get(0)
+        return self._status == _OK and status is not None and status not in later.WAITING and later.done(begun)
+
+    def _note_waiting(self) -> None:
+        """Remember a call whose answer is made in the background."""
+        context, call_id = self.span.get_span_context(), self._seen.id
+        if call_id and context.is_valid:
+            later.remember(later.Begun(call_id, self._endpoint, context, self._model, self._started_ns))
+
     def _report(self, error: BaseException | None, seconds: float) -> None:
         error_type = self._error_type(error)
+        if self._seen.finish.get(0) in later.WAITING:
+            self._note_waiting()
         if self.span.is_recording():
             self.span.set_attributes(self._attributes())
             if error_type:
@@ -237,9 +279,10 @@ class ModelCall:
             self._spending.append(self._spent())
         afterwards.do(self._measure, seconds, error_type)
 
-    def _spent(self) -> active.Spent:
+    def _spent(self) -> active.ModelUsage:
         seen = self._seen
-        return active.Spent(
+        bill, tier = seen.also.get(conventions.USAGE_COST), seen.also.get(conventions.SERVICE_TIER)
+        return active.ModelUsage(
             provider=self._endpoint.provider,
             model=seen.model or self._model,
             operation=self._dialect.operation,
@@ -249,6 +292,13 @@ class ModelCall:
             cache_creation=seen.cache_creation,
             reasoning=seen.reasoning,
             refused=self._status is not None and self._status >= 400,  # noqa: PLR2004 - the class of HTTP errors
+            kinds={
+                key.removeprefix(conventions.USAGE_DETAILS): count
+                for key, count in seen.also.items()
+                if type(count) is int
+            },
+            tier=tier if isinstance(tier, str) else None,
+            bill=bill if isinstance(bill, float) and bill > 0 else None,
         )
 
     def _error_type(self, error: BaseException | None) -> str | None:
@@ -263,7 +313,7 @@ class ModelCall:
         return INCOMPLETE if self._is_incomplete() else None
 
     def _is_incomplete(self) -> bool:
-        """Tell that the server ended an answer that had begun in the middle, as if all were well."""
+        """Return whether the server ended an answer that had begun in the middle, as if all were well."""
         seen, reader = self._seen, self._reader
         if reader is None:
             return False
@@ -292,6 +342,7 @@ class ModelCall:
         found = {key: value for key, value in told if value is not None}
         if seen.finish:
             found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
+        found.update(seen.also)
         if self._first is not None:
             found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
         if seen.capture and (said := content.dump(content.answers(seen))):
@@ -308,8 +359,18 @@ class ModelCall:
         }
         optional = ((conventions.REQUEST_MODEL, self._model), (conventions.RESPONSE_MODEL, seen.model))
         attributes.update({key: value for key, value in optional if value})
-        taken = Taken(seconds, seen.input_tokens, seen.output_tokens, seen.reasoning, first, gaps, error_type)
-        self._measures.record(taken, attributes, trace.set_span_in_context(self.span, otel_context.Context()))
+        measurement = CallMeasurement(
+            seconds, seen.input_tokens, seen.output_tokens, seen.reasoning, first, gaps, error_type
+        )
+        self._measures.record(measurement, attributes, trace.set_span_in_context(self.span, otel_context.Context()))
+
+
+def _amount(header: str) -> float | str:
+    """Return a header's amount of money, or the text where it is none: the row tells of it."""
+    try:
+        return float(header)
+    except ValueError:
+        return header
 
 
 def request_body(raw: bytes) -> Json:

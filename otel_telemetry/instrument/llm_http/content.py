@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from otel_telemetry.instrument.llm_http.dialects.base import Json, Message, Seen, clean
+from otel_telemetry.instrument.llm_http.dialects.base import CallState, Json, Message, clean
 
 MAX_CHARACTERS = 64 << 10  # of one attribute
 
@@ -21,7 +21,7 @@ def dump(messages: Iterable[Json]) -> str | None:
     return f"[{','.join(reversed(kept))}]" if kept else None
 
 
-def answers(seen: Seen) -> list[Json]:
+def answers(seen: CallState) -> list[Json]:
     """Return what was answered as output messages."""
     return [
         {"role": said.role, "parts": list(_parts(said)), "finish_reason": seen.finish.get(index, "")}

@@ -1,13 +1,13 @@
-"""Which HTTP requests are model calls, in which dialect, to which provider.
+"""Recognises HTTP requests that are model calls, with their dialect and provider.
 
-A POST is one where the end of its path names a dialect and there is evidence for it: a host we know, a host that the
-settings name, a path that hardly anything else has (`…/v1/chat/completions` on any host), or a header of the dialect.
-Only then is its body looked at.
+A POST is a model call if the end of its path belongs to a dialect and there is evidence for it: a known host, a host in
+the settings, a path that hardly anything else has (`…/v1/chat/completions` on any host), or a header of the dialect.
+Only then is its body read.
 
-`gen_ai.provider.name` is our best knowledge, as the conventions ask: the owner of the host, else the author of the
-dialect ("openai" for a compatible server nobody knows; `server.address` tells which one it was). Names that the
-conventions list are used where there is one, else the id that genai-prices has for the provider, so that a price is
-found for exactly what is known.
+`gen_ai.provider.name` is the owner of the host: of a host in the table below, or in the setting `llm_providers`. For an
+unknown server it is `_OTHER`, whatever dialect it uses: a server that is compatible with OpenAI's has its own prices,
+if any (`server.address` has its name). The name is the one in the conventions if there is one, else the id that
+genai-prices has for the provider, so that prices are found only for known providers.
 """
 
 import functools
@@ -17,8 +17,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from otel_telemetry.instrument.llm_http.dialects import anthropic, cohere, gemini, ollama, openai, openai_responses
-from otel_telemetry.instrument.llm_http.dialects.base import Dialect
+from otel_telemetry.instrument.llm_http.dialects import (
+    anthropic,
+    bedrock,
+    cohere,
+    gemini,
+    interactions,
+    media,
+    ollama,
+    openai,
+    openai_responses,
+)
+from otel_telemetry.instrument.llm_http.dialects.base import Dialect, Json
 
 #: Hosts, or the domains that they are in, and whose they are.
 PROVIDERS: Mapping[str, str] = {
@@ -50,28 +60,80 @@ PROVIDERS: Mapping[str, str] = {
     "api.z.ai": "zai",
     "open.bigmodel.cn": "zhipuai",
     "ollama.com": "ollama",
+    "azure-api.net": "azure.ai.openai",
+    "models.github.ai": "github",
+    "models.inference.ai.azure.com": "github",
+    "api.githubcopilot.com": "github-copilot",
+    "router.huggingface.co": "huggingface",
+    "api.deepinfra.com": "deepinfra",
+    "gateway.ai.cloudflare.com": "cloudflare-gateway",
+    "api.cloudflare.com": "cloudflare",
+    "cloud.databricks.com": "databricks",
+    "azuredatabricks.net": "databricks",
+    "gcp.databricks.com": "databricks",
+    "ai-gateway.vercel.sh": "vercel",
+    "api.portkey.ai": "portkey",
+    "api.writer.com": "writer",
+    "integrate.api.nvidia.com": "nvidia",
+    "api.sambanova.ai": "sambanova",
+    "api.hyperbolic.xyz": "hyperbolic",
+    "api.studio.nebius.com": "nebius",
+    "api.tokenfactory.nebius.com": "nebius",
+    "api.minimax.io": "minimax",
+    "api.minimax.chat": "minimax",
+    "api.minimaxi.com": "minimax",
+    "api.arcee.ai": "arcee",
+    "api.avian.io": "avian",
+    "api.doubleword.ai": "doubleword",
+    "inference.baseten.co": "baseten",
+    "api.ai21.com": "ai21",
+    "dashscope.aliyuncs.com": "alibaba_cloud",
+    "dashscope-intl.aliyuncs.com": "alibaba_cloud",
+    "volces.com": "volcengine",
+    "endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
+    "api.featherless.ai": "featherless",
+    "api.inference.net": "inference.net",
+    "api.lambda.ai": "lambda",
+    "inference.ai.nscale.com": "nscale",
+    "llm.chutes.ai": "chutes",
+    "router.requesty.ai": "requesty",
+    "api.siliconflow.com": "siliconflow",
+    "api.siliconflow.cn": "siliconflow",
+    "api.stepfun.com": "stepfun",
+    "api.meta.ai": "meta",
+    "api.llama.com": "meta",
+    "api.inceptionlabs.ai": "inception",
+    "api.reka.ai": "reka",
+    "api.upstage.ai": "upstage",
+    "api.jina.ai": "jina_ai",
 }
+#: The provider's name for a server that nobody knows.
+UNKNOWN_PROVIDER = "_OTHER"
 
 
 class Target(NamedTuple):
-    """Where a request goes. `path` is without query, as sent; `header` looks a header up by its lower-case name."""
+    """Where a request goes, and what it brings.
+
+    `path` is without query, as sent; `header` looks a header up by its lower-case name; `body` returns the JSON body.
+    """
 
     host: str
     port: int | None
     path: str
     header: Callable[[str], str | None]
+    body: Callable[[], Json] = dict
 
 
 _PATTERNS = (
     (re.compile(r"(?:[\w-]+-)?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
-    (re.compile(r"bedrock-(?:runtime|mantle)[\w.-]*\.amazonaws\.com"), "aws.bedrock"),
+    (re.compile(r"(?:[\w-]+\.)?bedrock-(?:runtime|mantle)[\w.-]*\.amazonaws\.com(?:\.cn)?"), "aws.bedrock"),
 )
 _OLLAMA_PORT = 11434
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model endpoint: who answers in which dialect, and the model where the path names it."""
+    """A model endpoint: the provider, its dialect, and the model if the path names it."""
 
     dialect: Dialect
     provider: str
@@ -90,28 +152,52 @@ class Rule:
 
     path: re.Pattern[str]
     dialect: Dialect
-    fallback: str
+    fallback: str = UNKNOWN_PROVIDER
     hosts: frozenset[str] = frozenset()
     anywhere: re.Pattern[str] | None = None
     evidence: Callable[[Target], bool] | None = None
 
 
 _VERTEX = r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)$"
+_AZURE_PATH = r"/openai/deployments/[^/]+/"
 _AZURE_MODEL = re.compile(r"/deployments/(?P<model>[^/]+)/")
+_HUGGINGFACE = re.compile(r"/(?P<seller>[a-z0-9-]+)/v1/")
+_GATEWAY = re.compile(r"/v1/[^/]+/[^/]+/(?P<seller>[a-z-]+)/")  # Cloudflare's: account, gateway, provider
 
 
 def _openai(suffix: str, dialect: Dialect) -> Rule:
-    return Rule(re.compile(rf"/{suffix}$"), dialect, "openai", anywhere=re.compile(rf"/v\d+/{suffix}$"))
+    return Rule(
+        re.compile(rf"/{suffix}$"),
+        dialect,
+        anywhere=re.compile(rf"/v\d+/{suffix}$|{_AZURE_PATH}"),
+        evidence=_asks_model,
+    )
 
 
 def _gemini(verbs: str, dialect: Dialect) -> Rule:
     path = re.compile(rf"/models/(?P<model>[^/:]+):(?P<verb>{verbs})$")
-    return Rule(path, dialect, "gcp.gen_ai", frozenset({"gcp.gemini", "gcp.vertex_ai"}), anywhere=path)
+    return Rule(path, dialect, hosts=frozenset({"gcp.gemini", "gcp.vertex_ai"}), anywhere=path)
+
+
+def _google(word: str, dialect: Dialect) -> Rule:
+    path = re.compile(rf"/v\d\w*/(?:.+/)?{word}$")
+    return Rule(path, dialect, hosts=frozenset({"gcp.gemini", "gcp.vertex_ai"}), evidence=_asks_model)
 
 
 def _anthropic(path: str, *hosts: str) -> Rule:
-    return Rule(
-        re.compile(path), anthropic.Messages(), "anthropic", frozenset(hosts), evidence=_has("anthropic-version")
+    return Rule(re.compile(path), anthropic.Messages(), hosts=frozenset(hosts), evidence=_has("anthropic-version"))
+
+
+def _bedrock(model: str, verb: str, dialect: Dialect) -> Rule:
+    path = re.compile(rf"/model/(?P<model>{model})/(?P<verb>{verb})$")
+    return Rule(path, dialect, "aws.bedrock", frozenset({"aws.bedrock"}), anywhere=path)
+
+
+def _invoke(verb: str) -> tuple[Rule, ...]:
+    return (
+        _bedrock(r"[^/]*anthropic[^/]*", verb, anthropic.Messages()),
+        _bedrock(r"[^/]*embed[^/]*", verb, bedrock.Embed()),
+        _bedrock(r"[^/]+", verb, bedrock.Invoke()),
     )
 
 
@@ -120,7 +206,7 @@ def _ollama(word: str, dialect: Dialect) -> Rule:
 
 
 def _cohere(path: str, dialect: Dialect) -> Rule:
-    return Rule(re.compile(path), dialect, "cohere", frozenset({"cohere"}), evidence=_is_cohere)
+    return Rule(re.compile(path), dialect, hosts=frozenset({"cohere"}), evidence=_is_cohere)
 
 
 def _has(header: str) -> Callable[[Target], bool]:
@@ -131,9 +217,21 @@ def _is_ollama(target: Target) -> bool:
     return target.port == _OLLAMA_PORT or (target.header("user-agent") or "").startswith("ollama-python")
 
 
+def _asks_model(target: Target) -> bool:
+    """Return whether a body names a model, and what to ask it where others have such paths, too."""
+    body = target.body()
+    asks = target.path.endswith("/chat/completions") or any(isinstance(body.get(key), (list, str)) for key in _ASKED)
+    return asks and isinstance(body.get("model"), str)
+
+
+_ASKED = ("messages", "input", "prompt", "query")
+
+
 def _is_cohere(target: Target) -> bool:
     return target.header("x-fern-sdk-name") == "cohere"
 
+
+Owners = tuple[tuple[str, str], ...]
 
 #: By the last word of the path, after a colon if it has one; the first row that fits decides.
 RULES: Mapping[str, tuple[Rule, ...]] = {
@@ -143,6 +241,22 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "embeddings": (_openai("embeddings", openai.Embeddings()),),
     "responses": (_openai("responses", openai_responses.Responses()),),
+    "invocations": (
+        Rule(
+            re.compile(r"/serving-endpoints/(?P<model>[^/]+)/invocations$"),
+            openai.Chat(),
+            hosts=frozenset({"databricks"}),
+        ),
+    ),
+    "compact": (_openai("responses/compact", openai_responses.Responses()),),
+    "interactions": (_google("interactions", interactions.Interactions()),),
+    "rerank": (_openai("rerank", media.Rerank()),),
+    "generations": (_openai("images/generations", media.Images()),),
+    "edits": (_openai("images/edits", media.Images()),),
+    "speech": (_openai("audio/speech", media.Speech()),),
+    "transcriptions": (_openai("audio/transcriptions", media.Transcription()),),
+    "translations": (_openai("audio/translations", media.Transcription()),),
+    "moderations": (_openai("moderations", media.Moderation()),),
     "messages": (_anthropic(r"/v1/messages$", "anthropic"),),
     "rawPredict": (
         _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict)$", "gcp.vertex_ai"),
@@ -150,7 +264,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "streamRawPredict": (
         _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>streamRawPredict)$", "gcp.vertex_ai"),
     ),
-    "invoke": (_anthropic(r"/model/(?P<model>[^/]*anthropic[^/]*)/invoke$", "aws.bedrock"),),
+    "invoke": _invoke("invoke"),
+    "invoke-with-response-stream": _invoke("invoke-with-response-stream"),
+    "converse": (_bedrock(r"[^/]+", "converse", bedrock.Converse()),),
+    "converse-stream": (_bedrock(r"[^/]+", "converse-stream", bedrock.Converse()),),
     "generateContent": (_gemini("generateContent", gemini.GenerateContent()),),
     "streamGenerateContent": (_gemini("streamGenerateContent", gemini.GenerateContent()),),
     "embedContent": (_gemini("embedContent", gemini.Embed()),),
@@ -158,6 +275,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "chat": (
         _cohere(r"/v2/chat$", cohere.Chat()),
         _cohere(r"/v1/chat$", cohere.ChatV1()),
+        Rule(re.compile(r"/v1/chat$"), openai.Chat(), hosts=frozenset({"writer"})),
         _ollama("chat", ollama.Chat()),
     ),
     "generate": (_ollama("generate", ollama.Generate()),),
@@ -165,14 +283,17 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-def recognise(target: Target, hosts: frozenset[str]) -> Endpoint | None:
-    """Return the model endpoint that a POST goes to, or None. `hosts` are those that the settings name; "*" is any."""
+def recognise(target: Target, hosts: frozenset[str], providers: Owners = ()) -> Endpoint | None:
+    """Return the model endpoint of a POST, or None.
+
+    `hosts` are further hosts whose paths count, "*" is any; `providers` are pairs of a host and its provider.
+    """
     path = target.path.rstrip("/")
     rules = RULES.get(_word(path))
     if rules is None:
         return None
-    found = _known(target.host, path, hosts)
-    return found or next((made for rule in rules if (made := _by_evidence(rule, target, path))), None)
+    found = _known(target.host, path, hosts, providers)
+    return found or next((made for rule in rules if (made := _by_evidence(rule, target, path, providers))), None)
 
 
 def _word(path: str) -> str:
@@ -181,9 +302,9 @@ def _word(path: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _known(host: str, path: str, hosts: frozenset[str]) -> Endpoint | None:
+def _known(host: str, path: str, hosts: frozenset[str], providers: Owners) -> Endpoint | None:
     """Return the endpoint that host and path alone make one."""
-    owner = owner_of(host)
+    owner = owner_of(host, providers)
     named = host in hosts or "*" in hosts
     for rule in RULES[_word(path)]:
         found = rule.path.search(path)
@@ -193,25 +314,51 @@ def _known(host: str, path: str, hosts: frozenset[str]) -> Endpoint | None:
     return None
 
 
-def _by_evidence(rule: Rule, target: Target, path: str) -> Endpoint | None:
-    if rule.evidence is None or not rule.evidence(target):
-        return None
+def _by_evidence(rule: Rule, target: Target, path: str, providers: Owners) -> Endpoint | None:
     found = rule.path.search(path)
-    return _endpoint(rule, owner_of(target.host), path, found) if found else None
+    if found is None or rule.evidence is None or not rule.evidence(target):
+        return None
+    return _endpoint(rule, owner_of(target.host, providers), path, found)
 
 
 def _endpoint(rule: Rule, owner: str | None, path: str, found: re.Match[str]) -> Endpoint:
     named = (_AZURE_MODEL.search(path) or found).groupdict()
     model, verb = named.get("model"), found.groupdict().get("verb")
-    streamed = None if verb is None else verb.startswith("stream")
-    return Endpoint(rule.dialect, owner or rule.fallback, unquote(model) if model else None, streamed)
+    streamed = None if verb is None else verb.startswith("stream") or verb.endswith("stream")
+    return Endpoint(rule.dialect, _seller(owner, rule, path), unquote(model) if model else None, streamed)
 
 
-def owner_of(host: str) -> str | None:
-    """Return whose a host is: the entry for it or for a domain that it is in."""
+def _seller(owner: str | None, rule: Rule, path: str) -> str:
+    """Return the provider: a host's owner, or whom its path names where the host is a gateway to others."""
+    if owner == "huggingface" and (found := _HUGGINGFACE.match(path)):
+        return f"huggingface_{found['seller']}"
+    if owner == "cloudflare-gateway":
+        found = _GATEWAY.match(path)
+        return _BEHIND_GATEWAY.get(found["seller"] if found else "", owner)
+    if owner is None and re.search(_AZURE_PATH, path):
+        return "azure.ai.openai"
+    return owner or rule.fallback
+
+
+#: How Cloudflare's gateway calls providers that we call otherwise.
+_BEHIND_GATEWAY: Mapping[str, str] = {
+    **{name: name for name in ("openai", "anthropic", "groq", "deepseek", "cohere", "openrouter", "cerebras")},
+    "azure-openai": "azure.ai.openai",
+    "google-ai-studio": "gcp.gemini",
+    "google-vertex-ai": "gcp.vertex_ai",
+    "grok": "x_ai",
+    "mistral": "mistral_ai",
+    "perplexity-ai": "perplexity",
+    "workers-ai": "cloudflare",
+}
+
+
+def owner_of(host: str, providers: Owners = ()) -> str | None:
+    """Return the owner of a host: the entry for it or for a domain above it; `providers` have priority."""
     name = host.lower().rstrip(".")
+    known = {**PROVIDERS, **dict(providers)} if providers else PROVIDERS
     while name:
-        if name in PROVIDERS:
-            return PROVIDERS[name]
+        if name in known:
+            return known[name]
         name = name.partition(".")[2]
     return next((owner for pattern, owner in _PATTERNS if pattern.fullmatch(host.lower())), None)

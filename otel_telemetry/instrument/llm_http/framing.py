@@ -27,7 +27,7 @@ _BLANK = b" \t\r\n\x00"
 
 
 class Sink(Protocol):
-    """Who is told what a response contains."""
+    """Receives the contents of a response."""
 
     def boring(self, line: bytes) -> bool:
         """Tell, without parsing it, that a line adds nothing to what is known."""

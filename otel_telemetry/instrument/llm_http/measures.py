@@ -11,12 +11,12 @@ from typing import NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, Meter
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 
 Attributes = Mapping[str, str | int]
 
 
-class Taken(NamedTuple):
+class CallMeasurement(NamedTuple):
     """What was measured of one call; times in seconds, None is unknown."""
 
     seconds: float
@@ -50,21 +50,21 @@ class Measures:
             conventions.TOKENS_PER_SECOND_METRIC, description="Output rate of the last call."
         )
 
-    def record(self, taken: Taken, attributes: Attributes, context: Context) -> None:
+    def record(self, measurement: CallMeasurement, attributes: Attributes, context: Context) -> None:
         """Record one call; `context` is its span's, for exemplars."""
-        failed = {conventions.ERROR_TYPE: taken.error_type} if taken.error_type else {}
-        self._duration.record(taken.seconds, {**attributes, **failed}, context)
-        for kind, count in (("input", taken.input_tokens), ("output", taken.output_tokens)):
+        failed = {conventions.ERROR_TYPE: measurement.error_type} if measurement.error_type else {}
+        self._duration.record(measurement.seconds, {**attributes, **failed}, context)
+        for kind, count in (("input", measurement.input_tokens), ("output", measurement.output_tokens)):
             if count is not None:
                 self._tokens.record(count, {**attributes, conventions.TOKEN_TYPE: kind}, context)
-        if taken.first_chunk is not None:
-            self._first.record(taken.first_chunk, attributes, context)
-            for gap in taken.gaps:
+        if measurement.first_chunk is not None:
+            self._first.record(measurement.first_chunk, attributes, context)
+            for gap in measurement.gaps:
                 self._chunk.record(gap, attributes, context)
-            self._ttfb.record(taken.first_chunk, attributes, context)
-            generating = taken.seconds - taken.first_chunk
-            if (taken.output_tokens or 0) > 1 and generating > 0 and not taken.reasoning_tokens:
-                self._rate.set(((taken.output_tokens or 0) - 1) / generating, attributes, context)
+            self._ttfb.record(measurement.first_chunk, attributes, context)
+            generating = measurement.seconds - measurement.first_chunk
+            if (measurement.output_tokens or 0) > 1 and generating > 0 and not measurement.reasoning_tokens:
+                self._rate.set(((measurement.output_tokens or 0) - 1) / generating, attributes, context)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:
@@ -72,7 +72,7 @@ def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogra
     return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
 
-class Gaps:
+class ChunkIntervals:
     """A sample of the times between chunks: every one of a short stream, evenly spread ones of a long one.
 
     Recording a histogram costs more than everything else we do for a chunk, so a stream gives at most 15 of them.

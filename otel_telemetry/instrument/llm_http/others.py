@@ -1,15 +1,17 @@
-"""Whether another GenAI instrumentation sees a model call already: then we make no second span of it.
+"""Detects whether another GenAI instrumentation already has a span for a model call: then we make no second one.
 
-Most make their span the current one before the request goes out; that is enough to know. OpenLLMetry's for the
-Responses API makes it only when the answer is there, with a start time in the past: there, its wrapper is looked for.
+Most make their span the current one before the request is sent, which is enough to detect it. OpenLLMetry's for the
+Responses API makes it only when the answer is there, with a start time in the past: for that one, its wrapper is looked
+for.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import trace
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects.base import Dialect
 from otel_telemetry.instrument.llm_http.dialects.openai_responses import Responses
 
@@ -19,10 +21,13 @@ _KIND = "openinference.span.kind"
 _LATE = "opentelemetry.instrumentation.openai."
 
 
-def see_it(span: trace.Span) -> bool:
-    """Tell that the current span is a model call by itself, one of ours or of any other instrumentation."""
+def see_it(span: trace.Span, tracer: Any = None) -> bool:
+    """Return whether the current span is a model call by itself, one of ours or of any other instrumentation.
+
+    A span of another provider than that of `tracer`, as Logfire and Phoenix make, goes elsewhere: no row is made of it.
+    """
     attributes = getattr(span, "attributes", None)
-    if not attributes or not span.is_recording():
+    if not attributes or not span.is_recording() or not _go_together(span, tracer):
         return False
     operation = attributes.get(conventions.OPERATION_NAME)
     if operation is not None:
@@ -33,9 +38,16 @@ def see_it(span: trace.Span) -> bool:
     return any(key in attributes for key in _CALL_KEYS)
 
 
-def will_see_it(dialect: Dialect, request: Any) -> bool:
+def _go_together(span: Any, tracer: Any) -> bool:
+    """Return whether a span goes where the spans of a tracer go, as far as the SDK's own tell."""
+    theirs = getattr(getattr(span, "span", span), "_span_processor", None)
+    ours = getattr(tracer, "span_processor", None) or getattr(getattr(tracer, "_tracer", None), "span_processor", None)
+    return theirs is None or ours is None or theirs is ours
+
+
+def will_see_it(dialect: Dialect, header: Callable[[str], str | None]) -> bool:
     """Tell that a span of the call will be made when it is over: the OpenAI SDK's `responses` is wrapped for that."""
-    if not isinstance(dialect, Responses) or "OpenAI/Python" not in request.headers.get("user-agent", ""):
+    if not isinstance(dialect, Responses) or "OpenAI/Python" not in (header("user-agent") or ""):
         return False
     methods = getattr(sys.modules.get("openai.resources.responses"), "Responses", None)
     wrapper = getattr(getattr(methods, "create", None), "_self_wrapper", None)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
 
-from otel_telemetry.instrument.llm_http import afterwards
+from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.llm_http.call import ModelCall
 
 

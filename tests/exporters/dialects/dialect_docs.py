@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Final
 
-from otel_telemetry import conventions
-from otel_telemetry.exporters.request_log import dialect_table as table
-from otel_telemetry.exporters.request_log.dialect_table import Dialect
+from otel_telemetry.base import conventions
+from otel_telemetry.exporters.request_log.dialects import dialect_table
+from otel_telemetry.exporters.request_log.dialects.dialect_table import Dialect
 
 HERE: Final = Path(__file__).parent
 DOCS: Final = HERE.parents[2] / "docs" / "dialects.md"
@@ -25,32 +25,35 @@ COLUMNS: Final = {
     conventions.RESPONSE_MODEL: "model",
     conventions.RESPONSE_FINISH_REASONS: "finish_reason",
     conventions.RESPONSE_TIME_TO_FIRST_CHUNK: "ttfb_ms",
-    table.FIRST_CHUNK_MS: "ttfb_ms",
-    table.FIRST_CHUNK_AT: "ttfb_ms",
+    dialect_table.FIRST_CHUNK_MS: "ttfb_ms",
+    dialect_table.FIRST_CHUNK_AT: "ttfb_ms",
     conventions.USAGE_INPUT_TOKENS: "prompt_tokens",
-    table.INPUT_BESIDE_CACHE: "prompt_tokens (exclusive)",
+    dialect_table.INPUT_BESIDE_CACHE: "prompt_tokens (exclusive)",
     conventions.USAGE_OUTPUT_TOKENS: "completion_tokens",
-    table.OUTPUT_BESIDE_REASONING: "completion_tokens (without reasoning)",
+    dialect_table.OUTPUT_BESIDE_REASONING: "completion_tokens (without reasoning)",
     conventions.USAGE_CACHE_READ_TOKENS: "cached_tokens",
     conventions.USAGE_CACHE_CREATION_TOKENS: "cache_write_tokens",
     conventions.USAGE_REASONING_TOKENS: "reasoning_tokens",
     conventions.CONVERSATION_ID: "conversation_id",
     conventions.USER_ID: "user_id",
     conventions.SESSION_ID: "session_id",
-    table.TOTAL_TOKENS: "token_basis (evidence)",
-    table.DURATION: "total_latency_ms",
-    table.COST: "cost_usd (given)",
-    table.WORKFLOW_NAME: "workflow_name",
-    table.PROMPT_ID: "prompt_id",
-    table.PROMPT_VERSION: "prompt_version",
-    table.STATUS_MESSAGE: "error",
+    dialect_table.TOTAL_TOKENS: "token_basis (evidence)",
+    dialect_table.DURATION: "total_latency_ms",
+    dialect_table.COST: "cost_usd (given)",
+    dialect_table.WORKFLOW_NAME: "workflow_name",
+    dialect_table.PROMPT_ID: "prompt_id",
+    dialect_table.PROMPT_VERSION: "prompt_version",
+    dialect_table.STATUS_MESSAGE: "error",
+    dialect_table.SERVICE_TIER: "meta.usage.service_tier (for the price)",
+    dialect_table.UNPRICED_FEATURE: "meta.unpriced",
+    **{conventions.USAGE_DETAILS + kind: f"meta.usage.{kind} (for the price)" for kind in dialect_table.PRICED_KINDS},
 }
 _BASIS: Final = {"inclusive": "include cached ones", "provider": "are the provider's own (Anthropic, Bedrock: without)"}
 
 
 def generated() -> str:
     """Return the part between the markers."""
-    return "\n".join([BEGIN, "", _packages(), *(_section(dialect) for dialect in table.DIALECTS), END])
+    return "\n".join([BEGIN, "", _packages(), *(_section(dialect) for dialect in dialect_table.DIALECTS), END])
 
 
 def _packages() -> str:
@@ -65,15 +68,15 @@ def _packages() -> str:
 def _section(dialect: Dialect) -> str:
     lines = [f"### {dialect.name}", "", f"{dialect.about}."]
     if dialect.marks:
-        lines.append(f"Known by {_or(sorted(dialect.marks))}.")
+        lines.append(f"Recognised by {_or(sorted(dialect.marks))}.")
     if dialect.kind:
         kinds = [kind for kind, said in dialect.calls.items() if conventions.OPERATION_NAME in said]
-        calls = f"a model call where it is {_or(kinds)}" if kinds else "never a model call" if not dialect.calls else ""
-        lines.append(f"`{dialect.kind}` says what a span is: {calls}." if calls else f"`{dialect.kind}` is looked at.")
+        calls = f"a model call if it is {_or(kinds)}" if kinds else "never a model call" if not dialect.calls else ""
+        lines.append(f"`{dialect.kind}` decides what a span is: {calls}." if calls else f"`{dialect.kind}` is read.")
     if dialect.names:
         lines.append(f"Input tokens {_BASIS[dialect.basis]}.")
     if dialect.events:
-        lines.append(f"The first {_or(sorted(dialect.events))} event says when the answer began.")
+        lines.append(f"The first {_or(sorted(dialect.events))} event is the start of the answer.")
     rows = [(f"`{attribute}`", meaning) for attribute, meaning in dialect.names.items()]
     rows += [(f"`{key}`: `{path}`", to) for key, paths in dialect.inside.items() for path, to in paths.items()]
     if rows:

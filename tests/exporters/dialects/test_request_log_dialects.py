@@ -1,4 +1,7 @@
-"""Rows from what real packages send are what the model server served, whatever the dialect (DESIGN D7 to D9)."""
+"""Rows from what real packages send are what the model server served, whatever the dialect.
+
+The reasons: docs/architecture.md, D7, D8 and D9.
+"""
 
 import importlib.util
 import itertools
@@ -12,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_telemetry import conventions
-from otel_telemetry.exporters.request_log import cost, dialect_table, rows, shapes
+from otel_telemetry.base import conventions
+from otel_telemetry.exporters.request_log.dialects import dialect_table, shapes
+from otel_telemetry.exporters.request_log.price import cost
+from otel_telemetry.exporters.request_log.read import span_facts
 
 FIXTURES = Path(__file__).parent / "fixtures"
 _spec = importlib.util.spec_from_file_location("dialect_docs", Path(__file__).parent / "dialect_docs.py")
@@ -76,7 +81,7 @@ def rows_of_fixture(case_of, open_at, tmp_path, rows):
 
 
 def reading_of(found):
-    return rows.place_otlp(found.traces())
+    return span_facts.condensed_from_otlp(found.traces())
 
 
 def known_or_zero(value, served, *, is_told):
@@ -125,7 +130,7 @@ def test_cost_is_that_of_the_served_tokens_as_far_as_they_were_told(rows_of, fix
         cached = 0 if "cached" in silent else usage["cached"]
         tokens = cost.Tokens(usage["prompt"], cached, 0, usage["completion"], 0)
         price = cost.price("openai", served["model"], tokens, datetime.fromisoformat(f"{call['ts']}+00:00"))
-        assert price is not None
+        assert isinstance(price, cost.Cost)
         assert Decimal(repr(call["cost_usd"])) == price.total
         total += price.total
     assert Decimal(repr(requests[0]["cost_usd"])) == total
@@ -262,16 +267,13 @@ NAMES = sorted(
 )
 @given(attributes=st.dictionaries(st.sampled_from(NAMES), ODD, max_size=25), status=st.sampled_from(["UNSET", "ERROR"]))
 def test_whatever_a_dialect_s_attributes_hold_a_span_is_read_and_its_values_fit_the_tables(span, attributes, status):
-    node = rows.node(span(1, None, attributes, status=status), store_text=True)
-    assert node.call == (node.row is not None)
-    if node.row is not None:
-        json.dumps(
-            [node.row.meta, node.row.response_meta, node.row.chat_request, node.row.chat_response], allow_nan=False
-        )
+    call = span_facts.fact(span(1, None, attributes, status=status), store_text=True).call
+    if call is not None:
+        json.dumps([call.meta, call.response_meta, call.chat_request, call.chat_response], allow_nan=False)
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "ttfb_ms", "total_latency_ms"):
-            value = getattr(node.row, name)
+            value = getattr(call, name)
             assert value is None or 0 <= value < 2**60
-        assert node.row.cost_usd is None or 0 <= node.row.cost_usd < 10**6
+        assert call.cost_usd is None or 0 <= call.cost_usd < 10**6
 
 
 # --- the docs and the table -------------------------------------------------------------------------------------
@@ -285,6 +287,7 @@ def test_the_docs_are_those_of_the_table():
 def test_everything_that_a_dialect_says_has_a_meaning_that_is_read():
     constants = [*vars(dialect_table).values(), *vars(conventions).values()]
     known = {value for value in constants if isinstance(value, str)}
+    known |= {conventions.USAGE_DETAILS + kind for kind in dialect_table.PRICED_KINDS}
     for dialect in dialect_table.DIALECTS:
         inside = itertools.chain.from_iterable(paths.values() for paths in dialect.inside.values())
         assert {*dialect.names.values(), *inside} <= known, dialect.name
@@ -297,7 +300,7 @@ def test_attributes_with_messages_are_content_for_the_redactor_too():
 
 
 def test_attributes_that_say_who_asked_are_hashed_by_the_built_in_policy():
-    from otel_telemetry.processors.policy import HASHED_KEYS
+    from otel_telemetry.processors.redact.policy import HASHED_KEYS
 
     for dialect in dialect_table.DIALECTS:
         for key, meaning in dialect.names.items():

@@ -7,11 +7,11 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_telemetry import records
-from otel_telemetry.errors import MalformedTelemetry
-from otel_telemetry.exporters.request_log import logs, rows
+from otel_telemetry.base import records
+from otel_telemetry.base.errors import MalformedTelemetry
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.dialects import DETAILS_EVENT
+from otel_telemetry.exporters.request_log.dialects.dialects import DETAILS_EVENT
+from otel_telemetry.exporters.request_log.read import logs, span_facts
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 
 CASES = ("chat", "stream", "tools", "error")
@@ -150,7 +150,7 @@ def test_other_logs_make_no_rows_and_broken_bodies_are_malformed_only_if_they_co
 def test_an_event_on_the_span_itself_says_what_the_span_leaves_out(case_of):
     found = case_of("genai_events", "chat")
     message = ExportTraceServiceRequest.FromString(found.traces())
-    expected = [rows.node(span, store_text=True).row for span in rows.from_otlp(found.traces())]
+    expected = [span_facts.fact(span, store_text=True).call for span in span_facts.from_otlp(found.traces())]
     for of_resource in message.resource_spans:
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
@@ -159,8 +159,8 @@ def test_an_event_on_the_span_itself_says_what_the_span_leaves_out(case_of):
                 told.attributes.extend(span.attributes)
                 del span.attributes[:]
                 span.attributes.extend(kept)
-    placed = rows.place_otlp(message.SerializeToString())
-    moved = [rows.node(span, store_text=True).row for span in placed if isinstance(span, records.Span)]
+    placed = span_facts.condensed_from_otlp(message.SerializeToString())
+    moved = [span_facts.fact(span, store_text=True).call for span in placed if isinstance(span, records.Span)]
     assert moved == expected
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.db import schema
 
 revision = "0005"
 down_revision = "0004"

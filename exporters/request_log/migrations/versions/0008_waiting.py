@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log import schema
+from otel_telemetry.exporters.request_log.db import schema
 
 revision = "0008"
 down_revision = "0007"

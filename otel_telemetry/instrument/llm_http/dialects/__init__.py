@@ -1,1 +1,1 @@
-"""One small parser for each way of talking to a model over HTTP; endpoints.py says which one speaks where."""
+"""One small parser for each HTTP dialect of model APIs; endpoints.py decides which one a request uses."""

@@ -1,30 +1,38 @@
 """Anthropic's Messages API: POST …/v1/messages, and the same bodies on Vertex AI and Bedrock.
 
-Its `input_tokens` stand beside the cached ones; the conventions want their sum.
+Its `input_tokens` do not include the cached ones; the conventions require the sum.
 """
 
 from typing import Any
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Message, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json, Message
 
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
-def _usage(seen: Seen, value: Any) -> None:
+def _usage(seen: CallState, value: Any) -> None:
     usage = base.part({"usage": value}, "usage")
     given = {
         "uncached": usage.get("input_tokens"),
         "cache_read": usage.get("cache_read_input_tokens"),
         "cache_creation": usage.get("cache_creation_input_tokens"),
         "output_tokens": usage.get("output_tokens"),
+        "reasoning": base.part(usage, "output_tokens_details").get("thinking_tokens"),
     }
     for name, raw in given.items():
         if (known := base.count(raw)) is not None:
             setattr(seen, name, known)
     if seen.uncached is not None:
         seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
+    seen.counted("cache_write_1h_tokens", base.part(usage, "cache_creation").get("ephemeral_1h_input_tokens"))
+    seen.counted("web_searches", base.part(usage, "server_tool_use").get("web_search_requests"))
+    seen.tier("fast" if usage.get("speed") == "fast" else usage.get("service_tier"))
+    if usage.get("inference_geo") == "us":
+        seen.unpriced("inference in the US only")
+    if any(step.get("type") == "advisor_message" for step in base.items(usage.get("iterations"))):
+        seen.unpriced("an advisor of another model")  # its tokens are not among the others, its price is another
 
 
 class Messages:
@@ -41,10 +49,10 @@ class Messages:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text."""
+        """Return whether a line only adds text."""
         return b'"type":"content_block_delta"' in line
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one event."""
         kind = value.get("type")
         if kind == "content_block_delta":
@@ -61,7 +69,7 @@ class Messages:
         elif kind == "error":
             seen.failed(value.get("error"))
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         if value.get("error"):
             seen.failed(value["error"])
@@ -72,7 +80,7 @@ class Messages:
         for position, block in enumerate(base.items(value.get("content"))):
             self._block(seen, block, position)
 
-    def _block(self, seen: Seen, block: Json, index: Any) -> None:
+    def _block(self, seen: CallState, block: Json, index: Any) -> None:
         tool = block.get("type") == "tool_use"
         said = block.get("text") or block.get("thinking")
         if tool or said:
@@ -83,7 +91,7 @@ class Messages:
                 arguments = base.dumped(block.get("input")) if block.get("input") else ""
                 kept.tool(base.count(index), block.get("id"), block.get("name"), arguments)
 
-    def _delta(self, seen: Seen, delta: Json, index: Any) -> None:
+    def _delta(self, seen: CallState, delta: Json, index: Any) -> None:
         key = _TEXTS.get(str(delta.get("type")))
         said = delta.get(key) if key else None
         if not said:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 
 Json = Mapping[str, Any]
 Attribute = str | bool | int | float | list[str]
@@ -54,7 +54,7 @@ def items(value: Any) -> list[Json]:
 
 @dataclass(slots=True)
 class Message:
-    """What one answer said, kept only where content is captured."""
+    """The content of one answer, stored only if content is captured."""
 
     role: str = "assistant"
     text: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Seen:
+class CallState:
     """What is known of a model call so far.
 
     Token counts follow the conventions: input includes cached ones, output includes reasoning; None is unknown, which
@@ -100,6 +100,7 @@ class Seen:
     cache_read: int | None = None
     cache_creation: int | None = None
     reasoning: int | None = None
+    also: dict[str, Attribute] = field(default_factory=dict)  # what else the span is to say: what changes the price
     finish: dict[int, str] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
 
@@ -128,6 +129,28 @@ class Seen:
                 return
         self.error = self.error or "error"
 
+    def counted(self, name: str, value: Any) -> None:
+        """Note a count that has a price of its own: tokens of another kind than text, or searches; 0 is nothing."""
+        number = count(value)
+        if number is not None and (number or conventions.USAGE_DETAILS + name in self.also):
+            self.also[conventions.USAGE_DETAILS + name] = number
+
+    def tier(self, value: Any) -> None:
+        """Note the service tier that answered."""
+        if name := text(value):
+            self.also[conventions.SERVICE_TIER] = name
+
+    def billed(self, value: Any) -> None:
+        """Record the cost that the answer reports, in USD. If it is not an amount the row reports it."""
+        if type(value) in (int, float) and abs(value) < _LARGEST:
+            self.also[conventions.USAGE_COST] = float(value)
+        elif known := text(str(value) if type(value) in (int, float) else value):
+            self.also[conventions.USAGE_COST] = known
+
+    def unpriced(self, feature: str) -> None:
+        """Note that the call used something with a fee that no price table has."""
+        self.also[conventions.UNPRICED_FEATURE] = feature
+
     def message(self, index: Any = 0) -> Message | None:
         """Return where to put what the answer with that index says, or None where content is not captured."""
         if not self.capture:
@@ -151,18 +174,18 @@ class Dialect(Protocol):
         ...
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line, in the middle of an answer, holds nothing but more of its text. In doubt: False.
+        """Return whether a line, in the middle of an answer, holds nothing but more of its text. In doubt: False.
 
         This is what keeps a chunk cheap. A JSON string cannot hold an unescaped quote, so a search for a quoted key
         with its value never finds one in the text itself.
         """
         ...
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one streamed value."""
         ...
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer that was not streamed."""
         ...
 
@@ -172,6 +195,7 @@ class Dialect(Protocol):
 
 
 _LARGE = 1e9  # no parameter is; and an integer may be too large for a float
+_LARGEST = 1e300
 _NUMBERS = (
     ("temperature", conventions.REQUEST_TEMPERATURE),
     ("top_p", conventions.REQUEST_TOP_P),

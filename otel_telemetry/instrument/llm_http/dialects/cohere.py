@@ -1,23 +1,32 @@
 """Cohere's chat and embed: version 2 as server-sent events, version 1 as lines of JSON.
 
-Cohere reports tokens and billed units; where a system reports both, the conventions ask for the billed ones.
+Cohere reports tokens and billed units; if a system reports both, the conventions require the billed ones. Cached tokens
+are part of the tokens and not of the billed units, so they count only if nothing was billed.
 """
 
 from typing import Any
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 
-def _usage(seen: Seen, value: Json) -> None:
+def _usage(seen: CallState, value: Json) -> None:
     for name in ("input_tokens", "output_tokens"):
         given = (base.part(value, place).get(name) for place in ("billed_units", "tokens"))
         known = next((known for raw in given if (known := base.count(raw)) is not None), None)
         if known is not None:
             setattr(seen, name, known)
     cached = base.count(value.get("cached_tokens"))
-    seen.cache_read = seen.cache_read if cached is None else cached
+    if base.count(base.part(value, "billed_units").get("input_tokens")) is None:
+        seen.cache_read = seen.cache_read if cached is None else cached
+    else:
+        seen.also[_RULE] = "billed units"
+        seen.counted("counted_input_tokens", base.part(value, "tokens").get("input_tokens"))
+        seen.counted("counted_cached_tokens", cached)
+
+
+_RULE = f"{conventions.USAGE_DETAILS}rule"
 
 
 class Chat:
@@ -35,10 +44,10 @@ class Chat:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text."""
+        """Return whether a line only adds text."""
         return b'"type":"content-delta"' in line
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one event; its content is where a whole answer has it."""
         delta = base.part(value, "delta")
         seen.name(value.get("id"), None)
@@ -49,7 +58,7 @@ class Chat:
         self._tools(seen, message.get("tool_calls"), base.count(value.get("index")))
         self._plan(seen, message.get("tool_plan"))
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         seen.name(value.get("id"), None)
         seen.finished(value.get("finish_reason"))
@@ -60,7 +69,7 @@ class Chat:
         self._tools(seen, message.get("tool_calls"), None)
         self._plan(seen, message.get("tool_plan"))
 
-    def _content(self, seen: Seen, content: Any) -> None:
+    def _content(self, seen: CallState, content: Any) -> None:
         """Learn from one content block, or from a list of them."""
         for block in base.items(content if isinstance(content, list) else [content]):
             if block.get("text") or block.get("thinking"):
@@ -69,7 +78,7 @@ class Chat:
                 kept.add(kept.text, block.get("text"))
                 kept.add(kept.reasoning, block.get("thinking"))
 
-    def _tools(self, seen: Seen, calls: Any, index: int | None) -> None:
+    def _tools(self, seen: CallState, calls: Any, index: int | None) -> None:
         for position, call in enumerate(base.items(calls if isinstance(calls, list) else [calls])):
             seen.content = True
             if kept := seen.message():
@@ -77,7 +86,7 @@ class Chat:
                 key = position if index is None else index
                 kept.tool(key, call.get("id"), function.get("name"), function.get("arguments"))
 
-    def _plan(self, seen: Seen, plan: Any) -> None:
+    def _plan(self, seen: CallState, plan: Any) -> None:
         if plan:
             seen.content = True
             if kept := seen.message():
@@ -96,10 +105,10 @@ class ChatV1(Chat):
     lines = True
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text."""
+        """Return whether a line only adds text."""
         return b'"event_type":"text-generation"' in line
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one line; one without a type is a whole answer."""
         kind = value.get("event_type")
         if kind is None:
@@ -114,14 +123,14 @@ class ChatV1(Chat):
         else:
             seen.name(value.get("generation_id"), None)
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         seen.name(value.get("response_id"), None)
         seen.finished(value.get("finish_reason"))
         _usage(seen, base.part(value, "meta"))
         self._text(seen, value.get("text"))
 
-    def _text(self, seen: Seen, said: Any) -> None:
+    def _text(self, seen: CallState, said: Any) -> None:
         self._content(seen, {"text": said})
 
 

@@ -1,14 +1,14 @@
 """Google's Gemini: POST …/models/{model}:generateContent, :streamGenerateContent, :embedContent.
 
-Thoughts are counted beside the candidates, and the prompts of tools beside the prompt; cached content is inside it.
-Each streamed value repeats the usage so far; the last one counts.
+Thought tokens are not included in the candidates' count, and tokens of tool prompts not in the prompt's; cached content
+is included. Each streamed value repeats the usage so far; the last one counts.
 """
 
 from typing import Any
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 _NAMES = {
     "temperature": "temperature",
@@ -20,7 +20,7 @@ _NAMES = {
 }
 
 
-def _usage(seen: Seen, value: Any) -> None:
+def _usage(seen: CallState, value: Any) -> None:
     usage = base.part({"usage": value}, "usage")
     prompt, tools = base.count(usage.get("promptTokenCount")), base.count(usage.get("toolUsePromptTokenCount"))
     answer, thoughts = base.count(usage.get("candidatesTokenCount")), base.count(usage.get("thoughtsTokenCount"))
@@ -31,6 +31,33 @@ def _usage(seen: Seen, value: Any) -> None:
         seen.output_tokens = (answer or 0) + (thoughts or 0)
     seen.reasoning = seen.reasoning if thoughts is None else thoughts
     seen.cache_read = seen.cache_read if cached is None else cached
+    read = [*base.items(usage.get("promptTokensDetails")), *base.items(usage.get("toolUsePromptTokensDetails"))]
+    for modality in ("AUDIO", "IMAGE", "VIDEO"):
+        kind = modality.lower()
+        seen.counted(f"input_{kind}_tokens", _of(read, modality))
+        if modality != "VIDEO":
+            seen.counted(f"cache_{kind}_read_tokens", _of(base.items(usage.get("cacheTokensDetails")), modality))
+            seen.counted(f"output_{kind}_tokens", _of(base.items(usage.get("candidatesTokensDetails")), modality))
+    seen.tier(_TIERS.get(str(usage.get("trafficType")), usage.get("serviceTier")))
+
+
+_TIERS = {
+    "ON_DEMAND": "standard",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_PRIORITY": "priority",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
+
+
+def _of(details: list[Json], modality: str) -> int:
+    return sum(base.count(item.get("tokenCount")) or 0 for item in details if item.get("modality") == modality)
+
+
+def _searches(seen: CallState, queries: Any) -> None:
+    """Count searches as Google charges them: a grounded answer up to Gemini 2.5, each query from Gemini 3 on."""
+    asked = len(queries) if isinstance(queries, list) else 0
+    older = (seen.model or "").startswith(("gemini-1", "gemini-2"))
+    seen.counted("web_searches", min(asked, 1) if older else asked)
 
 
 class GenerateContent:
@@ -58,11 +85,11 @@ class GenerateContent:
         del line
         return False
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one streamed value: it is shaped like a whole answer."""
         self.document(seen, value)
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         seen.name(value.get("responseId"), value.get("modelVersion"))
         if value.get("error"):
@@ -72,10 +99,12 @@ class GenerateContent:
         for candidate in base.items(value.get("candidates")):
             index = candidate.get("index")
             seen.finished(candidate.get("finishReason"), index)
+            if "groundingMetadata" in candidate:
+                _searches(seen, base.part(candidate, "groundingMetadata").get("webSearchQueries"))
             for position, part in enumerate(base.items(base.part(candidate, "content").get("parts"))):
                 self._part(seen, part, index, position)
 
-    def _part(self, seen: Seen, part: Json, index: Any, position: int) -> None:
+    def _part(self, seen: CallState, part: Json, index: Any, position: int) -> None:
         call = base.part(part, "functionCall")
         if part.get("text") or call or part.get("inlineData"):
             seen.content = True

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 
 class Chat:
@@ -25,14 +25,14 @@ class Chat:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text."""
+        """Return whether a line only adds text."""
         return b'"done":false' in line
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one line."""
         self.document(seen, value)
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer, which has the shape of a line."""
         seen.name(None, value.get("model"))
         if value.get("error"):
@@ -53,7 +53,7 @@ class Chat:
         seen.ended = value.get("done") is True
         self._usage(seen, value)
 
-    def _usage(self, seen: Seen, value: Json) -> None:
+    def _usage(self, seen: CallState, value: Json) -> None:
         prompt, answer = base.count(value.get("prompt_eval_count")), base.count(value.get("eval_count"))
         seen.input_tokens = seen.input_tokens if prompt is None else prompt
         seen.output_tokens = seen.output_tokens if answer is None else answer

@@ -1,28 +1,30 @@
-"""OpenAI's chat completions, completions and embeddings, as OpenAI and dozens of compatible servers speak them.
+"""OpenAI's chat completions, completions and embeddings, as OpenAI and dozens of compatible servers implement them.
 
-Where the compatible ones differ, the answer itself tells: DeepSeek counts cache hits in `prompt_cache_hit_tokens`,
-Moonshot in `cached_tokens`, Groq puts a stream's usage into `x_groq`, xAI counts reasoning beside the completion and
-not in it (then `total_tokens` is the sum of all three).
+Differences between the compatible servers show in the answer itself: DeepSeek counts cache hits in
+`prompt_cache_hit_tokens`, Moonshot in `cached_tokens`, Mistral in `num_cached_tokens`, Groq puts a stream's usage into
+`x_groq`, xAI counts reasoning beside the completion and not in it (then `total_tokens` is the sum of all three). Some
+report their bill (`bill`): OpenRouter and others in `usage.cost`, Perplexity in `usage.cost.total_cost`, xAI in
+`usage.cost_in_usd_ticks` (1e-10 USD), DeepInfra in `usage.estimated_cost`.
 """
 
 from typing import Any
 
-from otel_telemetry import conventions
+from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 _TEXT_KEYS = ("content", "refusal")
 _CONTENT_KEYS = (*_TEXT_KEYS, "reasoning_content", "reasoning")
 
 
-def usage(seen: Seen, value: Any) -> None:
+def usage(seen: CallState, value: Any) -> None:
     """Learn token counts from a `usage` object; a later one replaces an earlier one."""
     if not isinstance(value, dict):
         return
     read = base.part(value, "prompt_tokens_details")
     written = base.part(value, "completion_tokens_details")
     prompt, completion = base.count(value.get("prompt_tokens")), base.count(value.get("completion_tokens"))
-    for raw in (read.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens")):
+    for raw in (read.get("cached_tokens"), *map(value.get, _CACHED)):
         if (cached := base.count(raw)) is not None:
             seen.cache_read = cached
             break
@@ -35,6 +37,47 @@ def usage(seen: Seen, value: Any) -> None:
         completion = (completion or 0) + reasoning if beside else completion
     seen.input_tokens = seen.input_tokens if prompt is None else prompt
     seen.output_tokens = seen.output_tokens if completion is None else completion
+    if read or written:
+        kinds(seen, read, written)
+    bill(seen, value)
+    if base.count(value.get("prompt_audio_seconds")):
+        seen.unpriced("audio by the second")
+
+
+def kinds(seen: CallState, read: Json, written: Json) -> None:
+    """Learn the tokens of audio and images from the details of what was read and written."""
+    for details, direction in ((read, "input"), (written, "output")):
+        if not _KINDS.isdisjoint(details):
+            seen.counted(f"{direction}_audio_tokens", details.get("audio_tokens"))
+            seen.counted(f"{direction}_image_tokens", details.get("image_tokens"))
+
+
+def bill(seen: CallState, value: Json) -> None:
+    """Read the cost of the answer, if its usage contains it.
+
+    A user with his own key pays OpenRouter's fee in `cost`, and the upstream cost to the model's provider.
+    """
+    if _BILLS.isdisjoint(value):  # as nearly always
+        return
+    cost = value.get("cost")
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost")
+    elif value.get("is_byok") is True:
+        upstream = base.part(value, "cost_details").get("upstream_inference_cost")
+        if isinstance(cost, (int, float)) and isinstance(upstream, (int, float)):
+            cost += upstream
+    ticks = base.count(value.get("cost_in_usd_ticks"))
+    if cost is None and ticks is not None:
+        cost = ticks / _TICKS
+    seen.billed(value.get("estimated_cost") if cost is None else cost)
+    if cost is None and base.count(value.get("num_sources_used")):
+        seen.unpriced("live search")
+
+
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+_KINDS = frozenset({"audio_tokens", "image_tokens"})
+_BILLS = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost", "num_sources_used"})
+_TICKS = 10_000_000_000  # of xAI, in a US dollar
 
 
 class Chat:
@@ -54,21 +97,23 @@ class Chat:
             kind = base.part(body, "response_format").get("type")
             if kind in ("json_object", "json_schema"):
                 found[conventions.OUTPUT_TYPE] = "json"
+        if "web_search_options" in body:  # each call of such a model is one search (OpenAI's price list)
+            found[f"{conventions.USAGE_DETAILS}web_searches"] = 1
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text: no finish reason yet, and no usage."""
+        """Return whether a line only adds text: no finish reason yet, and no usage."""
         return b'"finish_reason":null' in line and b'"usage":{' not in line
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one chunk."""
         self._learn(seen, value, "delta")
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         self._learn(seen, value, "message")
 
-    def _learn(self, seen: Seen, value: Json, place: str) -> None:
+    def _learn(self, seen: CallState, value: Json, place: str) -> None:
         seen.name(value.get("id"), value.get("model"))
         if value.get("error"):
             seen.failed(value["error"])
@@ -77,9 +122,11 @@ class Chat:
             if reason := choice.get("finish_reason"):
                 seen.finished(reason, index)
             self._choice(seen, choice, base.part(choice, place), index)
+        if "service_tier" in value:
+            seen.tier(value["service_tier"])
         usage(seen, value.get("usage") or base.part(value, "x_groq").get("usage"))
 
-    def _choice(self, seen: Seen, choice: Json, said: Json, at: Any) -> None:
+    def _choice(self, seen: CallState, choice: Json, said: Json, at: Any) -> None:
         tools = said.get("tool_calls") or said.get("function_call")
         if not seen.content:
             seen.content = bool(tools or choice.get("text") or any(map(said.get, _CONTENT_KEYS)))
@@ -108,7 +155,7 @@ class Completions(Chat):
     operation = "text_completion"
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text."""
+        """Return whether a line only adds text."""
         return b'"finish_reason":null' in line and b'"usage":{' not in line
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
@@ -136,11 +183,11 @@ class Embeddings:
         del line
         return False
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from an answer, should one be streamed after all."""
         self.document(seen, value)
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         seen.name(value.get("id"), value.get("model"))
         if value.get("error"):

@@ -2,26 +2,49 @@
 
 from typing import Any
 
-from otel_telemetry import conventions
-from otel_telemetry.instrument.llm_http.dialects import base
-from otel_telemetry.instrument.llm_http.dialects.base import Attribute, Json, Seen, content_parts
+from otel_telemetry.base import conventions
+from otel_telemetry.instrument.llm_http.dialects import base, openai
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json, content_parts
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 _DELTA = b'.delta"'
 
 
-def _usage(seen: Seen, value: Any) -> None:
+def _usage(seen: CallState, value: Any) -> None:
     if not isinstance(value, dict):
         return
+    read, written = base.part(value, "input_tokens_details"), base.part(value, "output_tokens_details")
     given = {
         "input_tokens": value.get("input_tokens"),
         "output_tokens": value.get("output_tokens"),
-        "cache_read": base.part(value, "input_tokens_details").get("cached_tokens"),
-        "reasoning": base.part(value, "output_tokens_details").get("reasoning_tokens"),
+        "cache_read": read.get("cached_tokens"),
+        "cache_creation": read.get("cache_write_tokens"),
+        "reasoning": written.get("reasoning_tokens"),
     }
     for name, raw in given.items():
         if (known := base.count(raw)) is not None:
             setattr(seen, name, known)
+    openai.kinds(seen, read, written)
+    openai.bill(seen, value)
+
+
+def _tools(seen: CallState, output: Any) -> None:
+    """Count the uses of tools that are charged apart (OpenAI's price list)."""
+    used = [item for item in base.items(output) if item.get("status", "completed") == "completed"]
+    searches = sum(item.get("type") == "web_search_call" and _is_search(item) for item in used)
+    seen.counted("web_searches", searches)
+    seen.counted("storage_searches", sum(item.get("type") == "file_search_call" for item in used))
+    for item in used:
+        if item.get("type") in _UNPRICED_TOOLS:
+            seen.unpriced(str(item["type"]).removesuffix("_call"))
+
+
+_UNPRICED_TOOLS = ("code_interpreter_call", "image_generation_call")
+
+
+def _is_search(item: Json) -> bool:
+    """Tell a search from opening a page that was found, and from looking for a word in it."""
+    return bool(base.part(item, "action").get("type", "search") == "search")
 
 
 class Responses:
@@ -42,10 +65,10 @@ class Responses:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell that a line only adds text: its type ends in `.delta`."""
+        """Return whether a line only adds text: its type ends in `.delta`."""
         return _DELTA in line[:80]
 
-    def event(self, seen: Seen, value: Json) -> None:
+    def event(self, seen: CallState, value: Json) -> None:
         """Learn from one event."""
         kind = value.get("type")
         if not isinstance(kind, str):
@@ -62,7 +85,7 @@ class Responses:
             if kind in _ENDS:
                 self._ended(seen, response)
 
-    def _delta(self, seen: Seen, kind: str, value: Json) -> None:
+    def _delta(self, seen: CallState, kind: str, value: Json) -> None:
         delta = value.get("delta")
         if not delta:
             return
@@ -75,21 +98,23 @@ class Responses:
         else:
             kept.add(kept.reasoning if "reasoning" in kind else kept.text, delta)
 
-    def _tool(self, seen: Seen, key: Any, item: Json, arguments: Any) -> None:
+    def _tool(self, seen: CallState, key: Any, item: Json, arguments: Any) -> None:
         if item.get("type") == "function_call":
             seen.content = True
             if kept := seen.message():
                 kept.tool(str(key), item.get("call_id"), item.get("name"), arguments)
 
-    def _ended(self, seen: Seen, response: Json) -> None:
+    def _ended(self, seen: CallState, response: Json) -> None:
         """Learn how it ended: the status, or the reason why it is incomplete."""
         _usage(seen, response.get("usage"))
+        _tools(seen, response.get("output"))
+        seen.tier(response.get("service_tier"))
         if response.get("error"):
             seen.failed(response["error"])
         reason = base.part(response, "incomplete_details").get("reason")
         seen.finished(reason or response.get("status"))
 
-    def document(self, seen: Seen, value: Json) -> None:
+    def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""
         seen.name(value.get("id"), value.get("model"))
         self._ended(seen, value)

@@ -1,16 +1,19 @@
 // An app in Node.js: one trace with a link to another, two log records, three metrics; personal data in all of them.
 //
-// Usage: node sender.js SCENARIO.json (see scenario.py). Prints the ids of its spans as JSON. Speaks OTLP/HTTP, JSON.
+// Usage: node sender.js SCENARIO.json (see scenario.py). Prints the ids of its spans as JSON. Speaks OTLP/HTTP,
+// JSON, or OTLP/gRPC where OTEL_EXPORTER_OTLP_PROTOCOL is grpc.
 import { readFileSync } from 'node:fs';
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { SeverityNumber } from '@opentelemetry/api-logs';
-import { OTLPLogExporter } from '@opentelemetry/exporter-logs-otlp-http';
-import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs';
 import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
+
+const protocol = process.env.OTEL_EXPORTER_OTLP_PROTOCOL === 'grpc' ? 'grpc' : 'http';
+const { OTLPLogExporter } = await import(`@opentelemetry/exporter-logs-otlp-${protocol}`);
+const { OTLPMetricExporter } = await import(`@opentelemetry/exporter-metrics-otlp-${protocol}`);
+const { OTLPTraceExporter } = await import(`@opentelemetry/exporter-trace-otlp-${protocol}`);
 
 function requestAttributes(p) {
   return {

@@ -16,15 +16,21 @@ import io.opentelemetry.context.Context;
 import io.opentelemetry.exporter.otlp.http.logs.OtlpHttpLogRecordExporter;
 import io.opentelemetry.exporter.otlp.http.metrics.OtlpHttpMetricExporter;
 import io.opentelemetry.exporter.otlp.http.trace.OtlpHttpSpanExporter;
+import io.opentelemetry.exporter.otlp.logs.OtlpGrpcLogRecordExporter;
+import io.opentelemetry.exporter.otlp.metrics.OtlpGrpcMetricExporter;
+import io.opentelemetry.exporter.otlp.trace.OtlpGrpcSpanExporter;
 import io.opentelemetry.sdk.logs.SdkLoggerProvider;
 import io.opentelemetry.sdk.logs.export.BatchLogRecordProcessor;
+import io.opentelemetry.sdk.logs.export.LogRecordExporter;
 import io.opentelemetry.sdk.metrics.InstrumentSelector;
 import io.opentelemetry.sdk.metrics.SdkMeterProvider;
 import io.opentelemetry.sdk.metrics.View;
+import io.opentelemetry.sdk.metrics.export.MetricExporter;
 import io.opentelemetry.sdk.metrics.export.PeriodicMetricReader;
 import io.opentelemetry.sdk.resources.Resource;
 import io.opentelemetry.sdk.trace.SdkTracerProvider;
 import io.opentelemetry.sdk.trace.export.BatchSpanProcessor;
+import io.opentelemetry.sdk.trace.export.SpanExporter;
 import java.io.File;
 import java.io.IOException;
 import java.util.LinkedHashMap;
@@ -36,7 +42,8 @@ import java.util.concurrent.TimeUnit;
 /**
  * An app in Java: one trace with a link to another, two log records, three metrics; personal data in all of them.
  *
- * <p>Usage: Sender SCENARIO.json (see scenario.py). Prints the ids of its spans as JSON. Speaks OTLP/HTTP, protobuf.
+ * <p>Usage: Sender SCENARIO.json (see scenario.py). Prints the ids of its spans as JSON. Speaks OTLP/HTTP, protobuf,
+ * or OTLP/gRPC where OTEL_EXPORTER_OTLP_PROTOCOL is grpc.
  */
 public final class Sender {
   private static final ObjectMapper JSON = new ObjectMapper();
@@ -164,6 +171,27 @@ public final class Sender {
     temperature.set(21.5, Attributes.builder().put("place", "till").build());
   }
 
+  record Exporters(SpanExporter spans, LogRecordExporter logs, MetricExporter points) {}
+
+  private static Exporters exporters() {
+    String endpoint = System.getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
+    String header = System.getenv("OTEL_EXPORTER_OTLP_HEADERS");
+    String[] parts = header != null && header.contains("=") ? header.split("=", 2) : new String[] {"x-none", ""};
+    if ("grpc".equals(System.getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))) {
+      return new Exporters(
+          OtlpGrpcSpanExporter.builder().setEndpoint(endpoint).addHeader(parts[0], parts[1]).build(),
+          OtlpGrpcLogRecordExporter.builder().setEndpoint(endpoint).addHeader(parts[0], parts[1]).build(),
+          OtlpGrpcMetricExporter.builder().setEndpoint(endpoint).addHeader(parts[0], parts[1]).build());
+    }
+    var spans = OtlpHttpSpanExporter.builder().setEndpoint(endpoint + "/v1/traces");
+    var logs = OtlpHttpLogRecordExporter.builder().setEndpoint(endpoint + "/v1/logs");
+    var points = OtlpHttpMetricExporter.builder().setEndpoint(endpoint + "/v1/metrics");
+    return new Exporters(
+        spans.addHeader(parts[0], parts[1]).build(),
+        logs.addHeader(parts[0], parts[1]).build(),
+        points.addHeader(parts[0], parts[1]).build());
+  }
+
   /** Sends everything once. The endpoint and headers come from the variables that all SDKs read. */
   public static void main(String[] arguments) throws Exception {
     Scenario scenario = JSON.readValue(new File(arguments[0]), Scenario.class);
@@ -175,26 +203,16 @@ public final class Sender {
                 .put("deployment.environment.name", "e2e")
                 .put("owner", "on call: " + p.get("email"))
                 .build());
-    String endpoint = System.getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
-    var spans = OtlpHttpSpanExporter.builder().setEndpoint(endpoint + "/v1/traces");
-    var logs = OtlpHttpLogRecordExporter.builder().setEndpoint(endpoint + "/v1/logs");
-    var points = OtlpHttpMetricExporter.builder().setEndpoint(endpoint + "/v1/metrics");
-    String header = System.getenv("OTEL_EXPORTER_OTLP_HEADERS");
-    if (header != null && header.contains("=")) {
-      String[] parts = header.split("=", 2);
-      spans.addHeader(parts[0], parts[1]);
-      logs.addHeader(parts[0], parts[1]);
-      points.addHeader(parts[0], parts[1]);
-    }
+    Exporters exporters = exporters();
     var tracers =
         SdkTracerProvider.builder()
             .setResource(resource)
-            .addSpanProcessor(BatchSpanProcessor.builder(spans.build()).build())
+            .addSpanProcessor(BatchSpanProcessor.builder(exporters.spans()).build())
             .build();
     var loggers =
         SdkLoggerProvider.builder()
             .setResource(resource)
-            .addLogRecordProcessor(BatchLogRecordProcessor.builder(logs.build()).build())
+            .addLogRecordProcessor(BatchLogRecordProcessor.builder(exporters.logs()).build())
             .build();
     var meters =
         SdkMeterProvider.builder()
@@ -202,7 +220,7 @@ public final class Sender {
             .registerView(
                 InstrumentSelector.builder().setName("shop.latency").build(),
                 View.builder().setAttributeFilter(Set.of("peer")).build())
-            .registerMetricReader(PeriodicMetricReader.builder(points.build()).build())
+            .registerMetricReader(PeriodicMetricReader.builder(exporters.points()).build())
             .build();
     Map<String, String> ids = new LinkedHashMap<>();
     Context inRequest =

@@ -1,0 +1,128 @@
+"""What the small model of names finds, and marks in vain, against its targets: `python benchmarks/names.py`.
+
+Recall on sentences of our own and, where the labelled corpora stand beside the repository, on presidio_v2; marks on
+traffic of model providers and on telemetry, with the gate that the product has; CPU time for 2 kB. A span counts as
+found if some of it is marked, and as found whole if each of its letters and digits is. Exit code 1: a target is missed.
+"""
+
+import gzip
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from benchmarks.names_text import ADDRESS, PERSON, PLACE, Sentence, sentences
+from benchmarks.pii_targets import CORPORA, Line
+from otel_telemetry.processors.config import NerSettings, RedactionSettings
+from otel_telemetry.processors.detect.detector import Match
+from otel_telemetry.processors.ner.names import NameRecogniser
+from otel_telemetry.processors.ner.spans import Recogniser
+from otel_telemetry.processors.ner.text import NerRedactor
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
+
+#: Labels of presidio_v2, and what they are here.
+_LABELS: Final = {"PERSON": PERSON, "STREET_ADDRESS": ADDRESS, "GPE": PLACE}
+_BLOCK: Final = 2048
+_SEED: Final = 20
+
+
+def main() -> int:
+    """Print a line for each figure."""
+    missed = False
+    for line in lines(NameRecogniser()):
+        print(line, flush=True)
+        missed = missed or not line.met
+    return int(missed)
+
+
+def lines(recogniser: Recogniser) -> Iterator[Line]:
+    """Measure everything that can be measured here."""
+    yield from _recalls("own sentences", recogniser, list(sentences(2_200, _SEED)))
+    if not CORPORA.exists():
+        print("The labelled corpora are not beside the repository: recall on own sentences alone was measured.")
+        return
+    labelled = [Sentence(item["text"], [*_labelled(item)]) for item in _corpus("presidio_v2")]
+    yield from _recalls("presidio_v2", recogniser, labelled)
+    marks = Marks(recogniser)
+    traffic = [item["text"] for item in _corpus("llm_traffic")]
+    yield Line("names, marks per 10k on LLM traffic, true ones too", _per_10k(marks, traffic), 1.0, most=True)
+    telemetry = [item["text"] for item in _corpus("tele_neg")]
+    yield Line("names, false marks per 10k on telemetry", _per_10k(marks, telemetry), 0.05, most=True)
+    prose = "\n".join(sentence.text for sentence in sentences(400, _SEED + 1))
+    yield Line(
+        "names, ms of CPU per 2 kB of names and addresses", _milliseconds(marks, prose), 30, most=True, unit="ms"
+    )
+    yield Line("names, ms of CPU per 2 kB of LLM traffic", _milliseconds(marks, *traffic), 30, most=True, unit="ms")
+
+
+class Marks:
+    """Counts what is marked in values, as the product looks at them."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._ner = NerRedactor(Redactor(RedactionSettings()), recogniser, NerSettings(max_length=500_000))
+
+    def count(self, text: str) -> int:
+        """Return how many marks a text gets."""
+        findings: list[Finding] = []
+        self._ner.value(text, self._ner.redactor_for(""), findings)
+        return len(findings)
+
+
+def _recalls(what: str, recogniser: Recogniser, texts: Sequence[Sentence]) -> Iterator[Line]:
+    all_of, touched, whole = Counter[str](), Counter[str](), Counter[str]()
+    false = 0
+    for sentence in texts:
+        (found,) = recogniser.find([sentence.text])
+        covered = _covered(found)
+        for start, end, kind in sentence.spans:
+            letters = [place for place in range(start, end) if sentence.text[place].isalnum()]
+            all_of[kind] += 1
+            touched[kind] += any(place in covered for place in letters)
+            whole[kind] += all(place in covered for place in letters)
+        false += sum(not _touches(match, sentence.spans) for match in found)
+    for kind, least in ((PERSON, 0.9), (ADDRESS, 0.9), (PLACE, 0.75)):
+        part = whole if kind == ADDRESS else touched
+        yield Line(f"{what}, recall of {kind}{' whole' if kind == ADDRESS else ''}", part[kind] / all_of[kind], least)
+        print(
+            f"    of {all_of[kind]}: touched {touched[kind] / all_of[kind]:.3f}, whole {whole[kind] / all_of[kind]:.3f}"
+        )
+    characters = sum(len(sentence.text) for sentence in texts)
+    print(f"    {what}: {false / characters * 10_000:.2f} marks per 10k beside what is labelled")
+
+
+def _corpus(name: str) -> list[Any]:
+    with gzip.open(CORPORA / "corpora" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _covered(found: Iterable[Match]) -> set[int]:
+    return {place for match in found for place in range(match.start, match.end)}
+
+
+def _touches(match: Match, spans: Iterable[tuple[int, int, str]]) -> bool:
+    return any(match.start < end and start < match.end for start, end, _ in spans)
+
+
+def _labelled(item: Any) -> Iterator[tuple[int, int, str]]:
+    for span in item["spans"]:
+        if span["raw"] in _LABELS:
+            yield span["start"], span["end"], _LABELS[span["raw"]]
+
+
+def _per_10k(marks: Marks, texts: Sequence[str]) -> float:
+    return sum(map(marks.count, texts)) / sum(map(len, texts)) * 10_000
+
+
+def _milliseconds(marks: Marks, *texts: str) -> float:
+    """Return the CPU time of this process for a block of text that was not seen before, in milliseconds."""
+    blocks = [text[at : at + _BLOCK] for text in texts for at in range(0, len(text), _BLOCK)][:200]
+    begin = time.process_time()
+    for number, block in enumerate(blocks):
+        marks.count(f"{block} {number}")
+    return (time.process_time() - begin) / sum(map(len, blocks)) * _BLOCK * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""How long the page takes over many requests: each page and filter, on SQLite and PostgreSQL.
+
+    python benchmarks/ui.py [requests] [sqlite|postgres|URL]
+
+Requests are spread over 30 days, of 2 services, 8 routes, 4 models and 1,000 users, with one or two model calls each.
+Times are of the server alone (Starlette's test client, no network), warm: each address is asked once, then measured.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from otel_telemetry.base import records
+from otel_telemetry.exporters.request_log.db import bulk, database, schema
+from otel_telemetry.exporters.request_log.db.partitions import Partitions
+from otel_telemetry.exporters.request_log.rollup.build import Builder
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.ui.app import make_app
+from otel_telemetry.ui.reading import Reading
+from tests.backends import postgres
+
+DAYS = 30
+CHUNK = 5_000
+TIMES = 20
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "o3")
+PAGES = (
+    *("/ui/?range=30d", "/ui/?range=7d", "/ui/?range=24h", "/ui/?range=1h", "/ui/?range=30d&tz=Asia/Kolkata"),
+    *("/ui/?range=30d&route=route_3", "/ui/?range=30d&outcome=failed", "/ui/?range=30d&user=k1_000000000007"),
+    *("/ui/requests?range=30d", "/ui/requests?range=30d&sort=cost", "/ui/requests?range=30d&sort=latency"),
+    *("/ui/requests?range=30d&outcome=failed", "/ui/requests?range=30d&user=k1_000000000007"),
+    *("/ui/requests?range=30d&route=route_3", "/ui/requests?range=30d&model=o3", "/ui/requests?range=30d&min_ms=99000"),
+    *("/ui/requests?range=30d&min_usd=0.9", "/ui/requests?range=30d&degraded=nothing_like_it", "/ui/privacy"),
+)
+
+
+def rows(count: int) -> Iterator[tuple[list[records.Request], list[records.LlmCall]]]:
+    chance = random.Random(1)  # noqa: S311
+    now = datetime.now(UTC)
+    requests: list[records.Request] = []
+    calls: list[records.LlmCall] = []
+    for n in range(count):
+        trace = f"{n:032x}"
+        ts = now - timedelta(seconds=DAYS * 86_400 * (count - n) / count)
+        model, service = chance.choice(MODELS), chance.choice(("chat", "search"))
+        prompt, took = chance.randrange(100, 8_000), chance.lognormvariate(7, 1)
+        cost = Decimal(prompt) / 1_000_000
+        ok, hit = chance.random() > 0.03, chance.random() < 0.1
+        own = 1 + (chance.random() < 0.3)
+        requests.append(
+            records.Request(
+                id=f"{trace}-{n:016x}", ts=ts, trace_id=trace, span_id=f"{n:016x}", service=service, environment="prod",
+                route=f"route_{chance.randrange(8)}", model=model, provider="p", ok=ok, session_id=f"s{n // 6}",
+                user_id=f"k1_{chance.randrange(1_000):012x}", error=None if ok else "TimeoutError: no answer",
+                degraded="web_failed" if chance.random() < 0.02 else None, cache_hit=hit,
+                meta={"cache_saved_usd": 0.01, "cache_saved_ms": 900} if hit else None, prompt_tokens=prompt,
+                cached_tokens=prompt // 3, completion_tokens=prompt // 9, cost_usd=cost * own, cost_source="computed",
+                latency_ms=took, ttfb_ms=took / 5, llm_calls=own,
+            )
+        )  # fmt: skip
+        calls += [
+            records.LlmCall(
+                id=f"{trace}-{n:015x}{c}", request_id=requests[-1].id, ts=ts, trace_id=trace, span_id=f"{n:015x}{c}",
+                application=service, environment="prod", provider="p", model=model, model_requested=model, ok=ok,
+                prompt_tokens=prompt, cached_tokens=prompt // 3, completion_tokens=prompt // 9, cost_usd=cost,
+                cost_source="computed", total_latency_ms=took / own, ttfb_ms=took / 5,
+            )
+            for c in range(own)
+        ]  # fmt: skip
+        if len(requests) == CHUNK:
+            yield requests, calls
+            requests, calls = [], []
+    yield requests, calls
+
+
+def fill(url: str, count: int) -> None:
+    engine = database.connect(url)
+    if engine.dialect.name == "postgresql":
+        Partitions(engine).prepare([datetime.now(UTC) - timedelta(days=days) for days in range(DAYS + 1)])
+    for requests, calls in rows(count):
+        with engine.begin() as connection:
+            for table, given in ((schema.request_log, requests), (schema.llm_call, calls)):
+                values = [[getattr(row, column.name) for column in table.c] for row in given]
+                if values:
+                    bulk.bulk(connection).insert(table, values)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    engine.dispose()
+
+
+def there(url: str) -> bool:
+    """Tell whether an earlier run has filled a database that was named."""
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(schema.request_log.c.id).limit(1)).first() is not None
+    engine.dispose()
+    return found
+
+
+def measure(url: str, pages: tuple[str, ...], times: int) -> Iterator[tuple[str, int, float, float, float]]:
+    """Yield each page with its status, the first and the 95th of 100 times in ms, and CPU of this process at p95.
+
+    CPU tells more than the clock where other things run beside; SQLite works in this process, PostgreSQL does not.
+    """
+    app = make_app(Reading(url, seconds=60), RedactionSettings())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        for page in pages:
+            taken, used = [], []
+            for _ in range(times + 1):
+                began, before = time.perf_counter(), time.process_time()
+                status = client.get(page).status_code
+                taken.append((time.perf_counter() - began) * 1e3)
+                used.append((time.process_time() - before) * 1e3)
+            late = [statistics.quantiles(each[1:], n=20, method="inclusive")[-1] for each in (taken, used)]
+            yield page, status, taken[0], late[0], late[1]
+
+
+@contextmanager
+def databases(wanted: str) -> Iterator[Iterator[tuple[str, str]]]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+
+        def each() -> Iterator[tuple[str, str]]:
+            if wanted in {"", "sqlite"}:
+                yield "SQLite", f"sqlite:///{folder}/rows.db"
+            if wanted in {"", "postgres"}:
+                yield "PostgreSQL", stack.enter_context(postgres.running()).database()
+            if ":" in wanted:
+                yield wanted.partition(":")[0], wanted
+
+        yield each()
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with databases(sys.argv[2] if len(sys.argv) > 2 else "") as each:
+        for name, url in each:
+            began = time.perf_counter()
+            if not there(url):
+                fill(url, count)
+                print(f"{name}: {count:,} requests written in {time.perf_counter() - began:.0f} s", flush=True)
+            rows_only = next(measure(url, PAGES[:1], 2))
+            print(f"  from rows: {told(*rows_only)}", flush=True)
+            began = time.perf_counter()
+            with Builder(url) as builder:
+                spans = sum(1 for _ in builder.steps())
+            print(f"  summed up in {time.perf_counter() - began:.1f} s ({spans} spans)", flush=True)
+            for found in measure(url, PAGES, TIMES):
+                print(f"  {told(*found)}", flush=True)
+
+
+def told(page: str, status: int, first: float, p95: float, cpu: float) -> str:
+    return f"{status} first {first:6,.0f} ms, p95 {p95:6,.0f} ms, CPU {cpu:6,.0f} ms  {page}"
+
+
+if __name__ == "__main__":
+    main()

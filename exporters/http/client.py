@@ -1,0 +1,110 @@
+"""HTTP to one destination: keep-alive connection, TLS, gzip, deadline, bounded answers; no redirect, no retry."""
+
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.exporters.http.answers import Answer
+from otel_telemetry.exporters.http.compression import gzipped
+from otel_telemetry.exporters.http.destination import Destination
+
+_ANSWER_BYTES: Final = 64 << 10
+_CONNECT_SECONDS: Final = 5.0
+
+
+class Poster:
+    """Posts bodies to paths below `endpoint`. Raises ConfigurationError where certificates cannot be used."""
+
+    def __init__(self, endpoint: str, config: Destination, setting: str) -> None:
+        self._endpoint = endpoint
+        self._gzip = config.compression == "gzip"
+        self._headers = config.header_values()
+        self._timeout = config.timeout
+        self._pool = _pool(
+            endpoint,
+            num_pools=1,
+            maxsize=1,
+            block=True,
+            retries=False,
+            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, config.timeout), read=config.timeout),
+            ssl_context=_tls(config, setting) if endpoint.startswith("https:") else None,
+        )
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
+        """Send it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        headers = {**self._headers, "content-type": content_type}
+        if self._gzip:
+            body = gzipped(body)
+            headers["content-encoding"] = "gzip"
+        return self._ask("POST", path, headers, body)
+
+    def get(self, path: str) -> Answer:
+        """Ask for it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        return self._ask("GET", path, self._headers, None)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        url = self._endpoint + path
+        headers = {"user-agent": "otel-telemetry", **headers}
+        deadline = time.monotonic() + self._timeout
+        try:
+            response = self._pool.request(
+                method, url, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            answer_body = _read(response, deadline)
+        except (HTTPError, OSError) as error:
+            raise StoreUnavailable(_why(error), timed_out=isinstance(error, ReadTimeoutError)) from None
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, answer_body)
+
+    def close(self) -> None:
+        """Close the connections; a later post opens new ones."""
+        self._pool.clear()
+
+
+def _pool(endpoint: str, **options: Any) -> urllib3.PoolManager:
+    """Return connections to there, through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, as gRPC does."""
+    parts = urlsplit(endpoint)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.netloc):
+        return urllib3.PoolManager(**options)
+    return urllib3.ProxyManager(proxy, **options)
+
+
+def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """Return the beginning of the body. A connection with more to say, or slow to say it, is given up."""
+    answer_body = bytearray()
+    try:
+        while len(answer_body) < _ANSWER_BYTES and time.monotonic() < deadline:
+            piece = response.read1(_ANSWER_BYTES, decode_content=True)
+            if not piece:
+                response.release_conn()
+                return bytes(answer_body)
+            answer_body += piece
+        response.close()
+    except BaseException:
+        response.close()
+        raise
+    return bytes(answer_body[:_ANSWER_BYTES])
+
+
+def _why(error: Exception) -> str:
+    """Return the innermost reason; urllib3 wraps it in texts with the addresses of objects."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).rpartition('>: ')[2]}"
+
+
+def _tls(config: Destination, setting: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        if config.certificate_file:
+            context.load_cert_chain(config.certificate_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(setting, f"its certificates cannot be used: {error}", "correct the files") from None
+    return context

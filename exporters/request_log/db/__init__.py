@@ -1,0 +1,1 @@
+"""The database: schema, SQLite and PostgreSQL, bulk writing, partitions."""

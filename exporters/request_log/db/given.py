@@ -1,0 +1,30 @@
+"""A list of pairs as rows of a query: any number of keys in one parameter, compiled once, in one round trip."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+
+def _sqlite_pairs() -> sa.Subquery:
+    item = sa.func.json_each(sa.bindparam("pairs")).table_valued("value").c.value
+    pair = sa.func.json_extract(item, "$[0]").label("a"), sa.func.json_extract(item, "$[1]").label("b")
+    return sa.select(*pair).subquery("given")
+
+
+def _postgres_pairs() -> sa.Subquery:
+    array = sa.cast(sa.bindparam("pairs", type_=sa.Text), postgresql.JSONB)
+    item = sa.func.jsonb_array_elements(array).column_valued("item")
+    text = sa.type_coerce(item, postgresql.JSONB)
+    return sa.select(text[0].astext.label("a"), text[1].astext.label("b")).subquery("given")
+
+
+#: Rows (a, b) from the parameter `pairs`, a JSON array of two-item arrays, by database.
+GIVEN: Final = {"sqlite": _sqlite_pairs(), "postgresql": _postgres_pairs()}
+
+
+def ask(connection: sa.Connection, query: sa.Executable, pairs: Sequence[Any]) -> Any:
+    """Execute a query over pairs; of none there is nothing to ask."""
+    return connection.execute(query, {"pairs": orjson.dumps(pairs).decode()}) if pairs else ()

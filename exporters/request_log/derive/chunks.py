@@ -1,0 +1,201 @@
+"""The stored form of facts: the facts of one trace in one batch are one row of `trace_facts`, which never changes.
+
+A trace that comes in one batch has one row, whatever its size; one that comes in a thousand batches has a thousand
+small rows, and no batch rewrites the rows of another. Trace ids are random, so an index of ids would touch a different
+page for each trace. Instead this table grows at its end, and its one index of that kind contains small numbers,
+`trace_key`.
+
+`body` is JSON: the version of this format, the trace's id, the base time of the other times, in nanoseconds, the names
+of services and of sources, then the spans. A span's parent is its position in the list if it is there, else its id. For
+a model call the columns of its row are stored by name, unless they follow from the span.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+
+from otel_telemetry.base import conventions, records
+from otel_telemetry.exporters.request_log.db import coerce, schema
+from otel_telemetry.exporters.request_log.derive import requests
+from otel_telemetry.exporters.request_log.derive.calls import row_id
+from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSpan
+
+VERSION: Final = 1
+#: local_root, has_request_fields, of_log, matched_before, cached: a bit each.
+_FLAGS: Final = 5
+#: Columns of a call that follow from its span.
+_IMPLIED: Final = frozenset({"id", "request_id", "trace_id", "span_id", "parent_span_id", "ts", "application"})
+_KEPT: Final = tuple(field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED)
+_kept_of: Final = attrgetter(*_KEPT)
+_COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
+#: Items of a span that says something, behind those that all have.
+_MANY: Final = 6
+#: Texts of a call that people typed and read.
+CALL_TEXTS: Final = ("chat_request", "chat_response")
+
+
+@lru_cache(maxsize=4_096)
+def trace_key(trace_id: str) -> int:
+    """Return a number of 64 bits for a trace id: parts of ids need not be random."""
+    digest = blake2b(trace_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def row(facts: Sequence[Fact | IrrelevantSpan]) -> tuple[None, int, datetime, bool, str]:
+    """Return facts of one trace as a row of the table; the database gives it its number."""
+    times, has_text = [], False
+    for each in facts:
+        if type(each) is IrrelevantSpan:
+            times.append(each.at_us * 1_000)
+        elif type(each) is Fact:
+            times.append(each.start_ns)
+            has_text = has_text or holds_text(each)
+    body = _dump(facts, min(times))
+    return None, trace_key(facts[0].trace_id), coerce.moment(max(times)), has_text, body
+
+
+def holds_text(fact: Fact) -> bool:
+    """Return whether texts that people typed and read are kept of a span."""
+    if requests.has_text(fact.request_fields):
+        return True
+    call = fact.call
+    return call is not None and (call.chat_request is not None or call.chat_response is not None)
+
+
+def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
+    places = {each.span_id: place for place, each in enumerate(facts)}
+    services: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    spans: list[list[Any]] = []
+    for each in facts:
+        if type(each) is IrrelevantSpan:
+            _, span_id, parent, of, at_us, local_root, request_fields = each
+            head: list[Any] = [span_id, places.get(parent, parent) if parent is not None else None]  # not or
+            head += [services.setdefault(of, len(services)), at_us * 1_000 - base, int(local_root)]
+            if request_fields is not None:
+                head.append(request_fields)
+            spans.append(head)
+        elif type(each) is Fact:
+            parent = each.parent
+            flags = (
+                each.local_root
+                | each.has_request_fields << 1
+                | each.of_log << 2
+                | each.matched_before << 3
+                | each.cached << 4
+            )
+            spans.append(
+                [
+                    each.span_id,
+                    places.get(parent, parent) if parent is not None else None,
+                    services.setdefault(each.service, len(services)),
+                    each.start_ns - base,
+                    int(flags),
+                    each.request_fields,
+                    each.end_ns - each.start_ns,
+                    sources.setdefault(each.source, len(sources)),
+                    each.stage,
+                    _call(each) if each.call is not None else None,
+                    each.caller,
+                ]
+            )
+    return schema.encode([VERSION, facts[0].trace_id, base, list(services), list(sources), spans])
+
+
+def _call(fact: Fact) -> dict[str, Any]:
+    call = fact.call
+    kept = {name: value for name, value in zip(_KEPT, _kept_of(call), strict=True) if value is not None}
+    if kept["event_type"] == "llm_call":
+        del kept["event_type"]
+    if not kept["retries"]:
+        del kept["retries"]
+    if not kept["rate_limited"]:
+        del kept["rate_limited"]
+    if kept["ok"]:
+        del kept["ok"]
+    if "cost_usd" in kept:
+        for name in _COSTS:
+            if name in kept:
+                kept[name] = str(kept[name])
+    application, ts = (call.application, call.ts) if call is not None else (None, None)
+    if application != _application(fact.service):
+        kept["application"] = application
+    if ts != fact.ts:
+        kept["ts"] = ts
+    return kept
+
+
+def _application(service: str) -> str | None:
+    return None if service == conventions.UNKNOWN_SERVICE else service
+
+
+def load(body: str) -> list[Fact]:
+    """Return the facts of a row."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:  # it knows no numbers of more than 64 bits
+        data = json.loads(body)
+    head, spans = data[1:-1], data[-1]
+    ids = [span[0] for span in spans]
+    return [_fact(head, ids, span) for span in spans]
+
+
+def _fact(head: list[Any], ids: list[str], span: list[Any]) -> Fact:
+    trace_id, base, services, sources = head
+    span_id, place, service, start, flags, *more = span
+    parent = ids[place] if type(place) is int else place
+    begin = base + start
+    if len(more) < _MANY:  # it says nothing
+        request_fields = more[0] if more else None
+        return Fact(trace_id, span_id, parent, services[service], begin, begin, bool(flags), False, request_fields)
+    request_fields, lasted, source, stage, call, caller = more
+    local_root, has_request_fields, of_log, matched_before, cached = (bool(flags & 1 << bit) for bit in range(_FLAGS))
+    end, by = begin + lasted, sources[source]
+    of = trace_id, span_id, parent, services[service]
+    fact = Fact(
+        *of,
+        begin,
+        end,
+        local_root,
+        has_request_fields,
+        request_fields,
+        None,
+        of_log,
+        by,
+        stage,
+        caller,
+        matched_before,
+        cached,
+    )
+    if call is not None:
+        fact.call = _loaded(fact, call)
+    return fact
+
+
+def _loaded(fact: Fact, kept: dict[str, Any]) -> records.LlmCall:
+    kept.setdefault("application", _application(fact.service))
+    at = kept.pop("ts", None)
+    for name in _COSTS:
+        if name in kept:
+            kept[name] = Decimal(kept[name])
+    return records.LlmCall(
+        id=row_id(fact.trace_id, fact.span_id),
+        trace_id=fact.trace_id,
+        span_id=fact.span_id,
+        parent_span_id=fact.parent,
+        ts=fact.ts if at is None else datetime.fromisoformat(at),
+        **kept,
+    )
+
+
+def facts_of(items: Iterable[Fact | IrrelevantSpan]) -> list[Fact]:
+    """Return all of a trace in the form in which they are looked at together."""
+    return [each.fact() if type(each) is IrrelevantSpan else each for each in items]  # type: ignore[misc]

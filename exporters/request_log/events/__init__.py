@@ -1,0 +1,1 @@
+"""Workflow events, feedback and browser events, as rows."""

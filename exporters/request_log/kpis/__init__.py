@@ -1,0 +1,1 @@
+"""Figures that users define in the settings: each becomes a metric, and a column of the report."""

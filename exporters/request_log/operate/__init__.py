@@ -1,0 +1,1 @@
+"""What commands do with stored rows: report, tail, reprice, erase, scan."""

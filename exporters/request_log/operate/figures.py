@@ -1,0 +1,329 @@
+"""Figures of a period: from rollups if there are many rows, and from the rows themselves if there are few.
+
+Percentiles of few rows are exact. Of many rows, they come from bins of 1.6 % (`approximate` is true then); counts,
+tokens and money are exact in both. Filters that rollups do not have (a person, a session, a range of cost or latency, a
+model among a request's calls) always use the rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final, Protocol, cast
+
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log.db import rollups, schema
+from otel_telemetry.exporters.request_log.operate import browse, report_groups, report_subjects
+from otel_telemetry.exporters.request_log.operate.browse import Filters
+from otel_telemetry.exporters.request_log.operate.report_groups import CALLS, REQUESTS, Period, Row
+from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
+from otel_telemetry.exporters.request_log.rollup import bins, cells, reading
+from otel_telemetry.exporters.request_log.rollup.cells import KINDS, Cell, Cells, Key
+from otel_telemetry.exporters.request_log.rollup.rows import Column, within
+
+#: So many rows are read as they are.
+FEW: Final = 20_000
+_KNOWN: Final = {"service", "environment", "route", "degraded", "outcome", "absent"}
+_OUTCOMES: Final = {"ok", "failed", "degraded", "cached"}
+_OF_CALLS: Final = {"service", "environment"}
+_AT: Final = {name: place for place, name in enumerate(KINDS["request"])}
+_OF_CALL: Final = {name: place for place, name in enumerate(KINDS["model"])}
+_DAY: Final = timedelta(days=1)
+_QUARTER: Final = rollups.QUARTER * 60
+
+
+class Figures(Protocol):
+    """What can be asked of a period."""
+
+    #: Whether percentiles come from bins.
+    approximate: bool
+
+    def total(self) -> Row:
+        """Return all requests as one row, as `report_groups.total` does."""
+
+    def by(self, name: str) -> list[Row]:
+        """Return requests by service, route, degraded or user, the most first."""
+
+    def models(self) -> tuple[str, list[Row]]:
+        """Return model calls by model, or requests by it where calls cannot be told apart; and what is counted."""
+
+    def series(self, step: timedelta) -> dict[int, Row]:
+        """Return requests by steps of time, numbered from 0."""
+
+    def cache(self) -> Row:
+        """Return what the cache saved."""
+
+
+def of(connection: sa.Connection, filters: Filters, period: Period) -> Figures:
+    """Return what is best for a period."""
+    rows = FromRows(connection, filters, period)
+    if not _knows(filters) or period.since is None or period.until is None or _is_small(connection, period):
+        return rows
+    plan = reading.plan(connection, period.since, period.until)
+    if plan.row_count(connection, FEW) > FEW:
+        return rows
+    return FromRollups(connection, filters, period, plan)
+
+
+def _knows(filters: Filters) -> bool:
+    """Return whether rollups can answer what is asked."""
+    asked = {one.name for one in fields(filters) if getattr(filters, one.name) not in {None, ()}}
+    known = {"service", "environment", "route", "model"}
+    return asked <= _KNOWN and filters.outcome in {None, *_OUTCOMES} and set(filters.absent) <= known
+
+
+def _is_small(connection: sa.Connection, period: Period) -> bool:
+    some = sa.select(sa.literal(1)).where(period.of(schema.request_log.c.ts)).limit(FEW + 1).subquery()
+    return bool(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one() <= FEW)
+
+
+class FromRows:
+    """Figures from the rows."""
+
+    approximate = False
+
+    def __init__(self, connection: sa.Connection, filters: Filters, period: Period) -> None:
+        self._connection = connection
+        self._filters = filters
+        self._period = period
+        self._requests = browse.of_requests(filters, period)
+
+    def total(self) -> Row:
+        """See Figures."""
+        return report_groups.total(self._connection, REQUESTS, self._requests)
+
+    def by(self, name: str) -> list[Row]:
+        """See Figures."""
+        return report_groups.groups(self._connection, REQUESTS, (name,), self._requests)
+
+    def models(self) -> tuple[str, list[Row]]:
+        """See Figures."""
+        calls = browse.of_calls(self._filters, self._period)
+        return "llm_calls", report_groups.groups(self._connection, CALLS, ("model",), calls)
+
+    def series(self, step: timedelta) -> dict[int, Row]:
+        """See Figures."""
+        return report_groups.series(self._connection, REQUESTS, self._requests, step)
+
+    def cache(self) -> Row:
+        """See Figures."""
+        rows = report_subjects.cache(self._connection, ("route",), self._requests)
+        return {
+            "hits": sum(row["cache_hits"] for row in rows),
+            "saved_usd": _sum(row["saved_usd"] for row in rows),
+            "saved_ms": _sum(row["saved_ms"] for row in rows),
+            "unpriced": sum(row["unpriced"] for row in rows),
+        }
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+@dataclass(slots=True)
+class FromRollups:
+    """Figures from rollups, and from the rows of spans that have none."""
+
+    _connection: sa.Connection
+    _filters: Filters
+    _period: Period
+    _plan: reading.Plan
+    approximate = True
+    _cells: dict[str, Cells] = field(default_factory=dict)
+    _tallies: reading.Tallies = field(default_factory=dict)
+    _called: reading.Tallies = field(default_factory=dict)
+
+    def total(self) -> Row:
+        """See Figures."""
+        return _row("requests", self._whole(), percentiles=True)
+
+    def _whole(self) -> Cell:
+        return cells.whole(self._by("all")).get((), Cell())
+
+    def by(self, name: str) -> list[Row]:
+        """See Figures."""
+        if name == "user":
+            return self._by_user()
+        return _ranked("requests", name, self._by(name), percentiles=name == "route")
+
+    def models(self) -> tuple[str, list[Row]]:
+        """See Figures."""
+        asked = {one.name for one in fields(self._filters) if getattr(self._filters, one.name) not in {None, ()}}
+        if not asked <= _OF_CALLS:
+            return "requests", _ranked("requests", "model", self._by("model"), percentiles=True)
+        own = rollups.rollup.c
+        pairs = [(own[name], schema.llm_call.c[column], getattr(self._filters, name)) for name, column in _CALL_COLUMNS]
+        where = sa.and_(sa.true(), *(one == value for one, _, value in pairs if value is not None))
+        also = sa.and_(sa.true(), *(one == value for _, one, value in pairs if value is not None))
+        kind = "call" if asked else "model"
+        names = KINDS[kind]
+        found = reading.read(
+            self._connection,
+            self._plan,
+            kind,
+            where=where if asked else None,
+            also=also if asked else None,
+            tallies=self._called,
+        )
+        told = [(start, tuple(key[names.index(name)] for name in KINDS["model"]), cell) for start, key, cell in found]
+        named = _answered(told)
+        grouped = cells.merged(((_model(key, named),), cell) for _, key, cell in told)
+        return "llm_calls", _ranked("llm_calls", "model", grouped, percentiles=True)
+
+    def series(self, step: timedelta) -> dict[int, Row]:
+        """See Figures."""
+        since, until = self._period.since, self._period.until
+        assert since is not None  # noqa: S101  # `of` has seen to it
+        assert until is not None  # noqa: S101
+        begin, width = since.timestamp(), step.total_seconds()
+        if begin % _QUARTER or width % _QUARTER:
+            return FromRows(self._connection, self._filters, self._period).series(step)
+        days = step % _DAY == timedelta(0) and begin % _DAY.total_seconds() == 0
+        plan = self._plan if days else reading.plan(self._connection, since, until, days=False)
+        kind = "request" if self._filters else "all"
+        where, also = self._conditions()
+        where_in = where if self._filters else None
+        told = reading.read(self._connection, plan, kind, where=where_in, also=also, tallies=self._tallies)
+        steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in told)
+        return {step: _row("requests", cell, percentiles=True) for (step,), cell in steps.items()}
+
+    def cache(self) -> Row:
+        """See Figures."""
+        whole = self._whole()
+        usd, us = whole.known("saved_nano", "saved_known"), whole.known("saved_us", "saved_us_known")
+        return {
+            "hits": whole["cache_hits"],
+            "saved_usd": None if usd is None else Decimal(usd).scaleb(-9),
+            "saved_ms": None if us is None else us / 1e3,
+            "unpriced": whole["cache_hits"] - whole["saved_known"],
+        }
+
+    def _by(self, name: str) -> Cells:
+        """Return all requests by one thing, or by nothing (`all`); without filters there are few cells for that."""
+        kind = name if not self._filters and name in KINDS and name != "model" else "request"
+        if kind not in self._cells:
+            where, also = self._conditions()
+            where_in = where if self._filters else None
+            told = reading.read(
+                self._connection,
+                self._plan,
+                kind,
+                where=where_in,
+                also=also,
+                tallies=self._tallies,
+                times=kind != "degraded",
+            )
+            self._cells[kind] = cells.merged((key, cell) for _, key, cell in told)
+        if kind != "request":
+            return self._cells[kind]
+        places = [] if name == "all" else [_AT[name]]
+        return cells.merged((tuple(key[place] for place in places), cell) for key, cell in self._cells[kind].items())
+
+    def _conditions(self) -> tuple[Column, Column | None]:
+        """Return the filters as conditions of rollups, and of rows."""
+        own, filters = rollups.rollup.c, self._filters
+        found: list[Column] = []
+        for name in ("service", "environment", "route", "degraded"):
+            value = getattr(filters, name)
+            if value is not None:
+                found.append(own[name] == value)
+        found += [own[name].is_(None) for name in filters.absent]
+        if filters.outcome is not None:
+            found.append(_CONDITIONS[filters.outcome](own))
+        return sa.and_(sa.true(), *found), filters.condition(self._period)
+
+    def _by_user(self) -> list[Row]:
+        """Return the sums of days by user, with those of the rows between them."""
+        if self._filters:
+            return []
+        apart = reading.Plan((), (), (*self._plan.quarters, *self._plan.rows))
+        found = cells.merged(self._users())
+        rows = []
+        if apart.rows:
+            within_them = within(schema.request_log.c.ts, apart.rows)
+            period = Period(self._period.since, self._period.until, within_them)
+            rows = report_groups.groups(self._connection, REQUESTS, ("user",), period)
+        known = {row["user"]: row for row in _ranked("requests", "user", found, percentiles=False)}
+        for row in rows:
+            known[row["user"]] = _added(known.get(row["user"]), row)
+        return sorted(known.values(), key=lambda row: report_groups.order(row, ("user",), "requests"))
+
+    def _users(self) -> Iterator[tuple[Key, Cell]]:
+        if not self._plan.days:
+            return
+        own = rollups.rollup.c
+        sums = [sa.func.sum(own[name]) for name in rollups.SUMS]
+        spans = sa.or_(*(sa.and_(own.start >= int(a), own.start < int(b)) for a, b in self._plan.days))
+        query = sa.select(own.user_id, *sums).where(own.minutes == rollups.DAY, own.kind == "user", spans)
+        for user, *values in self._connection.execute(query.group_by(own.user_id)):
+            yield (user,), cells.read([*map(int, values), "", ""])
+
+
+_CALL_COLUMNS: Final = (("service", "application"), ("environment", "environment"))
+_CONDITIONS: Final[dict[str, Callable[[Any], Column]]] = {
+    "ok": lambda own: cast("Column", own.is_ok),
+    "failed": lambda own: sa.not_(own.is_ok),
+    "degraded": lambda own: cast("Column", own.degraded.is_not(None)),
+    "cached": lambda own: cast("Column", own.is_hit),
+}
+_ADDED: Final = ("requests", "ok", "degraded_requests", "cache_hits", "unpriced")
+_PERHAPS: Final = ("llm_calls", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
+
+
+def _added(one: Row | None, other: Row) -> Row:
+    if one is None:
+        return other
+    found = {**one, **{name: one[name] + other[name] for name in _ADDED}}
+    return found | {name: _sum((one[name], other[name])) for name in _PERHAPS}
+
+
+def _answered(told: Iterable[reading.Told]) -> dict[str, str]:
+    """Return by which model a name was answered last, for names that failed and are no answer's own."""
+    failed: set[str] = set()
+    last: dict[str, tuple[int, str]] = {}
+    for start, key, _ in told:
+        model, asked, ok = key[_OF_CALL["model"]], key[_OF_CALL["model_requested"]], key[_OF_CALL["is_ok"]]
+        if not ok and model == asked and model is not None:
+            failed.add(model)
+        elif ok and asked is not None and model is not None:
+            last[asked] = max(last.get(asked, (start, model)), (start, model))
+    return {asked: model for asked, (_, model) in last.items() if asked in failed and model != asked}
+
+
+def _model(key: Key, named: dict[str, str]) -> str | None:
+    model: str | None = key[_OF_CALL["model"]]
+    unanswered = not key[_OF_CALL["is_ok"]] and model == key[_OF_CALL["model_requested"]]
+    return named.get(model, model) if unanswered and model is not None else model
+
+
+def _ranked(count: str, name: str, found: Cells, *, percentiles: bool) -> list[Row]:
+    every = sum(cell["rows"] for cell in found.values())
+    rows = [
+        {name: key[0], **_row(count, cell, percentiles=percentiles), "share": cell["rows"] / every}
+        for key, cell in found.items()
+    ]
+    return sorted(rows, key=lambda row: report_groups.order(row, (name,), count))
+
+
+def _row(count: str, cell: Cell, *, percentiles: bool) -> Row:
+    found: Row = {
+        count: cell["rows"],
+        "ok": cell["ok"],
+        "prompt_tokens": cell.known("prompt_tokens", "prompt_known"),
+        "cached_tokens": cell.known("cached_tokens", "cached_known"),
+        "completion_tokens": cell.known("completion_tokens", "completion_known"),
+        "cost_usd": report_groups.dollars(cell.cost),
+        "unpriced": cell["unpriced"],
+    }
+    if count == "requests":
+        found |= {"llm_calls": cell["llm_calls"] if cell["rows"] else None}
+        found |= {"degraded_requests": cell["degraded_rows"], "cache_hits": cell["cache_hits"]}
+    if percentiles:
+        for name, own in (("latency", cell.latency), ("ttfb", cell.ttfb)):
+            found |= {f"{name}_p{percent}_ms": bins.percentile(own, percent) for percent in PERCENTS}
+    return found
+
+
+__all__ = ["FEW", "Figures", "FromRollups", "FromRows", "of"]

@@ -1,0 +1,99 @@
+"""Read-only queries for reports.
+
+Sums are returned as maps; report_groups.py and report_subjects.py define their keys. Rows are returned as records. Rows
+without a value (time to first byte or cost unknown) are left out of the percentile or sum, and counted where that
+matters. Every query takes a period in UTC.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+
+from otel_telemetry.base import records
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.kpis.definitions import Kpi
+from otel_telemetry.exporters.request_log.operate import report_kpis, report_one, report_ranks, report_subjects
+from otel_telemetry.exporters.request_log.operate.report_groups import (
+    BUCKETS,
+    CALLS,
+    REQUESTS,
+    Period,
+    Row,
+    Subject,
+    groups,
+)
+
+_log: Final = schema.request_log.c
+_ALWAYS: Final = Period()
+
+#: By what each question can be asked.
+REQUESTS_BY: Final = (*BUCKETS, *REQUESTS.dimensions)
+CALLS_BY: Final = (*BUCKETS, *CALLS.dimensions)
+CACHE_BY: Final = (*BUCKETS, *report_subjects.CACHE_BY)
+FEEDBACK_BY: Final = report_subjects.FEEDBACK_BY
+
+
+class ReportQueries:
+    """Queries over one database. Use as a context manager, or `close` it."""
+
+    def __init__(self, config: RequestLogSettings) -> None:
+        self._engine = database.reader(config.url)
+        report_ranks.prepare(self._engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def latest(self, limit: int = 20, period: Period = _ALWAYS) -> list[records.Request]:
+        """Return the latest requests, newest first."""
+        query = sa.select(schema.request_log).where(period.of(_log.ts)).order_by(_log.ts.desc(), _log.id).limit(limit)
+        return [records.Request(**row) for row in self._rows(query)]
+
+    def calls_of(self, request_id: str) -> list[records.LlmCall]:
+        """Return the model calls of a request, in order of time."""
+        with self._engine.connect() as connection:
+            return report_one.calls_of(connection, request_id)
+
+    def find(self, wanted: str) -> list[records.Request]:
+        """Return the requests that an id, the beginning of one, a trace or a model call names, oldest first."""
+        with self._engine.connect() as connection:
+            return report_one.find(connection, wanted)
+
+    def requests(self, by: Sequence[str] = ("route",), period: Period = _ALWAYS) -> list[Row]:
+        """Return cost, latency and outcome of requests by what REQUESTS_BY names."""
+        return self._groups(REQUESTS, by, period)
+
+    def calls(self, by: Sequence[str] = ("model",), period: Period = _ALWAYS) -> list[Row]:
+        """Return cost and latency of model calls by what CALLS_BY names."""
+        return self._groups(CALLS, by, period)
+
+    def cache(self, by: Sequence[str] = ("route",), period: Period = _ALWAYS) -> list[Row]:
+        """Return how often requests were answered from the cache, and what that saved, by what CACHE_BY names."""
+        with self._engine.connect() as connection:
+            return report_subjects.cache(connection, by, period)
+
+    def feedback(self, by: Sequence[str] = ("route", "model"), period: Period = _ALWAYS) -> list[Row]:
+        """Return what people thought of the answers, by what FEEDBACK_BY names."""
+        with self._engine.connect() as connection:
+            return report_subjects.feedback(connection, by, period)
+
+    def kpis(self, asked: Sequence[Kpi], by: Sequence[str], period: Period = _ALWAYS) -> list[Row]:
+        """Return users' own figures by what `report_kpis.choices` names."""
+        with self._engine.connect() as connection:
+            return report_kpis.kpis(connection, asked, by, period)
+
+    def _groups(self, subject: Subject, by: Sequence[str], period: Period) -> list[Row]:
+        with self._engine.connect() as connection:
+            return groups(connection, subject, by, period)
+
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]

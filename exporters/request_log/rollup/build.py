@@ -1,0 +1,164 @@
+"""Computes rollups from rows, beside the writers: one day at a time, for today a quarter of an hour at a time.
+
+No writer has to wait. First a period is claimed; then its rows are read in their own snapshot; then the sums are
+written if the claim is still there. A transaction that changes rows of that period removes the claim (db/rollups.py),
+and all writers write one after the other. So a written sum is right, or it is not written.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
+from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER, rollup, rollup_done
+from otel_telemetry.exporters.request_log.rollup import cells, rows
+from otel_telemetry.exporters.request_log.rollup.cells import ADDED, Cells, Tally
+
+_DAY_SECONDS: Final = DAY * 60
+_QUARTER_SECONDS: Final = QUARTER * 60
+#: Rows come that long after their time, as a rule: a quarter is summed up once it is over for so long.
+_SETTLED_SECONDS: Final = 60
+_TABLES: Final = (schema.request_log, schema.llm_call)
+
+
+class Builder:
+    """Makes what is missing in one database."""
+
+    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
+        self._reader = database.reader(url)  # first: a database that is not there is not made
+        self._writer = database.connect(url)
+        self._now = now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def steps(self) -> Iterator[datetime]:
+        """Make what is missing, the newest first; yields the beginning of each span that was looked at."""
+        today = int(self._now() // _DAY_SECONDS) * _DAY_SECONDS
+        for start in self._missing_quarters(today):
+            self._build(start, QUARTER)
+            yield datetime.fromtimestamp(start, UTC)
+        done = self._done(DAY, 0)
+        day = self._day_before(today)
+        while day is not None:
+            if day not in done:
+                self._build(day, DAY)
+            yield datetime.fromtimestamp(day, UTC)
+            day = self._day_before(day)
+
+    def days(self) -> int:
+        """Return how many days there are between the first row and now."""
+        with self._reader.connect() as connection:
+            first = [connection.execute(sa.select(sa.func.min(table.c.ts))).scalar() for table in _TABLES]
+        known = [ts.timestamp() for ts in first if ts is not None]
+        return int((self._now() - min(known)) // _DAY_SECONDS) + 2 if known else 0
+
+    def _done(self, minutes: int, since: int) -> set[int]:
+        own = rollup_done.c
+        query = sa.select(own.start).where(own.minutes == minutes, own.start >= since, own.token == "")
+        with self._reader.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def _missing_quarters(self, today: int) -> Iterator[int]:
+        until = int((self._now() - _SETTLED_SECONDS) // _QUARTER_SECONDS) * _QUARTER_SECONDS
+        done = self._done(QUARTER, today)
+        missing = [start for start in range(today, until, _QUARTER_SECONDS) if start not in done]
+        yield from reversed(missing)
+
+    def _day_before(self, start: int) -> int | None:
+        """Return the newest day with rows that ends by then."""
+        bound = datetime.fromtimestamp(start, UTC)
+        with self._reader.connect() as connection:
+            found = [
+                connection.execute(sa.select(sa.func.max(table.c.ts)).where(table.c.ts < bound)).scalar()
+                for table in _TABLES
+            ]
+        known = [rollups.start_of(ts, DAY) for ts in found if ts is not None]
+        return max(known) if known else None
+
+    def _build(self, start: int, minutes: int) -> bool:
+        """Sum one span up; False where its rows changed meanwhile."""
+        token = secrets.token_hex(8)
+        with self._writer.begin() as connection:
+            _mark(connection, minutes, [start], token)
+        with self._reader.connect() as connection:
+            told = list(summed(connection, start, minutes))
+        with self._writer.begin() as connection:
+            own = rollup_done.c
+            query = sa.select(own.token).where(own.minutes == minutes, own.start == start)
+            if connection.execute(query).scalar() != token:
+                return False
+            quarters = range(start, start + minutes * 60, _QUARTER_SECONDS)
+            connection.execute(
+                sa.delete(rollup).where(
+                    sa.or_(
+                        sa.and_(rollup.c.minutes == minutes, rollup.c.start == start),
+                        sa.and_(rollup.c.minutes == QUARTER, rollup.c.start.in_(quarters)),
+                    )
+                )
+            )
+            bulk.bulk(connection).insert(rollup, told)
+            _mark(connection, QUARTER, quarters, "")
+            _mark(connection, minutes, [start], "")
+        return True
+
+
+def _mark(connection: sa.Connection, minutes: int, starts: Any, token: str) -> None:
+    own = rollup_done.c
+    connection.execute(sa.delete(rollup_done).where(own.minutes == minutes, own.start.in_(starts)))
+    connection.execute(
+        sa.insert(rollup_done), [{"minutes": minutes, "start": start, "token": token} for start in starts]
+    )
+
+
+def summed(connection: sa.Connection, start: int, minutes: int) -> Iterator[list[Any]]:
+    """Yield what the rows of a span come to: of a day, also its quarters."""
+    span = [(float(start), float(start + minutes * 60))]
+    asked = rows.tally(connection, span, calls=False)
+    called = rows.tally(connection, span, calls=True)
+    for found, kind in ((asked, "request"), (called, "call")):
+        for quarter, of_quarter in found.cells.items():
+            yield from _with_added(kind, quarter, QUARTER, of_quarter)
+        if minutes == DAY:
+            yield from _with_added(kind, start, DAY, _together(found))
+    if minutes == DAY:
+        yield from cells.stored("user", start, DAY, asked.users)
+
+
+def _together(found: Tally) -> Cells:
+    return cells.merged(pair for each in found.cells.values() for pair in each.items())
+
+
+def _with_added(kind: str, start: int, minutes: int, found: Cells) -> Iterator[list[Any]]:
+    yield from cells.stored(kind, start, minutes, found)
+    for name, own in ADDED.items():
+        if own == kind:
+            yield from cells.stored(name, start, minutes, cells.added(name, found.items()))
+
+
+def wrong(connection: sa.Connection) -> Iterator[tuple[int, int]]:
+    """Yield each period that is marked as summed up, and whose rows have different sums."""
+    own = rollup_done.c
+    done: dict[int, list[tuple[int, int]]] = {}
+    for minutes, start in connection.execute(sa.select(own.minutes, own.start).where(own.token == "").order_by(*own)):
+        done.setdefault(start - start % _DAY_SECONDS, []).append((start, minutes))
+    for day, spans in done.items():
+        within = rollup.c.start >= day, rollup.c.start < day + _DAY_SECONDS
+        kept = _by_span(list(row) for row in connection.execute(sa.select(rollup).where(*within)))
+        made = _by_span(summed(connection, day, DAY))
+        yield from (span for span in spans if kept.get(span) != made.get(span))
+
+
+def _by_span(told: Iterable[list[Any]]) -> dict[tuple[int, int], list[str]]:
+    found: dict[tuple[int, int], list[str]] = {}
+    for row in told:
+        found.setdefault((row[0], row[1]), []).append(repr(row))
+    return {span: sorted(rows_of) for span, rows_of in found.items()}

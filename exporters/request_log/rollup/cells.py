@@ -1,0 +1,180 @@
+"""Sums over rows that have something in common, added up in whole numbers."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from otel_telemetry.base import conventions
+from otel_telemetry.exporters.request_log.db import rollups
+from otel_telemetry.exporters.request_log.rollup import bins
+from otel_telemetry.exporters.request_log.rollup.bins import Bins
+
+#: What rows have in common, by kind: `request` and `call` what filters know, the others what is shown without filters.
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "request": ("service", "environment", "route", "model", "degraded", "is_ok", "is_hit"),
+    "all": (),
+    "route": ("route",),
+    "degraded": ("degraded",),
+    "user": ("user_id",),
+    "call": ("service", "environment", "provider", "model", "model_requested", "is_ok"),
+    "model": ("model", "model_requested", "is_ok"),
+}
+#: Kinds that are added up of another one's cells, which are far more.
+ADDED: Final = {"all": "request", "route": "request", "degraded": "request", "model": "call"}
+
+Key = tuple[Any, ...]
+Cells = dict[Key, "Cell"]
+
+_PICO: Final = 10**12
+_AT: Final = {name: place for place, name in enumerate(rollups.SUMS)}
+_COST: Final = _AT["cost_usd"]
+_REST: Final = _AT["cost_pico"]
+_COLUMNS: Final = tuple(rollups.rollup.c.keys())
+_NAMES: Final = _COLUMNS[3 : -len(rollups.SUMS) - 2]
+
+
+@dataclass(slots=True)
+class Cell:
+    """Sums in the order of `rollups.SUMS`; all of the cost is in `cost_pico` here."""
+
+    sums: list[int] = field(default_factory=lambda: [0] * len(rollups.SUMS))
+    latency: Bins = field(default_factory=dict)
+    ttfb: Bins = field(default_factory=dict)
+
+    def add(self, other: "Cell") -> None:
+        """Add another one's sums."""
+        self.sums = [one + more for one, more in zip(self.sums, other.sums, strict=True)]
+        bins.add(self.latency, other.latency)
+        bins.add(self.ttfb, other.ttfb)
+
+    def __getitem__(self, name: str) -> int:
+        return self.sums[_AT[name]]
+
+    def known(self, name: str, known: str) -> int | None:
+        """Return a sum, or None where not one of its values is known."""
+        return self[name] if self[known] else None
+
+    @property
+    def cost(self) -> Decimal | None:
+        """The cost in USD, as far as it is known; None where it is not at all."""
+        return Decimal(self[("cost_pico")]).scaleb(-12) if self["cost_known"] else None
+
+
+def merged(cells: Iterable[tuple[Key, Cell]]) -> Cells:
+    """Return cells added up by key."""
+    found: Cells = {}
+    for key, cell in cells:
+        known = found.get(key)
+        if known is None:
+            known = found[key] = Cell()
+        known.add(cell)
+    return found
+
+
+def added(kind: str, found: Iterable[tuple[Key, Cell]]) -> Cells:
+    """Return the cells of a kind, from those that it is added up of."""
+    names = KINDS[ADDED[kind]]
+    places = [names.index(name) for name in KINDS[kind]]
+    return merged((tuple(key[place] for place in places), cell) for key, cell in found)
+
+
+def whole(cells: Cells) -> Cells:
+    """Return all cells as one, if there are any."""
+    return merged(((), cell) for cell in cells.values())
+
+
+def stored(kind: str, start: int, minutes: int, cells: Cells) -> Iterator[list[Any]]:
+    """Yield cells as rows of the table."""
+    for key, cell in cells.items():
+        named = {"is_ok": False, "is_hit": False, **dict(zip(KINDS[kind], key, strict=True))}
+        sums = list(cell.sums)
+        sums[_COST], sums[_REST] = divmod(cell["cost_pico"], _PICO)
+        names = [named.get(name) for name in _NAMES]
+        yield [start, minutes, kind, *names, *sums, bins.dump(cell.latency), bins.dump(cell.ttfb)]
+
+
+def read(row: Iterable[Any]) -> Cell:
+    """Return the cell of a row's sums and bins, in the order of the table."""
+    *sums, latency, ttfb = row  # of those that nobody asks for, nothing
+    sums[_REST] += sums[_COST] * _PICO
+    sums[_COST] = 0
+    return Cell(sums, bins.load(latency), bins.load(ttfb))
+
+
+class Tally:
+    """Rows on their way into cells."""
+
+    def __init__(self) -> None:
+        self.cells: dict[int, Cells] = {}
+        self.users: Cells = {}
+
+    def _cell(self, start: int, key: Key) -> Cell:
+        of_start = self.cells.get(start)
+        if of_start is None:
+            of_start = self.cells[start] = {}
+        return of_start.get(key) or of_start.setdefault(key, Cell())
+
+    def request(self, start: int, row: tuple[Any, ...]) -> None:
+        """Count a row as rows.py reads requests."""
+        *key, user, llm_calls, prompt, cached, completion, cost, unpriced, latency, ttfb, usd, ms = row
+        ok, hit = bool(key[5]), bool(key[6])
+        skipped = key[4] in conventions.SKIPS
+        values = _values(llm_calls, prompt, cached, completion, cost)
+        values[:4] = 1, ok or skipped, key[4] is not None, hit
+        values[_AT["unpriced"]] = bool(unpriced)
+        if hit:
+            _saved(values, usd, ms)
+        cell = self._cell(start, (*key[:5], ok, hit))
+        cell.sums = [one + more for one, more in zip(cell.sums, values, strict=True)]
+        _count(cell, latency, ttfb)
+        of_user = self.users.get((user,)) or self.users.setdefault((user,), Cell())
+        of_user.sums = [one + more for one, more in zip(of_user.sums, values, strict=True)]
+
+    def call(self, start: int, row: tuple[Any, ...]) -> None:
+        """Count a row as rows.py reads calls."""
+        *key, prompt, cached, completion, cost, unpriced, latency, ttfb = row
+        ok = bool(key[5])
+        values = _values(1, prompt, cached, completion, cost)
+        values[:2] = 1, ok
+        values[_AT["unpriced"]] = bool(unpriced)
+        cell = self._cell(start, (*key[:5], ok))
+        cell.sums = [one + more for one, more in zip(cell.sums, values, strict=True)]
+        _count(cell, latency, ttfb)
+
+
+def _values(llm_calls: int, prompt: int | None, cached: int | None, completion: int | None, cost: Any) -> list[int]:
+    return [
+        *(0, 0, 0, 0, llm_calls),
+        *(prompt or 0, prompt is not None, cached or 0, cached is not None, completion or 0, completion is not None),
+        *(0, 0 if cost is None else pico(cost), cost is not None, 0),
+        *(0, 0, 0, 0),
+    ]
+
+
+def _count(cell: Cell, latency: float | None, ttfb: float | None) -> None:
+    if latency is not None:
+        number = bins.bin_of(latency)
+        cell.latency[number] = cell.latency.get(number, 0) + 1
+    if ttfb is not None:
+        number = bins.bin_of(ttfb)
+        cell.ttfb[number] = cell.ttfb.get(number, 0) + 1
+
+
+def _saved(values: list[int], usd: Any, ms: Any) -> None:
+    for name, value, unit in (("saved_nano", usd, 1e9), ("saved_us", ms, 1e3)):
+        if value is not None and abs(float(value)) < _LARGEST:
+            values[_AT[name]], values[_AT[name] + 1] = round(float(value) * unit), 1
+
+
+def pico(amount: float | Decimal) -> int:
+    """Return an amount of money in its smallest unit; a float of SQLite stands for the decimal that it prints as."""
+    if isinstance(amount, float):
+        if abs(amount) < _PLAIN:
+            return round(amount * 1e12)
+        amount = Decimal(repr(amount))
+    return int(amount.scaleb(12).to_integral_value())
+
+
+_LARGEST: Final = 1e9
+_PLAIN: Final = 1_000.0

@@ -1,0 +1,122 @@
+"""Reading rollups: which spans of a period have one, and what they and the rows between them come to."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log.db import rollups, schema
+from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER, rollup, rollup_done
+from otel_telemetry.exporters.request_log.rollup import cells, rows
+from otel_telemetry.exporters.request_log.rollup.cells import ADDED, KINDS, Cell, Key, Tally
+from otel_telemetry.exporters.request_log.rollup.rows import Column, Span
+
+_DAY_SECONDS: Final = DAY * 60
+_QUARTER_SECONDS: Final = QUARTER * 60
+
+#: When a span begins, what its rows have in common, and their sums.
+Told = tuple[int, Key, Cell]
+#: Rows that were read already: whether of calls, and of which spans.
+Tallies = dict[tuple[bool, tuple[Span, ...]], Tally]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a period is put together: of days, of quarters, and of rows where neither is summed up."""
+
+    days: Sequence[Span]
+    quarters: Sequence[Span]
+    rows: Sequence[Span]
+
+    def row_count(self, connection: sa.Connection, most: int) -> int:
+        """Return how many requests and calls are to be read as rows, no more than `most` + 1 of each."""
+        return sum(_count(connection, table, self.rows, most) for table in (schema.request_log, schema.llm_call))
+
+
+def plan(connection: sa.Connection, since: datetime, until: datetime, *, days: bool = True) -> Plan:
+    """Return how a period is put together; without `days`, of quarters at most."""
+    begin, end = since.timestamp(), until.timestamp()
+    whole = _done(connection, DAY, begin, end) if days else []
+    covered = set(whole)
+    apart = [s for s in _done(connection, QUARTER, begin, end) if s - s % _DAY_SECONDS not in covered]
+    spans = sorted([(start, start + _DAY_SECONDS) for start in whole] + [(s, s + _QUARTER_SECONDS) for s in apart])
+    left, at = [], begin
+    for start, stop in spans:
+        if start > at:
+            left.append((at, float(start)))
+        at = stop
+    if at < end:
+        left.append((at, end))
+    return Plan(_joined(whole, _DAY_SECONDS), _joined(apart, _QUARTER_SECONDS), left)
+
+
+def _done(connection: sa.Connection, minutes: int, begin: float, end: float) -> list[int]:
+    own = rollup_done.c
+    bounds = own.start >= begin, own.start <= end - minutes * 60
+    query = sa.select(own.start).where(own.minutes == minutes, own.token == "", *bounds).order_by(own.start)
+    return list(connection.execute(query).scalars())
+
+
+def _joined(starts: Iterable[int], length: int) -> list[Span]:
+    """Return spans of one length, those that touch as one."""
+    found: list[Span] = []
+    for start in starts:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], float(start + length))
+        else:
+            found.append((float(start), float(start + length)))
+    return found
+
+
+def _count(connection: sa.Connection, table: sa.Table, spans: Sequence[Span], most: int) -> int:
+    if not spans:
+        return 0
+    some = sa.select(sa.literal(1)).select_from(table).where(rows.within(table.c.ts, spans)).limit(most + 1).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
+def read(
+    connection: sa.Connection,
+    plan: Plan,
+    kind: str,
+    *,
+    where: Column | None = None,
+    also: Column | None = None,
+    tallies: Tallies,
+    times: bool = True,
+) -> Iterator[Told]:
+    """Yield what the parts of a plan come to; `where` holds of rollups, `also`, which means the same, of rows.
+
+    Without `times`, rollups come without their bins. Rows are read once for all that asks with the same `tallies`, so
+    these are for one `also` each.
+    """
+    names = KINDS[kind]
+    columns = (rollup.c.start, *(rollup.c[name] for name in names), *(rollup.c[name] for name in rollups.SUMS))
+    for minutes, spans in ((DAY, plan.days), (QUARTER, plan.quarters)):
+        if not spans:
+            continue
+        bounds = sa.or_(*(sa.and_(rollup.c.start >= int(a), rollup.c.start < int(b)) for a, b in spans))
+        conditions = [rollup.c.minutes == minutes, rollup.c.kind == kind, bounds, *(() if where is None else (where,))]
+        own = (rollup.c.latency, rollup.c.ttfb) if times else (sa.literal("").label("none"), sa.literal("").label("no"))
+        for row in connection.execute(sa.select(*columns, *own).where(*conditions)):
+            start, *rest = row
+            yield start, tuple(rest[: len(names)]), cells.read(rest[len(names) :])
+    yield from _of_rows(_tally(connection, plan.rows, also, tallies, calls=ADDED.get(kind, kind) == "call"), kind)
+
+
+def _tally(
+    connection: sa.Connection, spans: Sequence[Span], also: Column | None, tallies: Tallies, *, calls: bool
+) -> Tally:
+    key = calls, tuple(spans)
+    if key not in tallies:
+        tallies[key] = rows.tally(connection, spans, calls=calls, also=also)
+    return tallies[key]
+
+
+def _of_rows(found: Tally, kind: str) -> Iterator[Told]:
+    for start, of_start in found.cells.items():
+        own = cells.added(kind, of_start.items()) if kind in ADDED else of_start
+        for key, cell in own.items():
+            yield start, key, cell

@@ -1,0 +1,58 @@
+"""What a destination will not take: whether it refuses everything, and one line a minute in the log about it."""
+
+import logging
+import time
+from collections import Counter
+from typing import Final
+
+_EVERYTHING: Final = 3  # batches in a row: one alone may well be the batch's own fault
+_SILENT_SECONDS: Final = 60.0
+
+_log = logging.getLogger("otel_telemetry.gateway.deliver")
+
+
+class Refusals:
+    """Counts the batches that a destination refused since it last took one. For one thread; any may read `problem`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._in_a_row = 0
+        self._reason = ""
+        self._untold: Counter[str] = Counter()
+        self._first = 0
+        self._told_at = -_SILENT_SECONDS
+
+    @property
+    def problem(self) -> str:
+        """Say that it refuses everything, and why, "" where it does not."""
+        if self._in_a_row < _EVERYTHING:
+            return ""
+        return f"refuses everything, the last {self._in_a_row} batches in a row: {self._reason}"
+
+    def took(self) -> None:
+        """Take note that it took something."""
+        self._in_a_row = 0
+
+    def refused(self, reason: str) -> None:
+        """Take note of a batch of which it took nothing."""
+        self._in_a_row += 1
+        self._reason = reason
+
+    def set_aside(self, seq: int, reason: str) -> None:
+        """Take note of a dead letter for the log."""
+        if not self._untold:
+            self._first = seq
+        self._untold[reason.partition(":")[0]] += 1
+
+    def tell(self) -> None:
+        """Say what was set aside since the last time, if that is long enough ago."""
+        if not self._untold or time.monotonic() - self._told_at < _SILENT_SECONDS:
+            return
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._untold.items()))
+        _log.error(
+            "%s can never take %d batches, the first is %d (%s); they are kept as dead letters: "
+            "`otel-telemetry spool status` shows them",
+            self._name, self._untold.total(), self._first, reasons,
+        )  # fmt: skip
+        self._untold.clear()
+        self._told_at = time.monotonic()

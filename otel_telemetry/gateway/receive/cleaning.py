@@ -1,0 +1,290 @@
+"""What makes requests clean, whatever becomes of them then: bound the work, decode, redact.
+
+Nothing unredacted ever leaves it: where redaction raises, the request is refused with a permanent error (INTERNAL, HTTP
+500), because the same bytes would fail again.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from otel_telemetry.base import metrics
+from otel_telemetry.base.descriptors import is_repeated
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import MalformedTelemetry, Overloaded, TelemetryError, TooDense
+from otel_telemetry.base.otlp_json import REQUESTS, Decoded
+from otel_telemetry.gateway.receive.status import REDACTION_FAILED, Refusal, RefusedError, refusal
+
+_WORKERS: Final = 2
+_COPIES: Final = 2
+WHOLE_BYTES: Final = 1 << 20  # up to so many, a request is worked on as a whole
+_MARKS: Final = (b"{", b"[", b",", b":")  # of JSON; those in its texts count too
+_MARK_BYTES: Final = 100  # that a value or name takes, measured: 36 to 122
+_MOST_MARKS: Final = 2_000_000  # 16 MB of ordinary OTLP/JSON have 1,600,000
+_ITEM_FIELDS: Final = {"traces": "spans", "logs": "log_records", "metrics": "data_points"}
+
+#: One span without anything in it.
+_PROBE: Final = ExportTraceServiceRequest(
+    resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[Span(trace_id=b"p" * 16, span_id=b"p" * 8)])])]
+).SerializeToString()
+_Result = TypeVar("_Result")
+
+_log = logging.getLogger("otel_telemetry.gateway.receive")
+
+
+class Clean(Protocol):
+    """What redaction returns: the clean request, its items, how many it left out and counted, the first reason."""
+
+    @property
+    def body(self) -> bytes:
+        """The request, safe to keep."""
+
+    @property
+    def items(self) -> int:
+        """Spans, records or points in it."""
+
+    @property
+    def rejected(self) -> int:
+        """Items left out."""
+
+    @property
+    def problem(self) -> str:
+        """Why the first of them was, with its path."""
+
+
+class Remaining(Protocol):
+    """A request without the items that protobuf cannot parse: how many these were, and why the first was one."""
+
+    @property
+    def body(self) -> bytes:
+        """What is left."""
+
+    @property
+    def rejected(self) -> int:
+        """Items left out."""
+
+    @property
+    def problem(self) -> str:
+        """Why the first of them was, with its path."""
+
+
+class Slice(Protocol):
+    """A part of a large request."""
+
+    @property
+    def body(self) -> bytes:
+        """The part, as a request of its own."""
+
+    @property
+    def problem(self) -> str:
+        """Why the one item in it cannot be taken, with its path; "" where it can."""
+
+    def path(self, problem: str) -> str:
+        """Return what is said about an item of the part with the path that it has in the whole request."""
+
+
+class Redactor(Protocol):
+    """Cleans one serialized Export*ServiceRequest; raises MalformedTelemetry; safe to call from several threads."""
+
+    def redact(self, signal: Signal, body: bytes) -> Clean:
+        """Return the request without personal data."""
+
+    def slices(self, signal: Signal, body: bytes) -> Sequence[Slice]:
+        """Return a large request in parts that can be redacted one by one; raises TooDense."""
+
+    def count_items(self, body: bytes) -> int:
+        """Count the items of a request that cannot be parsed, as far as it can be read; 1 at least."""
+
+    def without_invalid(self, signal: Signal, body: bytes) -> Remaining:
+        """Return a request that protobuf cannot parse without the items that are the reason; nothing is redacted."""
+
+
+@dataclass(slots=True, frozen=True)
+class Part:
+    """A slice of a request after redaction; see Clean."""
+
+    body: bytes
+    items: int
+    rejected: int
+    problem: str
+
+
+#: Makes protobuf of what came in (decompress, decode JSON). Raises TelemetryError.
+Prepare = Callable[[bytes], Decoded]
+
+
+class Cleaning:
+    """Cleans requests of any transport. `pending` are the bytes being worked on.
+
+    Redaction has two threads. JSON is parsed in one of its own: it holds the interpreter lock and takes many times the
+    body's size, and must not keep protobuf requests waiting.
+    """
+
+    def __init__(self, redactor: Redactor, max_pending_bytes: int) -> None:
+        self._redactor = redactor
+        self.max_pending = max_pending_bytes
+        self.pending = 0
+        self.counting = threading.Lock()
+        self._workers = ThreadPoolExecutor(_WORKERS, "otel-telemetry-redact")
+        self._parser = ThreadPoolExecutor(1, "otel-telemetry-json")
+        self._failing = False
+
+    def redact_with(self, redactor: Redactor) -> None:
+        """Redact with this one from the next slice on."""
+        self._redactor = redactor
+
+    def room(self) -> "Room":
+        """Return the (still empty) share of one request in the bytes that may be worked on at once."""
+        return Room(self)
+
+    async def _decode(
+        self, signal: Signal, body: bytes, prepare: Prepare | None, *, slow: bool, at_once: bool
+    ) -> Decoded:
+        if prepare is None:
+            return Decoded(body, 0, "")
+        if at_once:
+            return self._closed(signal, body, prepare)
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._parser if slow else self._workers, self._closed, signal, body, prepare)
+
+    async def _redact_apart(self, signal: Signal, body: bytes) -> Clean:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, self._redact, signal, body)
+
+    async def _redact_slices(self, signal: Signal, body: bytes) -> list[Clean]:
+        """Redact a large request slice by slice. Raises MalformedTelemetry where nothing of it is left."""
+        cleaned: list[Clean] = []
+        refused: MalformedTelemetry | None = None
+        run = asyncio.get_running_loop().run_in_executor
+        slices = await run(self._workers, self._redactor.slices, signal, body)
+        for one in slices:
+            if one.problem:
+                metrics.dropped.add(1, {"signal": signal, "reason": "invalid"})
+                cleaned.append(Part(b"", 0, 1, one.problem))
+                continue
+            try:
+                clean = await self._redact_apart(signal, one.body if len(slices) > 1 else body)
+                cleaned.append(Part(clean.body, clean.items, clean.rejected, one.path(clean.problem)))
+                del clean
+            except MalformedTelemetry as error:
+                refused = MalformedTelemetry(error.problem, one.path(error.field))
+                lost = await run(self._workers, self._redactor.count_items, one.body)
+                metrics.dropped.add(lost, {"signal": signal, "reason": "invalid"})
+                cleaned.append(Part(b"", 0, lost, str(refused)))
+        if refused and not any(clean.items for clean in cleaned):
+            raise refused
+        return cleaned
+
+    def without_invalid(self, signal: Signal, body: bytes) -> Decoded:
+        """Return what protobuf can parse of a request; raises MalformedTelemetry where that is nothing."""
+        rest = self._redactor.without_invalid(signal, body)
+        return Decoded(rest.body, rest.rejected, rest.problem)
+
+    def works(self) -> bool:
+        """Return whether redaction works, by trying it on a request of our own."""
+        try:
+            return self._redactor.redact("traces", _PROBE).items == 1
+        except Exception:  # noqa: BLE001 - whatever it is: it does not work
+            return False
+
+    def _redact(self, signal: Signal, body: bytes) -> Clean:
+        clean = self._closed(signal, body, lambda given: self._redactor.redact(signal, given))
+        self._failing = False
+        return clean
+
+    def _closed(self, signal: Signal, body: bytes, work: Callable[[bytes], _Result]) -> _Result:
+        """Run one step of the work; if that fails in a way that nobody foresaw, refuse and keep nothing."""
+        try:
+            return work(body)
+        except TelemetryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is: fail closed
+            self._lose(signal, body, error)
+            raise RefusedError(REDACTION_FAILED) from None
+
+    def _lose(self, signal: Signal, body: bytes, error: Exception) -> None:
+        metrics.dropped.add(_count_items(signal, body), {"signal": signal, "reason": REDACTION_FAILED.reason})
+        if not self._failing:  # the type only: a message may quote what it was working on
+            _log.error("redaction failed with %s; the request was refused and not kept", type(error).__name__)
+        self._failing = True
+
+    @staticmethod
+    def refuse(signal: Signal, error: TelemetryError) -> Refusal:
+        """Count a request that is not accepted and return the error for its sender."""
+        refused = refusal(error)
+        metrics.refused.add(1, {"signal": signal, "reason": refused.reason})
+        return refused
+
+    def close(self) -> None:
+        """End the worker threads; what they are at is finished."""
+        self._parser.shutdown()
+        self._workers.shutdown()
+
+
+class Room:
+    """The bytes of one request among those that may be worked on at once; given back on leaving. For any thread.
+
+    Each byte counts twice: itself, and the copy of it that redaction makes.
+    """
+
+    def __init__(self, cleaning: Cleaning) -> None:
+        self._cleaning = cleaning
+        self._held = 0
+
+    def grow(self, size: int) -> None:
+        """Take room for `size` bytes more, or raise Overloaded. One request alone always has room."""
+        self._hold(size * _COPIES)
+
+    def parse_json(self, body: bytes) -> None:
+        """Take room for what JSON takes while it is parsed, which depends on its parts and not on its bytes."""
+        marks = sum(body.count(mark) for mark in _MARKS)
+        if marks > _MOST_MARKS:
+            raise TooDense(f"more than {_MOST_MARKS} values and names")
+        self._hold(marks * _MARK_BYTES)
+
+    def _hold(self, size: int) -> None:
+        with self._cleaning.counting:
+            others = self._cleaning.pending - self._held
+            if others and others + self._held + size > self._cleaning.max_pending:
+                raise Overloaded("too much is being worked on", random.uniform(1, 3))  # noqa: S311 - spreads retries
+            self._cleaning.pending += size
+            self._held += size
+
+    def close(self) -> None:
+        """Give all of it back. Safe to repeat."""
+        with self._cleaning.counting:
+            self._cleaning.pending -= self._held
+            self._held = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _count_items(signal: Signal, body: bytes) -> int:
+    """Count spans, records or points of a request that cannot be redacted; 1 where it cannot be read either."""
+    try:
+        return _items_in(REQUESTS[signal].FromString(body), _ITEM_FIELDS[signal]) or 1
+    except DecodeError:
+        return 1
+
+
+def _items_in(message: object, name: str) -> int:
+    total = 0
+    for field, value in message.ListFields():  # type: ignore[attr-defined] # generated classes
+        if field.name == name:
+            total += len(value)
+        elif field.message_type is not None:
+            total += sum(_items_in(part, name) for part in (value if is_repeated(field) else (value,)))
+    return total

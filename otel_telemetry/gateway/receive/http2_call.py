@@ -1,0 +1,19 @@
+"""What a call of HTTP/2 is to the connection that it comes by."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Call(Protocol):
+    """One request, as its bytes come in."""
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes of the request."""
+
+    def end(self) -> None:
+        """Note that the request is complete."""
+
+    def lost(self) -> None:
+        """Note that nobody waits for the answer any more."""

@@ -1,0 +1,177 @@
+"""A server of HTTP/2 calls: its socket, and all connections together: how many, how old, how long unused."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+import socket
+import ssl
+import time
+from typing import Final
+
+from otel_telemetry.base import metrics
+from otel_telemetry.gateway.receive.http2 import Connection, Open
+
+_LOOK_SECONDS: Final = 1.0
+_STRANGER_SECONDS: Final = 10.0  # a connection on which no call was taken yet may be unused for so long
+_EVICTABLE_SECONDS: Final = 1.0  # where there are too many connections, one that is unused for so long makes room
+_BLOCKED_SECONDS: Final = 30.0
+_GRACE_SECONDS: Final = 60.0  # for calls under way on a connection that has had its time; senders give up long before
+_HANDSHAKE_SECONDS: Final = 10.0
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
+_LOG_SECONDS: Final = 60.0
+_JITTER: Final = 0.1
+
+_log = logging.getLogger("otel_telemetry.gateway.receive.grpc")
+
+
+class Http2Server:
+    """Serves calls on one listening socket.
+
+    After `connection_seconds` (0: never; 10 % more or less, at random) a client is asked to reconnect. At most
+    `max_connections` are open; a further one replaces an unused one, or is closed if there is none.
+    """
+
+    def __init__(
+        self, open_call: Open, *, max_connections: int, by_address: int = 0, connection_seconds: float = 0.0
+    ) -> None:
+        self._open_call = open_call
+        self._max_connections = max_connections
+        self._by_address = by_address
+        self._seconds = connection_seconds or math.inf
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._renewed = False
+        self._keeping: asyncio.Task[None] | None = None
+        self._logged = -math.inf
+        self._empty = asyncio.Event()
+
+    async def start(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Begin to take connections."""
+        for name, value in _KEEPALIVE:  # a client that vanished without a word is noticed
+            if hasattr(socket, name):
+                listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if tls:
+            self._tls, tls.sni_callback = tls, self._show_certificate
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._open_call, self),
+            sock=listening,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+        )
+        self._keeping = asyncio.create_task(self._keep_house())
+
+    def renew_tls(self, context: ssl.SSLContext) -> None:
+        """Use the certificate of this context for new connections; sessions of the previous one cannot be resumed."""
+        self._tls = context
+        self._renewed = True
+
+    def _show_certificate(self, handshake: ssl.SSLObject, _name: str, context: ssl.SSLContext) -> None:
+        if self._tls is not None and self._tls is not context:
+            handshake.context = self._tls
+
+    def stop_listening(self) -> None:
+        """Take no new connection, and tell the clients of those that there are."""
+        if self._server:
+            self._server.close()
+        for connection in self._connections:
+            connection.leave()
+
+    async def wait_closed(self) -> None:
+        """Wait until the last client has gone."""
+        while self._connections:
+            self._empty.clear()
+            await self._empty.wait()
+
+    async def close(self) -> None:
+        """End what is left."""
+        for connection in list(self._connections):
+            connection.abort()
+        if self._keeping:
+            self._keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping
+
+    # --- what connections ask ---------------------------------------------------------------------------------------
+    def add(self, connection: Connection) -> bool:
+        """Take a connection in; False where there are too many that are in use, or its TLS session is over."""
+        if connection.resumed and self._renewed:  # its certificate was looked at by the authority of another day
+            self._count_closed("session_over")
+            return False
+        if self._by_address and sum(one.address == connection.address for one in self._connections) >= self._by_address:
+            self._count_closed("address_full")
+            self._tell(
+                "%s has as many gRPC connections as one address may have, and gets no more;"
+                " see gateway.max_connections_per_address", connection.address,
+            )  # fmt: skip
+            return False
+        if len(self._connections) >= self._max_connections and not self._make_room():
+            self._count_closed("no_room")
+            self._warn()
+            return False
+        self._connections.add(connection)
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def lifetime(self) -> float:
+        """Return how many seconds a new connection may live."""
+        return self._seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads reconnects
+
+    # --- housekeeping -----------------------------------------------------------------------------------------------
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            for connection in list(self._connections):
+                self._look_at(connection, now)
+            metrics.connections.set(len(self._connections), {"listener": "grpc"})
+
+    def _look_at(self, connection: Connection, now: float) -> None:
+        if not connection.trusted and connection.idle(now) > _STRANGER_SECONDS:
+            self._count_closed("unused")
+            connection.abort()
+        elif connection.blocked(now) > _BLOCKED_SECONDS:
+            self._count_closed("answer_not_read")
+            connection.abort()
+        elif now > connection.expires + _GRACE_SECONDS:
+            connection.abort()
+        elif now > connection.expires:
+            connection.leave()
+
+    def _make_room(self) -> bool:
+        """End the connection that is unused for longest, strangers first; False where all are in use."""
+        now = time.monotonic()
+        longest = max(self._connections, key=lambda one: (not one.trusted, one.idle(now)))
+        if longest.idle(now) < _EVICTABLE_SECONDS:
+            return False
+        self._connections.discard(longest)  # it is closed in the next round of the loop
+        longest.abort()
+        self._count_closed("no_room")
+        self._warn()
+        return True
+
+    @staticmethod
+    def _count_closed(why: str) -> None:
+        metrics.connections_closed.add(1, {"listener": "grpc", "reason": why})
+
+    def _warn(self) -> None:
+        self._tell(
+            "gRPC has %d connections, its bound: those that are unused for longest are closed for new ones, and"
+            " where all are in use, the new ones; see gateway.max_connections and the limit of open files",
+            self._max_connections,
+        )
+
+    def _tell(self, message: str, value: object) -> None:
+        """Log something that many connections may be the cause of, once a minute at most."""
+        now = time.monotonic()
+        if now - self._logged > _LOG_SECONDS:
+            self._logged = now
+            _log.warning(message, value)

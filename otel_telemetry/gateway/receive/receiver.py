@@ -1,0 +1,128 @@
+"""Receiving, whatever the transport: clean a request, commit it to the spool, then answer.
+
+Nothing is acknowledged before it is on disk, and nothing unredacted is ever stored (cleaning.py).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from otel_telemetry.base import memory, metrics
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.otlp_json import Decoded
+from otel_telemetry.gateway.receive.callers import AbandonedRequests, Caller
+from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Clean, Cleaning, Prepare, Redactor, Room
+from otel_telemetry.gateway.receive.watch import Watch
+from otel_telemetry.gateway.spool.writer import Spool
+
+
+@dataclass(slots=True, frozen=True)
+class Accepted:
+    """An acknowledged request.
+
+    `rejected` and `problem` go into the answer's partial success. `body` is what is stored; `redacted`: it differs from
+    what arrived.
+    """
+
+    items: int
+    rejected: int
+    problem: str
+    body: bytes = b""
+    redacted: bool = False
+
+
+class Receiver(Cleaning):
+    """Takes requests of any transport, and keeps them."""
+
+    def __init__(self, redactor: Redactor, spool: Spool, max_pending_bytes: int, watch: Watch) -> None:
+        super().__init__(redactor, max_pending_bytes)
+        self.watch = watch
+        self._spool = spool
+        self._abandoned: AbandonedRequests[Accepted] = AbandonedRequests()
+
+    async def accept(
+        self,
+        signal: Signal,
+        body: bytes,
+        room: Room,
+        prepare: Prepare | None = None,
+        *,
+        slow: bool = False,
+        at_once: bool = False,
+        caller: Caller | None = None,
+    ) -> Accepted:
+        """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted.
+
+        `prepare` runs in a worker thread; where it is `slow`, in the one for that. `at_once`: what is so small that to
+        hand it to a thread takes longer than the work; it may be several requests, each watched by its own. Where the
+        `caller` leaves, the work goes on, and the same bytes that come again get its answer.
+        """
+        async with nullcontext() if at_once else self.watch.over(signal, body):
+            decoded = await self._decode(signal, body, prepare, slow=slow, at_once=at_once)
+            return await self._accept(signal, decoded, room, caller, at_once=at_once)
+
+    async def _accept(
+        self, signal: Signal, decoded: Decoded, room: Room, caller: Caller | None, *, at_once: bool
+    ) -> Accepted:
+        earlier = self._abandoned.answer(signal, decoded.body) if caller else None
+        if earlier:
+            metrics.repeated.add(1, {"signal": signal})
+            return await asyncio.shield(asyncio.wrap_future(earlier))
+        if caller is None:
+            return await self._keep(signal, decoded, room, at_once=at_once)
+        answer: Future[Accepted] = Future()
+        caller.when_gone(lambda: self._abandoned.remember(signal, decoded.body, answer))
+        try:
+            if len(decoded.body) <= WHOLE_BYTES:
+                accepted = await self._keep(signal, decoded, room, at_once=at_once)
+            else:
+                accepted = await self._keep_slices(signal, decoded, room)
+        except BaseException as error:
+            answer.set_exception(error)
+            raise
+        else:
+            answer.set_result(replace(accepted, body=b""))
+            return accepted
+        finally:
+            caller.answered()
+
+    async def _keep(self, signal: Signal, decoded: Decoded, room: Room, *, at_once: bool) -> Accepted:
+        """Redact a request and put it on disk."""
+        clean = self._redact(signal, decoded.body) if at_once else await self._redact_apart(signal, decoded.body)
+        return await self._store(signal, decoded, room, [clean])
+
+    async def _keep_slices(self, signal: Signal, decoded: Decoded, room: Room) -> Accepted:
+        """Redact a large request slice by slice, and put all of them on disk, or none."""
+        cleaned = await self._redact_slices(signal, decoded.body)
+        accepted = await self._store(signal, decoded, room, cleaned)
+        await asyncio.get_running_loop().run_in_executor(self._workers, memory.give_back)
+        return accepted
+
+    async def _store(self, signal: Signal, decoded: Decoded, room: Room, cleaned: Sequence[Clean]) -> Accepted:
+        """Return once all of it is on disk, and counted."""
+        kept = [(clean.body, clean.items) for clean in cleaned if clean.items]
+        items = sum(clean.items for clean in cleaned)
+        if kept:
+            room.grow(max(0, sum(len(body) for body, _ in kept) - len(decoded.body)))
+            stored = self._spool.append(signal, *kept[0]) if len(kept) == 1 else self._spool.append_all(signal, kept)
+            stored.add_done_callback(lambda done: self._count_kept(signal, decoded, items, done))
+            await asyncio.wrap_future(stored)
+        else:
+            self._count(signal, decoded, 0)
+        rejected = decoded.rejected + sum(clean.rejected for clean in cleaned)
+        problem = decoded.problem or next((clean.problem for clean in cleaned if clean.problem), "")
+        body = cleaned[0].body if len(cleaned) == 1 else b""
+        return Accepted(items, rejected, problem, body, body is not decoded.body)
+
+    def _count_kept(self, signal: Signal, decoded: Decoded, items: int, kept: Future[int]) -> None:
+        """Count what is on disk, also where its sender has gone away meanwhile: it is delivered all the same."""
+        if not kept.cancelled() and kept.exception() is None:
+            self._count(signal, decoded, items)
+
+    @staticmethod
+    def _count(signal: Signal, decoded: Decoded, items: int) -> None:
+        metrics.accepted.add(items, {"signal": signal})
+        if decoded.rejected:
+            metrics.dropped.add(decoded.rejected, {"signal": signal, "reason": "invalid"})

@@ -1,0 +1,81 @@
+"""Values from the headers of a request for everything in it: `x-chronicle-workflow-id` and similar."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from google.protobuf.message import DecodeError
+from starlette.requests import Request
+
+from otel_telemetry.base import conventions
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import MalformedTelemetry
+from otel_telemetry.base.otlp_json import REQUESTS, Decoded
+from otel_telemetry.base.otlp_values import put
+from otel_telemetry.gateway.receive.cleaning import Prepare
+from otel_telemetry.gateway.receive.receiver import Receiver
+
+_COLUMNS: Final = {name.encode(): column for name, column in conventions.METADATA_HEADERS.items()}
+_META: Final = "meta"
+_INDEX: Final = "step_index"
+_GROUPS: Final = {"traces": "resource_spans", "logs": "resource_logs"}
+#: Columns that a resource says by names of its own.
+_OF_RESOURCE: Final = {
+    "application": conventions.SERVICE_NAME,
+    "environment": conventions.DEPLOYMENT_ENVIRONMENT,
+}
+
+
+def of(request: Request) -> dict[str, Any]:
+    """Return {column: value}; raises MalformedTelemetry naming a header that cannot be read."""
+    said: dict[str, Any] = {}
+    for name, value in request.scope["headers"]:  # in one go: each look-up by name goes through all of them
+        column = _COLUMNS.get(name)
+        if column and value and column not in said:
+            said[column] = value.decode("latin-1")
+    if _META in said:
+        said[_META] = _map(said[_META])
+    if _INDEX in said and not (said[_INDEX].isascii() and said[_INDEX].isdecimal()):
+        raise MalformedTelemetry("must be a whole number", "x-chronicle-step-index")
+    return said
+
+
+def _map(text: str) -> Any:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise MalformedTelemetry("is not JSON", "x-chronicle-extra-meta") from None
+    if not isinstance(found, dict):
+        raise MalformedTelemetry("must be a JSON object", "x-chronicle-extra-meta")
+    return found
+
+
+def filling(signal: Signal, prepare: Prepare | None, said: Mapping[str, Any], receiver: Receiver) -> Prepare | None:
+    """Return a function that sets values of headers on a request's resources, unless these have them already.
+
+    Metrics have no rows with these columns. Items that protobuf cannot parse are left out and reported.
+    """
+    if not said or signal not in _GROUPS:
+        return prepare
+
+    def fill(body: bytes) -> Decoded:
+        decoded = prepare(body) if prepare else Decoded(body, 0, "")
+        try:
+            message: Any = REQUESTS[signal].FromString(decoded.body)
+        except DecodeError:
+            decoded = receiver.without_invalid(signal, decoded.body)
+            message = REQUESTS[signal].FromString(decoded.body)
+        return Decoded(_filled(signal, message, said), decoded.rejected, decoded.problem)
+
+    return fill
+
+
+def _filled(signal: Signal, message: Any, said: Mapping[str, Any]) -> bytes:
+    for group in getattr(message, _GROUPS[signal]):
+        attributes = group.resource.attributes
+        there = {each.key for each in attributes if not each.value.string_value.startswith(conventions.UNKNOWN_SERVICE)}
+        for column, value in said.items():
+            key = _OF_RESOURCE.get(column, conventions.REQUEST_LOG + column)
+            if key not in there:
+                put(attributes.add(key=key).value, value, column)
+    return bytes(message.SerializeToString())

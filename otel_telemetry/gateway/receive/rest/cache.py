@@ -1,0 +1,104 @@
+"""The cache endpoints, and what they need of a cache: assemble.py passes one in."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from google.rpc import code_pb2
+from starlette.requests import Request
+from starlette.responses import Response
+
+from otel_telemetry.base.errors import MalformedTelemetry
+from otel_telemetry.gateway.receive.rest import models
+from otel_telemetry.gateway.receive.rest.call import Call, answer_json, parsed
+from otel_telemetry.gateway.receive.status import Refusal, RefusedError
+
+_NOT_KEPT: Final = Refusal(
+    "not_cached",
+    code_pb2.UNAVAILABLE,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "the value was not kept: the cache is away, or the value is larger than cache.max_value_bytes",
+    retry_after=2.0,
+)
+
+
+class StoredValue(Protocol):
+    """A stored value. Times are seconds since 1970."""
+
+    @property
+    def value(self) -> Any:
+        """The value, redacted."""
+
+    @property
+    def stored_at(self) -> float:
+        """When it was put there."""
+
+    @property
+    def expires_at(self) -> float:
+        """When it goes."""
+
+
+class Cache(Protocol):
+    """Keeps values by key. No method raises."""
+
+    async def get(self, key: str) -> StoredValue | None:
+        """Return what is kept, or None."""
+
+    async def set(self, key: str, value: Any, ttl: float | None) -> StoredValue | None:
+        """Keep a value, redacted; return what is kept, or None where it could not be."""
+
+    async def delete(self, key: str) -> bool:
+        """Forget a key; tell whether it was there."""
+
+    def state(self) -> dict[str, str]:
+        """Return its kind and whether it answers, as `status`: for /health, and not for the event loop."""
+
+    def server_numbers(self) -> Mapping[str, float]:
+        """Return what the server behind it says of itself, as Redis names it: for /metrics, not for the event loop."""
+
+    async def close(self) -> None:
+        """Give back connections."""
+
+
+class CacheEndpoints:
+    """GET /cache/get, POST /cache/set, DELETE /cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def get(self, call: Call) -> Response:
+        """Answer with what is kept."""
+        kept = await self._cache.get(_key(call.request))
+        return answer_json({"hit": False} if kept is None else {"hit": True, "data": _response(kept)})
+
+    async def set(self, call: Call) -> Response:
+        """Keep a value."""
+        item = models.read(models.CacheItem, parsed(await call.body()))
+        kept = await self._cache.set(item.key, item.data, item.ttl)
+        if kept is None:
+            raise RefusedError(_NOT_KEPT)
+        return answer_json({"status": "cached", "key": item.key, "expires_at": _iso(kept.expires_at)})
+
+    async def delete(self, call: Call) -> Response:
+        """Forget a key."""
+        return answer_json({"deleted": await self._cache.delete(_key(call.request))})
+
+
+def _key(request: Request) -> str:
+    key = request.query_params.get("key")
+    if not key:
+        raise MalformedTelemetry("is missing", "key")
+    return key
+
+
+def _response(kept: StoredValue) -> dict[str, Any]:
+    """Return a kept value with its times; what is no object is shown as `value`."""
+    value = kept.value if isinstance(kept.value, dict) else {"value": kept.value}
+    left = max(0, round(kept.expires_at - time.time()))
+    return {"timestamp": _iso(kept.stored_at), **value, "ttl_remaining": left}
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,138 @@
+"""One request to an endpoint other than OTLP: authorise, read, accept, answer.
+
+A body below _SMALL bytes is processed in the thread that read it, together with others that come at the same time
+(joining.py): that takes less time than passing it to a thread. Errors have the body of OTLP/HTTP errors, a
+google.rpc.Status in JSON, which names the field and contains nothing of the payload. Those of workflow events also have
+chronicle's `error`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from otel_telemetry.base import ids, metrics
+from otel_telemetry.base.errors import MalformedTelemetry, TelemetryError
+from otel_telemetry.gateway.receive import bodies, status
+from otel_telemetry.gateway.receive.auth import EVENT_PATHS, Keys, sender
+from otel_telemetry.gateway.receive.cleaning import Prepare, Room
+from otel_telemetry.gateway.receive.receiver import Receiver
+from otel_telemetry.gateway.receive.rest.batching import BatchResult, Clock, LogBatcher
+from otel_telemetry.gateway.receive.status import JSON, RefusedError
+
+_SMALL: Final = 64 << 10
+_CACHE: Final = "/cache"
+_IDEMPOTENCY: Final = "idempotency-key"
+_LONGEST_KEY: Final = 512
+
+Handler = Callable[["Call"], Awaitable[Response]]
+
+
+class Call:
+    """One request under way, and the bytes that it may hold. `at` is when its first record was observed."""
+
+    def __init__(self, request: Request, guard: "RequestGuard", room: Room) -> None:
+        self.request = request
+        self._guard = guard
+        self._room = room
+        self.at = guard.clock.take()
+
+    def expect(self, count: int) -> None:
+        """Make sure that so many records, observed one nanosecond after the other, are nobody else's."""
+        if count > 1:
+            self.at = self._guard.clock.take(count)
+
+    async def body(self) -> bytes:
+        """Read the body, and unpack it where it is packed."""
+        gzipped = bodies.is_gzipped(self.request)
+        body = await bodies.read(self.request, self._guard.max_bytes, self._room)
+        if gzipped:
+            body = await asyncio.to_thread(bodies.gunzip, body, self._guard.max_bytes, self._room.grow)
+        self._room.parse_json(body)
+        return body
+
+    async def accept(self, prepare: Prepare) -> Mapping[int, LogRecord] | None:
+        """Return once what `prepare` makes of the body is redacted and on disk.
+
+        None: all of it, as it was. Else the records that are kept, as they are now, by when they were observed.
+        """
+        body = await self.body()
+        if len(body) > _SMALL:
+            accepted = await self._guard.receiver.accept("logs", body, self._room, prepare, slow=True)
+            return BatchResult(accepted).by_time if accepted.redacted else None
+        async with self._guard.receiver.watch.over("logs", body):
+            decoded = prepare(body)
+            if decoded.rejected:
+                metrics.dropped.add(decoded.rejected, {"signal": "logs", "reason": "invalid"})
+            if not decoded.body:
+                return None
+            result = await self._guard.batcher.accept(decoded.body)
+        return result.by_time if result.redacted else None
+
+    async def accept_one(self, prepare: Prepare) -> LogRecord | None:
+        """Return once the body's one record is on disk: as it is now, where redaction may have changed it."""
+        kept = await self.accept(prepare)
+        if kept is None:
+            return None
+        if self.at not in kept:
+            raise RefusedError(status.REDACTION_FAILED)
+        return kept[self.at]
+
+    def own_id(self, *of: str) -> str:
+        """Return an id of ours: the one that follows from the Idempotency-Key, where the sender gave one."""
+        key = self.request.headers.get(_IDEMPOTENCY)
+        if key is None:
+            return ids.new_id()
+        return ids.id_from(self.request.scope["path"], sender(self.request), key[:_LONGEST_KEY], *of)
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether the sender gave a key by which a repetition is known."""
+        return _IDEMPOTENCY in self.request.headers
+
+
+class RequestGuard:
+    """The entry of requests: it checks the key, and turns errors into answers."""
+
+    def __init__(self, receiver: Receiver, keys: Keys, max_bytes: int) -> None:
+        self.receiver = receiver
+        self.max_bytes = max_bytes
+        self.batcher = LogBatcher(receiver)
+        self.clock = Clock()
+        self._keys = keys
+
+    def endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return what Starlette calls."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                self._keys.require_http(request, "cache" if request.scope["path"].startswith(_CACHE) else "ingest")
+                with self.receiver.room() as room:
+                    return await handler(Call(request, self, room))
+            except TelemetryError as error:
+                refused = self.receiver.refuse("logs", error)
+                of_events = request.scope["path"] in EVENT_PATHS
+                body = refused.body_of_events() if of_events else refused.body(JSON)
+                return Response(body, refused.http_status, refused.headers(), JSON)
+            except ClientDisconnect:
+                return Response(status_code=bodies.CLIENT_GONE)
+
+        return endpoint
+
+
+def parsed(body: bytes) -> Any:
+    """Return what JSON says; raises MalformedTelemetry."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedTelemetry("the body is not valid JSON in UTF-8") from None
+
+
+def answer_json(answer: Mapping[str, Any], http_status: int = HTTPStatus.OK) -> Response:
+    """Return an answer in JSON."""
+    return Response(orjson.dumps(answer), http_status, media_type=JSON)

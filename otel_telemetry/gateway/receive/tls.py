@@ -1,0 +1,89 @@
+"""TLS of both listeners: the same certificate, the same key, the same authority for clients' certificates."""
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.gateway.config import GatewaySettings
+
+
+def check(config: GatewaySettings) -> None:
+    """Raise ConfigurationError where the files are not there, do not belong together, or are none of their kind."""
+    if (config.tls_certificate is None) != (config.tls_key is None):
+        missing = "tls_key" if config.tls_key is None else "tls_certificate"
+        raise ConfigurationError(f"gateway.{missing}", "is not set", "TLS needs a certificate and its key")
+    if config.tls_client_ca and not config.tls_certificate:
+        hint = "set gateway.tls_certificate and gateway.tls_key too"
+        raise ConfigurationError("gateway.tls_client_ca", "is of no use without TLS", hint)
+    if config.tls_certificate and config.tls_key:
+        _try(config.tls_certificate, config.tls_key, config.tls_client_ca)
+
+
+def _try(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for setting, path in (("tls_certificate", certificate), ("tls_key", key), ("tls_client_ca", client_ca)):
+        if path is not None:
+            _read(path, f"gateway.{setting}")
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+        if client_ca:
+            context.load_verify_locations(client_ca)
+    except (ssl.SSLError, ValueError) as error:
+        hint = "give PEM files: the certificate with its chain, and its key, without a password"
+        raise ConfigurationError("gateway.tls_certificate", f"cannot be used: {error}", hint) from None
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def _read(path: Path, setting: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = "name a file that the user who runs the gateway can read"
+        raise ConfigurationError(setting, f"{path} cannot be read: {error.strerror}", hint) from None
+
+
+def changed_at(config: GatewaySettings) -> tuple[tuple[int, int], ...]:
+    """Return what changes when a file of TLS is replaced; empty without TLS. One that is gone for now says nothing."""
+    found = []
+    for path in (config.tls_certificate, config.tls_key, config.tls_client_ca):
+        with contextlib.suppress(OSError):
+            if path is not None:
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)
+
+
+def for_http(config: GatewaySettings) -> dict[str, Any]:
+    """Return the arguments of uvicorn's configuration."""
+    if not config.tls_certificate:
+        return {}
+    arguments: dict[str, Any] = {"ssl_certfile": config.tls_certificate, "ssl_keyfile": config.tls_key}
+    if config.tls_client_ca:
+        arguments |= {"ssl_ca_certs": str(config.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return arguments
+
+
+def for_grpc(config: GatewaySettings) -> ssl.SSLContext | None:
+    """Return the TLS context of the gRPC server, None where it goes without."""
+    if not (config.tls_certificate and config.tls_key):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.tls_certificate, config.tls_key, password=_no_password)
+    context.set_alpn_protocols(["h2"])
+    if config.tls_client_ca:
+        context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    harden(context)
+    return context
+
+
+def harden(context: ssl.SSLContext) -> None:
+    """Where clients show certificates, give them no tickets: who resumes a session by one shows no certificate."""
+    if context.verify_mode == ssl.CERT_REQUIRED:
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0

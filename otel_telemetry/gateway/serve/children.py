@@ -1,0 +1,59 @@
+"""What a supervisor knows of the processes that it starts, and what it hands to them."""
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.serve.group import GO
+
+
+@dataclass(slots=True)
+class Child:
+    """One of the processes. `pid` 0: it does not run, and is due to at `restart_at`."""
+
+    name: str
+    role: str
+    pid: int = 0
+    control: int = -1
+    reports: int = -1
+    ready: bool = False
+    replaced: bool = False
+    started: float = 0.0
+    restart_at: float = 0.0
+    early_exits: int = 0
+    report: bytes = b""
+
+    def stop(self, seconds: float) -> None:
+        """Tell it to stop, within some seconds."""
+        self._send_control(f"{max(0.0, seconds)}\n")
+
+    def go(self) -> None:
+        """Allow it to accept requests."""
+        self._send_control(GO)
+
+    def _send_control(self, command: str) -> None:
+        if self.pid:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self.control, command.encode())
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the processes are handed: the ports. Closed first when all of it stops."""
+
+    config: GatewaySettings
+    http: socket.socket | None = None
+    grpc: socket.socket | None = None
+
+    def hand_over(self) -> socket.socket | None:
+        """Give the listening socket away: closing the rest leaves it open."""
+        http, self.http = self.http, None
+        return http
+
+    def close(self) -> None:
+        """Give the ports back."""
+        for listener in (self.http, self.grpc):
+            if listener:
+                listener.close()

@@ -1,0 +1,54 @@
+"""The room that the disk of the spool has left for what comes in; the last of it is left to cursors and trimming."""
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from otel_telemetry.base.errors import DiskFull
+from otel_telemetry.gateway.spool import spool_file
+
+_RESERVE_BYTES: Final = 8 << 20
+_MIB: Final = 1 << 20
+
+
+class DiskRoom:
+    """Knows what found no room on the disk of `folder`: what was refused is refused no longer once that would fit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._refused = 0
+
+    def room(self) -> int:
+        """Return what the disk can take: each byte once in the log, then in the file, as what is in the log now."""
+        return (spool_file.disk_left(self._folder) - spool_file.log_bytes(self._folder) - _RESERVE_BYTES) // 2
+
+    def short_of(self, size: int) -> bool:
+        """Return whether the disk has no room for so many bytes."""
+        return self.room() < size
+
+    def refuse(self, size: int) -> DiskFull:
+        """Return the error for a batch that found no room."""
+        self._refused = max(self._refused, size)
+        return DiskFull(self.problem())
+
+    def took(self) -> None:
+        """Take note that a batch found room."""
+        self._refused = 0
+
+    def problem(self) -> str:
+        """Say which disk has no room for a batch now, or for the largest that was refused last; "" where it has."""
+        if not self.short_of(max(1, self._refused)):
+            return ""
+        left = spool_file.disk_left(self._folder) / _MIB
+        return (
+            f"the disk of {self._folder.absolute()} is nearly full: {left:.1f} MiB are left, of which"
+            f" {_RESERVE_BYTES // _MIB} MiB are kept to deliver what is there; make room on it"
+        )
+
+
+def no_room(error: Exception) -> bool:
+    """Return whether an error of SQLite says that the disk is full."""
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    )

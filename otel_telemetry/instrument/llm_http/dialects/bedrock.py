@@ -1,0 +1,185 @@
+"""AWS Bedrock: `Converse` and `ConverseStream`, and `InvokeModel` of models that have their own format.
+
+`inputTokens` do not include the cached ones; the conventions require the sum. If a model's answer has no counts, they
+are in its headers, or in the metrics that Bedrock adds to the last event of a stream.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from otel_telemetry.base import conventions
+from otel_telemetry.instrument.llm_http.dialects import base, openai
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
+
+_METRICS = "amazon-bedrock-invocationMetrics"
+_COUNT_HEADERS = (
+    ("x-amzn-bedrock-input-token-count", "input_tokens"),
+    ("x-amzn-bedrock-output-token-count", "output_tokens"),
+)
+
+
+def _usage(seen: CallState, usage: Json) -> None:
+    given = {
+        "uncached": usage.get("inputTokens"),
+        "output_tokens": usage.get("outputTokens"),
+        "cache_read": usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount")),
+        "cache_creation": usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount")),
+    }
+    for name, raw in given.items():
+        if (known := base.count(raw)) is not None:
+            setattr(seen, name, known)
+    if seen.uncached is not None:
+        seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
+
+
+def _headers(seen: CallState, headers: Mapping[str, str]) -> None:
+    """Learn from an answer's headers: its id, and counts that the body may say better."""
+    seen.name(headers.get("x-amzn-requestid"), None)
+    for name, column in _COUNT_HEADERS:
+        said = headers.get(name) or ""
+        if said.isascii() and said.isdecimal() and getattr(seen, column) is None:
+            setattr(seen, column, base.count(int(said[:16])))
+
+
+class Converse:
+    """POST …/model/{model}/converse and …/converse-stream."""
+
+    operation = "chat"
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        asked = base.part(body, "inferenceConfig")
+        found = base.common({}, {**asked, "top_p": asked.get("topP")}, ("maxTokens",))
+        if stops := base.stop_sequences(asked.get("stopSequences")):
+            found[conventions.REQUEST_STOP_SEQUENCES] = stops
+        return found
+
+    def headers(self, seen: CallState, headers: Mapping[str, str]) -> None:
+        """Learn from an answer's headers."""
+        _headers(seen, headers)
+
+    def boring(self, line: bytes) -> bool:
+        """Return whether an event only adds text."""
+        return b'"delta":{"text"' in line
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from one event."""
+        for kind in value:
+            said = base.part(value, kind)
+            if kind == "contentBlockDelta":
+                self._delta(seen, base.part(said, "delta"), said.get("contentBlockIndex"))
+            elif kind == "contentBlockStart":
+                self._tool(seen, base.part(said, "start", "toolUse"), said.get("contentBlockIndex"), "")
+            elif kind == "messageStop":
+                seen.finished(said.get("stopReason"))
+            elif kind == "metadata":
+                self._ended(seen, said)
+            elif kind.endswith("Exception"):
+                seen.failed({"type": kind})
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        if value.get("message") and not value.get("output"):
+            seen.failed({"type": value.get("__type")})
+        seen.finished(value.get("stopReason"))
+        self._ended(seen, value)
+        for position, block in enumerate(base.items(base.part(value, "output", "message").get("content"))):
+            self._delta(seen, block, position)
+            tool = base.part(block, "toolUse")
+            self._tool(seen, tool, position, base.dumped(tool.get("input")) if tool else "")
+
+    def _ended(self, seen: CallState, said: Json) -> None:
+        _usage(seen, base.part(said, "usage"))
+        tier = base.part(said, "serviceTier").get("type") or base.part(said, "performanceConfig").get("latency")
+        if tier not in (None, "default", "standard"):
+            seen.tier(tier)
+
+    def _delta(self, seen: CallState, delta: Json, index: Any) -> None:
+        reasoning = base.part(delta, "reasoningContent")
+        thought = reasoning.get("text") or base.part(reasoning, "reasoningText").get("text")
+        arguments = base.part(delta, "toolUse").get("input")
+        if delta.get("text") or thought or arguments:
+            seen.content = True
+        if kept := seen.message():
+            kept.add(kept.text, delta.get("text"))
+            kept.add(kept.reasoning, thought)
+            if isinstance(arguments, str):
+                kept.tool(base.count(index), None, None, arguments)
+
+    def _tool(self, seen: CallState, tool: Json, index: Any, arguments: str) -> None:
+        if tool:
+            seen.content = True
+            if kept := seen.message():
+                kept.tool(base.count(index), tool.get("toolUseId"), tool.get("name"), arguments)
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.messages(body.get("messages")), base.content_parts(body.get("system"))
+
+
+class Invoke(Converse):
+    """POST …/model/{model}/invoke and …/invoke-with-response-stream, of Nova, Titan, Llama, Mistral and others."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        own = {**base.part(body, "textGenerationConfig"), **base.part(body, "inferenceConfig"), **body}
+        return base.common({}, own, ("max_tokens", "maxTokenCount", "max_gen_len", "maxTokens", "max_new_tokens"))
+
+    def boring(self, line: bytes) -> bool:
+        """Tell nothing: each model has a shape of its own."""
+        del line
+        return False
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from one event: the model's own, or Bedrock's exception."""
+        super().event(seen, value)
+        self._own(seen, value)
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        super().document(seen, value)
+        self._own(seen, value)
+
+    def _own(self, seen: CallState, value: Json) -> None:
+        metrics = base.part(value, _METRICS)
+        _usage(seen, metrics)
+        output = (
+            base.items(value.get("results")) or base.items(value.get("outputs")) or base.items(value.get("generations"))
+        )
+        counts = (
+            ("input_tokens", (value.get("inputTextTokenCount"), value.get("prompt_token_count"))),
+            ("output_tokens", (*(each.get("tokenCount") for each in output), value.get("generation_token_count"))),
+            ("output_tokens", (value.get("totalOutputTextTokenCount"), metrics.get("outputTokenCount"))),
+            ("input_tokens", (metrics.get("inputTokenCount"),)),
+        )
+        for column, given in counts:
+            for known in filter(None, map(base.count, given)):
+                setattr(seen, column, known)
+        if value.get("choices"):
+            openai.Chat().document(seen, value)
+        for each in (value, *output):
+            seen.finished(each.get("stop_reason") or each.get("completionReason") or each.get("finish_reason"))
+            text = next(
+                (each[name] for name in ("generation", "outputText", "text") if isinstance(each.get(name), str)), ""
+            )
+            if text:
+                seen.content = True
+                if kept := seen.message():
+                    kept.add(kept.text, text)
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        if body.get("messages"):
+            return super().prompt(body)
+        return base.inputs(body.get("prompt") or body.get("inputText")), []
+
+
+class Embed(Invoke):
+    """InvokeModel of models that embed."""
+
+    operation = "embeddings"
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs(body.get("inputText") or body.get("texts")), []

@@ -1,0 +1,130 @@
+"""Calls that are not counted in text tokens: rerank, images, speech, transcription, moderation.
+
+The counts of an answer go to the span: tokens as everywhere, else the unit: searches (Cohere's rerank), images,
+characters to be spoken, milliseconds of audio. If neither has a price the row says so.
+"""
+
+from otel_telemetry.base import conventions
+from otel_telemetry.instrument.llm_http.dialects import base, openai
+from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
+
+_LONGEST_SECONDS = 1e7
+
+
+class _Call:
+    """What these calls have in common."""
+
+    operation = ""
+    lines = False
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        return base.common(body, {}, ())
+
+    def boring(self, line: bytes) -> bool:
+        """Tell what a stream repeats: pieces of sounds, pictures and texts."""
+        return b'.delta"' in line[:80] or b"partial_image" in line[:80]
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from one streamed value; the last one is shaped like a whole answer."""
+        self.document(seen, value)
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        seen.name(value.get("id"), value.get("model"))
+        if value.get("error"):
+            seen.failed(value["error"])
+        self._count(seen, value)
+
+    def _count(self, seen: CallState, value: Json) -> None:
+        """Learn what is counted."""
+        _tokens(seen, base.part(value, "usage"))
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs(body.get("prompt") or body.get("input") or body.get("query")), []
+
+
+def _tokens(seen: CallState, usage: Json) -> None:
+    """Learn token counts under the names of OpenAI's two conventions."""
+    openai.usage(seen, usage)
+    read, written = base.part(usage, "input_tokens_details"), base.part(usage, "output_tokens_details")
+    read = read or base.part(usage, "input_token_details")  # of transcriptions
+    for name, raw in (("input_tokens", usage.get("input_tokens")), ("output_tokens", usage.get("output_tokens"))):
+        if (known := base.count(raw)) is not None:
+            setattr(seen, name, known)
+    openai.kinds(seen, read, written)
+
+
+class Rerank(_Call):
+    """POST …/rerank: Cohere's, and those of Jina, Voyage, Together and vLLM, which count tokens."""
+
+    operation = "rerank"
+
+    def _count(self, seen: CallState, value: Json) -> None:
+        usage, meta = base.part(value, "usage"), base.part(value, "meta")
+        _tokens(seen, usage)
+        for place in (meta, base.part(meta, "tokens"), base.part(meta, "billed_units")):
+            if (known := base.count(place.get("input_tokens"))) is not None:
+                seen.input_tokens = known
+        if seen.input_tokens is None:
+            seen.input_tokens = base.count(usage.get("total_tokens"))
+        if (searches := base.count(base.part(meta, "billed_units").get("search_units"))) is not None:
+            seen.counted("search_units", searches)
+            seen.unpriced("rerank by searches")
+
+
+class Images(_Call):
+    """POST …/images/generations and …/images/edits."""
+
+    operation = "image_generation"
+
+    def _count(self, seen: CallState, value: Json) -> None:
+        super()._count(seen, value)
+        made = len(base.items(value.get("data"))) or bool(value.get("b64_json"))
+        seen.counted("images", int(made))
+        if seen.output_tokens is None and made:
+            seen.unpriced("images")
+        else:
+            seen.also.pop(conventions.UNPRICED_FEATURE, None)
+
+
+class Speech(_Call):
+    """POST …/audio/speech: the answer is sound, and seldom has counts."""
+
+    operation = "speech"
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives: the characters of the text are what is charged."""
+        found = super().request(body)
+        if isinstance(said := body.get("input"), str):
+            found[f"{conventions.USAGE_DETAILS}input_characters"] = len(said)
+        return found
+
+
+class Transcription(_Call):
+    """POST …/audio/transcriptions and …/audio/translations; the request is a form with a file."""
+
+    operation = "transcription"
+
+    def _count(self, seen: CallState, value: Json) -> None:
+        super()._count(seen, value)
+        usage = base.part(value, "usage")
+        seconds = usage.get("seconds") if usage.get("type") == "duration" else None
+        seconds = usage.get("prompt_audio_seconds") if seconds is None else seconds
+        if seconds is None and seen.input_tokens is None:
+            seconds = value.get("duration")
+        if isinstance(seconds, (int, float)) and 0 < seconds < _LONGEST_SECONDS:
+            seen.counted("input_audio_ms", round(seconds * 1_000))
+            seen.also.pop(conventions.UNPRICED_FEATURE, None)
+
+
+class Moderation(_Call):
+    """POST …/moderations."""
+
+    operation = "moderation"
+
+    def _count(self, seen: CallState, value: Json) -> None:
+        super()._count(seen, value)
+        if seen.input_tokens is None:
+            seen.unpriced("moderation")

@@ -1,0 +1,1 @@
+"""The page: requests, costs and privacy of one database, in a browser, read-only."""

@@ -1,0 +1,32 @@
+"""Settings of the page."""
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_TRACE: Final = "{trace_id}"
+
+
+class UiSettings(BaseModel):
+    """Whether the gateway serves the page, and where what it shows can be looked at further."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(
+        default=True,
+        description="Serve the page at /ui of gateway.http_port, and its JSON at /api, for keys of the role read.",
+    )
+    trace_url: str = Field(
+        "", description="Address of a trace in your tracer, like http://127.0.0.1:16686/trace/{trace_id}."
+    )
+    logs_url: str = Field(
+        "",
+        description="Address of a trace's logs, like https://grafana.example.com/explore?left={trace_id}.",
+    )
+
+    @field_validator("trace_url", "logs_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not (value.startswith(("http://", "https://")) and _TRACE in value):
+            raise ValueError(f"it is no http address with {_TRACE}")
+        return value

@@ -1,0 +1,241 @@
+"""What is at each address: pages, and the same as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from otel_telemetry.base.foreign_text import plain
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate import browse, report_one
+from otel_telemetry.ui import asked, assets, charts, export, overview
+from otel_telemetry.ui.asked import View
+from otel_telemetry.ui.config import UiSettings
+from otel_telemetry.ui.problems import Problem
+from otel_telemetry.ui.reading import Reading
+
+SIZE: Final = 50
+_TEXT_SHOWN: Final = 20_000
+_TEXTS: Final = ("query_text", "answer_text", "normalized", "topk", "chat_request", "chat_response")
+_FEEDBACK_TEXTS: Final = ("query", "answer", "note")
+_HTML: Final = "text/html; charset=utf-8"
+
+Page = Callable[[Request], Response]
+
+
+class Pages:
+    """The pages over one database. `root` is the beginning of all URLs; `texts` decides who may see texts."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        settings: UiSettings,
+        *,
+        root: str,
+        texts: Callable[[Request], bool],
+        signs_in: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.reading = reading
+        self._settings = settings
+        self._root = root
+        self.may_see_texts = texts
+        self._signs_in = signs_in
+
+    def routes(self) -> list[Route]:
+        """Return the routes below `root`."""
+        pages: dict[str, Page] = {
+            "/": self.overview,
+            "/requests": self.requests,
+            "/requests.csv": self.export_csv,
+            "/requests.jsonl": self.export_lines,
+            "/requests.parquet": self.export_parquet,
+            "/requests/{id:path}": self.request,
+            "/assets/{name}": self.asset,
+        }
+        return [Route(self._root + path, page, methods=["GET"]) for path, page in pages.items()]
+
+    def api(self, root: str) -> list[Route]:
+        """Return the routes of the JSON below another root."""
+        pages: dict[str, Page] = {
+            "/summary": self.api_summary,
+            "/requests": self.api_requests,
+            "/requests/{id:path}": self.api_request,
+        }
+        return [Route(root + path, page, methods=["GET"]) for path, page in pages.items()]
+
+    def show(self, template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
+        """Return a page."""
+        common = {
+            "root": self._root,
+            "ranges": tuple(asked.RANGES),
+            "signs_in": self._signs_in(),
+        }
+        body = assets.page(template, **common, **values)
+        return Response(body, status, media_type=_HTML)
+
+    def asset(self, request: Request) -> Response:
+        """Return a static file."""
+        found = assets.served(request.path_params["name"])
+        if found is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "there is no such file", "load the page again")
+        return found
+
+    def overview(self, request: Request) -> Response:
+        """Show figures and charts of a period."""
+        view = asked.view(request.query_params)
+        with self.reading.connection() as connection:
+            found = overview.summary(connection, view)
+            drawn = overview.charts(connection, view) if found["total"]["requests"] else {}
+            choices = _choices(connection, view)
+            newest = None if found["total"]["requests"] else browse.newest(connection)
+        values: dict[str, Any] = {"found": found, "tiles": overview.tiles(found, view), "charts": drawn}
+        return self.show("overview.html", view=view, choices=choices, newest=newest, here="overview", **values)
+
+    def requests(self, request: Request) -> Response:
+        """Show a page of the requests that the filters let through."""
+        view = asked.view(request.query_params)
+        with self.reading.connection() as connection:
+            rows, more = _page(connection, view)
+            number = browse.count(connection, view.filters, view.period)
+            choices = _choices(connection, view)
+            newest = None if rows else browse.newest(connection)
+        values: dict[str, Any] = {"rows": rows, "more": more, "number": number, "counted": browse.COUNTED}
+        values |= {"parquet": export.has_parquet(), "columns": view.columns(), "all_columns": asked.COLUMNS}
+        return self.show("requests.html", view=view, choices=choices, newest=newest, here="requests", **values)
+
+    def request(self, request: Request) -> Response:
+        """Show one request; its address does not depend on a time."""
+        zone = asked.view(request.query_params)
+        found = self._one(request.path_params["id"])
+        if len(found) > 1:
+            raise Problem(
+                HTTPStatus.MULTIPLE_CHOICES,
+                f"{len(found)} requests begin like this",
+                f"give more of the id: {', '.join(row.id for row, _, _ in found[:5])}",
+            )
+        row, calls, feedback = found[0]
+        texts = self.may_see_texts(request)
+        return self.show(
+            "request.html",
+            view=zone,
+            here="requests",
+            row=row,
+            calls=calls,
+            feedback=feedback,
+            texts=texts,
+            lanes=charts.timeline(row, calls),
+            stages=_stages(row.stage_ms),
+            trace_url=_address(self._settings.trace_url, row.trace_id),
+            logs_url=_address(self._settings.logs_url, row.trace_id),
+            shown=_TEXT_SHOWN,
+        )
+
+    def _one(self, wanted: str) -> list[Any]:
+        with self.reading.connection() as connection:
+            rows = report_one.find(connection, wanted) if "\x00" not in wanted else []
+            found = [(row, report_one.calls_of(connection, row.id), _feedback(connection, row)) for row in rows]
+        if not found:
+            hint = "it may have been deleted by retention or erasure; look for it in the list of requests"
+            raise Problem(HTTPStatus.NOT_FOUND, f"no request is {wanted[:80]}", hint)
+        return found
+
+    def export_csv(self, request: Request) -> Response:
+        """Return what is filtered as CSV."""
+        return self._exported(request, export.csv_lines, "text/csv; charset=utf-8", "csv")
+
+    def export_lines(self, request: Request) -> Response:
+        """Return what is filtered as lines of JSON."""
+        return self._exported(request, export.json_lines, "application/x-ndjson", "jsonl")
+
+    def export_parquet(self, request: Request) -> Response:
+        """Return what is filtered as Parquet."""
+        if not export.has_parquet():
+            hint = 'pip install "otel-telemetry[parquet]" where this page runs, or take CSV'
+            raise Problem(HTTPStatus.NOT_IMPLEMENTED, "Parquet needs the extra parquet", hint)
+        return self._exported(request, export.parquet, "application/vnd.apache.parquet", "parquet")
+
+    def _exported(self, request: Request, lines: export.Lines, kind: str, ending: str) -> Response:
+        view = asked.view(request.query_params)
+        pages = export.pages(self.reading, view)
+        first = next(pages)  # what is wrong shows before the status is sent
+        headers = {"content-disposition": f'attachment; filename="requests.{ending}"'}
+        return StreamingResponse(lines(first, pages), media_type=kind, headers=headers)
+
+    def api_summary(self, request: Request) -> Response:
+        """Return the figures of the overview."""
+        view = asked.view(request.query_params)
+        with self.reading.connection() as connection:
+            return _json(overview.summary(connection, view))
+
+    def api_requests(self, request: Request) -> Response:
+        """Return a page of requests; `next` is the query string of the one after it."""
+        view = asked.view(request.query_params)
+        with self.reading.connection() as connection:
+            rows, more = _page(connection, view)
+        return _json({"requests": rows, "next": more})
+
+    def api_request(self, request: Request) -> Response:
+        """Return the requests that an id names, with their calls and feedback."""
+        texts = self.may_see_texts(request)
+        return _json(
+            [
+                {
+                    **_told(dataclasses.asdict(row), texts=texts),
+                    "calls": [_told(dataclasses.asdict(call), texts=texts) for call in calls],
+                    "feedback": [_told(each, texts=texts, names=_FEEDBACK_TEXTS) for each in feedback],
+                }
+                for row, calls, feedback in self._one(request.path_params["id"])
+            ]
+        )
+
+
+def _page(connection: sa.Connection, view: View) -> tuple[list[dict[str, Any]], str | None]:
+    """Return a page, and the query string of the next one, if there is one."""
+    rows = browse.page(connection, view.filters, view.period, order=view.order, after=view.after, size=SIZE + 1)
+    if len(rows) <= SIZE:
+        return rows, None
+    rows = rows[:SIZE]
+    return rows, view.query(after=asked.mark_text(browse.mark(rows[-1], view.order), view.order))
+
+
+def _choices(connection: sa.Connection, view: View) -> dict[str, list[str]]:
+    """Return what filters offer: values that can be seen as they are."""
+    offered = browse.offered(connection, view.period)
+    return {name: [value for value in values if plain(value) == value] for name, values in offered.items()}
+
+
+def _address(template: str, trace_id: str) -> str:
+    return template.replace("{trace_id}", quote(trace_id, safe=""))
+
+
+def _feedback(connection: sa.Connection, row: Any) -> list[dict[str, Any]]:
+    said = schema.feedback.c
+    columns = [said[name] for name in ("id", "ts", "verdict", *_FEEDBACK_TEXTS, "scope")]
+    query = sa.select(*columns).where(said.request_id == row.id).order_by(said.ts).limit(report_one.MOST)
+    return [dict(each) for each in connection.execute(query).mappings()]
+
+
+def _stages(stages: Any) -> list[tuple[str, float]]:
+    """Return the stages with how long each took, in thousandths of the longest beside it."""
+    known = stages if isinstance(stages, dict) else {}
+    return [(name, float(ms)) for name, ms in known.items() if isinstance(ms, int | float)]
+
+
+def _told(row: dict[str, Any], *, texts: bool, names: tuple[str, ...] = _TEXTS) -> dict[str, Any]:
+    return row if texts else {key: value for key, value in row.items() if key not in names}
+
+
+class _Json(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, default=export.plain_value, ensure_ascii=False).encode()
+
+
+def _json(content: Any) -> Response:
+    return _Json(content)

@@ -1,0 +1,68 @@
+"""The pages about the gateway itself: its pipeline, and what it redacts; with the box that tries a text."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from otel_telemetry.gateway.serve.page import Insight
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.ui import asked, pipeline, trial
+from otel_telemetry.ui.guard import roles_of
+from otel_telemetry.ui.pages import Pages
+from otel_telemetry.ui.problems import Problem
+
+
+class Plant:
+    """The pages of pipeline and privacy. `insight` is None where the page is over a database alone."""
+
+    def __init__(self, pages: Pages, redaction: RedactionSettings, insight: Insight | None) -> None:
+        self._pages = pages
+        self._redaction = redaction
+        self._insight = insight
+
+    def routes(self, root: str) -> list[Route]:
+        """Return the routes."""
+        self._root = root
+        return [
+            Route(f"{root}/pipeline", self.pipeline, methods=["GET"]),
+            Route(f"{root}/pipeline", self.act, methods=["POST"]),
+            Route(f"{root}/privacy", self.privacy, methods=["GET", "POST"]),
+        ]
+
+    def pipeline(self, request: Request) -> Response:
+        """Show what came in, and what became of it."""
+        done = pipeline.done(request)
+        view = asked.view(asked.without(request.query_params, "done"))
+        seen = pipeline.seen(self._insight) if self._insight else None
+        with self._pages.reading.connection() as connection:
+            letters = pipeline.stored_letters(connection)
+        values: dict[str, Any] = {"seen": seen, "letters": letters, "zone": view.zone, "actions": pipeline.ACTIONS}
+        may_act = self._insight is not None and "admin" in roles_of(request)
+        return self._pages.show("pipeline.html", view=view, here="pipeline", may_act=may_act, done=done, **values)
+
+    async def act(self, request: Request) -> Response:
+        """Replay or drop dead letters, for the role admin."""
+        if self._insight is None:
+            raise Problem(HTTPStatus.CONFLICT, "there is no gateway behind this page", "open /ui of the gateway")
+        if "admin" not in roles_of(request):
+            raise Problem(HTTPStatus.FORBIDDEN, "replay and drop are for the role admin", "sign in with its key")
+        return await pipeline.act(request, self._insight, self._root)
+
+    async def privacy(self, request: Request) -> Response:
+        """Show what was redacted, and try a text."""
+        view = asked.view(request.query_params)
+        found, key = await trial.tried(request, self._redaction) if request.method == "POST" else (None, "")
+        counts = await asyncio.to_thread(self._counts)
+        return self._pages.show("privacy.html", view=view, here="privacy", found=found, key=key, counts=counts)
+
+    def _counts(self) -> dict[str, Any] | None:
+        if self._insight is None:
+            return None
+        counts = pipeline.counters(self._insight.counters())
+        found, checks, leaks = (counts[name] for name in ("redactions", "leak_checks", "leaks"))
+        by = {name: list(pipeline.series(found, place)) for place, name in enumerate(("type", "rule", "service"))}
+        return {"by": by, "checks": sum(checks.values()), "leaks": sum(leaks.values()), "found": sum(found.values())}

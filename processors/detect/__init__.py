@@ -1,0 +1,1 @@
+"""Detection: text in, findings out. Reports what is personal or secret and where; changes nothing."""

@@ -1,0 +1,365 @@
+"""The detector: text in, findings out. A locator finds triggers, a rule's regex and validator decide at each place.
+
+Work is linear: places inside what a rule has already judged are skipped, regexes are anchored and bounded, and beyond
+a number of places that grows with the text (`_limit`) the rest of that text counts as one finding, because it was not
+looked at.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from otel_telemetry.base.errors import RuleError
+from otel_telemetry.processors.detect.engines.locator import Hit, Locator, make_locator
+from otel_telemetry.processors.detect.engines.patterns import widths
+from otel_telemetry.processors.detect.kinds.blobs import inside_blob
+from otel_telemetry.processors.detect.kinds.validators import Span, span_of
+from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
+from otel_telemetry.processors.detect.ruleset import Rule, expand
+from otel_telemetry.processors.detect.text.folding import FOLD_TRIGGERS, Folded, fold, unescaped
+
+UNSCANNED: Final = "UNSCANNED"
+_BASE_HITS: Final = 20_000
+_BYTES_PER_HIT: Final = 64
+#: A place may belong to a value that began so far before it.
+_OVERLAP: Final = 640
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_SEPARATOR: Final = "\x00"
+#: How far from its trigger a rule looks to either side for what may have been folded.
+_REACH_BACK: Final = 640
+_REACH: Final = 1024
+#: How far from folded characters a finding counts as untouched by them.
+_NEAR: Final = 40
+#: Bytes of a block that may be kept until somebody asks which string a place is in.
+_KEPT: Final = 16_384
+_NO_HITS: Final[Sequence[Hit]] = ()
+
+
+class Match(NamedTuple):
+    """What was found where: characters `start` to `end` (exclusive)."""
+
+    start: int
+    end: int
+    type: str
+    rule: str
+    priority: int
+    more: tuple["Match", ...] = ()
+
+
+class Sight(NamedTuple):
+    """What was seen in a text: findings, in order, without overlaps; and whether some name may give a value away."""
+
+    matches: list[Match]
+    named: bool
+
+
+class Sightings:
+    """What one scan saw in many strings. Which string a place is in is only told when asked for."""
+
+    __slots__ = ("_data", "_hits", "_places", "_scanned", "_texts")
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        hits: Mapping[str, Sequence[Hit] | None] | None,
+        places: Sequence[Hit] = (),
+        data: bytes = b"",
+    ) -> None:
+        """`hits`, or all `places` in the `data` in which the strings stand, each with a separator behind it."""
+        self._texts = texts
+        self._hits = hits
+        self._places = places
+        self._data = data
+        self._scanned: frozenset[str] | None = None
+
+    @property
+    def hits(self) -> Mapping[str, Sequence[Hit] | None]:
+        """Those with triggers in them, each with its places from its first byte; None: to be scanned by itself."""
+        if self._hits is None:
+            self._hits = _distributed(self._places, self._data, self._texts)
+        return self._hits
+
+    def first_is_clean(self) -> bool:
+        """Tell cheaply whether nothing is in the first of the strings."""
+        return self._hits is None and self._places[0][0] > self._data.find(b"\0") + 1
+
+    def of(self, text: str) -> Sequence[Hit] | None:
+        """Return the places in a string: none where it is clean, None where it was not among those scanned."""
+        if text in self.hits:
+            return self.hits[text]
+        if self._scanned is None:
+            self._scanned = frozenset(self._texts)
+        return _NO_HITS if text in self._scanned else None
+
+
+class Detector:
+    """Finds everything that the rules describe. Thread-safe."""
+
+    def __init__(
+        self, rules: Sequence[Rule], engine: str, keys: Sequence[str] = (), patterns: Sequence[str] = ()
+    ) -> None:
+        """Compile; `keys` are further exact attribute names, and `patterns` expressions, that `ends` must report."""
+        table: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for trigger in rule.triggers:
+                table.setdefault(trigger, []).append(rule)
+        triggers = list(table)
+        self._rules = tuple((widths(trigger)[0], tuple(table[trigger])) for trigger in triggers)
+        for rule in rules:
+            rule.regex.flags  # noqa: B018  # compiled here, not before the first span that needs it
+        self._fold_from = len(triggers)
+        triggers += FOLD_TRIGGERS
+        self._keys_from = len(triggers)
+        triggers += [*KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys))), *patterns]
+        self._ahead_from = len(triggers)
+        self._locator: Locator = make_locator(engine, (*triggers, *KEY_TRIGGERS_AHEAD))
+        self.engine = self._locator.name
+
+    def ends(self, data: bytes) -> Sequence[int]:
+        """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change.
+
+        Where there are more than can be looked at, every offset is returned.
+        """
+        limit = _limit(data)
+        hits = self._locator.scan(data, limit)
+        if not hits:
+            return ()
+        if len(hits) > limit:
+            return range(1, len(data) + 1)
+        ahead = self._ahead_from
+        return sorted({end - 1 if number >= ahead else end for end, number in hits})
+
+    def sightings(self, texts: Sequence[str]) -> Sightings | None:
+        """Return where triggers are in each of many strings, scanned as one block; None where there is none at all."""
+        block = _SEPARATOR.join(texts) + _SEPARATOR
+        data = block.encode() if block.isascii() else block.encode("utf-8", "surrogatepass")
+        limit = _BASE_HITS + len(data) // _BYTES_PER_HIT
+        places = self._locator.scan(data, limit)
+        if not places:
+            return None
+        if len(places) > limit:
+            return Sightings(texts, dict.fromkeys(texts))
+        if data.count(b"\0") != len(texts):  # some of them hold what separates them here
+            alone = ((text, self._locator.scan(encoded(text + _SEPARATOR), limit)) for text in set(texts))
+            return Sightings(texts, {text: own for text, own in alone if own})
+        if len(data) > _KEPT:  # a record may wait for a while, and should not do so with all its text twice
+            return Sightings(texts, _distributed(places, data, texts))
+        return Sightings(texts, None, places, data)
+
+    def find(self, text: str) -> list[Match]:
+        """Return what is to go, in order, without overlaps."""
+        sight = self.look(text)
+        return [] if sight is None else sight.matches
+
+    def look(self, text: str, hits: Sequence[Hit] | None = None) -> "Sight | None":
+        """Return the same with what else was seen, or None where there is not even a trigger in the text.
+
+        `hits` are its sightings, if it was scanned before.
+        """
+        data = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+        if hits is None:
+            hits = self._locator.scan(data, _BASE_HITS + len(data) // _BYTES_PER_HIT)
+        if not hits:
+            return None
+        found, folding, named = self._judge(unescaped(text), data, hits)
+        if folding:
+            found += self._behind(text, found)
+        return Sight(_without_overlaps(found) if len(found) > 1 else found, named)
+
+    def candidates(self, text: str) -> list[Match]:
+        """Return everything that any rule accepts, overlaps included."""
+        data = encoded(text)
+        hits = self._locator.scan(data, _limit(data))
+        found, folding, _ = self._judge(unescaped(text), data, hits)
+        return found + self._behind(text, found) if folding else found
+
+    def _behind(self, text: str, before: Sequence[Match]) -> list[Match]:
+        """Return what is found where something was folded, or near it, but for what was found `before` far from it."""
+        folded = fold(text)
+        if folded is None:
+            return []
+        data = encoded(folded.text)
+        view = _View(folded, before)
+        found, _, _ = self._judge(unescaped(folded.text), data, self._locator.scan(data, _limit(data)), view)
+        origins = (folded.origin(match.start, match.end) for match in found)
+        return [
+            match._replace(start=start, end=end)
+            for match, (start, end) in zip(found, origins, strict=True)
+            if not inside_blob(text, start, end)  # in the view, the plus signs of base64 are spaces
+        ]
+
+    def _judge(
+        self, text: str, data: bytes, hits: Sequence[Hit], view: "_View | None" = None
+    ) -> tuple[list[Match], bool, bool]:
+        """Return what the rules accept; whether something is to be folded; whether a name was seen."""
+        found: list[Match] = []
+        folding = named = False
+        judged: dict[str, int] = {}
+        refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
+        offsets = None if len(data) == len(text) else _Offsets(data)
+        limit = _limit(data)
+        if len(hits) > limit:
+            found.append(_rest(text, data, hits[limit][0]))
+            hits = hits[:limit]
+        rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
+        for end, number in hits:
+            if number >= fold_from:
+                if number >= keys_from:
+                    named = True
+                else:
+                    folding = True
+                continue
+            width, own = rules_of[number]
+            start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
+            for rule in own if view is None else view.unsettled(own, start, stop):
+                if judged.get(rule.id, -1) < stop:
+                    begin = _begin(rule, text, start)
+                    if refused.get(rule.id) == begin:
+                        continue
+                    match = _apply_at(rule, text, begin, stop)
+                    if match is None:
+                        refused[rule.id] = begin
+                    else:
+                        if match.more:
+                            found += match.more
+                        found.append(match)
+                        judged[rule.id] = match.more[-1].end if match.more else match.end
+        return found, folding, named
+
+
+class _View:
+    """A folded view, and what was found in the text as it stands and is not near anything folded."""
+
+    def __init__(self, folded: Folded, before: Sequence[Match]) -> None:
+        self._folded = folded
+        self._plain: dict[str, list[tuple[int, int]]] = {}
+        for match in sorted(before):
+            if folded.is_plain(match.start - _NEAR, match.end + _NEAR):
+                self._plain.setdefault(match.rule, []).append((match.start, match.end))
+
+    def unsettled(self, rules: Sequence[Rule], start: int, stop: int) -> Sequence[Rule]:
+        """Return the rules that have to judge this place of the view: those that may judge otherwise than before."""
+        if not self._folded.touches(start - _REACH_BACK, stop + _REACH):
+            return ()
+        if not self._plain or self._folded.touches(start - _NEAR, stop + _NEAR):
+            return rules
+        at, end = self._folded.origin(start, stop)
+        return [rule for rule in rules if not self._found(rule.id, at, end)]
+
+    def _found(self, rule: str, start: int, stop: int) -> bool:
+        places = self._plain.get(rule, ())
+        last = bisect_right(places, start + _NEAR, key=_start) - 1
+        return last >= 0 and stop <= places[last][1]
+
+
+def _start(place: tuple[int, int]) -> int:
+    return place[0]
+
+
+def _distributed(hits: Sequence[Hit], data: bytes, texts: Sequence[str]) -> dict[str, Sequence[Hit] | None]:
+    """Give each string the hits that end in it, counted from its first byte. A separator never belongs to a hit."""
+    sightings: dict[str, Sequence[Hit] | None] = {}
+    index = at = start = 0
+    own: list[Hit] = []
+    for end, number in hits:
+        passed = data.count(b"\0", at, end - 1)
+        if passed or not own:
+            index += passed
+            start = data.rfind(b"\0", at, end - 1) + 1 if passed else start
+            sightings[texts[index]] = own = []
+        at = end - 1
+        own.append((end - start, number))
+    return sightings
+
+
+def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
+    """Try one rule at a trigger that covers characters `start` to `end`."""
+    return _apply_at(rule, text, _begin(rule, text, start), end)
+
+
+def _begin(rule: Rule, text: str, start: int) -> int:
+    """Return where a rule's regex is tried for a trigger that starts here."""
+    run = rule.left_run
+    if run is None or not start:
+        return start
+    back = start - rule.back - 1
+    match = run.match(text[start - 1 : back if back >= 0 else None : -1])
+    return start - (match.end() if match else 0)
+
+
+def _apply_at(rule: Rule, text: str, begin: int, end: int) -> Match | None:
+    candidate = rule.regex.match(text, begin)
+    if candidate is None or candidate.end() < end - 1:
+        return None
+    span = rule.validator(text, candidate) if rule.validator else span_of(candidate)
+    if span is None or inside_blob(text, min(span.start, candidate.start()), max(span.end, candidate.end())):
+        return None
+    more = tuple(_as_match(rule, one) for one in span.more) if span.more else ()
+    return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority, more)
+
+
+def _as_match(rule: Rule, span: Span) -> Match:
+    return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority)
+
+
+def encoded(text: str) -> bytes:
+    """Return the bytes of a text, halves of surrogate pairs included."""
+    return text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+
+
+class _Offsets:
+    """Turns ascending byte offsets of UTF-8 into character offsets, in one pass over all hits."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._byte = self._char = 0
+
+    def of(self, start: int, end: int) -> tuple[int, int]:
+        """Return the character that holds byte `start`, and the number of characters begun before byte `end`."""
+        self._char += self._count(self._byte, end)
+        self._byte = end
+        inside = self._count(start, end) + (self._data[start] in _CONTINUATION)
+        return self._char - inside, self._char
+
+    def _count(self, start: int, end: int) -> int:
+        return len(self._data[start:end].translate(None, _CONTINUATION))
+
+
+def _without_overlaps(found: list[Match]) -> list[Match]:
+    """Merge what overlaps: nothing found stays in clear, and the highest priority names it."""
+    found.sort(key=lambda match: (match.start, -match.end, match.rule))
+    chosen = [found[0]]
+    for match in found[1:]:
+        last = chosen[-1]
+        if match.start >= last.end:
+            chosen.append(match)
+            continue
+        better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
+        chosen[-1] = better._replace(start=last.start, end=max(last.end, match.end))
+    return chosen
+
+
+def _rest(text: str, data: bytes, end: int) -> Match:
+    """Return what was not looked at, from well before the byte `end`, as one finding."""
+    start = len(data[: max(0, end - _OVERLAP)].decode("utf-8", "ignore"))
+    return Match(start, len(text), UNSCANNED, "limit", 100)
+
+
+def refuse_broken(rules: Sequence[Rule], detector: Detector) -> None:
+    """Raise RuleError for the first rule that misses one of its own examples, or finds what it must not."""
+    for rule in rules:
+        for examples, wanted in ((rule.match, True), (rule.no_match, False)):
+            for example in examples:
+                text = expand(example, rule.id)
+                if any(match.rule == rule.id for match in detector.candidates(text)) != wanted:
+                    problem = "does not find its example" if wanted else "finds its counterexample"
+                    raise RuleError(f"{rule.source}: {rule.id}", f"{problem} {example!r}", "correct rule or example")
+
+
+def _limit(data: bytes) -> int:
+    """Return how many places are looked at in so many bytes."""
+    return _BASE_HITS + len(data) // _BYTES_PER_HIT
+
+
+def _quote(key: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in key.encode())

@@ -1,0 +1,1 @@
+"""Values that a name gives away: `password=...`, headers, arguments, JSON, SQL and source code."""

@@ -1,0 +1,343 @@
+"""Secrets that a name gives away: key=value in JSON, YAML, logfmt, SQL, shell, headers, query strings and code.
+
+The rule's regex has matched a name; here it is classified, what stands between it and its value is read, the value is
+delimited by the rules of its quotes, and the place decides (places.py): in data a strong name is enough; a weak one, or
+one in source code or in a sentence, needs a value that looks like a secret (looks.py).
+"""
+
+import re
+from typing import Final
+
+from otel_telemetry.processors.detect.kinds.validators import Span
+from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, said
+from otel_telemetry.processors.detect.names.looks import Form
+from otel_telemetry.processors.detect.names.quotes import Quote
+from otel_telemetry.processors.detect.text.letters import is_drawn
+
+#: The type of a name, before the sign of its assignment.
+_TYPE: Final = (
+    r"(?:&?(?:'\w{1,12} )?(?:static )?str|(?:std::)?w?string(?:_view)?|String[!?]?|Option<String>"
+    r"|const char \*|char ?\*|NSString ?\*|Text|text|SecretStr|Final(?:\[str\])?"
+    r"|ClassVar\[str\]|Optional\[str\]|str \| None|Any|object|any|dynamic)"
+)
+#: Between a name and its value: the name's own closing quote, and the separator of some syntax.
+_ASSIGNED: Final = re.compile(
+    rf"(?P<kq>{quotes.MARK})?[\])]{{0,2}}(?P<sep>[ \t]{{0,8}}(?:"
+    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?{_TYPE}[ ]?:?="
+    r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
+    r"\s{0,8}"
+    r"(?:\[\s{0,8}(?=\\{0,15}[\"']))?)"
+)
+#: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
+_WRAPPED: Final = re.compile(
+    r"(?:(?:new )?[\w.:]{0,24}(?:(?i:string|secret|str|bytes|quote|sensitive|some)|Password)(?:::\w{1,12})?\(|[@L])"
+    r"(?=\\{0,15}[\"'])"
+)
+#: A tag or an anchor of YAML before a value.
+_TAGGED: Final = re.compile(r"(?:!!?\w{1,12}|&\w{1,24})[ ]+(?=\S)")
+_UNQUOTED: Final = re.compile(r"[^\s\"'`<>&;,)}\]\\|]{1,4096}+")
+_QUERY_VALUE: Final = re.compile(r"[^\s\"'`<>&\\#]{1,4096}+")
+_SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey)[ ]+(?=\S)", re.IGNORECASE)
+_HEADER_VALUE: Final = re.compile(r"[^\r\n\"'`]{1,8192}+")
+_DIGEST_VALUE: Final = re.compile(r"[^\r\n'`]{1,8192}+")
+#: The one pair that matters in Set-Cookie; its attributes (`Path`, `HttpOnly`) are nobody's.
+_SET_COOKIE: Final = re.compile(r"[\w!#$%&*+.^|~-]{1,128}=(?P<v>[^;\r\n\"'`]{1,8192}+)")
+_COOKIE_PAIR: Final = re.compile(r"[\w!#$%&*+.^|~-]{1,128}=")
+_AFTER_STRING: Final = re.compile(r"\s{0,8}(?:[:,}\]]|$)")
+_PAIR: Final = re.compile(r"[(\[{]\s{0,3}[bru]?\\{0,15}[\"']$")
+_PAIR_ENDS: Final = re.compile(r"\\{0,15}[\"']\s{0,3}[)\]}]")
+_LITERAL: Final = re.compile(r"-?\d[\d.eE+-]*")
+#: What a value is called in source code, whatever it is.
+_VARIABLES: Final = frozenset(
+    "data x input args settings row field config arg opts params y other result param".split()
+)
+#: A value of letters, digits and signs, alone on the line below its name.
+_ALONE: Final = re.compile(r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])[^\s:=({<>]{6,128}(?=[ \t]*(?:$|[\r\n]))")
+#: Schemes whose credentials have parts.
+_PARTED: Final = re.compile(r"(?i:digest|aws4-hmac-sha256|oauth|signature|hawk|mac|google4-rsa-sha256) ")
+_NAME_END: Final = re.compile(r"[A-Za-z][a-z]{2,}$|[A-Z]{3,}$")
+_LINE_END: Final = re.compile(r"[ \t]*(?:$|[\r\n])")
+_PERSON_VALUE: Final = re.compile(r"[^\r\n,;|&\"'<>={}\[\]()]{2,64}")
+_EMAIL_VALUE: Final = re.compile(r"[^\s\"'`<>,;&|\\]{1,320}+")
+#: Values that have spaces or brackets in them, written without quotes.
+_VALUES: Final = {
+    keys.EMAIL: _EMAIL_VALUE,
+    **dict.fromkeys((keys.SSN, keys.CREDIT_CARD), re.compile(r"\d(?:[ .-]?\d){2,20}+|" + _UNQUOTED.pattern)),
+}
+_BEFORE_QUERY: Final = ("?", "&", "-")
+_COMPARED: Final = ("==", "===", "!=", "!==")
+#: What stands before a value that is taken where there is none: `process.env.PASSWORD || "x"`.
+_INSTEAD: Final = ("||", "??")
+_HEADERS: Final = frozenset({keys.AUTHORIZATION, keys.COOKIE})
+_IDS: Final = frozenset({keys.USER_ID, keys.SESSION_ID})
+#: Behind an option of a command: a word, or a text in quotes.
+_OPTION_VALUE: Final = re.compile(
+    r" {1,4}(?P<q>\\{0,15}[\"']|)(?P<v>(?<=[\"'])[^\"'\\\r\n]{3,200}|[^\s\"'-][^\s\"'\\]{2,200})"
+)
+#: The values of a header as Go prints them: `Authorization:[Bearer x]`.
+_LISTED: Final = re.compile(r"\[(?i:(?:bearer|basic|token|digest) )?(?P<v>[^\[\]\r\n\"']{3,8192})\]")
+_QUOTED_MARKER: Final = ('"[', "'[")
+_PASSPHRASE: Final = 3
+_PASSWORD_OF_WORDS: Final = 4
+
+
+def assignment(text: str, match: re.Match[str]) -> Span | None:
+    """Return the value's span and the type that its name tells, or None where it is no secret."""
+    key = match["key"]
+    kind = keys.classify(key)
+    if not kind or key.startswith("REDACTED_"):
+        return None
+    name = match.span("key")
+    found = _ASSIGNED.match(text, name[1])
+    if found and _is_redacted(text, found.end()):
+        found = None
+    span = _Assignment(text, key, kind, name, found).span() if found else None
+    if key[0] == "-" and (value := _OPTION_VALUE.match(text, name[1])):
+        return commands.option(key, value)
+    if span is None and (kind not in keys.WEAK_KINDS or text[name[0] - 1 : name[0]] in ("<", '"')):
+        place = described.value_of(text, name)
+        span = place and _accepted(text, key, kind, place)
+    return span
+
+
+def _is_redacted(text: str, at: int) -> bool:
+    """Tell whether a marker in quotes stands here: most names of a text that is looked at for the second time."""
+    return text[at : at + 2] in _QUOTED_MARKER and looks.is_marked(text, at + 1)
+
+
+def _accepted(text: str, key: str, kind: str, place: tuple[int, int]) -> Span | None:
+    """Accept the value of a member or tag that names it: `{"name": "password", "value": ...}`, `<password>`."""
+    value = text[place[0] : place[1]]
+    quoted = text[place[0] - 1 : place[0]] in ('"', "'", ">", "\n")
+    wrong = looks.stands_in(value) or looks.is_marked(value) or _is_its_name(key, value)
+    wrong = wrong or (not quoted and looks.is_code(value))
+    if kind in keys.WEAK_KINDS:
+        weak = looks.weak(kind, value, Form(quoted=True, spaced=False, separator=":")) and not wrong
+        return Span(*place, keys.found_as(key)) if weak else None
+    return Span(*place, kind) if looks.strong(kind, value) and not wrong else None
+
+
+class _Assignment:
+    """One name with a separator behind it, on its way to a verdict."""
+
+    def __init__(self, text: str, key: str, kind: str, name: tuple[int, int], found: re.Match[str]) -> None:
+        self._text, self._key, self._kind, self._name = text, key, kind, name
+        self._key_quote = found["kq"]
+        self._between = found["sep"]
+        self._separator = self._between.strip(" \t\r\n[")
+        wrapped = (_TAGGED if self._separator == ":" else _WRAPPED).match(text, found.end())
+        start = wrapped.end() if wrapped else found.end()
+        self._quote = quotes.opening(text, start)
+        self._start = self._quote.end if self._quote else start
+        self._form = Form(self._quote is not None, self._between != "=", self._separator)
+        self._end = self._start
+        self._schemed = False
+
+    def span(self) -> Span | None:
+        """Return what is to go."""
+        if not self._is_written():
+            return None
+        self._delimit()
+        value = self._text[self._start : self._end]
+        if not value or looks.is_marked(self._text, self._start) or looks.stands_in(value):
+            return None
+        if not self._quote and (value[0] in "[{" or _is_its_name(self._key, value)):
+            return None
+        if looks.is_uuid(value) and self._kind in _IDS:  # tells nothing about anybody where it stands alone
+            return None
+        return Span(self._start, self._end, keys.found_as(self._key)) if self._decides(value) else None
+
+    def _is_written(self) -> bool:
+        """Return whether name, separator and quotes make an assignment at all."""
+        text, start = self._text, self._name[0]
+        if self._quote and not self._key_quote and _closes(text, self._quote, start):
+            return False
+        if not self._quote and "\n" in self._between:
+            return self._separator == ":" and _ALONE.match(text, self._start) is not None
+        return self._separator != "," or (self._quote is not None and self._opens_pair())
+
+    def _opens_pair(self) -> bool:
+        """Return whether the name opens a pair, `("password", "x")`, or is an option among the words of a command."""
+        start = self._name[0]
+        if self._key.startswith("--"):
+            return True
+        return _PAIR.search(self._text, max(0, start - 24), start) is not None
+
+    def _delimit(self) -> None:
+        text, start = self._text, self._start
+        if self._kind in _HEADERS or (self._quote and self._kind in (keys.SECRET, keys.API_KEY)):
+            scheme = _SCHEME.match(text, start)
+            start = scheme.end() if scheme else start
+            self._schemed = scheme is not None
+        if self._kind == keys.COOKIE and keys.sets_cookie(self._key) and (pair := _SET_COOKIE.match(text, start)):
+            self._start, self._end = pair.span("v")
+            return
+        if self._kind in _HEADERS and not self._quote and (inside := _LISTED.match(text, start)):
+            self._start, self._end = inside.span("v")
+            return
+        self._start = start
+        self._end = quotes.closing(text, self._quote) if self._quote else self._bare_end(start)
+
+    def _bare_end(self, start: int) -> int:
+        text = self._text
+        pattern = _UNQUOTED
+        if text[max(0, self._name[0] - 1) : self._name[0]] in ("?", "&") and self._separator == "=":
+            pattern = _QUERY_VALUE
+        elif self._separator == ":" and not self._key_quote:
+            if self._kind in _HEADERS:
+                parted = _PARTED.search(text, max(0, start - 20), start) or _PARTED.match(text, start)
+                pattern = _DIGEST_VALUE if parted else _HEADER_VALUE
+            elif self._kind == keys.PERSON:
+                pattern = _PERSON_VALUE
+        pattern = _VALUES.get(self._kind, pattern)
+        found = pattern.match(text, start)
+        return found.end() if found else start
+
+    def _decides(self, value: str) -> bool:
+        kind, form = self._kind, self._form
+        if kind in keys.WEAK_KINDS:
+            if self._separator in (",", *_COMPARED) and not (form.quoted and looks.is_token(value)):
+                return False
+            return (form.quoted or not looks.is_code(value)) and looks.weak(kind, value, form)
+        if self._separator in _COMPARED or self._separator in _INSTEAD:
+            return form.quoted and looks.weak(keys.LIKELY, value, form)
+        if form.quoted:
+            return self._decides_quoted(value)
+        if self._key_quote:
+            return bool(_LITERAL.fullmatch(value)) and keys.gives_numbers(self._key) and looks.strong(kind, value)
+        return self._decides_bare(value)
+
+    def _decides_quoted(self, value: str) -> bool:
+        text, (start, _) = self._text, self._name
+        if self._separator == ",":
+            return self._decides_pair(value)
+        if self._key_quote and self._key_quote[-1] != "`":
+            filled_in = self._kind != keys.PASSWORD and looks.is_template(value)
+            return looks.strong(self._kind, value) and not filled_in
+        if _is_its_name(self._key, value) or looks.is_template(value):
+            return False
+        if places.is_source(text, start, self._end) or places.in_call(text, start):
+            return self._looks_like_it(value) or looks.is_literal(self._kind, value)
+        return looks.strong(self._kind, value)
+
+    def _decides_pair(self, value: str) -> bool:
+        """A pair of quoted texts is an option and its value, a header, or two of a list of names."""
+        if value[0] == "-" or keys.classify(value) or looks.is_template(value):
+            return False
+        if self._key.startswith("--"):
+            return looks.strong(self._kind, value)
+        header = self._kind in (keys.AUTHORIZATION, keys.COOKIE, keys.API_KEY) and not looks.WORD.fullmatch(value)
+        in_bytes = self._text[self._name[0] - 2 : self._name[0] - 1] == "b"  # as servers keep their headers
+        header = header or self._schemed or in_bytes
+        if self._kind == keys.COOKIE and "=" not in value and not in_bytes:
+            return False
+        if header and _PAIR_ENDS.match(self._text, self._end):
+            return looks.strong(self._kind, value)
+        if places.is_set_by_call(self._text, self._name[0]) and looks.is_literal(self._kind, value):
+            return True
+        return self._looks_like_it(value)
+
+    def _decides_bare(self, value: str) -> bool:
+        text, (start, _) = self._text, self._name
+        option = text[max(0, start - 1) : start] in _BEFORE_QUERY or self._key.startswith("-")
+        dotted = not option and self._kind not in looks.PERSONAL
+        if self._kind != keys.EMAIL and looks.is_code(value, dotted=dotted):
+            return False
+        if self._separator == ":":
+            return self._decides_behind_colon(value)
+        if self._separator == "=>" and text[start - 1 : start] == "[":
+            return looks.strong(self._kind, value)
+        if self._separator == "=>" and places.in_pairs(text, start, self._end):
+            return looks.strong(self._kind, value) and not self._is_variable(value)
+        if self._between != self._separator and not self._is_placed():
+            return (not looks.WORD.fullmatch(value) or is_drawn(value)) and self._looks_like_it(value)
+        if self._between != self._separator and self._is_variable(value):
+            return False
+        if not option and places.in_call(text, start) and not places.in_string_of_call(text, start):
+            return self._looks_like_it(value)
+        return looks.strong(self._kind, value)
+
+    def _is_placed(self) -> bool:
+        """Return whether an assignment with spaces is one of a file of settings, or of a row of such."""
+        text, start, end = self._text, self._name[0], self._end
+        if self._separator in (":=", "?="):
+            return self._key.isupper() and places.starts_line(text, start)
+        return (
+            places.in_section(text, start)
+            or places.in_record(text, start, end)
+            or places.in_pairs(text, start, end)
+            or places.is_setting(text, start, end)
+        )
+
+    def _is_variable(self, value: str) -> bool:
+        """Return whether a value is named as its key is, as variables are: `password = new_password`."""
+        own = _NAME_END.search(self._key)
+        if value.lower() in _VARIABLES:
+            return True
+        return own is not None and own[0].lower() in value.lower() and looks.is_identifier(value)
+
+    def _decides_behind_colon(self, value: str) -> bool:
+        """Tell a header, a line of YAML or of a log from a sentence, and from the declaration of a type."""
+        text, end = self._text, self._end
+        if self._kind in _HEADERS:
+            return self._decides_header(value)
+        if self._is_option():
+            return looks.strong(self._kind, value)
+        if not places.is_complete(text, end, spaced=self._between != ":"):
+            return self._is_passphrase() or self._looks_like_it(value)
+        if looks.is_class(value) or (self._kind == keys.PASSWORD and said.ELSEWHERE.match(value)):
+            return False
+        spaced = self._between[-1:].isspace()
+        if spaced and text[end : end + 1] in (",", ")") and places.in_call(text, self._name[0]):
+            return self._looks_like_it(value)
+        return looks.strong(self._kind, value)
+
+    def _decides_header(self, value: str) -> bool:
+        """A header has one token behind its scheme, or cookies; a sentence has words."""
+        first = value.split(maxsplit=1)[0] if value.strip() else ""
+        if self._kind == keys.COOKIE and _COOKIE_PAIR.match(value):
+            return True
+        if _PARTED.match(value) or "=" in first.rstrip("="):  # the parts of a digest or of a signature
+            return looks.strong(self._kind, value) and not places.in_call(self._text, self._name[0])
+        self._end = self._start + len(first)
+        if self._is_option() and not looks.stands_in(first):
+            return looks.strong(self._kind, first) and not places.is_prose_word(first)
+        spaced = self._between != ":"
+        alone = _LINE_END.match(self._text, self._end) or places.is_complete(self._text, self._end, spaced=spaced)
+        if alone and not looks.is_class(first) and not looks.stands_in(first):
+            return looks.strong(self._kind, first)
+        return looks.weak(keys.LIKELY, first, self._form)
+
+    def _is_option(self) -> bool:
+        """Return whether the header stands behind an option of a command: `-H Authorization: ...`."""
+        start = self._name[0]
+        return self._key.startswith("-H") or places.is_header_option(self._text, start)
+
+    def _is_passphrase(self) -> bool:
+        """Take the whole line where it is a row of words that make no sentence."""
+        if self._kind != keys.PASSWORD and not self._key.lower().endswith("mnemonic"):
+            return False
+        phrase = self._key.lower().endswith(("phrase", "mnemonic"))
+        if not phrase and not places.starts_line(self._text, self._name[0]):
+            return False
+        end = places.passphrase_end(self._text, self._start, _PASSPHRASE if phrase else _PASSWORD_OF_WORDS)
+        self._end = end or self._end
+        return end > 0
+
+    def _looks_like_it(self, value: str) -> bool:
+        if looks.is_snake_case(value):
+            return False
+        kind = self._kind if self._kind in (keys.EMAIL, keys.PERSON) else keys.LIKELY
+        return looks.weak(kind, value, self._form)
+
+
+def _closes(text: str, quote: Quote, key_start: int) -> bool:
+    """Return whether the quote behind `password=` closes a string that ends in it, rather than opening the value."""
+    if text.endswith(quote.mark, 0, key_start):
+        return True
+    inside = text.count(quote.mark, max(0, key_start - quotes.MAX_VALUE), key_start) % 2 == 1
+    return inside and quote.mark[-1] == '"' and _AFTER_STRING.match(text, quote.end) is not None
+
+
+def _is_its_name(key: str, value: str) -> bool:
+    return len(value) <= len(key) and key.lower().replace("_", ".").endswith(value.lower().replace("_", "."))

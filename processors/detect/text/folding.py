@@ -1,0 +1,317 @@
+"""What hides a value from plain patterns: invisible characters, other scripts' digits, look-alikes, escapes, encoding.
+
+Escapes are JSON's, of any of these and of plain characters that need none; encoding is that of URLs. `fold` returns a
+second view of a text, in which they are gone or decoded, with the origin of each character.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+_BMP: Final = "\uffff"
+_LAST: Final = 0x10FFFF
+#: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
+_DIGIT_ZEROS: Final = (
+    *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20),
+    *(0x1040, 0x17E0, 0x1810, 0xFF10, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6),
+)
+_INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff\ufe0e\ufe0f"
+)
+_DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
+_SPACES: Final = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+#: Letters of Cyrillic and Greek that look like a Latin one, and that one, in the same order (UTS 39, confusables).
+_ALIKE: Final = (
+    "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
+    "\u0430\u0435\u0455\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u04bb\u0501\u051b\u051d"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b1\u03bd\u03bf"
+)
+_MEANT: Final = "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXavo"
+_TABLE: Final[dict[int, str]] = {
+    **{zero + n: str(n) for zero in _DIGIT_ZEROS for n in range(10)},
+    **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys(map(ord, _DASHES), "-"),
+    **dict.fromkeys(map(ord, _SPACES), " "),
+    **dict.fromkeys(map(ord, _INVISIBLE), ""),
+    **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
+}
+_PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
+#: A percent-encoded byte (RFC 3986, section 2.1), encoded once or more, and a plus that stands for a space in a form
+#: (WHATWG URL, 5.1). Each pattern starts with one character: that is what `re` searches for at the speed of memory.
+_PERCENT: Final = re.compile("%(?:25){0,8}[0-9A-Fa-f]{2}")
+_PLUS: Final = re.compile(r"\+(?=[0-9A-Za-z%])")
+_ASTRAL: Final = (
+    "\U0001d7ce-\U0001d7ff"  # mathematical digits; single characters of these planes would be tried in turn
+)
+_FOLDABLE: Final = re.compile(f"[{re.escape(''.join(c for c in map(chr, sorted(_TABLE)) if c <= _BMP))}{_ASTRAL}]")
+#: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, digits and
+#: letters, which nobody encodes without need (`%40` the rule for e-mail addresses knows itself). A plus matters only
+#: between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space, and before `02:00` it is
+#: the offset of a time.
+_ENCODED_TRIGGERS: Final = (
+    "[0-9]%2[0-9A-Fa-f]",
+    "%2[0-9A-Fa-f][0-9]",
+    "%22",
+    "%3[0-9AaDd]",
+    "%4[1-9A-Fa-f]",
+    "%6[0-9A-Fa-f]",
+    "%[57][0-9Aa]",
+    "[0-9]{2}\\+[0-9A-Z]{2}[^:]",
+)
+#: JSON's escapes that are not `\n` alone, in text that may stand in other JSON. Each alternative starts with the same
+#: one character, as above.
+_RARE_ESCAPE: Final = re.compile(r"\\(?:[rtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb])")
+_MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
+#: An escaped byte of many languages, a reference of HTML, and a byte in quoted-printable (RFC 2045, section 6.7).
+_BYTE: Final = re.compile(r"\\{1,64}x([0-7][0-9A-Fa-f])")
+_REFERENCE: Final = re.compile(r"&(?:amp;){0,4}(?:#([0-9]{2,7})|#[xX]0{0,4}([0-9A-Fa-f]{2,6})|([A-Za-z]{3,8}));")
+_NAMED: Final = {
+    "commat": "@",
+    "nbsp": " ",
+    "ensp": " ",
+    "emsp": " ",
+    "thinsp": " ",
+    "hairsp": " ",
+    "period": ".",
+    "plus": "+",
+    "hyphen": "-",
+    "dash": "-",
+    "ndash": "-",
+    "mdash": "-",
+    "minus": "-",
+    "lowbar": "_",
+    "colon": ":",
+    "equals": "=",
+    "sol": "/",
+    "Tab": "\t",
+    "NewLine": "\n",
+    "lpar": "(",
+    "rpar": ")",
+}
+_QUOTED: Final = re.compile(r"=(40|2[0BDEF]|3[AD])(?=[0-9A-Za-z+\-(])")
+#: How far behind its name a number goes on, as a card, an IBAN or a telephone number with every character escaped.
+_LONGEST_NUMBER: Final = 64
+_FORMAT_TRIGGERS: Final = (
+    "%25[2-7][0-9A-Fa-f]",
+    "\\\\x[2-7][0-9A-Fa-f]",
+    "&#[4-6][0-9];",
+    "&#32;",
+    "&#0",
+    "&#[xX]0",
+    "&#160;",
+    "&#820[0-9];",
+    "&#[xX]2[0BDEFbdef];",
+    "&#[xX][3-7A]",
+    "&amp;#[0-9xX]",
+    "&commat;",
+    "&amp;commat;",
+    *(f"[0-9]&{name};" for name in ("nbsp", "ensp", "emsp", "thinsp", "ndash", "mdash", "minus", "hyphen", "Tab")),
+    *(f"&{name};" for name in ("period", "lowbar", "plus", "colon")),
+    "[0-9A-Za-z_]=40[A-Za-z]{2}",
+    "[0-9]{3}=2[0DEF][0-9]{2}",
+    "[a-z]=3D[0-9A-Za-z]",
+)
+_NEAR: Final = "[0-9A-Za-z@._:+-]"
+#: Any character escaped in JSON, at any depth of JSON within JSON.
+_ESCAPED: Final = re.compile(r"\\{1,64}u([0-9A-Fa-f]{4})")
+#: Marks of ASCII that can take part in a value, or stand between it and its name. Quotes and backslashes mean something
+#: else without their escape; `<`, `>`, `&` and `'` are escaped by encoders that care about HTML.
+_MARKS: Final = "@.+-_:= "
+
+
+class Folded:
+    """The second view of a text, and the way back from its characters to those of the text.
+
+    Only folded characters are kept one by one, as (index in the view, length there, start and end in the text): the
+    stretches between them keep their shape.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._at: list[int] = []
+        self._pieces: list[tuple[int, int, int]] = []
+        out: list[str] = []
+        at = length = 0
+        for start, end, plain in _pieces(text):
+            length += start - at
+            self._at.append(length)
+            self._pieces.append((len(plain), start, end))
+            out += (text[at:start], plain)
+            length += len(plain)
+            at = end
+        out.append(text[at:])
+        self.text = "".join(out)
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """Return where characters `start` to `end` (exclusive) of the view stand in the text."""
+        return self._character(start)[0], self._character(end - 1)[1]
+
+    def touches(self, start: int, end: int) -> bool:
+        """Return whether anything was folded between two characters of the view."""
+        first = bisect_left(self._at, start)
+        return first < len(self._at) and self._at[first] < end
+
+    def is_plain(self, start: int, end: int) -> bool:
+        """Return whether nothing was folded between two characters of the text."""
+        first = bisect_left(self._pieces, start, key=_end_in_text)
+        return first == len(self._pieces) or self._pieces[first][1] >= end
+
+    def _character(self, index: int) -> tuple[int, int]:
+        before = bisect_right(self._at, index) - 1
+        if before < 0:
+            return index, index + 1
+        at = self._at[before]
+        width, start, end = self._pieces[before]
+        if index < at + width:
+            return start, end
+        place = end + index - at - width
+        return place, place + 1
+
+
+def _end_in_text(piece: tuple[int, int, int]) -> int:
+    return piece[2]
+
+
+def _pieces(text: str) -> list[tuple[int, int, str]]:
+    """Return what is folded, in order: start, end, and what stands for it (at most one character)."""
+    pieces = [(m.start(), m.end(), chr(int(m[0][-2:], 16))) for m in _PERCENT.finditer(text)]
+    pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
+    if not text.isascii():
+        pieces += [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
+    if "\\u" in text:
+        escaped = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _ESCAPED.finditer(text))
+        pieces += [(start, end, plain) for start, end, plain in escaped if plain is not None]
+    if "\\x" in text:
+        bytes_ = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _BYTE.finditer(text))
+        pieces += [(start, end, plain) for start, end, plain in bytes_ if plain is not None]
+    if "&" in text:
+        references = ((m.start(), m.end(), _referred(m)) for m in _REFERENCE.finditer(text))
+        pieces += [(start, end, plain) for start, end, plain in references if plain is not None]
+    signs = [m for m in _QUOTED.finditer(text) if _follows_text(text, m)]
+    if signs:
+        starts = sorted(start for start, _, _ in pieces)
+        pieces += [(m.start(), m.end(), chr(int(m[1], 16))) for m in signs if not _begins_number(text, m, starts)]
+    pieces.sort()
+    return pieces
+
+
+def _begins_number(text: str, sign: re.Match[str], escapes: list[int]) -> bool:
+    """Return whether an equals sign stands between a name and its number, which is escaped in another way.
+
+    `q=4046%206109` is a card after a name, and no `q@46 6109` in quoted-printable.
+    """
+    behind = sign.end()
+    if text[sign.start() - 1].isdigit() or not text[behind : behind + 1].isdigit():
+        return False
+    following = bisect_left(escapes, behind)
+    return following < len(escapes) and escapes[following] < behind + _LONGEST_NUMBER
+
+
+def _referred(reference: re.Match[str]) -> str | None:
+    """Return the character that a reference of HTML stands for, or None where it stays."""
+    decimal, digits, name = reference.groups()
+    if name:
+        return _NAMED.get(name)
+    code = int(decimal) if decimal else int(digits, 16)
+    return _meant(code) if code <= _LAST else None
+
+
+def _follows_text(text: str, sign: re.Match[str]) -> bool:
+    return text[sign.start() - 1 : sign.start()].isalnum()
+
+
+def _meant(code: int) -> str | None:
+    """Return what an escaped character is folded to, or None where its escape stays."""
+    char = chr(code)
+    if char.isascii():
+        return char if char.isalnum() or char in _MARKS else None
+    return _TABLE[code][:1] if code in _TABLE else None
+
+
+def fold(text: str) -> Folded | None:
+    """Return the view, or None where nothing had to be folded."""
+    folded = Folded(text)
+    return None if folded.text == text else folded
+
+
+def unescaped(text: str) -> str:
+    """Return a view of the same length in which JSON's escapes in text are what they mean, padded.
+
+    Without it the letter of an escaped line break would stick to the word behind it. The escape for `@` stays: the rule
+    for e-mail addresses knows it.
+    """
+    if "\\" not in text:
+        return text
+    return _RARE_ESCAPE.sub(_meaning, text).replace("\\n", "\n ")
+
+
+@lru_cache(maxsize=1024)
+def _meaning_of(escape: str) -> str:
+    if escape[-1] in "nrtfb" and "u" not in escape:
+        return _MEANINGS.get(escape[1:], "\t" if escape[-1] == "t" else "\n").ljust(len(escape))
+    char = chr(int(escape[-4:], 16))
+    return char * len(escape) if char.isalnum() else " " * len(escape)
+
+
+def _meaning(escape: re.Match[str]) -> str:
+    return _meaning_of(escape[0])
+
+
+def _escape(data: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _triggers() -> list[str]:
+    """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text.
+
+    Dashes and spaces matter only in numbers: prose is full of them. So are the letters of other alphabets, which hide
+    something only beside Latin ones, or before a number.
+    """
+    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
+    near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
+    mixed = [
+        both
+        for trigger in _classes(_ALIKE)
+        for both in ("[A-Za-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")
+    ]
+    return [*_classes(alone), *near, *mixed, *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES))]
+
+
+def _classes(characters: Iterable[str]) -> list[str]:
+    groups: dict[bytes, set[int]] = {}
+    for char in characters:
+        data = char.encode()
+        groups.setdefault(data[:-1], set()).add(data[-1])
+    return [f"{_escape(head)}[{_escape(bytes(sorted(tails)))}]" for head, tails in groups.items()]
+
+
+def _escaped_triggers() -> list[str]:
+    """Return what the same characters look like as JSON's escapes, and those of ASCII that nobody escapes without need.
+
+    A digit or letter before an escape may be the last of another one: there it counts where it is no digit of those.
+    """
+    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
+    ascii_ = [chr(code) for code in range(128) if chr(code).isalnum() or chr(code) in _MARKS]
+    alike = _escaped_classes(_ALIKE)
+    return [
+        *_escaped_classes([*alone, *ascii_]),
+        *(_NEAR + trigger for trigger in _escaped_classes(_INVISIBLE)),
+        *("[0-9)]" + trigger for trigger in _escaped_classes(_DASHES + _SPACES)),
+        *(both for trigger in alike for both in ("[G-Zg-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")),
+    ]
+
+
+def _escaped_classes(characters: Iterable[str]) -> list[str]:
+    groups: dict[str, set[str]] = {}
+    for char in characters:
+        code = f"{ord(char):04x}"
+        if char <= _BMP:
+            groups.setdefault(code[:3], set()).update((code[3], code[3].upper()))
+    heads = {head: "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in head) for head in groups}
+    return [f"\\\\u{heads[head]}[{''.join(sorted(last))}]" for head, last in groups.items()]
+
+
+FOLD_TRIGGERS: Final = [*_triggers(), *_ENCODED_TRIGGERS, *_FORMAT_TRIGGERS, *_escaped_triggers()]

@@ -1,0 +1,1 @@
+"""Names of people and places in natural language, found by a model."""

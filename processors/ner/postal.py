@@ -1,0 +1,100 @@
+"""Whole postal addresses out of their parts: street, house number, flat, town, state, postal code and country."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from otel_telemetry.processors.ner.spans import ADDRESS, LOCATION, Span
+
+#: Names of countries in English, as ISO 3166-1 has them or people write them.
+COUNTRIES: Final = (
+    "Afghanistan|Albania|Algeria|Andorra|Angola|Argentina|Armenia|Australia|Austria|Azerbaijan|Bahamas|Bahrain"
+    "|Bangladesh|Barbados|Belarus|Belgium|Belize|Benin|Bhutan|Bolivia|Bosnia and Herzegovina|Botswana|Brazil"
+    "|Brunei|Bulgaria|Burkina Faso|Burundi|Cambodia|Cameroon|Canada|Cape Verde|Chad|Chile|China|Colombia|Comoros"
+    "|Congo|Costa Rica|Croatia|Cuba|Cyprus|Czech Republic|Czechia|Denmark|Djibouti|Dominica|Dominican Republic"
+    "|Ecuador|Egypt|El Salvador|Eritrea|Estonia|Eswatini|Ethiopia|Fiji|Finland|France|Gabon|Gambia|Georgia"
+    "|Germany|Ghana|Greece|Greenland|Grenada|Guatemala|Guinea|Guyana|Haiti|Honduras|Hong Kong|Hungary|Iceland"
+    "|India|Indonesia|Iran|Iraq|Ireland|Israel|Italy|Ivory Coast|Jamaica|Japan|Jordan|Kazakhstan|Kenya|Kiribati"
+    "|Kosovo|Kuwait|Kyrgyzstan|Laos|Latvia|Lebanon|Lesotho|Liberia|Libya|Liechtenstein|Lithuania|Luxembourg"
+    "|Madagascar|Malawi|Malaysia|Maldives|Mali|Malta|Mauritania|Mauritius|Mexico|Moldova|Monaco|Mongolia"
+    "|Montenegro|Morocco|Mozambique|Myanmar|Namibia|Nauru|Nepal|Netherlands|New Zealand|Nicaragua|Niger|Nigeria"
+    "|North Korea|North Macedonia|Norway|Oman|Pakistan|Palau|Palestine|Panama|Papua New Guinea|Paraguay|Peru"
+    "|Philippines|Poland|Portugal|Qatar|Romania|Russia|Rwanda|Samoa|San Marino|Saudi Arabia|Senegal|Serbia"
+    "|Seychelles|Sierra Leone|Singapore|Slovakia|Slovenia|Somalia|South Africa|South Korea|South Sudan|Spain"
+    "|Sri Lanka|Sudan|Suriname|Sweden|Switzerland|Syria|Taiwan|Tajikistan|Tanzania|Thailand|Togo|Tonga"
+    "|Trinidad and Tobago|Tunisia|Turkey|Turkmenistan|Tuvalu|Uganda|Ukraine|United Arab Emirates|United Kingdom"
+    "|United States(?: of America)?|Uruguay|Uzbekistan|Vanuatu|Venezuela|Vietnam|Yemen|Zambia|Zimbabwe|England"
+    "|Scotland|Wales|USA|UK|UAE"
+)
+_UNIT: Final = (
+    r"(?:apt|apartment|suite|ste|unit|flat|floor|fl|room|rm|no|nr|building|bldg|p\.?o|box|fpo|dpo|apo|psc|ap|ae|aa|streets?"
+    r"|str|st|road|rd|avenue|ave|squares?|way|drive|dr|lane|ln|cit[eé]|city of)"
+)
+_SIGNS: Final = r"[\s,.;:>|#()/-]"
+#: What may stand between two parts of one address.
+_BETWEEN: Final = re.compile(
+    rf"(?>{_SIGNS}|(?i:{_UNIT})\b|(?<!\w)[A-Z]{{1,3}}(?!\w)|(?<!\w)\d{{1,6}}[A-Za-z]?(?!\w)|(?i:{COUNTRIES})(?!\w))*+"
+)
+_LONGEST_GAP: Final = 40
+_CORNER: Final = re.compile(r"(?i)\bcorner of (?:[^\n]{1,40}\b)?$")
+_AND: Final = re.compile(r"[\s.,]{1,3}(?:and|&)\s")
+#: Post boxes, and addresses of the armed forces of the United States:
+#: https://pe.usps.com/text/pub28/28c2_010.htm.
+_BOXES: Final = re.compile(
+    r"(?i)\b(?:(?:psc|unit|cmr|rr|hc)\s\d{1,5},?\s{1,2}box\s\d{1,6}"
+    r"|(?:p\.? ?o\.?|post(?:al)?(?: office)?) ?box:?\s\d{1,7}"
+    r"|(?:boîte postale|bp|postfach|postbus|apartado(?: de correos)?|caixa postal|casella postale)\s\d{1,7})(?!\w)"
+    r"(?:[\s,]{1,3}(?:apo|fpo|dpo)[\s,]{1,2}a[aep]\s\d{5}(?:-\d{4})?)?"
+    r"|\b(?:apo|fpo|dpo)[\s,]{1,2}a[aep]\s\d{5}(?:-\d{4})?\b"
+)
+_BEFORE: Final = re.compile(
+    rf"(?<![\w.])(?:(?i:the )?(?i:corner of )"
+    rf"|(?:(?i:{_UNIT})\.? )?\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?\s{{1,2}}(?:\d{{1,4}}\s)?|(?i:{_UNIT})\.? )$"
+)
+_BEHIND: Final = re.compile(
+    rf"(?:{_SIGNS}{{1,4}}(?>(?i:{_UNIT})\b\.?\s?\d{{0,6}}[A-Za-z]?(?!\w)|[A-Z]{{1,2}}\d[A-Z\d]? ?\d[A-Z]{{2}}(?!\w)"
+    rf"|[A-Z]{{1,3}}(?!\w)|(?:[A-Z]{{1,2}}-)?\d{{1,6}}(?:[ -]\d{{2,4}})?(?!\w)|(?i:{COUNTRIES})(?!\w))){{1,8}}"
+)
+
+
+def boxes(text: str) -> Iterator[Span]:
+    """Yield the post boxes in a text, and addresses of the armed forces."""
+    for found in _BOXES.finditer(text):
+        yield *found.span(), ADDRESS
+
+
+def joined(text: str, spans: Sequence[Span]) -> Iterator[Span]:
+    """Yield spans in which the parts of an address are one, with the numbers and the country beside them.
+
+    A place by itself stays a place; numbers alone are nothing.
+    """
+    last: Span | None = None
+    for span in spans:
+        if last is not None and _are_one(text, last, span):
+            last = (last[0], span[1], ADDRESS if ADDRESS in (last[2], span[2]) else LOCATION)
+            continue
+        if last is not None:
+            yield from _whole(text, last)
+        last = span
+    if last is not None:
+        yield from _whole(text, last)
+
+
+def _are_one(text: str, first: Span, second: Span) -> bool:
+    if second[0] - first[1] > _LONGEST_GAP:
+        return False
+    if ADDRESS in (first[2], second[2]) and _CORNER.search(text, max(0, first[0] - 60), first[0]):
+        return bool(_AND.fullmatch(text, first[1], second[0]))
+    if {first[2], second[2]} - {ADDRESS, LOCATION}:
+        return False
+    return bool(_BETWEEN.fullmatch(text, first[1], second[0]))
+
+
+def _whole(text: str, span: Span) -> Iterator[Span]:
+    start, end, kind = span
+    if kind == ADDRESS:
+        before = _BEFORE.search(text, max(0, start - 24), start)
+        behind = _BEHIND.match(text, end)
+        start, end = before.start() if before else start, behind.end() if behind else end
+    if kind not in (ADDRESS, LOCATION) or any(map(str.isalpha, text[start:end])):
+        yield start, end, kind

@@ -1,0 +1,1 @@
+"""Redaction of OTLP requests on their bytes."""

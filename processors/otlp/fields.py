@@ -1,0 +1,196 @@
+"""The strings inside one OTLP message, found by its descriptor and cleaned where a hit falls into them."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue as AnyValueMessage
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_telemetry.base.otlp_values import to_message, to_python
+from otel_telemetry.processors.detect.names.client_names import PEER_KEYS
+from otel_telemetry.processors.otlp import wire
+from otel_telemetry.processors.redact import content_rules, finding_counts
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
+
+_KEY_VALUE: Final = KeyValue.DESCRIPTOR.full_name
+_ANY_VALUE: Final = AnyValueMessage.DESCRIPTOR.full_name
+_PIECE: Final = 1 << 20  # bytes scanned at a time: a larger one gains nothing, a smaller one costs more calls
+#: What has a name that can say that its attributes, or its body, are a prompt or an answer.
+_EVENTS: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (Span.Event, LogRecord)}
+_KIND: Final = Span.DESCRIPTOR.fields_by_name["kind"].number
+_CALLING: Final = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
+_DROP: Final = object()
+"""What a cleaned field is when the policy drops it."""
+
+
+class Hits:
+    """Where in a buffer a redaction rule may apply, as `scan` (Redactor.hits) says.
+
+    The buffer is scanned piece by piece, ahead of the fields that are asked about: what a scan returns is many times
+    larger than what it found, so that of a large request there is only one piece's at a time.
+    """
+
+    __slots__ = ("_buffer", "_end", "_ends", "_scan", "_start")
+
+    def __init__(self, scan: Callable[[bytes], Sequence[int]], buffer: bytes) -> None:
+        self._scan = scan
+        self._buffer = buffer
+        self._start = self._end = 0
+        self._ends: Sequence[int] = ()
+
+    def within(self, field: wire.Field) -> bool:
+        """Return whether a hit ends in the field's payload."""
+        if field.start < self._start or field.end > self._end:
+            self._look_ahead(field)
+        position = bisect_right(self._ends, field.start - self._start)
+        return position < len(self._ends) and self._ends[position] <= field.end - self._start
+
+    def _look_ahead(self, field: wire.Field) -> None:
+        """Scan a piece that begins with a field and holds at least all of it."""
+        size = len(self._buffer)
+        self._start = field.start if size > _PIECE else 0
+        self._end = min(size, max(field.end, self._start + _PIECE))
+        self._ends = self._scan(self._buffer[self._start : self._end])
+
+
+class Cleaner:
+    """Cleans messages of one buffer for one service.
+
+    `findings` collects the findings. `span` is the position of the span that is being cleaned, or None: its kind
+    decides whether its addresses belong to clients or servers.
+    """
+
+    def __init__(self, redactor: Redactor, buffer: bytes, hits: Hits, findings: list[Finding]) -> None:
+        self._redactor = redactor
+        self._buffer = buffer
+        self._hits = hits
+        self.findings = findings
+        self.span: tuple[int, int] | None = None
+        self._event = ""
+        self._of_model = False
+
+    def message(self, start: int, end: int, descriptor: Descriptor, *, only_unknown: bool = False) -> bytes | None:
+        """Return the new bytes of the message in `buffer[start:end]`, or None where nothing in it changed.
+
+        `only_unknown` passes over the strings that the descriptor knows (those of attributes are cleaned as a whole).
+        """
+        if self._redactor.drops_content and not only_unknown and descriptor.full_name in _EVENTS:
+            return self._event_message(start, end, descriptor)
+        splice = wire.Splice(self._buffer, start, end)
+        for field in wire.fields(self._buffer, start, end):
+            if self._hits.within(field):
+                self.replace(field, descriptor, splice, only_unknown=only_unknown)
+        return splice.result()
+
+    def _event_message(self, start: int, end: int, descriptor: Descriptor) -> bytes | None:
+        """Clean a span event or log record, whose name may say that it is content, which the policy drops."""
+        self._event, self._of_model = _told(_EVENTS[descriptor.full_name].FromString(self._buffer[start:end]))
+        whole = content_rules.is_message(self._event)
+        splice = wire.Splice(self._buffer, start, end)
+        for field in wire.fields(self._buffer, start, end):
+            if whole or self._hits.within(field):
+                self.replace(field, descriptor, splice)
+        self._event, self._of_model = "", False
+        return splice.result()
+
+    def replace(
+        self, field: wire.Field, descriptor: Descriptor, splice: wire.Splice, *, only_unknown: bool = False
+    ) -> None:
+        """Clean one field of a message and put the result in its place."""
+        payload = self._payload(field, descriptor.fields_by_number.get(field.number), only_unknown=only_unknown)
+        if payload is _DROP:
+            splice.replace(field, None)
+        elif payload is not None:
+            splice.replace(field, payload)
+
+    def _payload(self, field: wire.Field, known: FieldDescriptor | None, *, only_unknown: bool) -> Any:
+        if known is None or field.wire_type != wire.LENGTH_DELIMITED:
+            return self.unknown(field)
+        if known.type == FieldDescriptor.TYPE_MESSAGE:
+            inner: Any = known.message_type
+            return self._inner_message(field, inner, only_unknown=only_unknown)
+        if known.type == FieldDescriptor.TYPE_STRING:
+            return None if only_unknown else self._string(field)
+        return None if only_unknown else self._id(field)
+
+    def _inner_message(self, field: wire.Field, descriptor: Descriptor, *, only_unknown: bool) -> Any:
+        if only_unknown or descriptor.full_name not in (_KEY_VALUE, _ANY_VALUE):
+            return self.message(field.start, field.end, descriptor, only_unknown=only_unknown)
+        changed = self.message(field.start, field.end, descriptor, only_unknown=True)
+        payload = self._buffer[field.start : field.end] if changed is None else changed
+        whole = self._key_value(payload) if descriptor.full_name == _KEY_VALUE else self._any_value(payload)
+        return changed if whole is None else whole
+
+    def _key_value(self, payload: bytes) -> Any:
+        attribute = KeyValue.FromString(payload)
+        value = to_python(attribute.value)
+        if finding_counts.is_summary(attribute.key, value):
+            return None
+        calling = attribute.key in PEER_KEYS and not self._event and self._is_calling()
+        redactor = self._redactor.of_caller() if calling else self._redactor
+        item = redactor.item_of(self._event, attribute.key, value, self.findings)
+        if item is None:
+            return _DROP
+        if item[0] == attribute.key and item[1] is value:
+            return None
+        attribute.key = item[0]
+        if item[1] is not value:
+            attribute.value.CopyFrom(to_message(item[1]))
+        return attribute.SerializeToString()
+
+    def _is_calling(self) -> bool:
+        """Return whether the item is a span that calls somebody."""
+        if self.span is None:
+            return False
+        kinds = [field for field in wire.fields(self._buffer, *self.span) if field.number == _KIND]
+        return bool(kinds) and kinds[-1].wire_type == wire.VARINT and self._buffer[kinds[-1].start] in _CALLING
+
+    def _any_value(self, payload: bytes) -> bytes | None:
+        value = to_python(AnyValueMessage.FromString(payload))
+        clean = self._redactor.body(value, self._event, self.findings, of_model=self._of_model)
+        return None if clean is value else to_message(clean).SerializeToString()
+
+    def _string(self, field: wire.Field) -> bytes | None:
+        text = self._buffer[field.start : field.end].decode()
+        clean = self._redactor.string(text, findings=self.findings)
+        return None if clean == text else clean.encode()
+
+    def _id(self, field: wire.Field) -> Any:
+        """Leave out an id that is a text to be redacted. Random bytes are next to never UTF-8 with a finding."""
+        try:
+            return None if self._string(field) is None else _DROP
+        except UnicodeDecodeError:
+            return None
+
+    def unknown(self, field: wire.Field) -> bytes | None:
+        """Clean a field that no descriptor knows: as a message if it reads as one, else as text, else it is left alone.
+
+        A group (a deprecated encoding that no OTLP field has) is emptied.
+        """
+        if field.wire_type != wire.LENGTH_DELIMITED:
+            return b"" if field.wire_type == wire.START_GROUP else None
+        try:
+            inner = list(wire.fields(self._buffer, field.start, field.end))
+        except wire.NotWire:
+            inner = []
+        if any(part.wire_type == wire.LENGTH_DELIMITED and self._hits.within(part) for part in inner):
+            splice = wire.Splice(self._buffer, field.start, field.end)
+            for part in inner:
+                if self._hits.within(part) and (payload := self.unknown(part)) is not None:
+                    splice.replace(part, payload)
+            return splice.result()
+        try:
+            return self._string(field)
+        except UnicodeDecodeError:
+            return None
+
+
+def _told(record: Any) -> tuple[str, bool]:
+    """Return the name of a span event or log record, and whether it has attributes of a model call."""
+    said = next((pair.value.string_value for pair in record.attributes if pair.key == "event.name"), "")
+    name: str = record.name if isinstance(record, Span.Event) else record.event_name
+    return name or said, any(content_rules.is_of_model(pair.key) for pair in record.attributes)

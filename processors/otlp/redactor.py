@@ -1,0 +1,342 @@
+"""Redaction of OTLP requests, on their bytes.
+
+The whole request is scanned once. Only fields with a hit are examined: messages without one are skipped by their
+length, and a request without any is passed on byte for byte. The protobuf descriptors define which fields are text: a
+field added to OTLP is covered when the library knows it, and as an unknown field before.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from otel_telemetry.base import conventions, metrics
+from otel_telemetry.base.destinations import Signal
+from otel_telemetry.base.errors import MalformedTelemetry
+from otel_telemetry.base.otlp_values import pair
+from otel_telemetry.processors.config import LEAK_CHECK_RATIO
+from otel_telemetry.processors.ner import otlp as ner_otlp
+from otel_telemetry.processors.ner.text import NerRedactor
+from otel_telemetry.processors.otlp import depth as otlp_depth
+from otel_telemetry.processors.otlp import invalid as otlp_invalid
+from otel_telemetry.processors.otlp import slices as otlp_slices
+from otel_telemetry.processors.otlp import wire
+from otel_telemetry.processors.otlp.fields import Cleaner, Hits
+from otel_telemetry.processors.redact import finding_counts
+from otel_telemetry.processors.redact.leak_check import LeakCheck
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
+
+_RESOURCE, _SCOPE_GROUPS = 1, 2
+_ITEMS = 2
+_TRACE_ID, _SPAN_ID, _SPAN_ATTRIBUTES = 1, 2, 9
+_DATA_POINTS = 1
+_DATA_OF_METRIC = frozenset({5, 7, 9, 10, 11})  # gauge, sum, histogram, exponential_histogram, summary
+_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
+_NO_TRACE_ID, _NO_SPAN_ID = bytes(_TRACE_ID_BYTES), bytes(_SPAN_ID_BYTES)
+_IDS = ((_TRACE_ID, _TRACE_ID_BYTES, "trace_id"), (_SPAN_ID, _SPAN_ID_BYTES, "span_id"))
+
+
+@dataclass(slots=True, frozen=True)
+class Clean:
+    """A request that may be kept and passed on.
+
+    `body` is the same object that came in where nothing was found. `items` counts the spans, log records or data points
+    in it, `rejected` those that were left out; `problem` is the first reason, with the field's path.
+    """
+
+    body: bytes
+    items: int
+    rejected: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class _Shape:
+    """How the requests of one signal are called; they are all nested alike: resource, scope, item."""
+
+    request: type[Message]
+    groups: str
+    scopes: str
+    items: str
+    group_type: Descriptor
+    scope_type: Descriptor
+    item_type: Descriptor
+
+
+def _shape(request: type[Message], groups: str, scopes: str, items: str) -> _Shape:
+    group_type: Any = request.DESCRIPTOR.fields_by_name[groups].message_type
+    scope_type = group_type.fields_by_name[scopes].message_type
+    item_type = scope_type.fields_by_name[items].message_type
+    return _Shape(request, groups, scopes, items, group_type, scope_type, item_type)
+
+
+_SHAPES: dict[Signal, _Shape] = {
+    "traces": _shape(ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+    "logs": _shape(ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    "metrics": _shape(ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
+}
+
+
+class OtlpRedactor:
+    """Cleans whole OTLP requests. Thread-safe; bound to the CPU."""
+
+    def __init__(
+        self,
+        redactor: Redactor,
+        *,
+        summary: bool = False,
+        leak_check_ratio: float = LEAK_CHECK_RATIO,
+        ner: NerRedactor | None = None,
+    ) -> None:
+        """`ner` looks for names behind the rules, where it is given."""
+        self._redactor = redactor
+        self._ner = ner
+        self._summary = summary
+        self._checks = {signal: LeakCheck(signal, leak_check_ratio) for signal in _SHAPES}
+
+    def redact(self, signal: Signal, body: bytes) -> Clean:
+        """Return the request without personal data.
+
+        Raises MalformedTelemetry if the body is not the signal's protobuf request at all. A single item that is
+        invalid, or cannot be redacted, is left out and reported in the result; the others are kept.
+        """
+        shape = _SHAPES[signal]
+        try:
+            parsed: Any = shape.request.FromString(body)
+        except DecodeError:
+            return self._redact_rest(signal, self.without_invalid(signal, body))
+        try:
+            check_ids = signal == "traces" and not _ids_are_valid(parsed)
+            clean = _Request(self._redactor, signal, body, summary=self._summary, check_ids=check_ids).clean()
+        except wire.NotWire:
+            raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
+        if self._ner is not None and clean.items:
+            clean = _without_names(clean, ner_otlp.redact(self._ner, signal, clean.body, summary=self._summary))
+        if self._checks[signal].due():
+            self._checks[signal].request(self._redactor, shape.request.FromString(clean.body))
+        return clean
+
+    @staticmethod
+    def slices(signal: Signal, body: bytes) -> Sequence[otlp_slices.Slice]:
+        """Return a large request in parts that can be redacted one by one; raises TooDense."""
+        return otlp_slices.cut(_SHAPES[signal].request, body)
+
+    @staticmethod
+    def count_items(body: bytes) -> int:
+        """Count the items of a request that cannot be parsed, as far as it can be read; 1 at least."""
+        return otlp_slices.count_items(body)
+
+    @staticmethod
+    def without_invalid(signal: Signal, body: bytes) -> otlp_invalid.Remaining:
+        """Return a request that protobuf cannot parse without the items that are the reason; nothing is redacted.
+
+        A value that is nested too deep is replaced, and its item stays.
+        Raises MalformedTelemetry where no item is left.
+        """
+        request = _SHAPES[signal].request
+        shallow = otlp_depth.without_depths(request, body)
+        return otlp_invalid.without_invalid(request, body if shallow is None else shallow)
+
+    def _redact_rest(self, signal: Signal, rest: otlp_invalid.Remaining) -> Clean:
+        """Redact what is left of a request that held items that protobuf cannot parse."""
+        clean = self.redact(signal, rest.body)
+        metrics.dropped.add(rest.rejected, {"signal": signal, "reason": "invalid"})
+        return Clean(clean.body, clean.items, clean.rejected + rest.rejected, rest.problem)
+
+
+def _without_names(clean: Clean, named: ner_otlp.NerClean) -> Clean:
+    rejected = clean.rejected + named.rejected
+    return Clean(named.body, clean.items - named.rejected, rejected, clean.problem or named.problem)
+
+
+class _Request:
+    """One request on its way through."""
+
+    def __init__(
+        self, redactor: Redactor, signal: Signal, body: bytes, *, summary: bool, check_ids: bool = False
+    ) -> None:
+        """`check_ids`: at least one span has an invalid id, so each is looked at."""
+        self._redactor = redactor
+        self._signal: Signal = signal
+        self._shape = _SHAPES[signal]
+        self._body = body
+        self._hits = Hits(redactor.hits, body)
+        self._summary = summary and signal == "traces"
+        self._check_ids = check_ids
+        self._items = 0
+        self._rejected: Counter[str] = Counter()  # by reason
+        self._problem = ""
+
+    def clean(self) -> Clean:
+        splice = wire.Splice(self._body, 0, len(self._body))
+        unknown = Cleaner(self._redactor, self._body, self._hits, [])
+        number = 0
+        for field in wire.fields(self._body, 0, len(self._body)):
+            if field.holds(_RESOURCE):
+                self._clean_group(field, number, splice)
+                number += 1
+            elif self._hits.within(field):
+                self._clean_unknown(field, unknown, splice)
+        for reason, items in self._rejected.items():
+            metrics.dropped.add(items, {"signal": self._signal, "reason": reason})
+        body = splice.result()
+        return Clean(self._body if body is None else body, self._items, self._rejected.total(), self._problem)
+
+    def _clean_unknown(self, field: wire.Field, cleaner: Cleaner, splice: wire.Splice) -> None:
+        """Clean a field of the request that the schema does not know."""
+        try:
+            _pass_on(cleaner.unknown(field), field, splice)
+        except Exception:  # noqa: BLE001  # fail closed: this field must not go on
+            finding_counts.withheld(self._signal)
+            splice.replace(field, None)
+
+    def _clean_group(self, group: wire.Field, number: int, outer: wire.Splice) -> None:
+        """Clean one ResourceSpans, ResourceLogs or ResourceMetrics."""
+        parts = list(wire.fields(self._body, group.start, group.end))
+        service = self._service(parts)
+        cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
+        splice = wire.Splice(self._body, group.start, group.end)
+        scopes = 0
+        before = self._items, self._rejected.copy()
+        try:
+            for field in parts:
+                if field.holds(_SCOPE_GROUPS):
+                    path = f"{self._shape.groups}[{number}].{self._shape.scopes}[{scopes}]"
+                    self._clean_scope_group(field, path, cleaner, splice)
+                    scopes += 1
+                elif self._hits.within(field):
+                    cleaner.replace(field, self._shape.group_type, splice)
+            _pass_on(splice.result(), group, outer)
+        except Exception:  # noqa: BLE001  # fail closed: the shared part of these items cannot be made safe
+            self._items, self._rejected = before
+            self._withhold_group(parts, number)
+            outer.replace(group, None)
+        finding_counts.count(cleaner.findings, service)
+
+    def _clean_scope_group(self, group: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+        """Clean one ScopeSpans, ScopeLogs or ScopeMetrics."""
+        splice = wire.Splice(self._body, group.start, group.end)
+        number = 0
+        for field in wire.fields(self._body, group.start, group.end):
+            if field.holds(_ITEMS):
+                self._clean_item(field, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
+                number += 1
+            elif self._hits.within(field):
+                cleaner.replace(field, self._shape.scope_type, splice)
+        _pass_on(splice.result(), group, outer)
+
+    def _clean_item(self, item: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+        size = self._size(item)
+        problem = _invalid_id(self._body, item.start, item.end) if self._check_ids else ""
+        if problem:
+            self._reject(size, f"{path}.{problem}", "invalid")
+            outer.replace(item, None)
+            return
+        self._items += size
+        if not self._hits.within(item):
+            return
+        before = len(cleaner.findings)
+        cleaner.span = (item.start, item.end) if self._signal == "traces" else None
+        try:
+            payload = cleaner.message(item.start, item.end, self._shape.item_type)
+            if payload is not None and self._signal == "traces":
+                _require_ids(payload)
+        except Exception:  # noqa: BLE001  # fail closed: this item must not go on
+            self._items -= size
+            self._reject(size, f"{path}: dropped, because it could not be redacted", "redaction_failed")
+            outer.replace(item, None)
+            return
+        if payload is not None:
+            if self._summary:
+                payload += _summary_attributes(cleaner.findings[before:])
+            outer.replace(item, payload)
+
+    def _withhold_group(self, parts: Sequence[wire.Field], number: int) -> None:
+        """Count a whole resource as rejected, with all items in it."""
+        items = sum(
+            self._size(item)
+            for scope in parts
+            if scope.holds(_SCOPE_GROUPS)
+            for item in wire.fields(self._body, scope.start, scope.end)
+            if item.holds(_ITEMS)
+        )
+        problem = f"{self._shape.groups}[{number}]: dropped, because its resource or scope could not be redacted"
+        self._reject(items, problem, "redaction_failed")
+
+    def _reject(self, items: int, problem: str, reason: str) -> None:
+        self._rejected[reason] += items
+        self._problem = self._problem or problem
+
+    def _service(self, parts: Sequence[wire.Field]) -> str:
+        payload = b"".join(self._body[field.start : field.end] for field in parts if field.holds(_RESOURCE))
+        for attribute in Resource.FromString(payload).attributes:
+            if attribute.key == conventions.SERVICE_NAME:
+                return self._redactor.string(attribute.value.string_value)
+        return conventions.UNKNOWN_SERVICE
+
+    def _size(self, item: wire.Field) -> int:
+        """Return how many items OTLP counts here: each span and log record is one, a metric has its data points."""
+        if self._signal != "metrics":
+            return 1
+        data = (
+            f
+            for f in wire.fields(self._body, item.start, item.end)
+            if f.number in _DATA_OF_METRIC and f.holds(f.number)
+        )
+        return sum(
+            point.holds(_DATA_POINTS) for field in data for point in wire.fields(self._body, field.start, field.end)
+        )
+
+
+def _ids_are_valid(request: Any) -> bool:
+    """Tell whether all spans have valid ids, as the parser sees them: of a field that comes twice, the last counts."""
+    return all(
+        len(span.trace_id) == _TRACE_ID_BYTES
+        and len(span.span_id) == _SPAN_ID_BYTES
+        and span.trace_id != _NO_TRACE_ID
+        and span.span_id != _NO_SPAN_ID
+        for group in request.resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    )
+
+
+def _invalid_id(body: bytes, start: int, end: int) -> str:
+    """Return what is wrong with a span's ids, or "". Spans without valid ids could never be told apart."""
+    ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, end) if f.holds(f.number)}
+    for number, length, name in _IDS:
+        value = ids.get(number, b"")
+        if len(value) != length:
+            return f"{name}: {len(value)} bytes, must be {length}"
+        if not any(value):
+            return f"{name}: all zeros, which is not a valid id"
+    return ""
+
+
+def _require_ids(span: bytes) -> None:
+    """Refuse a cleaned span that lost an id: what stood there was text that had to go."""
+    written_as_usual = span[:2] == b"\x0a\x10" and span[18:20] == b"\x12\x08"  # the ids first, as all SDKs do
+    if not written_as_usual and _invalid_id(span, 0, len(span)):
+        raise ValueError("the id of a span held text")
+
+
+def _pass_on(payload: bytes | None, field: wire.Field, outer: wire.Splice) -> None:
+    if payload is not None:
+        outer.replace(field, payload)
+
+
+def _summary_attributes(findings: Sequence[Finding]) -> bytes:
+    return b"".join(
+        wire.length_delimited(_SPAN_ATTRIBUTES, pair(key, number).SerializeToString())
+        for key, number in finding_counts.summary(findings).items()
+    )
+
+
+__all__ = ["Clean", "OtlpRedactor", "Signal"]

@@ -1,0 +1,142 @@
+"""The protobuf wire format, as far as it takes to find a message in a message and put another in its place.
+
+Source: protobuf.dev/programming-guides/encoding. Everything here reads bytes that protobuf's own parser has accepted.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+VARINT, FIXED64, LENGTH_DELIMITED, START_GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
+
+
+class Field(NamedTuple):
+    """One field on the wire. `tag` is where its tag starts; the payload is `buffer[start:end]`."""
+
+    number: int
+    wire_type: int
+    tag: int
+    start: int
+    end: int
+
+    def holds(self, number: int) -> bool:
+        """Tell whether this is field `number` with a string, bytes or message in it; parsers take others as unknown."""
+        return self.number == number and self.wire_type == LENGTH_DELIMITED
+
+
+class NotWire(ValueError):
+    """The bytes are not a sequence of well-formed fields."""
+
+
+def fields(buffer: bytes, start: int, end: int) -> Iterator[Field]:
+    """Yield the fields of the message in `buffer[start:end]`, in order. Raises NotWire where it is not one."""
+    position = start
+    while position < end:
+        tag = position
+        key, position = varint(buffer, position, end)
+        number, wire_type = key >> 3, key & 7
+        if number == 0:
+            raise NotWire
+        if wire_type == LENGTH_DELIMITED:
+            length, first = varint(buffer, position, end)
+            position = first + length
+        elif wire_type == VARINT:
+            first = position
+            _, position = varint(buffer, position, end)
+        elif wire_type == FIXED64:
+            first, position = position, position + 8
+        elif wire_type == FIXED32:
+            first, position = position, position + 4
+        else:
+            first, position = position, _group_end(buffer, position, end, number)
+        if position > end:
+            raise NotWire
+        yield Field(number, wire_type, tag, first, position)
+
+
+def varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
+    """Return the base-128 number at `position`, and the position behind it."""
+    if position < end and (value := buffer[position]) < 0x80:
+        return value, position + 1
+    value = shift = 0
+    while position < end and shift < 70:
+        byte = buffer[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, position
+        shift += 7
+    raise NotWire
+
+
+def _group_end(buffer: bytes, position: int, end: int, number: int) -> int:
+    """Return the position behind the end tag of a group (deprecated, but a field that we must be able to pass)."""
+    open_groups = [number]
+    while open_groups:
+        key, position = varint(buffer, position, end)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == END_GROUP:
+            if open_groups.pop() != number:
+                raise NotWire
+        elif wire_type == START_GROUP:
+            open_groups.append(number)
+        elif wire_type == LENGTH_DELIMITED:
+            length, position = varint(buffer, position, end)
+            position += length
+        elif wire_type == VARINT:
+            _, position = varint(buffer, position, end)
+        elif wire_type in (FIXED64, FIXED32):
+            position += 8 if wire_type == FIXED64 else 4
+        else:
+            raise NotWire
+        if position > end:
+            raise NotWire
+    return position
+
+
+def encode_varint(value: int) -> bytes:
+    """Return a number in base 128."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def length_delimited(number: int, payload: bytes) -> bytes:
+    """Return a whole field that holds a string, bytes or a message."""
+    return encode_varint(number << 3 | LENGTH_DELIMITED) + encode_varint(len(payload)) + payload
+
+
+class Splice:
+    """A message being rewritten: fields are replaced or left out, all other bytes stay as they are."""
+
+    def __init__(self, buffer: bytes, start: int, end: int) -> None:
+        self._buffer = buffer
+        self._kept = start
+        self._start = start
+        self._end = end
+        self._pieces: list[bytes] = []
+
+    def replace(self, field: Field, payload: bytes | None) -> None:
+        """Put `payload` in the place of a field's own, or leave the field out where it is None. Call in wire order."""
+        self._pieces.append(self._buffer[self._kept : field.tag])
+        if payload is not None:
+            self._pieces.append(length_delimited(field.number, payload))
+        self._kept = field.end
+
+    def cut(self, position: int) -> None:
+        """Leave out everything from `position` on. Nothing can be replaced behind it."""
+        self._pieces.append(self._buffer[self._kept : position])
+        self._kept = self._end
+
+    def append(self, field: bytes) -> None:
+        """Add a whole field at the end."""
+        self._pieces.append(self._buffer[self._kept : self._end] + field)
+        self._kept = self._end
+
+    def result(self) -> bytes | None:
+        """Return the message's new bytes, or None where nothing was replaced."""
+        if not self._pieces:
+            return None
+        return b"".join(self._pieces) + self._buffer[self._kept : self._end]

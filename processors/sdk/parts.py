@@ -1,0 +1,75 @@
+"""Collects the strings of a record, so that one scan covers them all. Only strings with a hit are examined."""
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from otel_telemetry.base.records import AnyValue
+from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
+
+_PLAIN = frozenset({int, float, bool, type(None)})
+
+
+def strings_of(attributes: Mapping[str, AnyValue], into: list[str]) -> None:
+    """Append every string of attributes: keys, values, and what is inside nested values."""
+    into.extend(attributes)
+    append = into.append
+    for value in attributes.values():
+        kind = type(value)
+        if kind is str:
+            append(value)  # type: ignore[arg-type]  # narrowed by the line above
+        elif kind not in _PLAIN:
+            gather(value, into)
+
+
+def gather(value: AnyValue, into: list[str]) -> None:
+    """Append every string of a value, keys included, however it is nested. Bytes count where they are UTF-8."""
+    stack: list[Any] = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, str):
+            into.append(top)
+        elif isinstance(top, bytes):
+            into.append(top.decode("utf-8", "replace"))
+        elif isinstance(top, Mapping):
+            for key, inner in top.items():
+                into.append(str(key))
+                stack.append(inner)
+        elif isinstance(top, Sequence):
+            stack.extend(top)
+
+
+def clean_attributes(
+    redactor: Redactor, attributes: Mapping[str, AnyValue], findings: list[Finding], event: str = ""
+) -> dict[str, AnyValue]:
+    """Return the attributes redacted, without those that the policy drops.
+
+    Keys that become the same by redaction are told apart by underscores, so that none takes another's place. What
+    `Findings` have seen to be clean is not looked at. `event` names the event or log record that has them.
+    """
+    judged_whole = event and redactor.drops_content
+    seen = None if judged_whole or not isinstance(findings, Findings) else findings.seen.hits
+    dirty = attributes.keys() if seen is None else _dirty(attributes, seen)
+    kept: dict[str, AnyValue] = {}
+    for key, value in attributes.items():
+        item = redactor.item_of(event, key, value, findings) if key in dirty else (key, value)
+        if item is not None:
+            name = item[0]
+            while name in kept:
+                name += "_"
+            kept[name] = item[1]
+    return kept
+
+
+def _dirty(attributes: Mapping[str, AnyValue], hits: Container[str]) -> set[str]:
+    """Return the keys of the attributes in whose key or value, nested or not, something was seen."""
+    return {
+        key
+        for key, value in attributes.items()
+        if key in hits or (value in hits if type(value) is str else type(value) not in _PLAIN and _any(value, hits))
+    }
+
+
+def _any(value: AnyValue, hits: Container[str]) -> bool:
+    texts: list[str] = []
+    gather(value, texts)
+    return any(text in hits for text in texts)

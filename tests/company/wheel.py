@@ -1,0 +1,59 @@
+"""The wheel and the sdist as their users have them: `python -m tests.company.wheel DIST`.
+
+Makes an empty environment, installs the wheel with the extra `demo`, runs what needs nothing but that, then tests of
+the sdist in its own folder.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.company.environments import ROOT, uv
+
+_TESTS: Final = ("tests/processors/test_rules.py", "tests/processors/test_redactor.py", "tests/suite/test_settings.py")
+_EXTRAS: Final = "demo,postgres,re2,ids,redis"
+_FOR_TESTS: Final = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try what is in the folder; the first program that fails ends it."""
+    dist = Path(arguments[0]).resolve()
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        python = _environment(folder / "environment", f"{wheel}[demo]")
+        command = python.with_name("otel-telemetry")
+        for words in (["--version"], ["verify"], ["dashboards", "--out", "dashboards"], ["demo", "--seed", "1"]):
+            _run(folder, str(command), *words)
+        with tarfile.open(sdist) as packed:
+            packed.extractall(folder, filter="data")
+        _install(python, f"{wheel}[{_EXTRAS}]", *_FOR_TESTS)
+        _run(folder / sdist.name.removesuffix(".tar.gz"), str(python), "-m", "pytest", "-q", *_TESTS)
+    return 0
+
+
+def _environment(folder: Path, wheel: str) -> Path:
+    subprocess.run([uv(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    python = folder / "bin" / "python"
+    _install(python, wheel)
+    return python
+
+
+def _install(python: Path, *wanted: str) -> None:
+    constraints = str(ROOT / "constraints.txt")
+    command = [str(uv()), "pip", "install", "--quiet", "--python", str(python), "--constraint", constraints, *wanted]
+    subprocess.run(command, check=True)
+
+
+def _run(folder: Path, *command: str) -> None:
+    sys.stdout.write(f"\n== {' '.join(command)}\n")
+    sys.stdout.flush()
+    subprocess.run(command, cwd=folder, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""A gateway in a container of 400 MB, and requests that take as much memory as they can within its limits."""
+
+import asyncio
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import grpc
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue
+
+from otel_telemetry.processors.otlp.wire import length_delimited
+from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.memory_limit import MemoryLimit
+
+LIMIT = 400 << 20
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+DIRTY = "mail jane@example.com and call +1 415 555 2671 now. " * 20
+PROTOBUF, JSON = {"content-type": "application/x-protobuf"}, {"content-type": "application/json"}
+IDS = length_delimited(1, b"t" * 16) + length_delimited(2, b"s" * 8)
+
+
+def spans_of(size: int, text: str) -> bytes:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for _ in range(size // (len(text) + 60)):
+        spans.add(
+            trace_id=os.urandom(16), span_id=os.urandom(8), name=text, start_time_unix_nano=1, end_time_unix_nano=2
+        )
+    return bytes(request.SerializeToString())
+
+
+def one_span(inner: bytes) -> bytes:
+    return length_delimited(1, length_delimited(2, length_delimited(2, IDS + inner)))
+
+
+def nested(count: int) -> bytes:
+    value = AnyValue(string_value="x")
+    for _ in range(30):
+        value = AnyValue(array_value=ArrayValue(values=[value, AnyValue(int_value=1)]))
+    attribute = length_delimited(9, length_delimited(1, b"deep") + length_delimited(2, value.SerializeToString()))
+    return length_delimited(1, length_delimited(2, length_delimited(2, IDS + attribute) * count))
+
+
+def json_spans(size: int) -> bytes:
+    attributes = [{"key": f"http.key.{number}", "value": {"stringValue": f"value {number}"}} for number in range(10)]
+    span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "GET /x", "kind": 2, "attributes": attributes}
+    one = json.dumps(span).encode()
+    return b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join([one] * (size // len(one))) + b"]}]}]}"
+
+
+#: What is sent, by how many senders at once, and the statuses that may come of it.
+REQUESTS: dict[str, tuple[Callable[[], bytes], dict[str, str], int, set[int]]] = {
+    "20 MB of clean spans": (lambda: spans_of(20_000_000, "x" * 1000), PROTOBUF, 4, {200, 429}),
+    "60 MB of clean spans": (lambda: spans_of(60_000_000, "x" * 1000), PROTOBUF, 3, {200, 429}),
+    "60 MB of small spans": (lambda: spans_of(60_000_000, "x" * 20), PROTOBUF, 2, {200, 429}),
+    "15 MB of ordinary JSON": (lambda: json_spans(15_000_000), JSON, 3, {200, 429}),
+    "15 MB of empty objects": (lambda: b'{"x":[' + b",".join([b"{}"] * 5_000_000) + b"]}", JSON, 3, {413, 429}),
+    "empty objects within the bound": (lambda: b'{"x":[' + b",".join([b"{}"] * 950_000) + b"]}", JSON, 3, {200, 429}),
+    "60 MB of empty spans": (lambda: empty_spans(30_000_000), PROTOBUF, 3, {413, 429}),
+    "empty attributes within the bound": (lambda: one_span(b"\x4a\0" * 240_000) * 8, PROTOBUF, 3, {200, 429}),
+    "nested values": (lambda: nested(60_000), PROTOBUF, 3, {200, 429}),
+    "nested JSON": (lambda: b"[" * 15_000_000, JSON, 3, {413, 429}),
+}
+
+
+def empty_spans(count: int) -> bytes:
+    return length_delimited(1, length_delimited(2, b"\x12\0" * count))
+
+
+@pytest.fixture
+def limit() -> Iterator[MemoryLimit]:
+    made = MemoryLimit(LIMIT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def held(limit: MemoryLimit, gateway: Callable[..., GatewayProcess]) -> GatewayProcess:
+    return gateway(within=limit.within)
+
+
+async def post(running: GatewayProcess, body: bytes, headers: dict[str, str], senders: int) -> Counter[int]:
+    async def send() -> int:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http}", timeout=300) as client:
+            return (await client.post("/v1/traces", content=body, headers=headers)).status_code
+
+    return Counter(await asyncio.gather(*(send() for _ in range(senders))))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("what", REQUESTS)
+def test_no_request_within_the_limits_takes_more(
+    held: GatewayProcess, limit: MemoryLimit, what: str, packed: bool
+) -> None:
+    make, headers, senders, expected = REQUESTS[what]
+    body = gzip.compress(make(), 1) if packed else make()
+    headers = headers | ({"content-encoding": "gzip"} if packed else {})
+    for _ in range(2):
+        answers = asyncio.run(post(held, body, headers, senders))
+        assert set(answers) <= expected, answers
+    unharmed(held, limit)
+
+
+def unharmed(held: GatewayProcess, limit: MemoryLimit) -> None:
+    eventually(held.healthy, "the gateway is healthy")
+    assert limit.killed == 0
+    assert "was killed by" not in (held.folder / "said").read_text()
+    assert limit.peak <= LIMIT
+
+
+@pytest.mark.skipif(not os.environ.get("E2E"), reason="runs for minutes: E2E=1")
+@pytest.mark.timeout(900)
+def test_dirty_batches_of_many_senders_do_not_take_more(held: GatewayProcess, limit: MemoryLimit) -> None:
+    body = spans_of(20_000_000, DIRTY)
+    answers = asyncio.run(post(held, body, PROTOBUF, 6))
+    assert answers[200] >= 1
+    assert set(answers) <= {200, 429}
+    unharmed(held, limit)
+
+
+async def bomb(running: GatewayProcess, calls: int) -> Counter[str]:
+    """Send messages of 60 kB that unpack to 60 MiB, all at once."""
+    body = length_delimited(
+        1, length_delimited(2, length_delimited(2, IDS + length_delimited(5, b"x" * (15 << 20))) * 4)
+    )
+    codes: Counter[str] = Counter()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{running.grpc}") as channel:
+        call = channel.unary_unary(EXPORT, bytes, bytes)
+
+        async def send() -> None:
+            try:
+                await call(body, compression=grpc.Compression.Gzip, timeout=120)
+            except grpc.aio.AioRpcError as error:
+                codes[error.code().name] += 1
+            else:
+                codes["OK"] += 1
+
+        await asyncio.gather(*(send() for _ in range(calls)))
+    return codes
+
+
+def test_bombs_over_grpc_do_not_take_more(held: GatewayProcess, limit: MemoryLimit) -> None:
+    codes = asyncio.run(bomb(held, 12))
+    assert set(codes) <= {"OK", "UNAVAILABLE"}, codes
+    unharmed(held, limit)

@@ -1,0 +1,83 @@
+"""Bytes to and from an HTTP port, as no HTTP client would send them."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PROTOBUF = "application/x-protobuf"
+
+
+@dataclass
+class Answer:
+    """One answer: its status, its headers by lower-case name, its body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def head(method: str, path: str, *headers: str, version: str = "1.1", host: str = "127.0.0.1") -> bytes:
+    """Return the head of a request, with a Host where `host` is not empty."""
+    lines = [f"{method} {path} HTTP/{version}", *([f"Host: {host}"] if host else ()), *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def post(path: str, body: bytes, *headers: str, content_type: str = PROTOBUF) -> bytes:
+    """Return a whole request."""
+    return head("POST", path, f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers) + body
+
+
+async def talk(port: int, *parts: bytes | float, end: bool = False, seconds: float = 3.0) -> bytes:
+    """Send parts (numbers are pauses in seconds), and return all that comes until the server closes, or for a while.
+
+    `end`: say that nothing more will be sent.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    received = bytearray()
+    reading = asyncio.create_task(_read(reader, received))
+    try:
+        for part in parts:
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            else:
+                writer.write(part)
+                await writer.drain()
+        if end:
+            writer.write_eof()
+    except ConnectionError:
+        pass
+    await asyncio.wait([reading], timeout=seconds)
+    reading.cancel()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return bytes(received)
+
+
+async def _read(reader: asyncio.StreamReader, into: bytearray) -> None:
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(1 << 16):
+            into += chunk
+
+
+def answers(received: bytes, methods: Sequence[str] = ()) -> list[Answer]:
+    """Return the answers that were received, those of 1xx left out; `methods` of their requests where one was HEAD."""
+    found: list[Answer] = []
+    while received:
+        start, _, received = received.partition(b"\r\n\r\n")
+        first, *lines = start.decode("latin-1").split("\r\n")
+        status = int(first.split(" ")[1])
+        if status < 200:
+            continue
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        is_head = len(found) < len(methods) and methods[len(found)] == "HEAD"
+        length = 0 if is_head else int(headers.get("content-length", "0"))
+        found.append(Answer(status, headers, received[:length]))
+        received = received[length:]
+    return found
+
+
+async def ask(port: int, *parts: bytes | float, end: bool = False, seconds: float = 3.0) -> list[int]:
+    """Send parts and return the statuses of the answers."""
+    return [one.status for one in answers(await talk(port, *parts, end=end, seconds=seconds))]

@@ -1,0 +1,53 @@
+"""The log of `serve`: its format and level are settings, and SIGHUP changes them."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.exporters.gateway_program import eventually
+from tests.gateway.served import Served
+
+KEY = "ingest:a-key-0123456789"
+FIELDS = {"time", "level", "logger", "message", "process", "pid"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path, api_keys=[KEY])
+    yield made
+    made.close()
+
+
+def test_json_is_one_object_a_line_from_the_first_to_the_last(served: Served) -> None:
+    served.write(log_format="json")
+    served.start()
+    eventually(lambda: served.answers(KEY))
+    served.close()
+    lines = [json.loads(line) for line in served.said.splitlines()]
+    assert all(set(line) >= FIELDS for line in lines)
+    assert {line["process"] for line in lines} >= {"supervisor", "receiver-1", "deliverer"}
+    assert any("stopping" in line["message"] and line["level"] == "info" for line in lines)
+
+
+def test_sighup_changes_level_and_format(served: Served) -> None:
+    served.start()
+    eventually(lambda: served.answers(KEY))
+    eventually(lambda: "one delivering" in served.said)
+    served.write(log_format="json", log_level="warning")
+    served.signal(signal.SIGHUP)
+    eventually(lambda: '"level": "warning"' in served.said)  # each new process warns that it has no secret
+    served.close()
+    changed = [json.loads(line) for line in served.said.splitlines() if line.startswith("{")]
+    assert {line["level"] for line in changed} <= {"warning", "error"}
+    assert "stopping" not in served.said
+
+
+def test_an_unknown_level_is_refused_by_its_name(served: Served) -> None:
+    served.write(log_level="loud")
+    served.start()
+    assert served.process is not None
+    assert served.process.wait(30) == 2
+    assert "gateway.log_level" in served.said
