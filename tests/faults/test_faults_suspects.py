@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_telemetry.gateway.receive import suspects
 from tests.faults.gateway_process import GatewayProcess, eventually
 from tests.faults.load import EXPORT
 from tests.faults.memory_limit import MemoryLimit
@@ -38,6 +38,17 @@ def post(running: GatewayProcess, body: bytes) -> tuple[int, bytes]:
     except httpx.TransportError:
         return GONE, b""
     return answer.status_code, answer.content
+
+
+def works_on(running: GatewayProcess, count: int) -> None:
+    """Return when the receivers work on so many requests, each of which takes seconds."""
+    slots = suspects._slots_at(0)
+
+    def noted() -> bool:
+        left = (running.spool / suspects._NAME).read_bytes()[slots:]
+        return sum(left[at : at + 8] != bytes(8) for at in range(0, len(left), suspects._SLOT.size)) == count
+
+    eventually(noted, f"{count} requests are worked on")
 
 
 def over_grpc(running: GatewayProcess, body: bytes) -> grpc.StatusCode:
@@ -103,9 +114,9 @@ def test_what_was_only_there_when_a_receiver_died_is_taken(
 ) -> None:
     """A crash: each of several requests is worked on alone. A kill by hand: nothing is suspected."""
     running = gateway()
-    bodies = [spans(400, f"{name} {DIRTY}") for name in ("one", "two")]
+    bodies = [spans(2_000, f"{name} {DIRTY}") for name in ("one", "two")]
     under_way = [sending(running, body) for body in bodies]
-    time.sleep(1)  # they take some seconds
+    works_on(running, 2)
     os.kill(running.receivers()[0], number)
     assert Counter(one.result()[0] for one in under_way) == {GONE: 2}
     eventually(running.healthy, "the gateway is healthy again")
@@ -122,9 +133,9 @@ def test_a_crash_over_one_request_refuses_it(
     sending: Callable[[GatewayProcess, bytes], Future[tuple[int, bytes]]],
 ) -> None:
     running = gateway()
-    body = spans(400, DIRTY)
+    body = spans(2_000, DIRTY)
     under_way = sending(running, body)
-    time.sleep(1)
+    works_on(running, 1)
     os.kill(running.receivers()[0], signal.SIGABRT)
     assert under_way.result()[0] == GONE
     eventually(running.healthy, "the gateway is healthy again")

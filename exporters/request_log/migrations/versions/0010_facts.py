@@ -94,6 +94,8 @@ class _Moving:
         self._connection = connection
         self._bulk = bulk.bulk(connection)
         self._table = FactsTable(connection)
+        there = {column["name"] for column in sa.inspect(connection).get_columns("llm_call")}
+        self._call_columns = [column for column in schema.llm_call.c if column.name in there]  # later ones come later
         counts = [f"SELECT count(*) FROM {name}" for name in ("span_packed", "span_node", "span_waiting")]  # noqa: S608
         self._rows = sum(connection.exec_driver_sql(count).scalar_one() for count in counts)
         self._moved = 0
@@ -124,7 +126,7 @@ class _Moving:
         ids = [f"{span['trace_id']}-{span['span_id']}" for span in spans if span.get("call") and not span["call_below"]]
         found = {}
         for at in range(0, len(ids), _CHUNK):
-            query = sa.select(schema.llm_call).where(schema.llm_call.c.id.in_(ids[at : at + _CHUNK]))
+            query = sa.select(*self._call_columns).where(schema.llm_call.c.id.in_(ids[at : at + _CHUNK]))
             for row in self._connection.execute(query).mappings():
                 found[row["id"]] = records.LlmCall(**row)
         return found
