@@ -1,19 +1,25 @@
-# The gateway: slim, not root, one volume.
-FROM python:3.13.15-slim-bookworm AS build
+# The gateway: slim, not root, one volume; its root file system can be read-only. The release workflow names the base image by its
+# digest (PYTHON_IMAGE); the files of all packages are held to the hashes of deploy/requirements.txt.
+ARG PYTHON_IMAGE=python:3.13.15-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY deploy ./deploy
+RUN python -m venv /opt/otel-telemetry \
+ && /opt/otel-telemetry/bin/pip install --no-cache-dir --require-hashes --requirement deploy/requirements.txt
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement deploy/build-requirements.txt
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY otel_telemetry ./otel_telemetry
 COPY processors ./processors
 COPY exporters ./exporters
 COPY examples ./examples
-COPY deploy ./deploy
-RUN python -m venv /opt/otel-telemetry \
- && /opt/otel-telemetry/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres,redis]'
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/otel-telemetry/bin/pip install --no-cache-dir --no-deps /wheel/*.whl
 
-FROM python:3.13.15-slim-bookworm
+FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/otel-telemetry /opt/otel-telemetry
 RUN useradd --system --uid 10001 --home-dir /data telemetry && install -d -o telemetry -m 0700 /data
-USER telemetry
+USER 10001
 WORKDIR /data
 VOLUME /data
 ENV PATH=/opt/otel-telemetry/bin:$PATH \

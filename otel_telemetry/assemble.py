@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
-from typing import Any
+from typing import Any, Unpack
 
 from opentelemetry import trace
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_telemetry import prices
 from otel_telemetry import settings as settings_module
 from otel_telemetry.app import config_file, console, joining, lifecycle, older_variables, recording
+from otel_telemetry.app.arguments import Sections
 from otel_telemetry.base import conventions
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.base.providers import add_span_processor
@@ -297,7 +298,7 @@ def instrumentation_options(settings: Settings, name: str) -> dict[str, Any]:
     return {}
 
 
-def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Any) -> None:
+def configure(*, service_name: str | None = None, exporter: str | None = None, **arguments: Unpack[Sections]) -> None:
     """Make this process emit safe telemetry: redaction, pseudonyms, FastAPI, httpx, Redis, model calls, an exporter.
 
     `exporter` is `otlp` (to a gateway or collector, the default) or `request_log` (directly into the database of

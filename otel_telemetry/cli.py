@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from otel_telemetry import assemble_gateway
 from otel_telemetry import settings as settings_module
 from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable, TelemetryError
+from otel_telemetry.commands import tables
 from otel_telemetry.commands.anomalies import anomalies
 from otel_telemetry.commands.audit import audit_app
 from otel_telemetry.commands.dashboards import dashboards
@@ -29,6 +30,7 @@ from otel_telemetry.commands.explain import explain
 from otel_telemetry.commands.export import export_rows
 from otel_telemetry.commands.import_old import import_old
 from otel_telemetry.commands.key import key
+from otel_telemetry.commands.options import AsJson
 from otel_telemetry.commands.process_list import WARNING, hide_password
 from otel_telemetry.commands.pseudonym import pseudonym
 from otel_telemetry.commands.redact import redact
@@ -223,11 +225,16 @@ def _what_is_not_shared(settings: settings_module.Settings) -> str:
 
 @app.command("settings")
 def show_settings(
-    *, markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False
+    *,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
     """List every setting with its default, its variable and what it does."""
     if markdown:
         sys.stdout.write(settings_markdown())
+        return
+    if as_json:
+        tables.as_json([_as_row(name, info) for name, info in settings_module.describe()])
         return
     for name, info in settings_module.describe():
         _out.print(f"[bold]{name}[/] = {escape(_default(info))}", soft_wrap=True)
@@ -255,6 +262,11 @@ def _sections(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the settings that were given on the command line; what was not given is left to the environment."""
     given = {name: {key: v for key, v in section.items() if v is not None} for name, section in sections.items()}
     return {name: section for name, section in given.items() if section}
+
+
+def _as_row(name: str, info: Any) -> dict[str, Any]:
+    variable = settings_module.variable(name)
+    return {"setting": name, "variable": variable, "default": _default(info), "description": info.description}
 
 
 def _default(info: Any) -> str:

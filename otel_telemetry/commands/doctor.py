@@ -1,9 +1,6 @@
 """`otel-telemetry doctor`: what works in this environment, what does not, and the next step."""
 
 import dataclasses
-import json
-from enum import StrEnum
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,19 +9,14 @@ from rich.table import Table
 
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.checkup import State, checkup
+from otel_telemetry.commands.options import AsJson
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 
 
-class Format(StrEnum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def doctor(
-    *, output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Look at everything that telemetry depends on here: versions, loader, settings, exporters, database, spool, clock.
 
@@ -35,8 +27,8 @@ def doctor(
     """
     found = checkup()
     out = Console(highlight=False)
-    if output is Format.JSON:
-        out.print_json(json.dumps([dataclasses.asdict(check) for check in found]))
+    if as_json:
+        tables.as_json([dataclasses.asdict(check) for check in found])
     else:
         table = Table.grid(padding=(0, 2))
         for check in found:

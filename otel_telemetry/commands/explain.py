@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,16 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from otel_telemetry.commands.options import AsJson
 from otel_telemetry.commands.verify import PolicyFile, redaction_settings
 from otel_telemetry.processors.verify.explain import Explanation, NearMiss, Step
 from otel_telemetry.processors.verify.explain import explain as explain_text
-
-
-class Format(StrEnum):
-    """How the explanation is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def explain(
@@ -33,7 +26,7 @@ def explain(
     service: Annotated[
         str, typer.Option(help="Use the policy's overrides for this service.", metavar="NAME", show_default=False)
     ] = "",
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is found in a text: which rule and validator, at which characters, and what becomes of it and why.
 
@@ -43,7 +36,7 @@ def explain(
     """
     given = sys.stdin.read() if text is None else text
     explanation = explain_text(redaction_settings(policy).redaction, given, key, service)
-    if output is Format.JSON:
+    if as_json:
         sys.stdout.write(json.dumps(dataclasses.asdict(explanation), indent=1) + "\n")
     else:
         _show(explanation, Console())

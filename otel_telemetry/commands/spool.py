@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,6 +19,7 @@ from rich.table import Table
 from otel_telemetry import settings
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
+from otel_telemetry.commands.options import AsJson
 from otel_telemetry.exporters.request_log.audit import acts
 from otel_telemetry.gateway.spool.operator import Count, Operator
 from otel_telemetry.gateway.spool.reader import DeadLetters, Loss, SpoolReader, SpoolStatus
@@ -43,17 +43,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would hap
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-class Format(StrEnum):
-    """How a command prints."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 @spool_app.command("status")
 def spool_status(
+    *,
     spool_dir: SpoolDir = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is in the spool, how far each exporter has come, and what it will never get, with the reasons.
 
@@ -61,7 +55,7 @@ def spool_status(
     """
     with SpoolReader(_folder(spool_dir)) as spool:
         status, dead = spool.status(), spool.dead_letters()
-    if output is Format.JSON:
+    if as_json:
         shown = dataclasses.asdict(status) | {"dead": [dataclasses.asdict(one) for one in dead]}
         _out.print_json(json.dumps(shown, default=str))
         return

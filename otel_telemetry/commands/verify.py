@@ -1,7 +1,6 @@
 """`otel-telemetry verify`: check what is covered, with the user's rules and policy."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +9,13 @@ from rich.console import Console
 
 from otel_telemetry import settings as settings_module
 from otel_telemetry.commands import coverage_table, text_proof
+from otel_telemetry.commands.options import AsJson
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.ner.text import ner_of
 from otel_telemetry.processors.redact import finding_counts
 from otel_telemetry.processors.redact.insight import active_rules
 from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.verify import content_coverage, coverage, names_coverage
-
-
-class Format(StrEnum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "markdown"
-
 
 #: Parts of the exit code: values of the rules' types leaked; prompts and answers leaked. 2 is a wrong use.
 VALUES_LEAKED, CONTENT_LEAKED = 1, 4
@@ -63,7 +54,8 @@ def verify(
         str | None,
         typer.Option(help="Prove the policy's overrides for this service.", metavar="NAME", show_default=False),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/privacy.md.")] = False,
 ) -> None:
     """Plant values of every type in every field of telemetry, and show that none of them leaves.
 
@@ -73,14 +65,14 @@ def verify(
     redaction.names on, names and addresses of people are planted too. Exit
     code 1: a value leaked; 4: a prompt or an answer; 5: both. Takes about ten seconds; nothing is sent anywhere.
 
-    [bold]Try it:[/] otel-telemetry verify --policy policy.yaml --format json
+    [bold]Try it:[/] otel-telemetry verify --policy policy.yaml --json
     """
     redaction = redaction_settings(policy).redaction
     report = prove(redaction, service or finding_counts.SELF_TEST)
-    if output is Format.TABLE:
-        coverage_table.to_terminal(report, Console())
-    elif output is Format.JSON:
+    if as_json:
         sys.stdout.write(coverage_table.to_json(report) + "\n")
-    else:
+    elif markdown:
         sys.stdout.write(coverage_table.to_markdown(report))
+    else:
+        coverage_table.to_terminal(report, Console())
     raise typer.Exit(exit_code(report))

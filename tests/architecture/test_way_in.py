@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from otel_telemetry import settings
 from otel_telemetry.cli import app
@@ -148,6 +149,25 @@ def commands() -> dict[str, Any]:
 def test_each_command_is_explained_and_shown(name: str) -> None:
     assert (commands()[name].help or "").strip()
     assert f"otel-telemetry {name}" in DOCS or f"`{name}`" in DOCS, "a page in docs/ shows it"
+
+
+def test_json_has_one_name_in_every_command() -> None:
+    for name, command in commands().items():
+        options = {word for parameter in command.params for word in parameter.opts}
+        assert name == "export" or "--format" not in options, name  # what it writes is a file, of three kinds
+        assert not {word for word in options if "json" in word} - {"--json"}, name
+        assert ("--json" in options) == any(parameter.name == "as_json" for parameter in command.params), name
+    assert sum("--json" in parameter.opts for command in commands().values() for parameter in command.params) > 10
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_OTEL_TELEMETRY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        return CliRunner().invoke(app, env=asked, prog_name="otel-telemetry").stdout.split()
+
+    assert completed("otel-telemetry rep") == ["report", "reprice"]
+    assert "--json" in completed("otel-telemetry report --j")
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout
 
 
 def test_each_module_of_a_command_is_registered() -> None:

@@ -65,7 +65,7 @@ def wheel() -> Path:
 def tools_of_tests() -> Iterator[str]:
     """Yield what only tests need, at the versions of constraints.txt: floors are a promise about what users install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     pinned = {canonicalize_name(name): f"{name}=={version}" for name, version in pins.items()}
     extras = project["optional-dependencies"]
     users = [*project["dependencies"], *(line for extra, lines in extras.items() if extra != "dev" for line in lines)]

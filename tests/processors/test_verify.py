@@ -35,7 +35,7 @@ from otel_telemetry.processors.verify.planting_otlp import (
 from otel_telemetry.processors.verify.planting_sdk import LOGS, METRICS, SPANS, metrics_take_lists, slots_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "privacy.md"
-BEGIN, END = "<!-- made by: otel-telemetry verify --format markdown -->\n", "<!-- end of what verify made -->"
+BEGIN, END = "<!-- made by: otel-telemetry verify --markdown -->\n", "<!-- end of what verify made -->"
 RULES = active_rules(RedactionSettings())
 NEWEST = pytest.mark.skipif(not metrics_take_lists(), reason="opentelemetry-sdk 1.44 takes fewer shapes of attributes")
 
@@ -70,7 +70,7 @@ def test_the_built_in_policy_lets_no_canary_out_of_any_field(report: CoverageRep
 def test_the_table_in_the_docs_is_what_verify_prints_today(report: CoverageReport) -> None:
     made = DOCS.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
     newest = coverage_table.to_markdown(report).strip()
-    assert made == newest, "put the output of `otel-telemetry verify --format markdown` between the markers"
+    assert made == newest, "put the output of `otel-telemetry verify --markdown` between the markers"
 
 
 def test_every_type_that_a_rule_or_a_name_gives_is_planted(report: CoverageReport) -> None:

@@ -32,7 +32,7 @@ def run(folder: Path, *command: str | Path, **more: str) -> subprocess.Completed
 def doctor(folder: Path, **more: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """Return the exit code, and what was found by name."""
     exporter = {"OTEL_TRACES_EXPORTER": "request_log", **more}
-    done = run(folder, BIN / "otel-telemetry", "doctor", "--format", "json", **exporter)
+    done = run(folder, BIN / "otel-telemetry", "doctor", "--json", **exporter)
     found: dict[str, list[dict[str, str]]] = {}
     for check in json.loads(done.stdout):
         found.setdefault(check["name"], []).append(check)

@@ -39,7 +39,7 @@ def doctor(folder: Path, paths: str = "", **sections: Any) -> tuple[int, dict[st
         **{f"OTEL_TELEMETRY_{name.upper()}": json.dumps(given) for name, given in sections.items()},
         **({"PYTHONPATH": paths} if paths else {}),
     }
-    command = [str(BIN / "otel-telemetry"), "doctor", "--format", "json"]
+    command = [str(BIN / "otel-telemetry"), "doctor", "--json"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert KEY not in done.stdout + done.stderr
     found: dict[str, list[dict[str, str]]] = {}

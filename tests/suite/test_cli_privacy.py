@@ -115,7 +115,7 @@ def test_redact_follows_the_policy_and_its_overrides_for_a_service(tmp_path: Pat
 
 
 def test_explain_tells_rule_validator_place_policy_entry_and_result() -> None:
-    done = run("explain", "mail jane@example.com, card 4111 1111 1111 1112", "--key", "app.note", "--format", "json")
+    done = run("explain", "mail jane@example.com, card 4111 1111 1111 1112", "--key", "app.note", "--json")
     told = json.loads(done.stdout)
     step = told["steps"][0]
     assert (step["start"], step["end"], step["text"]) == (5, 21, "jane@example.com")
@@ -129,7 +129,7 @@ def test_explain_tells_rule_validator_place_policy_entry_and_result() -> None:
 
 def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("types: {EMAIL: mask}\nkeys: {app.*: keep, db.*: drop}\n")
-    told = json.loads(run("explain", MAIL, "--policy", "p.yaml", "--format", "json", cwd=tmp_path).stdout)
+    told = json.loads(run("explain", MAIL, "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
     assert (told["steps"][0]["action"], told["steps"][0]["entry"]) == ("mask", "types.EMAIL")
     assert (told["policy"], told["result"]) == ("p.yaml", "****ecom")
     shown = run("explain", MAIL, "--policy", "p.yaml", "--key", "app.x", cwd=tmp_path).stdout.decode()
@@ -150,11 +150,11 @@ def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
     ],
 )
 def test_explain_says_what_a_name_decides(key: str, told: str) -> None:
-    assert json.loads(run("explain", "text", "--key", key, "--format", "json").stdout)["key"] == told
+    assert json.loads(run("explain", "text", "--key", key, "--json").stdout)["key"] == told
 
 
 def test_explain_reads_stdin_and_leaves_alone_what_is_redacted_already() -> None:
-    told = json.loads(run("explain", "--format", "json", given="user [REDACTED_EMAIL] and k1_0123456789ab\n").stdout)
+    told = json.loads(run("explain", "--json", given="user [REDACTED_EMAIL] and k1_0123456789ab\n").stdout)
     assert told["result"] == told["text"]
     assert told["steps"] == []
 
@@ -179,7 +179,7 @@ def test_verify_prints_a_table_and_exits_with_0_where_nothing_leaks() -> None:
 
 def test_verify_as_json_names_every_place_and_what_was_planted_there(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("types: {EMAIL: keep}\n")
-    told = json.loads(run("verify", "--policy", "p.yaml", "--format", "json", cwd=tmp_path).stdout)
+    told = json.loads(run("verify", "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
     assert told["proved"] is True
     assert told["leaked"] == told["unproved"] == 0
     one = next(c for c in told["canaries"] if c["type"] == "EMAIL" and c["field"].endswith("status.message"))
