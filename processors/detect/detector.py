@@ -156,6 +156,8 @@ class Detector:
 
         `hits` are its sightings, if it was scanned before.
         """
+        if hits is not None and not hits:
+            return None
         data = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
         if hits is None:
             hits = self._locator.scan(data, _BASE_HITS + len(data) // _BYTES_PER_HIT)

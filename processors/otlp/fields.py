@@ -10,15 +10,17 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otel_telemetry.base.descriptors import is_repeated
 from otel_telemetry.base.otlp_values import to_message, to_python
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS
 from otel_telemetry.processors.otlp import wire
 from otel_telemetry.processors.redact import content_rules, finding_counts
 from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
-_KEY_VALUE: Final = KeyValue.DESCRIPTOR.full_name
-_ANY_VALUE: Final = AnyValueMessage.DESCRIPTOR.full_name
+#: What is cleaned as a whole, as a name decides what becomes of its value.
+_VALUES: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (KeyValue, AnyValueMessage)}
 _PIECE: Final = 1 << 20  # bytes scanned at a time: a larger one gains nothing, a smaller one costs more calls
+_DELIMITED: Final = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 #: What has a name that can say that its attributes, or its body, are a prompt or an answer.
 _EVENTS: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (Span.Event, LogRecord)}
 _KIND: Final = Span.DESCRIPTOR.fields_by_name["kind"].number
@@ -108,7 +110,7 @@ class Cleaner:
             splice.replace(field, payload)
 
     def _payload(self, field: wire.Field, known: FieldDescriptor | None, *, only_unknown: bool) -> Any:
-        if known is None or field.wire_type != wire.LENGTH_DELIMITED:
+        if known is None or field.wire_type != wire.LENGTH_DELIMITED or not _may_be_delimited(known):
             return self.unknown(field)
         if known.type == FieldDescriptor.TYPE_MESSAGE:
             inner: Any = known.message_type
@@ -118,21 +120,30 @@ class Cleaner:
         return None if only_unknown else self._id(field)
 
     def _inner_message(self, field: wire.Field, descriptor: Descriptor, *, only_unknown: bool) -> Any:
-        if only_unknown or descriptor.full_name not in (_KEY_VALUE, _ANY_VALUE):
+        kind = None if only_unknown else _VALUES.get(descriptor.full_name)
+        if kind is None:
             return self.message(field.start, field.end, descriptor, only_unknown=only_unknown)
-        changed = self.message(field.start, field.end, descriptor, only_unknown=True)
-        payload = self._buffer[field.start : field.end] if changed is None else changed
-        whole = self._key_value(payload) if descriptor.full_name == _KEY_VALUE else self._any_value(payload)
+        payload = self._buffer[field.start : field.end]
+        parsed = kind.FromString(payload)
+        changed = None
+        if _lacks(parsed, len(payload)):
+            changed = self.message(field.start, field.end, descriptor, only_unknown=True)
+            parsed = kind.FromString(payload if changed is None else changed)
+            changed = parsed.SerializeToString()  # without the values that a later one of the same field replaces
+        whole = self._key_value(parsed) if kind is KeyValue else self._any_value(parsed)
         return changed if whole is None else whole
 
-    def _key_value(self, payload: bytes) -> Any:
-        attribute = KeyValue.FromString(payload)
+    def _key_value(self, attribute: Any) -> Any:
         value = to_python(attribute.value)
         if finding_counts.is_summary(attribute.key, value):
             return None
         calling = attribute.key in PEER_KEYS and not self._event and self._is_calling()
         redactor = self._redactor.of_caller() if calling else self._redactor
-        item = redactor.item_of(self._event, attribute.key, value, self.findings)
+        nested = isinstance(value, dict | list)
+        findings = redactor.scanned(attribute.key, value) if nested else self.findings
+        item = redactor.item_of(self._event, attribute.key, value, findings)
+        if nested:
+            self.findings += findings
         if item is None:
             return _DROP
         if item[0] == attribute.key and item[1] is value:
@@ -149,8 +160,8 @@ class Cleaner:
         kinds = [field for field in wire.fields(self._buffer, *self.span) if field.number == _KIND]
         return bool(kinds) and kinds[-1].wire_type == wire.VARINT and self._buffer[kinds[-1].start] in _CALLING
 
-    def _any_value(self, payload: bytes) -> bytes | None:
-        value = to_python(AnyValueMessage.FromString(payload))
+    def _any_value(self, message: Any) -> bytes | None:
+        value = to_python(message)
         clean = self._redactor.body(value, self._event, self.findings, of_model=self._of_model)
         return None if clean is value else to_message(clean).SerializeToString()
 
@@ -167,7 +178,7 @@ class Cleaner:
             return None
 
     def unknown(self, field: wire.Field) -> bytes | None:
-        """Clean a field that no descriptor knows: as a message if it reads as one, else as text, else it is left alone.
+        """Clean a field that no descriptor knows: as a message if it reads as one, else as text.
 
         A group (a deprecated encoding that no OTLP field has) is emptied.
         """
@@ -183,10 +194,20 @@ class Cleaner:
                 if self._hits.within(part) and (payload := self.unknown(part)) is not None:
                     splice.replace(part, payload)
             return splice.result()
-        try:
-            return self._string(field)
-        except UnicodeDecodeError:
-            return None
+        data = self._buffer[field.start : field.end]
+        clean: Any = self._redactor.value(data, findings=self.findings)
+        return None if clean is data else clean
+
+
+def _may_be_delimited(known: FieldDescriptor) -> bool:
+    """Return whether a field's value may have a length; parsers take one of another wire type as unknown."""
+    return known.type in _DELIMITED or is_repeated(known)  # repeated numbers are packed
+
+
+def _lacks(message: Any, size: int) -> bool:
+    """Return whether a message read from `size` bytes has unknown fields, which it loses, or was longer than it is."""
+    message.DiscardUnknownFields()
+    return bool(message.ByteSize() != size)
 
 
 def _told(record: Any) -> tuple[str, bool]:

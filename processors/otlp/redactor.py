@@ -275,10 +275,12 @@ class _Request:
         self._problem = self._problem or problem
 
     def _service(self, parts: Sequence[wire.Field]) -> str:
-        payload = b"".join(self._body[field.start : field.end] for field in parts if field.holds(_RESOURCE))
+        resources = [field for field in parts if field.holds(_RESOURCE)]
+        payload = b"".join(self._body[field.start : field.end] for field in resources)
         for attribute in Resource.FromString(payload).attributes:
             if attribute.key == conventions.SERVICE_NAME:
-                return self._redactor.string(attribute.value.string_value)
+                name: str = attribute.value.string_value
+                return self._redactor.string(name) if any(map(self._hits.within, resources)) else name
         return conventions.UNKNOWN_SERVICE
 
     def _size(self, item: wire.Field) -> int:

@@ -106,6 +106,21 @@ class Redactor:
         """Return what one scan of many strings (values or keys) sees, for `Findings`; None where none can change."""
         return Sightings(texts, dict.fromkeys(texts)) if self._everything else self._detector.sightings(texts)
 
+    def scanned(self, key: str, value: AnyValue) -> Findings:
+        """Return findings, none yet, for one nested attribute whose names and texts were all scanned as one block."""
+        texts = [key]
+        stack = [value]
+        while stack:
+            inner = stack.pop()
+            if isinstance(inner, str):
+                texts.append(inner)
+            elif isinstance(inner, Mapping):
+                texts += inner
+                stack += inner.values()
+            elif isinstance(inner, Sequence) and not isinstance(inner, bytes):
+                stack += inner
+        return Findings(self.seen(texts) or Sightings(texts, {}))
+
     def dirty(self, texts: Sequence[str]) -> Sequence[int]:
         """Return the indexes of the strings (values or keys) that may change, ascending; scanned as one block."""
         seen = self.seen(texts)

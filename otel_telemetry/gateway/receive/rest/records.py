@@ -95,7 +95,7 @@ def redacted_fields(given: Mapping[str, Any], record: LogRecord) -> list[str]:
 def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> None:
     """Note the name of each value that is another now; a name that was itself redacted is told as it is now."""
     kind = clean.WhichOneof("value")
-    if isinstance(given, Mapping) and kind == "kvlist_value":
+    if kind == "kvlist_value" and isinstance(given, Mapping):
         pairs = clean.kvlist_value.values
         if len(pairs) == len(given):
             for (key, value), pair in zip(given.items(), pairs, strict=True):
@@ -103,7 +103,7 @@ def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> 
                     found[pair.key] = None
                 _compare(value, pair.value, pair.key, found)
             return
-    elif isinstance(given, list) and kind == "array_value" and len(clean.array_value.values) == len(given):
+    elif kind == "array_value" and isinstance(given, list) and len(clean.array_value.values) == len(given):
         for value, item in zip(given, clean.array_value.values, strict=True):
             _compare(value, item, name, found)
         return

@@ -1,0 +1,69 @@
+"""Text that the parser does not show, but that stands in the bytes which are stored and passed on, is cleaned too."""
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.otlp.wire import length_delimited as field
+from otel_telemetry.processors.redact.redactor import Redactor
+
+TEXT = b"jane.roe@example.com"
+NAME = field(1, b"a")
+FINE = field(1, b"fine")  # as a value
+HIDDEN = field(1, TEXT)
+NOT_UTF8 = b"\xff" + TEXT
+NESTED = field(6, field(1, field(1, b"inner") + field(2, HIDDEN + FINE)))
+
+#: Attributes whose value, as parsers see it, is harmless.
+ATTRIBUTES = {
+    "a text before the text that counts": NAME + field(2, HIDDEN + FINE),
+    "a text before a number": NAME + field(2, HIDDEN + b"\x18\x05"),
+    "a value before the value that counts": NAME + field(2, HIDDEN) + field(2, FINE),
+    "a name before the name that counts": field(1, TEXT) + NAME + field(2, FINE),
+    "a text before another in a nested value": NAME + field(2, NESTED),
+    "a text where a number should be": NAME + field(2, field(3, TEXT) + FINE),
+    "an unknown field": NAME + field(2, FINE) + field(99, TEXT),
+    "an unknown field that is not UTF-8": NAME + field(2, FINE) + field(99, NOT_UTF8),
+}
+
+
+@pytest.fixture(scope="module")
+def otlp() -> OtlpRedactor:
+    return OtlpRedactor(Redactor(RedactionSettings()))
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES.values(), ids=list(ATTRIBUTES))
+def test_what_an_attribute_hides_is_cleaned_and_what_it_shows_is_kept(otlp: OtlpRedactor, attribute: bytes) -> None:
+    body = field(1, field(2, field(2, field(6, attribute))))
+    before = ExportLogsServiceRequest.FromString(body)
+    clean = otlp.redact("logs", body)
+    assert clean.items == 1
+    assert TEXT not in clean.body
+    after = ExportLogsServiceRequest.FromString(clean.body)
+    assert [_shown(after), "fine" in str(after) or "int_value: 5" in str(after)] == [_shown(before), True]
+
+
+def _shown(request: ExportLogsServiceRequest) -> list[str]:
+    return [pair.key for pair in request.resource_logs[0].scope_logs[0].log_records[0].attributes]
+
+
+def test_a_body_hides_nothing_either(otlp: OtlpRedactor) -> None:
+    body = field(1, field(2, field(2, field(5, HIDDEN + FINE))))
+    clean = otlp.redact("logs", body)
+    assert TEXT not in clean.body
+    record = ExportLogsServiceRequest.FromString(clean.body).resource_logs[0].scope_logs[0].log_records[0]
+    assert record.body.string_value == "fine"
+
+
+@pytest.mark.parametrize("number", [6, 7])  # a span's kind and start, which are no texts
+@pytest.mark.parametrize("text", [TEXT, NOT_UTF8])
+def test_a_text_in_place_of_a_number_of_a_span_is_cleaned(otlp: OtlpRedactor, number: int, text: bytes) -> None:
+    span = Span(trace_id=b"t" * 16, span_id=b"s" * 8, name="GET /").SerializeToString() + field(number, text)
+    group = ResourceSpans(scope_spans=[ScopeSpans(spans=[Span.FromString(span)])])
+    clean = otlp.redact("traces", ExportTraceServiceRequest(resource_spans=[group]).SerializeToString())
+    assert clean.items == 1
+    assert TEXT not in clean.body
+    assert ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans[0].name == "GET /"
