@@ -1,8 +1,12 @@
 """Settings become a gateway: its processes, what redacts in them, and what they deliver to."""
 
+import hashlib
+import logging
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -10,6 +14,7 @@ from pydantic import BaseModel
 
 from otel_telemetry.assemble import cache_secret, named_entities_of, redactor_of
 from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.base.private_folder import private_folder
 from otel_telemetry.cache.parts import Parts, Rules
 from otel_telemetry.instrument import log_measures
 from otel_telemetry.instrument.client_address import client_address, networks
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 
 _SECRET_BYTES: Final = 32
+_log = logging.getLogger("otel_telemetry.gateway")
 
 
 def gateway_of(settings: Settings, load: Callable[[], Settings] | None = None) -> "Process | Supervisor":
@@ -151,6 +157,22 @@ def clients_of(settings: Settings, shared: "Shared | None" = None) -> "Clients":
     trusted = networks(settings.instrument.trusted_proxies)
     address_of = partial(client_address, trusted=trusted) if trusted else None
     return Clients(settings.gateway.telemetry_per_minute, address_of, shared)
+
+
+def window_of_workers(settings: Settings) -> "Shared | None":
+    """Make what the workers of an app count clients' calls in together; None where each has to count its own."""
+    from otel_telemetry.gateway.receive.rest.shared_window import SharedWindow  # noqa: PLC0415
+
+    per_minute, secret = settings.gateway.telemetry_per_minute, settings.redaction.pseudonyms.secret
+    app = f"{os.environ.get('OTEL_SERVICE_NAME', '')}\n{Path.cwd()}"
+    folder = private_folder(f"app-{hashlib.sha256(app.encode()).hexdigest()[:16]}") if per_minute else None
+    if folder is None:
+        return None
+    try:
+        return SharedWindow.of_workers(folder, per_minute, secret.get_secret_value().encode() if secret else b"")
+    except OSError as error:
+        _log.warning("each worker limits clients of /telemetry by itself: %s", error)
+        return None
 
 
 def otlp_redactor_of(settings: Settings, rules: Redactor) -> "OtlpRedactor":

@@ -49,7 +49,8 @@ def _parts() -> _Parts:
     """Make what requests need, once a process; where the settings cannot be used, nothing is recorded."""
     try:
         found = settings.load()
-        return _Parts(assemble_gateway.clients_of(found), Redactor(found.redaction) if found.enabled else None)
+        clients = assemble_gateway.clients_of(found, assemble_gateway.window_of_workers(found))
+        return _Parts(clients, Redactor(found.redaction) if found.enabled else None)
     except Exception as error:  # noqa: BLE001 - the border to the app
         shielded(COMPONENT, error)
         return _Parts(Clients(), None)

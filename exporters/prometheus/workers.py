@@ -13,12 +13,12 @@ import hashlib
 import logging
 import os
 import socket
-import stat
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from otel_telemetry.base.private_folder import private_folder
 
 try:
     import fcntl
@@ -33,16 +33,7 @@ _log = logging.getLogger("otel_telemetry.prometheus")
 
 def folder_of(service: str, port: int) -> Path | None:
     """Return the folder of an app's workers, made where it is missing; None where there can be none that is safe."""
-    if fcntl is None:
-        return None
-    name = hashlib.sha256(service.encode()).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"otel-telemetry-{os.getuid()}-{port}-{name}"
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
-            return folder
-    return None
+    return private_folder(f"{port}-{hashlib.sha256(service.encode()).hexdigest()[:8]}")
 
 
 class WorkerEndpoint:

@@ -118,7 +118,9 @@ class GatewaySettings(BaseModel):
         " requests are told to retry.",
     )
     telemetry_per_minute: int = Field(
-        60, ge=0, description="Requests to /telemetry that one client may send in a minute, to one process; 0: any."
+        60,
+        ge=0,
+        description="Requests to /telemetry that one client may send in a minute, to all workers together; 0: any.",
     )
     shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")
     log_format: Literal["text", "json"] = Field(

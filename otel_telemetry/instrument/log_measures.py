@@ -18,6 +18,7 @@ from otel_telemetry.base import conventions, metrics
 from otel_telemetry.base.label_bounds import Label
 from otel_telemetry.instrument.cache_measures import CacheMeasures
 from otel_telemetry.instrument.cache_measures import default as cache_measures
+from otel_telemetry.instrument.output_rate import OutputRate
 
 _DRIFTS: Final = frozenset({"policy_violation", "policy_drift", "drift", "drift_incident"})
 _REPAIRS: Final = frozenset({"content_repair", "response_repair", "repair"})
@@ -32,9 +33,7 @@ class LogMeasures:
 
     def __init__(self, meter: Meter, measures: CacheMeasures) -> None:
         self._measures = measures
-        self._rate = meter.create_gauge(
-            conventions.TOKENS_PER_SECOND_METRIC, description="Output rate of the last call."
-        )
+        self._rate = OutputRate(meter)
         self._ttfb = meter.create_histogram(
             conventions.TTFB_METRIC,
             "s",
@@ -62,7 +61,7 @@ class LogMeasures:
             self._measures.repaired("content", min(_MOST_AT_ONCE, math.ceil(count)))
         tokens, latency, first = (_number(said.get(name)) for name in ("tokens", "latency_ms", "ttfb_ms"))
         if tokens and latency:
-            self._rate.set(tokens / (latency / _MILLISECONDS))
+            self._rate.record(tokens, latency / _MILLISECONDS)
         if first:
             self._ttfb.record(first / _MILLISECONDS)
         failure = _failure(said)

@@ -63,8 +63,9 @@ def make(counted: Counted, redactor: Redactor) -> Iterator[Make]:
     made: list[ResponseCache] = []
 
     def make_one(*, redactor: Any = redactor, price: Any = None, **settings: Any) -> ResponseCache:
+        patient = {"timeout": 10} | settings  # a busy machine is no Redis that is away
         cache = ResponseCache(
-            CacheSettings(**settings), redactor=redactor, price=price, secret=b"s" * 16, measures=counted.measures
+            CacheSettings(**patient), redactor=redactor, price=price, secret=b"s" * 16, measures=counted.measures
         )
         made.append(cache)
         return cache

@@ -48,7 +48,7 @@ class CellAddress:
 
     async def until(self, name: str, count: int) -> list[dict[str, Any]]:
         """Return the rows of a table once it has so many."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(rows := await asyncio.to_thread(self.rows, name)) < count:
             assert time.monotonic() < end, (rows, self.rows("dead_letter"))
             await asyncio.sleep(0.02)
@@ -65,7 +65,7 @@ def place_maker(serving: Any, url: str) -> Callable[..., Any]:
         sink = RequestLogSink(RequestLogSettings(url=url, **given))
         async with (
             serving(engine=engine, sinks=[sink], rest=rest, **settings) as running,
-            httpx.AsyncClient(base_url=running.http, headers=headers) as client,
+            httpx.AsyncClient(base_url=running.http, headers=headers, timeout=60) as client,
         ):
             yield CellAddress(client, running, url)
         sink.close()

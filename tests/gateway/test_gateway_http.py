@@ -307,7 +307,7 @@ async def test_other_methods_and_paths_say_what_there_is(client: httpx.AsyncClie
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     for answer in (wrong, await client.post("/v1/spans", content=b"")):
         assert "POST /v1/traces, /v1/logs, /v1/metrics" in answer.json()["message"]
-    assert (await client.get("/")).status_code == 404
+    assert (await client.get("/nothing")).status_code == 404
 
 
 async def test_health_names_every_part(running: Any, client: httpx.AsyncClient, make_request: Any) -> None:

@@ -33,7 +33,7 @@ async def ends_as_there(place: Any, events: list[Any]) -> None:
         "workflow_step": list(there.steps.values()),
         "workflow_event": there.others,
     }
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     for table, rows in wanted.items():
         expected = in_order(rows, rows[0]) if rows else []
         while (found := in_order(await asyncio.to_thread(place.rows, table), rows[0]) if rows else []) != expected:

@@ -1,7 +1,11 @@
 """Calls of a client are counted over all processes, exactly, in memory that nobody else can read."""
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -58,6 +62,59 @@ def test_processes_that_are_forked_count_together():
     assert sum(int(os.read(reading, 10)) for reading in told) == 50
     for reading in told:
         os.close(reading)
+
+
+OPENS_AND_CALLS = """
+import sys
+from pathlib import Path
+from otel_telemetry.gateway.receive.rest.shared_window import SharedWindow
+window = SharedWindow.of_workers(Path(sys.argv[1]), 50, b"secret")
+print(sum(window.wait("a") == 0 for _ in range(40)), flush=True)
+sys.stdin.read()
+"""
+
+
+class Workers:
+    """Processes that open the window of a folder, call forty times and stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self) -> int:
+        """Return how often a new one came in."""
+        command = [sys.executable, "-c", OPENS_AND_CALLS, str(self._folder)]
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._running.append(started)
+        assert started.stdout is not None
+        return int(started.stdout.readline())
+
+    def end(self) -> None:
+        while self._running:
+            self._running.pop().communicate()
+
+
+@pytest.fixture(name="workers")
+def workers_fixture(tmp_path) -> Iterator[Workers]:
+    workers = Workers(tmp_path)
+    yield workers
+    workers.end()
+
+
+def test_workers_that_a_server_starts_one_by_one_count_together_and_anew_once_all_have_ended(workers, tmp_path):
+    assert [workers.start() for _ in range(3)] == [40, 10, 0]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    workers.end()
+    assert workers.start() == 40
+
+
+def test_a_file_of_another_size_is_refused_while_it_is_used(tmp_path):
+    window = SharedWindow.of_workers(tmp_path, 50)
+    with (tmp_path / "clients-50").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(OSError, match="of another size"):
+        SharedWindow.of_workers(tmp_path, 50)
+    assert window.wait("a") == 0.0
 
 
 def test_a_gateway_s_workers_let_in_no_more_than_the_limit(tmp_path, monkeypatch):

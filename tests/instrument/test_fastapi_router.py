@@ -1,8 +1,11 @@
 """Web pages of an app without a gateway: the router answers as the gateway does, and the rows are the same."""
 
+import os
 import subprocess
 import sys
+import tempfile
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -15,6 +18,8 @@ import otel_telemetry
 from otel_telemetry.base import metrics
 from otel_telemetry.exporters.request_log import RequestLogLogExporter
 from otel_telemetry.exporters.request_log.db import database, schema
+from tests.backends import process
+from tests.exporters.gateway_program import eventually
 
 SECRET = "a secret of this test only"
 PAGE = "203.0.113.9"
@@ -25,6 +30,7 @@ def page_fixture(monkeypatch, tmp_path):
     """An app with the router, whose own log provider writes rows and redacts nothing."""
     monkeypatch.setenv("OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET", SECRET)
     monkeypatch.setenv("OTEL_TELEMETRY_GATEWAY__TELEMETRY_PER_MINUTE", "3")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(_logs._internal, "_LOGGER_PROVIDER", None)
     monkeypatch.setattr(_logs._internal, "_LOGGER_PROVIDER_SET_ONCE", Once())
     provider = LoggerProvider()
@@ -87,6 +93,53 @@ def test_a_client_that_tells_too_much_is_told_when_to_go_on(page):
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert int(answers[-1].headers["retry-after"]) >= 1
     assert page.post("/feedback", json={"verdict": "up"}).status_code == 200
+
+
+def test_a_client_s_limit_is_that_of_all_workers_of_the_app(tmp_path):
+    """Of uvicorn, which starts each worker as a program of its own."""
+    (tmp_path / "pages.py").write_text(
+        "import otel_telemetry\n"
+        "from fastapi import FastAPI\n"
+        "otel_telemetry.configure(exporter='request_log', request_log={'url': 'sqlite:///app.db'})\n"
+        "app = FastAPI()\n"
+        "app.include_router(otel_telemetry.fastapi.router)\n"
+        "@app.get('/pid')\n"
+        "def pid():\n"
+        "    import os\n"
+        "    return os.getpid()\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = {**kept, "TMPDIR": str(tmp_path), "OTEL_TELEMETRY_GATEWAY__TELEMETRY_PER_MINUTE": "10"}
+    port = process.free_port()
+    command = [sys.executable, "-m", "uvicorn", "pages:app", "--workers", "2", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+
+    def pid() -> int | None:
+        try:
+            return int(httpx.get(f"{url}/pid", timeout=30).text)
+        except httpx.TransportError:
+            return None
+
+    workers: set[int] = set()
+
+    def are_there() -> bool:
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        workers.update(found for found in [pid()] if found)
+        return len(workers) == 2
+
+    try:
+        eventually(are_there, 120)
+        sent = [httpx.post(f"{url}/telemetry", json={"type": "x"}, timeout=30).status_code for _ in range(25)]
+    finally:
+        server.terminate()
+        server.wait(60)
+    assert (sent.count(200), sent.count(429)) == (10, 15)
+    engine = database.reader(f"sqlite:///{tmp_path / 'app.db'}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM browser_event").scalar() == 10
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from otel_telemetry.gateway.receive.status import UNAUTHENTICATED, RefusedError,
 Role = Literal["ingest", "cache", "read", "admin", "public"]
 
 EVENT_PATHS: Final = ("/event", "/events", "/v1/event", "/v1/events")
+#: The first is documented; programs that watched chronicle ask at the others.
+HEALTH_PATHS: Final = ("/health", "/healthz", "/")
 #: What a public key is good for.
 PUBLIC_PATHS: Final = frozenset({"/telemetry", "/feedback", "/v1/traces", "/v1/logs", "/v1/metrics"})
 

@@ -26,6 +26,7 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent,
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from otel_telemetry.gateway.receive.auth import HEALTH_PATHS
 from otel_telemetry.gateway.receive.callers import Caller
 from otel_telemetry.gateway.receive.status import JSON, Refusal
 
@@ -42,7 +43,7 @@ _MOST_TRAILER: Final = 8 << 10
 _MOST_PIPELINED: Final = 64  # requests that wait for their turn on one connection
 _HOP_BY_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 #: What a connection is for that was let in beyond the bound: to see how the gateway is.
-_ALWAYS_SERVED: Final = frozenset({b"/health", b"/metrics"})
+_ALWAYS_SERVED: Final = frozenset(path.encode() for path in (*HEALTH_PATHS, "/metrics"))
 
 _NO_HOST: Final = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,;=:\[\]%-]")  # what stands in no host (RFC 3986, 3.2.2)
 

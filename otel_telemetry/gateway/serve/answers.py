@@ -6,19 +6,20 @@ that encoding is unknown it is JSON. /health reports only up or down to callers 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from otel_telemetry.base.errors import TelemetryError
 from otel_telemetry.base.prometheus_text import CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE, wants_openmetrics
 from otel_telemetry.gateway.receive import status
-from otel_telemetry.gateway.receive.auth import Keys
+from otel_telemetry.gateway.receive.auth import HEALTH_PATHS, Keys
 from otel_telemetry.gateway.receive.origins import BrowserGuard, Origins
 from otel_telemetry.gateway.receive.status import JSON, PROTOBUF, Refusal, RefusedError
 from otel_telemetry.gateway.serve.health import HealthReport
@@ -26,6 +27,13 @@ from otel_telemetry.gateway.serve.page import Beside, Page
 from otel_telemetry.gateway.serve.prometheus import Exposition
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+#: Where chronicle passed model calls on to providers.
+_MODEL_CALLS: Final = ("/chat", "/v1/chat/")
+_NO_PROXY: Final = status.not_found(
+    "model calls are not passed on here: send them to the provider, and record them where they are made"
+    " (docs/instrumentation.md)"
+)
 
 
 class Reports(Protocol):
@@ -40,6 +48,8 @@ def make_app(routes: list[Route], endpoints: str, keys: Keys, origins: Origins, 
 
     async def not_found(request: Request, error: Exception) -> Response:
         del error
+        if request.scope["path"].startswith(_MODEL_CALLS):
+            return Response(_NO_PROXY.body_of_events(), _NO_PROXY.http_status, media_type=JSON)
         refused = status.not_found(f"there is nothing here; endpoints: {endpoints}")
         return answer(refused, _encoding_of_error(request))
 
@@ -57,11 +67,27 @@ def make_app(routes: list[Route], endpoints: str, keys: Keys, origins: Origins, 
         ],
     )
     app.router.redirect_slashes = False  # a redirect would name the host that the caller named
+    app.router.default = _without_slash(app.router)
     return app
 
 
+def _without_slash(router: Router) -> ASGIApp:
+    """Return what serves a path that no route has as if it did not end with a slash."""
+    not_found = router.default
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].rstrip("/") if scope["type"] == "http" else ""
+        if not path or path == scope["path"]:
+            await not_found(scope, receive, send)
+            return
+        scope["path"] = path
+        await router(scope, receive, send)
+
+    return serve
+
+
 def pages(health: Reports, exposition: Exposition, keys: Keys) -> list[Route]:
-    """Return /health and /metrics."""
+    """Return the routes of /health and /metrics."""
 
     async def show_health(request: Request) -> Response:
         report = await asyncio.to_thread(health.report)
@@ -76,7 +102,7 @@ def pages(health: Reports, exposition: Exposition, keys: Keys) -> list[Route]:
         text = await asyncio.to_thread(exposition.text, openmetrics=openmetrics)
         return Response(text, media_type=OPENMETRICS_CONTENT_TYPE if openmetrics else CONTENT_TYPE)
 
-    return [Route("/health", show_health), Route("/metrics", show_metrics)]
+    return [*(Route(path, show_health) for path in HEALTH_PATHS), Route("/metrics", show_metrics)]
 
 
 def answer(refused: Refusal, encoding: str, headers: dict[str, str] | None = None) -> Response:

@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, Meter
 
 from otel_telemetry.base import conventions
+from otel_telemetry.instrument.output_rate import OutputRate
 
 Attributes = Mapping[str, str | int]
 
@@ -46,9 +47,7 @@ class Measures:
             "Time to the first chunk with content, if streamed.",
             explicit_bucket_boundaries_advisory=conventions.TTFB_BUCKETS,
         )
-        self._rate = meter.create_gauge(
-            conventions.TOKENS_PER_SECOND_METRIC, description="Output rate of the last call."
-        )
+        self._rate = OutputRate(meter)
 
     def record(self, measurement: CallMeasurement, attributes: Attributes, context: Context) -> None:
         """Record one call; `context` is its span's, for exemplars."""
@@ -64,7 +63,7 @@ class Measures:
             self._ttfb.record(measurement.first_chunk, attributes, context)
             generating = measurement.seconds - measurement.first_chunk
             if (measurement.output_tokens or 0) > 1 and generating > 0 and not measurement.reasoning_tokens:
-                self._rate.set(((measurement.output_tokens or 0) - 1) / generating, attributes, context)
+                self._rate.record((measurement.output_tokens or 0) - 1, generating, attributes, context)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:

@@ -7,6 +7,8 @@ chronicle's `error`.
 """
 
 import asyncio
+import json
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -126,11 +128,26 @@ class RequestGuard:
 
 
 def parsed(body: bytes) -> Any:
-    """Return what JSON says; raises MalformedTelemetry."""
+    """Return what JSON says; raises MalformedTelemetry.
+
+    Python's json writes NaN and Infinity, which JSON does not have: they are null. A byte order mark is passed over.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
+        plain = body.removeprefix(BOM_UTF8)
+        try:
+            if b"NaN" in plain or b"Infinity" in plain:
+                return json.loads(plain, parse_constant=_no_number)
+            if len(plain) < len(body):
+                return orjson.loads(plain)
+        except (ValueError, RecursionError):
+            pass
         raise MalformedTelemetry("the body is not valid JSON in UTF-8") from None
+
+
+def _no_number(_: str) -> None:
+    """Stand for NaN and the infinities."""
 
 
 def answer_json(answer: Mapping[str, Any], http_status: int = HTTPStatus.OK) -> Response:

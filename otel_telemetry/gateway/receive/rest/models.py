@@ -20,14 +20,15 @@ def _time(value: Any) -> int | None:
 
 
 def _text(value: Any) -> Any:
-    """Take numbers as ids, too."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Take numbers as text, too: ids are often some."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Time = Annotated[int | None, BeforeValidator(_time)]
-Id = Annotated[Annotated[str, Field(max_length=_ID_LIMIT)] | None, BeforeValidator(_text)]
+Text = Annotated[str | None, BeforeValidator(_text)]
+Label = Annotated[Annotated[str, Field(max_length=_ID_LIMIT)] | None, BeforeValidator(_text)]
+Id = Label
 Name = Annotated[str, Field(min_length=1, max_length=_NAME_LIMIT)]
-Label = Annotated[str, Field(max_length=_ID_LIMIT)] | None
 
 
 class _Open(BaseModel):
@@ -76,9 +77,9 @@ class Feedback(BaseModel):
     trace_id: Id = None
     session_id: Id = None
     sid: Id = None
-    query: str | None = None
-    answer: str | None = None
-    note: str | None = None
+    query: Text = None
+    answer: Text = None
+    note: Text = None
     model: Label = None
     scope: Label = None
     sources: Any = None
@@ -90,7 +91,7 @@ class BrowserEvent(BaseModel):
     type: Name
     ts: int | float | str | None = None
     sid: Id = None
-    ua: str | None = None
+    ua: Text = None
     data: Any = None
 
 
@@ -129,7 +130,7 @@ class WorkflowEvent(_Open):
 class CacheItem(BaseModel):
     """The body of POST /cache/set."""
 
-    key: Annotated[str, Field(min_length=1, max_length=4_096)]
+    key: Annotated[str, Field(min_length=1, max_length=4_096), BeforeValidator(_text)]
     data: Any = None
     ttl: Annotated[float, Field(gt=0, le=315_360_000)] | None = None
 

@@ -1,9 +1,12 @@
-"""Counts each client's calls within the last minute, over all processes that are forked from here.
+"""Counts each client's calls within the last minute, over all processes of a gateway or of an app.
 
-The counts are in anonymous memory: clients are identified by a digest under a key that is not stored, and nothing of it
-is ever on disk. The number of clients is limited; above it, those that were idle for longest are forgotten.
+Processes that are forked from here share anonymous memory: nothing of it is ever on disk. Those of an app, which its
+server starts one by one, share a file that only their user can read (`of_workers`). Clients are identified by a digest,
+under a key made of the secret where one is given. The number of clients is limited; above it, those that were idle for
+longest are forgotten.
 
-A slot: digest (8 bytes), number of accepted calls (8 bytes), and the times of the last `most` of them (8 bytes each).
+The memory: a random key (16 bytes), then slots. A slot: digest (8 bytes), number of accepted calls (8 bytes), and the
+times of the last `most` of them (8 bytes each).
 """
 
 import mmap
@@ -15,7 +18,8 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Final
+from pathlib import Path
+from typing import IO, Final, Self
 
 try:
     import fcntl
@@ -26,21 +30,35 @@ _MOST_BYTES: Final = 4 << 20
 _MOST_SLOTS: Final = 4_096
 #: Slots among which a client may have its own.
 _WAYS: Final = 8
+_KEY: Final = 16
 _HEAD: Final = struct.Struct("=QQ")
 _TIME: Final = struct.Struct("=d")
 
 
 class SharedWindow:
-    """Lets in `most` calls of a client in any `seconds`. Made before the fork."""
+    """Lets in `most` calls of a client in any `seconds`. Made before the fork, or by `of_workers`."""
 
-    def __init__(self, most: int, seconds: float = 60.0) -> None:
+    def __init__(self, most: int, seconds: float = 60.0, folder: Path | None = None, secret: bytes = b"") -> None:
         self._most, self._seconds = most, seconds
         self._size = _HEAD.size + most * _TIME.size
         self._groups = max(1, min(_MOST_SLOTS, _MOST_BYTES // self._size) // _WAYS)
-        self._memory = mmap.mmap(-1, self._groups * _WAYS * self._size)
-        self._key = os.urandom(16)
-        self._lock = tempfile.TemporaryFile()  # noqa: SIM115  # locks on it end with the process that holds them
+        size = _KEY + self._groups * _WAYS * self._size
+        if folder is None:
+            self._memory = mmap.mmap(-1, size)
+            self._memory[:_KEY] = os.urandom(_KEY)
+            self._lock: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # its locks end with the process
+        else:
+            self._memory = _memory_of_workers(folder / f"clients-{most}", size)
+            self._lock = _opened(folder / f"clients-{most}.lock")
+        self._key = blake2b(secret or self._memory[:_KEY], digest_size=32).digest()
         weakref.finalize(self, self._lock.close)
+
+    @classmethod
+    def of_workers(cls, folder: Path, most: int, secret: bytes = b"") -> Self:
+        """Return the window of the processes that use this folder, anew once none is left. Raises OSError."""
+        if fcntl is None:
+            raise OSError("files cannot be locked here")
+        return cls(most, folder=folder, secret=secret)
 
     def wait(self, who: str) -> float:
         """Count a call; return 0 where it may come in, else the seconds until the next one may."""
@@ -59,7 +77,7 @@ class SharedWindow:
 
     def _slot(self, digest: int) -> tuple[int, int]:
         """Return where a client's slot is, and how many calls are in it; that of the quietest one for a new client."""
-        first = digest % self._groups * _WAYS * self._size
+        first = _KEY + digest % self._groups * _WAYS * self._size
         quietest, since = first, float("inf")
         for at in range(first, first + _WAYS * self._size, self._size):
             known, calls = _HEAD.unpack_from(self._memory, at)
@@ -81,3 +99,25 @@ class SharedWindow:
             yield
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+
+def _memory_of_workers(path: Path, size: int) -> mmap.mmap:
+    """Return the contents of a file, emptied unless another process uses it. A lock on it says that one does."""
+    with _opened(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            os.ftruncate(file.fileno(), 0)
+            os.ftruncate(file.fileno(), size)
+            os.pwrite(file.fileno(), os.urandom(_KEY), 0)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if os.fstat(file.fileno()).st_size != size:
+            raise OSError(f"{path} is of another size")
+        return mmap.mmap(file.fileno(), size)  # holds the file open, and with it the lock
+
+
+def _opened(path: Path) -> IO[bytes]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o600), "r+b")
