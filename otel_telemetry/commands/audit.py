@@ -1,7 +1,7 @@
 """`otel-telemetry audit`: begin, sign, prove and verify the trail over the rows of requests."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -139,13 +139,13 @@ def audit_verify(
     [bold]Try it:[/] otel-telemetry audit verify --public-key KEY --anchor checkpoints.txt. Without an anchor an owner
     of database and key may have written both anew.
     """
-    anchors = keys.anchored(anchor) if anchor is not None else []
+    anchors = keys.anchored(anchor) if anchor is not None else ()
     if files is not None:
         if public_key is None:
             raise ConfigurationError("--public-key", "is missing", "give the key that audit init showed")
         found = check.of_files(_file_reader(files), public_key, anchors)
     else:
-        with _reading(request_log(db)) as connection:
+        with _reading(request_log(db), database.snapshot) as connection:
             found = check.of_database(connection, public_key, anchors)
     _show(found, as_json=as_json)
     if public_key is None or anchor is None:
@@ -163,7 +163,8 @@ def _show(found: check.Found, *, as_json: bool) -> None:
         "rows": found.rows,
         "erased": found.erased,
         "checkpoints": found.checkpoints,
-        "signed_leaves": found.newest.size if found.newest else 0,
+        "signed_leaves": found.signed or 0,
+        "wrong": found.wrong,
         "problems": found.problems,
     }
     if as_json:
@@ -171,8 +172,8 @@ def _show(found: check.Found, *, as_json: bool) -> None:
         return
     for problem in found.problems[:_SHOWN]:
         _err.print(f"[bold red]wrong[/] {escape(tables.visible(problem))}", soft_wrap=True)
-    if len(found.problems) > _SHOWN:
-        _err.print(f"and {len(found.problems) - _SHOWN} more")
+    if found.wrong > _SHOWN:
+        _err.print(f"and {found.wrong - _SHOWN:,} more; --json lists the first thousand")
     state = "does not hold" if found.problems else "holds"
     sys.stdout.write(
         f"the trail {state}: {found.leaves} leaves ({told['signed_leaves']} of them signed), {found.rows} rows, "
@@ -218,10 +219,12 @@ def _writing(config: RequestLogSettings) -> Iterator[sa.Engine]:
 
 
 @contextmanager
-def _reading(config: RequestLogSettings) -> Iterator[sa.Connection]:
+def _reading(
+    config: RequestLogSettings, begun: Callable[[sa.Engine], sa.Connection] = sa.Engine.connect
+) -> Iterator[sa.Connection]:
     engine = database.reader(config.url)
     try:
-        with engine.connect() as connection:
+        with begun(engine) as connection:
             yield connection
     finally:
         engine.dispose()

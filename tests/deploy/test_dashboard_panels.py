@@ -1,17 +1,20 @@
 """Every panel has data: each of its queries runs against the real Prometheus and PostgreSQL that load has filled."""
 
 import json
+import os
 import subprocess
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -19,11 +22,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.base import conventions
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db.database import connect
 from tests.backends import programs
 from tests.backends.process import Process, free_port
 from tests.deploy import running_gateway as running
 from tests.deploy.test_dashboard import BOARDS, panels
 from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.test_anomalies import row
 
 pytestmark = pytest.mark.timeout(240)
 #: What Grafana puts in place of its macros and variables.
@@ -84,6 +90,26 @@ def unfit() -> bytes:
     )
     running.attribute(record, "note", "neither up nor down")
     return body.SerializeToString()
+
+
+def crowd(url: str) -> None:
+    """Write two weeks of a service's requests, of which the last three hours have four times as many as others."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(schema.request_log), [
+            row(now - timedelta(hours=back, seconds=-number), f"crowd-{back}-{number}", "crowd")
+            for back in range(2 * 168, 0, -1)
+            for number in range(100 if back <= 3 else 25)
+        ])  # fmt: skip
+    engine.dispose()
+
+
+def operate(folder: Path, rows: dict[str, Any], *command: str) -> None:
+    """Run a command of an operator with the gateway's settings."""
+    environment = {**os.environ, "OTEL_TELEMETRY_REQUEST_LOG": json.dumps(rows)}
+    whole = [sys.executable, "-m", "otel_telemetry.cli", *command]
+    subprocess.run(whole, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
 
 
 class Traffic:
@@ -149,9 +175,14 @@ def filled_fixture(
     tmp_path_factory: pytest.TempPathFactory, database: str, shared_redis: Any
 ) -> Iterator[tuple[Prometheus, Traffic]]:
     folder = tmp_path_factory.mktemp("panels")
+    rows = {"url": database, "cost_budget_per_day_usd": 5, "audit": {"enabled": True, "checkpoint_seconds": 1}}
+    crowd(database)
+    for command in (("audit", "init"), ("trim", "--older-than", "36500d")):
+        operate(folder, rows, *command)
     gateway = Gateway(
         folder,
-        request_log={"url": database, "cost_budget_per_day_usd": 5},
+        request_log=rows,
+        anomalies={"enabled": True},
         cache={"url": shared_redis.url},
         gateway={"workers": 1},
     )

@@ -101,6 +101,24 @@ def test_a_tree_that_grows_in_any_steps_is_the_same() -> None:
     assert kept == whole.changed
 
 
+def test_a_tree_that_is_read_once_gives_the_same_tiles_and_the_root_of_every_size() -> None:
+    leaves = [merkle.leaf_hash(number.to_bytes(4)) for number in range(1_300)]
+    whole = tree([number.to_bytes(4) for number in range(1_300)])
+    given: dict[tuple[int, int], bytes] = {}
+
+    def full(level: int, number: int, hashes: bytes) -> None:
+        assert (level, number) not in given
+        given[level, number] = hashes
+
+    grown = tiles.Growing(full)
+    assert grown.root() == merkle.EMPTY
+    for size, leaf in enumerate(leaves, 1):
+        grown.add(leaf)
+        assert grown.root() == merkle.root(whole.node, size)
+    grown.finish()
+    assert given == whole.changed
+
+
 def test_a_note_of_others_is_verified_and_any_other_byte_is_not() -> None:
     assert notes.verified(NOTE, NEUMANN).startswith("If you think")
     for at in range(len(NOTE)):

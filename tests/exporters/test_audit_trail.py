@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Place:
         store.close()
 
     def problems(self, anchors: bool = True) -> list[str]:
-        notes = keys.anchored(self.folder / "anchor") if anchors else []
+        notes = keys.anchored(self.folder / "anchor") if anchors else ()
         engine = database.reader(self.url)
         with engine.connect() as connection:
             found = check.of_database(connection, self.public, notes)
@@ -217,6 +218,71 @@ def test_a_database_that_was_rolled_back_is_named_by_the_anchor_alone(place: Pla
     connection.close()
     assert place.problems(anchors=False) == []
     assert any("rolled back" in problem for problem in place.problems())
+
+
+def test_a_gateway_that_writes_meanwhile_is_no_fault(place: Place) -> None:
+    place.write(0, 2)
+    engine = database.reader(place.url)
+    notes = keys.anchored(place.folder / "anchor")
+    with database.snapshot(engine) as connection:
+
+        def writes_first() -> Iterator[str]:
+            place.write(2, 2)
+            yield from notes
+
+        assert check.of_database(connection, place.public, writes_first()).problems == []
+    engine.dispose()
+    assert place.problems() == []
+
+
+def test_of_very_many_problems_the_first_thousand_are_listed(place: Place) -> None:
+    place.write(0, 1)
+    place.sql("INSERT INTO audit_checkpoint (size, ts, note) WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 "
+              "FROM n WHERE i < 1300) SELECT i, CURRENT_TIMESTAMP, 'none' FROM n")  # fmt: skip
+    engine = database.reader(place.url)
+    with engine.connect() as connection:
+        found = check.of_database(connection, place.public)
+    engine.dispose()
+    assert (found.wrong, len(found.problems)) == (1_201, 1_000)
+    shown = json.loads(place.run("audit", "verify", "--json", code=1))
+    assert shown[0]["wrong"] == 1_201
+
+
+def test_cut_and_swapped_tiles_and_checkpoints_of_a_large_log_are_named(place: Place) -> None:
+    if place.url.startswith("postgresql"):
+        pytest.skip("the tables are the same")
+    engine = database.connect(place.url)
+    signer = keys.signer(place.audit)
+    notes = []
+    for _ in range(3):
+        with engine.begin() as connection:
+            for _ in range(200):
+                trail.act(connection, "test", {})
+            notes.append(trail.sign(connection, signer))
+    engine.dispose()
+    assert place.problems(anchors=False) == []
+    own = {number: bytes(hashes) for number, hashes in
+           place.sql("SELECT number, hashes FROM audit_tile WHERE level = 0")}  # fmt: skip
+
+    change = "UPDATE audit_tile SET hashes = ? WHERE level = 0 AND number = ?"
+    swap = "UPDATE audit_checkpoint SET note = ? WHERE size = 400"
+
+    def put(number: int, hashes: bytes) -> None:
+        place.sql(change, hashes, number)
+
+    put(0, own[1])
+    put(1, own[0])
+    assert [each.split(",")[0] for each in place.problems(anchors=False)] == [
+        "tile/0/000 was changed", "tile/0/001 was changed"
+    ]  # fmt: skip
+    put(0, own[0])
+    put(1, own[1][:-32])
+    assert place.problems(anchors=False) == ["tile/0/001 is cut: 8160 bytes, not 8192"]
+    put(1, own[1])
+    place.sql(swap, notes[0])
+    assert place.problems(anchors=False) == ["the checkpoint of size 400 holds one of size 200: it was swapped"]
+    place.sql(swap, str(notes[1])[:-30])
+    assert place.problems(anchors=False)[0].startswith("the checkpoint of size 400: ")
 
 
 def test_without_a_trail_the_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from otel_telemetry.exporters.request_log.anomalies.chances import count_tails, normal_tails, share_tails
+from otel_telemetry.exporters.request_log.anomalies.chances import count_tails, share_tails
 
 DAY: Final = 24
 WEEK: Final = 168
@@ -26,6 +26,8 @@ _FACTOR: Final = 1.3
 _SCALE: Final = 1.4826
 #: By how much a level may be wrong without being news.
 _DRIFT: Final = 0.06
+#: What rounding leaves of an empty sum.
+_HARDLY: Final = 1e-6
 
 Kind = Literal["count", "share", "mean"]
 
@@ -40,7 +42,7 @@ class Hour:
 
 @dataclass(slots=True)
 class Judged:
-    """What became of an hour."""
+    """What became of an hour. The chances are 1 where it differs too little to matter."""
 
     expected: float | None = None
     few: float = 1.0
@@ -103,6 +105,13 @@ class Judge:
         for at, slot in enumerate(slots):
             self._places.setdefault(slot, []).append(at)
         self._spread = 1.0
+        #: How far each hour was from what was expected, and the window of the seven days before the hour that is next.
+        self._scores: list[float | None] = [None] * len(self._hours)
+        self._total = self._weight = 0.0
+        #: In which a sum of means is counted: what one of them is on average.
+        weights = [(hour.of, hour.of * hour.value) for hour in self._hours if hour is not None]
+        of, total = sum(one for one, _ in weights), sum(one for _, one in weights)
+        self._unit = total / of if of and total else 1.0
 
     def run(self, since: int) -> Verdict:
         """Judge the hours from `since` on."""
@@ -111,10 +120,12 @@ class Judge:
         outside = [0] * len(self._hours)
         for now in range(len(self._hours)):
             if now % DAY == 0 or now == since:
-                self._spread = self._dispersion(found, now)
+                self._spread = self._dispersion(now)
             found[now] = self._judge(now)
-            outside[now] = self._side(found[now], now)
+            outside[now] = self._side(found[now])
+            self._count(now, 1)
             self._follow(incidents, outside, found, now)
+            self._count(now - WEEK, -1)
         shown = [one for one in incidents if one.end is None or one.end > since]
         return Verdict(found, shown, self._notes)
 
@@ -124,6 +135,7 @@ class Judge:
         if expected is None or weeks < 1:
             return Judged(why="learning")
         judged = Judged(expected)
+        self._scores[now] = None if hour is None else self._score(hour, expected)
         if hour is None:
             judged.why = "missing"
         elif (expected if self._kind == "count" else hour.of) < LEAST:
@@ -131,38 +143,31 @@ class Judge:
         else:
             # A young baseline is less sure of itself.
             spread = self._spread * (1 + 0.5 / weeks)
-            judged.few, judged.many = self._tails(hour, expected, spread)
+            ratio = _rate(self._kind, hour) / expected if expected > 0 else math.inf
+            if ratio > _FACTOR:
+                judged.many = self._tails(hour, expected * (1 + _DRIFT), spread)[1]
+            elif ratio < 1 / _FACTOR:
+                judged.few = self._tails(hour, expected * (1 - _DRIFT), spread)[0]
         return judged
 
     def _tails(self, hour: Hour, expected: float, spread: float) -> tuple[float, float]:
         if self._kind == "count":
-            few, _ = count_tails(hour.value, expected * (1 - _DRIFT), spread)
-            return few, count_tails(hour.value, expected * (1 + _DRIFT), spread)[1]
+            return count_tails(hour.value, expected, spread)
         if self._kind == "share":
             return share_tails(hour.value, hour.of, expected, spread)
-        if hour.value <= 0 or expected <= 0:
-            return 1.0, 1.0
-        distance = math.log(hour.value / expected)
-        near = math.copysign(max(0.0, abs(distance) - _DRIFT), distance)
-        return normal_tails(near / math.sqrt(max(spread, 1e-4)))
+        scale = hour.of / self._unit
+        # Where nothing was seen before, half an event may have been: one is about as large as the dispersion.
+        return count_tails(hour.value * scale, max(expected * scale, spread / 2), spread)
 
-    def _side(self, judged: Judged, now: int) -> int:
-        """Return -1 for an hour below what chance explains, 1 above, else 0; and that it differs enough to matter."""
-        hour = self._hours[now]
-        if judged.expected is None or judged.why or hour is None:
-            return 0
-        ratio = _rate(self._kind, hour) / judged.expected if judged.expected > 0 else math.inf
-        if judged.many < self._chance and ratio > _FACTOR:
-            return 1
-        if judged.few < self._chance and ratio < 1 / _FACTOR:
-            return -1
-        return 0
+    def _side(self, judged: Judged) -> int:
+        """Return -1 for an hour below what chance explains, 1 above, else 0."""
+        return 1 if judged.many < self._chance else -1 if judged.few < self._chance else 0
 
     def _follow(self, incidents: list[Incident], outside: list[int], found: list[Judged], now: int) -> None:
         """Open after two of three hours outside on one side, close after three inside."""
         current = incidents[-1] if incidents and incidents[-1].end is None else None
         if outside[now]:
-            self._left_out[now] = True
+            self._leave(now)
         if current is None:
             for side in (1, -1):
                 near = [at for at in range(max(0, now - _OF + 1), now + 1) if outside[at] == side]
@@ -174,20 +179,20 @@ class Judge:
                     break
             return
         _worst(current, found, now)
-        self._left_out[now] = True
+        self._leave(now)
         if now - current.first >= WEEK:
             current.end, current.became_normal = now, True
             for at in range(current.first, now):
-                self._left_out[at] = self._hours[at] is None
+                self._take_back(at, now)
         elif not any(outside[now - _CLOSES + 1 : now + 1]):
             current.end = now - _CLOSES + 1
             for at in range(current.end, now + 1):
-                self._left_out[at] = self._hours[at] is None
+                self._take_back(at, now)
 
     # --- what is expected
     def _expected(self, now: int) -> tuple[float | None, int]:
         """Return what an hour is expected to be, and from how many weeks that is known."""
-        level = self._levels[now] = self._level(now)
+        level = self._levels[now] = self._level()
         if now < WEEK:
             return None, 0
         parts: list[float] = []
@@ -225,35 +230,42 @@ class Judge:
                 total, weight = total + of * _rate(self._kind, hour), weight + of
         return total / weight if weight else None
 
-    def _level(self, end: int) -> float | None:
-        """Return the level of the seven days before `end`."""
-        total = weight = 0.0
-        for each in range(max(0, end - WEEK), end):
-            hour = self._hours[each]
-            if hour is None or self._left_out[each]:
-                continue
-            if self._kind == "count":
-                total, weight = total + hour.value, weight + 1
-            elif hour.of > 0:
-                total, weight = total + hour.of * _rate(self._kind, hour), weight + hour.of
-        return total / weight if weight and total > 0 else None
+    def _level(self) -> float | None:
+        """Return the level of the seven days before the hour that is next."""
+        return self._total / self._weight if self._weight > _HARDLY and self._total > 0 else None
 
-    def _dispersion(self, found: list[Judged], now: int) -> float:
+    def _count(self, at: int, sign: int) -> None:
+        """Add an hour to the window of the level, or take it out."""
+        hour = self._hours[at] if at >= 0 else None
+        if hour is None or self._left_out[at]:
+            return
+        weight = 1.0 if self._kind == "count" else hour.of
+        if weight > 0:
+            self._total += sign * weight * _rate(self._kind, hour)
+            self._weight += sign * weight
+
+    def _leave(self, at: int) -> None:
+        """Leave an hour of the window out of baselines."""
+        self._count(at, -1)
+        self._left_out[at] = True
+
+    def _take_back(self, at: int, now: int) -> None:
+        """Let an hour that was left out count again."""
+        if self._left_out[at]:
+            self._left_out[at] = self._hours[at] is None
+            if at >= now - WEEK:
+                self._count(at, 1)
+
+    def _dispersion(self, now: int) -> float:
         """Return how much hours scatter around what was expected: one number for the series, deaf to extremes."""
-        scores: list[float] = []
-        for at in range(max(0, now - WEEKS * WEEK), now):
-            judged, hour = found[at], self._hours[at]
-            if hour is None or judged.expected is None or self._left_out[at]:
-                continue
-            score = self._score(hour, judged.expected)
-            if score is not None:
-                scores.append(score)
+        first = max(0, now - WEEKS * WEEK)
+        known = zip(self._scores[first:now], self._left_out[first:now], strict=True)
+        scores = sorted(score for score, left_out in known if score is not None and not left_out)
         if len(scores) < DAY:
-            return 2.0 if self._kind != "mean" else 0.04
-        scores.sort()
+            return 2.0
         middle = scores[len(scores) // 2] / 0.455  # the median of a square of a standard normal number
         upper = scores[int(len(scores) * 0.95)] / 3.84  # and its 95th percentile
-        return max(middle, upper, 1.0 if self._kind != "mean" else 1e-4)
+        return max(middle, upper, 1.0)
 
     def _score(self, hour: Hour, expected: float) -> float | None:
         if self._kind == "count":
@@ -261,9 +273,9 @@ class Judge:
         if self._kind == "share":
             variance = hour.of * expected * (1 - expected)
             return (hour.value - hour.of * expected) ** 2 / variance if variance > 0 and hour.of >= LEAST else None
-        if hour.value <= 0 or expected <= 0 or hour.of < LEAST:
+        if expected <= 0 or hour.of < LEAST:
             return None
-        return math.log(hour.value / expected) ** 2
+        return hour.of * (hour.value - expected) ** 2 / (expected * self._unit)
 
 
 def _rate(kind: Kind, hour: Hour) -> float:

@@ -3,7 +3,9 @@
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.exporters.request_log.audit.config import AuditSettings
@@ -58,20 +60,34 @@ def anchor(config: AuditSettings, note: str) -> None:
         _log.error("the checkpoint of size %s could not be added to %s: %s", size, config.anchor_file, error.strerror)
 
 
-def anchored(path: Path) -> list[str]:
-    """Return the checkpoints in a file of them."""
+def anchored(path: Path) -> Iterator[str]:
+    """Return the checkpoints in a file of them, without those that are added from now on."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            "--anchor", f"{path} cannot be read: {error}", "name the file of checkpoints"
-        ) from None
-    notes: list[str] = []
+        file = path.open(encoding="utf-8")
+        length = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _checkpoints(path, file, length)
+
+
+def _checkpoints(path: Path, file: TextIO, length: int) -> Iterator[str]:
     lines: list[str] = []
-    for line in text.splitlines(keepends=True):
-        if not line.strip() and lines and lines[-1].startswith("— "):
-            notes.append("".join(lines))
-            lines = []
-        else:
-            lines.append(line)
-    return [*notes, *(["".join(lines)] if lines else [])]
+    try:
+        with file:
+            for line in file:
+                length -= len(line.encode())
+                if not line.strip() and lines and lines[-1].startswith("— "):
+                    yield "".join(lines)
+                    lines = []
+                else:
+                    lines.append(line)
+                if length <= 0:
+                    break
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    if lines:
+        yield "".join(lines)
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError("--anchor", f"{path} cannot be read: {error}", "name the file of checkpoints")

@@ -90,9 +90,9 @@ def export(connection: sa.Connection, folder: Path) -> int:
     if note is None:
         raise ConfigurationError("--export", "nothing is signed yet", "write something first")
     size = opened(note, connection.execute(sa.select(_log.public_key)).scalar_one()).size
-    tree = trail.tiles(connection)
+    read = trail.stored(connection)
     for level, number, width in widths(size):
-        _put(folder / path(level, number, width), tree.tile(level, number)[: width * _HASH])
+        _put(folder / path(level, number, width), read(level, number)[: width * _HASH])
     pending: list[bytes] = []
     number = 0
     for _, _, body in check.entries_of(connection):

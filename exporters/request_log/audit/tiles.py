@@ -7,7 +7,7 @@ tiles alone.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from otel_telemetry.exporters.request_log.audit.merkle import node_hash
+from otel_telemetry.exporters.request_log.audit.merkle import EMPTY, node_hash
 
 WIDTH: Final = 256
 _HEIGHT: Final = 8
@@ -67,6 +67,52 @@ class MissingTile(Exception):
     def __init__(self, level: int, number: int) -> None:
         self.level, self.number = level, number
         super().__init__(f"tile {level}/{number} is missing or cut")
+
+
+class Growing:
+    """A tree that grows leaf by leaf, for reading it once: it holds one unfinished tile of each level, no more."""
+
+    def __init__(self, full: Callable[[int, int, bytes], None]) -> None:
+        self._full = full
+        self.size = 0
+        #: Of each level the number of its unfinished tile, and the hashes in that.
+        self._open: list[tuple[int, bytearray]] = []
+        #: The hashes of complete trees side by side, the largest first: one for each bit of the size.
+        self._peaks: list[bytes] = []
+
+    def add(self, leaf: bytes) -> None:
+        """Add the hash of a leaf; tiles that are full by now are given to `full`."""
+        self.size += 1
+        self._put(0, leaf)
+        found, rest, height = leaf, self.size, 0
+        while rest % 2 == 0:
+            found = node_hash(self._peaks.pop(), found)
+            rest, height = rest // 2, height + 1
+            if height % _HEIGHT == 0:
+                self._put(height // _HEIGHT, found)
+        self._peaks.append(found)
+
+    def root(self) -> bytes:
+        """Return the hash of the tree as it is now."""
+        found = self._peaks[-1] if self._peaks else EMPTY
+        for peak in self._peaks[-2::-1]:
+            found = node_hash(peak, found)
+        return found
+
+    def finish(self) -> None:
+        """Give the tiles that are not full to `full`, too."""
+        for level, (number, hashes) in enumerate(self._open):
+            if hashes:
+                self._full(level, number, bytes(hashes))
+
+    def _put(self, level: int, found: bytes) -> None:
+        if level == len(self._open):
+            self._open.append((0, bytearray()))
+        number, hashes = self._open[level]
+        hashes += found
+        if len(hashes) == WIDTH * _HASH:
+            self._full(level, number, bytes(hashes))
+            self._open[level] = number + 1, bytearray()
 
 
 def _top(hashes: bytes) -> bytes:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.audit import entries, merkle
 from otel_telemetry.exporters.request_log.audit.notes import Checkpoint, Signer
-from otel_telemetry.exporters.request_log.audit.tiles import Tiles
+from otel_telemetry.exporters.request_log.audit.tiles import Read, Tiles
 from otel_telemetry.exporters.request_log.db import bulk, schema
 
 Key = tuple[str, str]
@@ -98,14 +98,19 @@ def sign(connection: sa.Connection, signer: Signer) -> str | None:
 
 
 def tiles(connection: sa.Connection) -> Tiles:
-    """Return the tree, for reading."""
+    """Return the tree, for reading some of it."""
+    return Tiles(stored(connection))
+
+
+def stored(connection: sa.Connection) -> Read:
+    """Return what reads a tile by its level and number."""
     table = schema.audit_tile
 
     def read(level: int, number: int) -> bytes:
         query = sa.select(table.c.hashes).where(table.c.level == level, table.c.number == number)
         return bytes(connection.execute(query).scalar() or b"")
 
-    return Tiles(read)
+    return read
 
 
 def _lock(connection: sa.Connection) -> None:

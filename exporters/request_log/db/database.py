@@ -58,6 +58,15 @@ def reader(url: str) -> sa.Engine:
     return engine
 
 
+def snapshot(engine: sa.Engine) -> sa.Connection:
+    """Return a connection of a reader that sees all tables as they are at one moment, until it is closed."""
+    if engine.dialect.name == "postgresql":
+        return engine.connect().execution_options(isolation_level="REPEATABLE READ")
+    connection = engine.connect()
+    connection.exec_driver_sql("BEGIN")
+    return connection
+
+
 def parse(url: str) -> sa.URL:
     """Return the parsed URL of a database that we can use. Errors do not contain the password."""
     try:
