@@ -25,6 +25,9 @@ TOKENS = cost.Tokens(2_000, 0, 0, 300, 0)
         ("aws.bedrock", "aws", "us.meta.llama3-3-70b-instruct-v1:0"),
         ("openai", "openai", "ft:gpt-4o-mini-2024-07-18:acme::9aBc"),
         ("gcp.vertex_ai", "google", "gemini-2.5-flash-preview-09-2025"),
+        ("anthropic", "anthropic", "claude-sonnet-4-20250514"),  # the table's rules end within the date,
+        ("gcp.gemini", "google", "gemini-2.0-flash-001"),  # and within the number
+        ("gcp.gemini", "google", "gemini-2.5-pro-preview-05-06"),
     ],
 )
 def test_names_with_a_region_a_vendor_or_an_owner_are_the_models_of_the_table(provider, theirs, model):
@@ -66,6 +69,9 @@ def test_paths_and_prefixes_of_providers_do_not_hide_a_model(provider, model, sa
         ("azure.ai.inference", "DeepSeek-R1", "deepseek-r1 is not in the price list of azure"),
         ("aws.bedrock", "us.anthropic.claude-sonnet-4-5-20250929-turbo-v1:0", "is not in the price list of aws"),
         ("aws.bedrock", "my-claude-3-haiku-20240307-v1:0", "is not in the price list of aws"),
+        ("anthropic", "claude-sonnet-4-2025-mini", "is not in the price list of anthropic"),
+        ("gcp.gemini", "gemini-2.0-flash-0-next", "is not in the price list of google"),
+        ("openai", "gpt-4.1-preview-turbo", "is not in the price list of openai"),
         ("_OTHER", "gpt-4o", "no price list of provider _other"),
         ("strands-agents", "house-model", "no price list of provider strands-agents"),
         (None, "gpt-4o", "the provider is not known"),
@@ -90,6 +96,17 @@ def test_what_is_written_to_a_cache_for_an_hour_costs_more():
     assert isinstance(hour, cost.Cost)
     assert isinstance(plain, cost.Cost)
     assert hour.total - plain.total == Decimal("0.0225")
+
+
+def test_a_cached_video_is_read_from_the_cache_and_not_once_more():
+    kinds = {"input_video_tokens": 1_500, "cache_video_read_tokens": 1_400, "input_audio_tokens": 200}
+    kinds |= {"cache_audio_read_tokens": 200}
+    found = cost.price("gcp.gemini", "gemini-2.5-flash", cost.Tokens(1_800, 1_650, 0, 10, 0, kinds), NOW)
+    usage = Usage(input_tokens=1_800, cache_read_tokens=1_650, output_tokens=10)
+    usage.input_audio_tokens, usage.cache_audio_read_tokens = 200, 200
+    assert isinstance(found, cost.Cost)
+    expected = calc_price(usage, "gemini-2.5-flash", provider_id="google", genai_request_timestamp=NOW)
+    assert found.total == expected.total_price
 
 
 def row_of(span):

@@ -162,6 +162,13 @@ def test_an_exception_in_a_stream_and_a_refusal_are_told(
             (4, 2, "stop"),
         ),
         (
+            "anthropic.claude-v2:1",
+            {"prompt": "x", "max_tokens_to_sample": 5},
+            {"type": "completion", "completion": " y", "stop_reason": "stop_sequence"},
+            {"x_amzn_bedrock_input_token_count": "4", "x_amzn_bedrock_output_token_count": "2"},
+            (4, 2, "stop_sequence"),
+        ),
+        (
             "openai.gpt-oss-20b-1:0",
             {"messages": []},
             {"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
@@ -199,7 +206,9 @@ def test_invoke_streams_have_the_models_own_events_in_them(
     ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
     server.raw(chunk(start), chunk(delta), chunk(ended), chunk({"type": "message_stop", **metrics}), **STREAM)
     list(bedrock.invoke_model_with_response_stream(modelId=CLAUDE, body="{}")["body"])
-    for span in telemetry.spans(2):
+    server.raw(chunk({"completion": " y", "stop_reason": "stop_sequence", **metrics}), **STREAM)
+    list(bedrock.invoke_model_with_response_stream(modelId="anthropic.claude-v2:1", body="{}")["body"])
+    for span in telemetry.spans(3):
         assert span.attributes["gen_ai.request.stream"] is True
         assert (span.attributes["gen_ai.usage.input_tokens"], span.attributes["gen_ai.usage.output_tokens"]) == (4, 2)
         assert "error.type" not in span.attributes
@@ -210,6 +219,13 @@ def test_embeddings_are_embeddings(telemetry: Telemetry, server: ModelServer, be
     server.answer({"embedding": [0.1], "inputTextTokenCount": 4})
     bedrock.invoke_model(modelId="amazon.titan-embed-text-v2:0", body='{"inputText": "x"}')["body"].read()
     assert telemetry.attributes("embeddings amazon.titan-embed")["gen_ai.usage.input_tokens"] == 4
+
+
+def test_a_rerank_has_its_own_operation_and_no_price(telemetry: Telemetry, server: ModelServer, bedrock: Any) -> None:
+    server.answer({"results": [{"index": 0, "relevance_score": 0.9}]})
+    asked = json.dumps({"query": "x", "documents": ["y"], "api_version": 2})
+    bedrock.invoke_model(modelId="cohere.rerank-v3-5:0", body=asked)["body"].read()
+    assert telemetry.attributes("rerank cohere.rerank")["gen_ai.usage.details.unpriced_feature"] == "rerank by searches"
 
 
 def test_texts_are_captured_where_they_are_asked_for(quiet: Telemetry, server: ModelServer, bedrock: Any) -> None:

@@ -61,6 +61,25 @@ def test_a_rerank_by_tokens_counts_them_as_input(host, provider, telemetry):
     assert (call.provider, call.operation, call.prompt_tokens, call.completion_tokens) == (provider, "rerank", 26, None)
 
 
+@pytest.mark.parametrize(("host", "model"), [("api.jina.ai", "jina-embeddings-v3"), ("api.voyageai.com", "voyage-3.5")])
+def test_embeddings_of_which_only_the_total_is_told_are_all_input(host, model, telemetry):
+    answer = {"data": [], "model": model, "usage": {"total_tokens": 18}}
+    send(f"https://{host}/v1/embeddings", answer, json={"model": model, "input": "x"})
+    call = row(telemetry)
+    assert (call.operation, call.prompt_tokens, call.completion_tokens) == ("embeddings", 18, None)
+
+
+def test_a_stream_that_comes_in_one_large_piece_is_read_like_any_other(telemetry):
+    """As from a gateway or a recorder that waits for the end."""
+    pieces: list[Json] = [{"id": "c", "model": "gpt-4o", "choices": [{"delta": {"content": "x" * 200}}]}] * 1_500
+    pieces.append({"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1_500}})
+    body = b"".join(b"data: %s\n\n" % json.dumps(piece).encode() for piece in pieces) + b"data: [DONE]\n\n"
+    assert len(body) > 256 << 10
+    send(f"{OPENAI}chat/completions", body, json={"model": "gpt-4o", "messages": [], "stream": True})
+    call = row(telemetry)
+    assert (call.prompt_tokens, call.completion_tokens, call.error) == (7, 1_500, None)
+
+
 def test_images_are_priced_by_their_tokens_of_each_kind(telemetry):
     usage = {
         "input_tokens": 60,

@@ -183,10 +183,16 @@ def test_anthropic_tools_thinking_and_parameters_are_seen(quiet: Telemetry, serv
     assert json.loads(attributes["gen_ai.system_instructions"])[0]["content"] == "Be short."
 
 
-def test_anthropic_is_only_recognised_by_its_host_or_header(telemetry: Telemetry, server: ModelServer) -> None:
+def test_anthropic_is_recognised_by_its_host_a_header_or_all_that_it_demands(
+    telemetry: Telemetry, server: ModelServer
+) -> None:
     server.answer({"id": "m"})
     ask(server, "/v1/messages", {"text": "to a friend"})
+    ask(server, "/v1/messages", {"model": "letter", "messages": "to a friend", "max_tokens": 3})
     telemetry.spans(0)
+    asked = {"model": "claude-x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    ask(server, "/anthropic/v1/messages", asked)
+    assert telemetry.attributes("chat claude-x")["gen_ai.provider.name"] == "_OTHER"
 
 
 def test_an_anthropic_error_names_itself(telemetry: Telemetry, server: ModelServer) -> None:

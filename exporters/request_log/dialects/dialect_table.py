@@ -29,6 +29,7 @@ UNPRICED_FEATURE: Final = "what was used that no price table has"
 #: searches, characters to be spoken, milliseconds of audio. Their attribute is `gen_ai.usage.details.` and the name.
 PRICED_KINDS: Final = (
     *("input_audio_tokens", "cache_audio_read_tokens", "output_audio_tokens", "input_video_tokens"),
+    "cache_video_read_tokens",
     *("input_image_tokens", "cache_image_read_tokens", "output_image_tokens", "cache_write_1h_tokens"),
     *("web_searches", "storage_searches", "input_characters", "input_audio_ms"),
 )

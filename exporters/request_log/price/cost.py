@@ -38,6 +38,7 @@ _INPUT_KINDS: Final = (
 _CACHED_KINDS: Final = (
     ("cache_audio_read_tokens", "cache_audio_read_mtok"),
     ("cache_image_read_tokens", "cache_image_read_mtok"),
+    ("cache_video_read_tokens", "cache_video_read_mtok"),
 )
 _OUTPUT_KINDS: Final = (
     ("output_audio_tokens", "output_audio_mtok"),
@@ -54,7 +55,9 @@ _FEES: Final = (
 _CACHE_WRITE_1H: Final = "cache_write_1h_tokens"
 #: Kinds that cost what text does where the table has no price for them. Providers price images and videos that are
 #: read by their tokens; Google's price list is one line for all kinds where they cost the same.
-_LIKE_TEXT: Final = frozenset({"input_image_tokens", "input_video_tokens", "cache_image_read_tokens"})
+_LIKE_TEXT: Final = frozenset(
+    {"input_image_tokens", "input_video_tokens", "cache_image_read_tokens", "cache_video_read_tokens"}
+)
 _LIKE_TEXT_AT_GOOGLE: Final = frozenset({"input_audio_tokens", "cache_audio_read_tokens", "output_audio_tokens"})
 
 
@@ -205,7 +208,7 @@ class _Amounts:
         shared = name in _LIKE_TEXT or (self._google and name in _LIKE_TEXT_AT_GOOGLE)
         # A model that reads images at a price of their own, and writes at one price, writes images.
         shared = shared or (name == "output_image_tokens" and self._prices.input_image_mtok is not None)
-        return _first(getattr(self._prices, key), like_text if shared else None)
+        return _first(getattr(self._prices, key, None), like_text if shared else None)
 
     def of(self, count: int, rate: Any, name: str, per: Decimal = _MILLION) -> Decimal:
         """Return what a count costs at a rate, which may have tiers: a large input makes every token dearer."""
@@ -228,7 +231,7 @@ class _Amounts:
         return amount
 
 
-_NO_CACHE: Final = ("", "")
+_NO_CACHE: Final = ("",) * len(_CACHED_KINDS)
 
 
 def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
@@ -238,8 +241,8 @@ def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
     try:
         hour = min(tokens.kinds.get(_CACHE_WRITE_1H, 0), tokens.cache_write)
         cached_kinds, cached = amounts.of_kinds(_CACHED_KINDS, _NO_CACHE, rates.cached)
-        read_kinds, read = amounts.of_kinds(_INPUT_KINDS, (*(name for name, _ in _CACHED_KINDS), ""), rates.input)
-        made_kinds, written = amounts.of_kinds(_OUTPUT_KINDS, _NO_CACHE, rates.output)
+        read_kinds, read = amounts.of_kinds(_INPUT_KINDS, tuple(name for name, _ in _CACHED_KINDS), rates.input)
+        made_kinds, written = amounts.of_kinds(_OUTPUT_KINDS, _NO_CACHE[: len(_OUTPUT_KINDS)], rates.output)
         anew = tokens.prompt - tokens.cached - tokens.cache_write - read_kinds
         said = tokens.completion - reasoning - made_kinds
         if anew < 0 or said < 0 or tokens.cached < cached_kinds:

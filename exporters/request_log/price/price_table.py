@@ -6,7 +6,8 @@ get the price of its predecessor. A match counts only if the table has that name
 - it equals the model's id, or a name that the rules list (`ClauseEquals`, `ClauseEndsWith`);
 - a rule that is an anchored regular expression (`^...$`) matches all of it;
 - a rule `starts with X` or `contains X` matches, what follows X is a version of the same model (a date, `latest`,
-  `v1:0`, the owner of a fine-tuned `ft:` model), and what precedes it is a region and a vendor (`us.anthropic.`).
+  `preview`, `v1:0`, the owner of a fine-tuned `ft:` model), and what precedes it is a region and a vendor
+  (`us.anthropic.`). X may end within a date or number of a version (`claude-sonnet-4-2025`, `gemini-2.0-flash-0`).
 
 The kind of match is stored with the cost: `name` for the first, `version` for the others. Of several, the rule with the
 longest text decides. The provider too must be known by name (`_PROVIDERS`, else the table's own id). It is not guessed
@@ -55,8 +56,12 @@ _SAME_PRICE: Final = {"azure": ("openai",), "google": ("anthropic",)}
 _FRAMEWORKS: Final = frozenset({"strands-agents", "strands", "langchain", "llama_index", "llamaindex", "haystack"})
 _MAKERS: Final = ((re.compile(r"claude-"), "anthropic"), (re.compile(r"(?:gpt-\d|o\d(?:-|$))"), "openai"))
 _SAME_MODEL: Final = re.compile(
-    r"(?:[-@.:]?(?:20\d{6}|20\d{2}-\d{2}-\d{2}|\d{2}-20\d{2}|latest|v\d{1,2}(?::\d{1,2})?|:\d{1,2}))*\Z"
+    r"(?:[-@.:]?(?:20\d{6}|20\d{2}-\d{2}-\d{2}|\d{2}-20\d{2}|latest|v\d{1,2}(?::\d{1,2})?|:\d{1,2})"
+    r"|-preview(?:-\d{2}-\d{2})?)*\Z"
 )
+#: A rule that ends within a version, and the numbered versions that only such rules know.
+_CUT: Final = re.compile(r"[-@](?:20\d*|0\d?)\Z")
+_NUMBERED: Final = re.compile(r"[-@]0\d{2}\Z")
 _REGION: Final = re.compile(r"(?:[a-z]{2,6}(?:-gov)?\.)?(?:[a-z0-9]+\.)?\Z")
 _FINE_TUNED: Final = re.compile(r"[\w.-]*:.+\Z")
 _PATH: Final = re.compile(r"(?:.*[/:])?(?:models|foundation-model|inference-profile)/([^/]+)\Z")
@@ -134,6 +139,9 @@ def _version(rule: Any, name: str) -> int:
     at = name.find(text) if text else -1
     if at < 0 or (at and (hasattr(rule, "starts_with") or not _REGION.match(name[:at]))):
         return 0
+    if cut := _CUT.search(text):
+        rest = name[at + cut.start() :]
+        return len(text) if _SAME_MODEL.match(rest) or _NUMBERED.match(rest) else 0
     return len(text) if _is_same_model(text, name[at + len(text.rstrip("-@")) :]) else 0
 
 

@@ -106,6 +106,13 @@ PROVIDERS: Mapping[str, str] = {
     "api.reka.ai": "reka",
     "api.upstage.ai": "upstage",
     "api.jina.ai": "jina_ai",
+    "modal.run": "modal",
+    "modal.direct": "modal",
+    "api.quicksilverpro.io": "quicksilverpro",
+    "api.typesafe.ai": "typesafe",
+    "crusoecloud.com": "crusoe",
+    "snowflakecomputing.com": "snowflake",
+    "inference.heroku.com": "heroku",
 }
 #: The provider's name for a server that nobody knows.
 UNKNOWN_PROVIDER = "_OTHER"
@@ -126,7 +133,10 @@ class Target(NamedTuple):
 
 _PATTERNS = (
     (re.compile(r"(?:[\w-]+-)?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
-    (re.compile(r"(?:[\w-]+\.)?bedrock-(?:runtime|mantle)[\w.-]*\.amazonaws\.com(?:\.cn)?"), "aws.bedrock"),
+    (
+        re.compile(r"(?:[\w-]+\.)?bedrock-(?:runtime|mantle)[\w.-]*\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
+        "aws.bedrock",
+    ),
 )
 _OLLAMA_PORT = 11434
 
@@ -185,7 +195,7 @@ def _google(word: str, dialect: Dialect) -> Rule:
 
 
 def _anthropic(path: str, *hosts: str) -> Rule:
-    return Rule(re.compile(path), anthropic.Messages(), hosts=frozenset(hosts), evidence=_has("anthropic-version"))
+    return Rule(re.compile(path), anthropic.Messages(), hosts=frozenset(hosts), evidence=_is_anthropic)
 
 
 def _bedrock(model: str, verb: str, dialect: Dialect) -> Rule:
@@ -195,7 +205,8 @@ def _bedrock(model: str, verb: str, dialect: Dialect) -> Rule:
 
 def _invoke(verb: str) -> tuple[Rule, ...]:
     return (
-        _bedrock(r"[^/]*anthropic[^/]*", verb, anthropic.Messages()),
+        _bedrock(r"[^/]*anthropic[^/]*", verb, bedrock.Anthropic()),
+        _bedrock(r"[^/]*rerank[^/]*", verb, bedrock.Rerank()),
         _bedrock(r"[^/]*embed[^/]*", verb, bedrock.Embed()),
         _bedrock(r"[^/]+", verb, bedrock.Invoke()),
     )
@@ -209,8 +220,12 @@ def _cohere(path: str, dialect: Dialect) -> Rule:
     return Rule(re.compile(path), dialect, hosts=frozenset({"cohere"}), evidence=_is_cohere)
 
 
-def _has(header: str) -> Callable[[Target], bool]:
-    return lambda target: target.header(header) is not None
+def _is_anthropic(target: Target) -> bool:
+    """Return whether a client says so, or a body has all that this API demands: gateways and mocks take no header."""
+    if target.header("anthropic-version") is not None:
+        return True
+    body = target.body()
+    return isinstance(body.get("model"), str) and isinstance(body.get("messages"), list) and "max_tokens" in body
 
 
 def _is_ollama(target: Target) -> bool:

@@ -151,16 +151,14 @@ class Reader:
         del self._sink
 
     def _sniff(self, data: bytes) -> None:
-        self._held.add(data)
-        if data[:1] == b"{" and self._held.size == len(data) and not self._lines:
-            self.feed = self._collect
-            return
-        start = self._held.whole() or b""
+        start = (self._held.whole() or b"") + data
         found = _SNIFF.match(start)
         if found is None:
-            if len(start.strip()) > len(b"retry:") or self._held.size > HEAD:
+            self._held.add(data)
+            if len(start) > HEAD or len(start.strip()) > len(b"retry:"):
                 self.feed, self._held = _ignore, Bounded()
         elif found["json"] and not self._lines:
+            self._held.add(data)
             self.feed = self._collect
         else:
             self.feed, self._held, self._lines = self._split, Bounded(), bool(found["json"])

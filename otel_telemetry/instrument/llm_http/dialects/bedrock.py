@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_telemetry.base import conventions
-from otel_telemetry.instrument.llm_http.dialects import base, openai
+from otel_telemetry.instrument.llm_http.dialects import anthropic, base, media, openai
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 _METRICS = "amazon-bedrock-invocationMetrics"
@@ -183,3 +183,32 @@ class Embed(Invoke):
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
         return base.inputs(body.get("inputText") or body.get("texts")), []
+
+
+class Anthropic(anthropic.Messages):
+    """InvokeModel of Anthropic's models: their own format. Those before Messages tell no counts in it."""
+
+    def headers(self, seen: CallState, headers: Mapping[str, str]) -> None:
+        """Learn from an answer's headers."""
+        _headers(seen, headers)
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from one event: the model's own, to the last of which Bedrock adds its metrics."""
+        super().event(seen, value)
+        if isinstance(value.get("completion"), str):
+            seen.content = True
+            seen.finished(value.get("stop_reason"))
+        metrics = base.part(value, _METRICS)
+        if seen.input_tokens is None:
+            seen.input_tokens = base.count(metrics.get("inputTokenCount"))
+        if seen.output_tokens is None:
+            seen.output_tokens = base.count(metrics.get("outputTokenCount"))
+
+
+class Rerank(media.Rerank):
+    """InvokeModel of models that put documents in order; charged by searches, which the answer does not count."""
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        super().document(seen, value)
+        seen.unpriced("rerank by searches")

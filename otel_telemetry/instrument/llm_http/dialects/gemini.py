@@ -35,8 +35,8 @@ def _usage(seen: CallState, value: Any) -> None:
     for modality in ("AUDIO", "IMAGE", "VIDEO"):
         kind = modality.lower()
         seen.counted(f"input_{kind}_tokens", _of(read, modality))
+        seen.counted(f"cache_{kind}_read_tokens", _of(base.items(usage.get("cacheTokensDetails")), modality))
         if modality != "VIDEO":
-            seen.counted(f"cache_{kind}_read_tokens", _of(base.items(usage.get("cacheTokensDetails")), modality))
             seen.counted(f"output_{kind}_tokens", _of(base.items(usage.get("candidatesTokensDetails")), modality))
     seen.tier(_TIERS.get(str(usage.get("trafficType")), usage.get("serviceTier")))
 

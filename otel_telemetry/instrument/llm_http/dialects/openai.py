@@ -193,6 +193,8 @@ class Embeddings:
         if value.get("error"):
             seen.failed(value["error"])
         usage(seen, value.get("usage"))
+        if seen.input_tokens is None:  # Voyage and Jina tell the total alone, of which all is input
+            seen.input_tokens = base.count(base.part(value, "usage").get("total_tokens"))
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
