@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 300
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast e2e faults floors matrix pins dist site lint types format fuzz figures bench clean
+.PHONY: help setup demo serve test test-fast e2e faults floors matrix pins parts dist site lint types format fuzz figures bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -55,6 +55,9 @@ matrix: $(READY) ## Run beside real neighbours; resolve the wheel beside popular
 
 pins: $(READY) ## Write constraints.txt and deploy/*requirements.txt anew from pyproject.toml (UPGRADE=1: with the newest versions)
 	@$(BIN)/python -m tests.company.pins
+
+parts: $(READY) ## Measure what the package and each extra bring along, put it into docs/installing.md
+	@$(BIN)/python -m tests.company.parts
 
 dist: $(READY) ## Build wheel and sdist into dist/, check them, install the wheel apart and run the demo and tests with it
 	@rm -rf dist && $(BIN)/pip install --quiet --disable-pip-version-check build twine pyroma check-wheel-contents

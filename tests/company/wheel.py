@@ -1,7 +1,7 @@
 """The wheel and the sdist as their users have them: `python -m tests.company.wheel DIST`.
 
-Makes an empty environment, installs the wheel with the extra `demo`, runs what needs nothing but that, then tests of
-the sdist in its own folder.
+Makes an empty environment, installs the wheel with the extra `demo`, writes its bill of materials (build/sbom),
+runs what needs nothing but that, then tests of the sdist in its own folder.
 """
 
 import subprocess
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.company import sbom
 from tests.company.environments import ROOT, uv
 
 _TESTS: Final = ("tests/processors/test_rules.py", "tests/processors/test_redactor.py", "tests/suite/test_settings.py")
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(made)
         python = _environment(folder / "environment", f"{wheel}[demo]")
         command = python.with_name("otel-telemetry")
+        sbom.of(python.parents[1], _made(ROOT / "build" / "sbom") / "otel-telemetry.cdx.json")
         for words in (["--version"], ["verify"], ["dashboards", "--out", "dashboards"], ["demo", "--seed", "1"]):
             _run(folder, str(command), *words)
         with tarfile.open(sdist) as packed:
@@ -34,6 +36,11 @@ def main(arguments: Sequence[str]) -> int:
         _install(python, f"{wheel}[{_EXTRAS}]", *_FOR_TESTS)
         _run(folder / sdist.name.removesuffix(".tar.gz"), str(python), "-m", "pytest", "-q", *_TESTS)
     return 0
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _environment(folder: Path, wheel: str) -> Path:
