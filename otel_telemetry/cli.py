@@ -125,7 +125,9 @@ def main() -> None:
         sys.exit(2)
     except TelemetryError as error:
         _err.print(f"[bold red]error[/] {escape(str(error))}")
-        if isinstance(error, StoreUnavailable) and "next:" not in str(error):
+        if hint := getattr(error, "hint", ""):
+            _err.print(f"[dim]next:[/] {escape(hint)}")
+        elif isinstance(error, StoreUnavailable) and "next:" not in str(error):
             _err.print(_AGAIN)
         sys.exit(1)
     except DBAPIError as error:

@@ -22,6 +22,9 @@ _LOCKED: Final = "database is locked"
 #: The revision of chronicle's tables whose columns are known here, and where it is written.
 _REVISION: Final = 3
 _ASK_REVISION: Final = "SELECT value FROM chronicle_meta WHERE key = 'migration_version'"
+_CORRECT: Final = "correct it in a copy of the old database, or leave such rows out with --skip-bad-rows"
+_RECOVER: Final = "save what can be read, sqlite3 OLD .recover | sqlite3 NEW, and import the new file"
+_REPAIR: Final = "repair the old database, then run this again"
 _ORDER: Final = {"chronicle_runs": "created_at, id", "chronicle_steps": "start_time, id"}
 
 
@@ -36,12 +39,13 @@ class OldRow:
 
 
 class BadRow(StoreError):
-    """A row that cannot be read, or is not what its table holds. Nothing was changed."""
+    """A row that cannot be read, or is not what its table holds. Nothing was changed. `hint` says what to do next."""
 
-    def __init__(self, table: str, place: str, problem: str) -> None:
+    def __init__(self, table: str, place: str, problem: str, hint: str = _CORRECT) -> None:
         self.table = table
         self.place = place
         self.problem = problem
+        self.hint = hint
         super().__init__(f"table {table}, {place}: {problem}")
 
 
@@ -143,11 +147,13 @@ class Source:
         return ConfigurationError(_KEY, f"{self._shown} cannot be read: {said}", hint)
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has."""
+        """Return how many rows a table has; 0 where a file is damaged: `rows` tells where."""
         try:
             return int(self._connection.exec_driver_sql(f'SELECT count(*) FROM "{table}"').scalar() or 0)  # noqa: S608
         except exc.DBAPIError as error:
-            raise BadRow(table, "all rows", str(error.orig)) from None
+            if self._path is None:
+                raise BadRow(table, "all rows", str(error.orig).strip(), _REPAIR) from None
+            return 0
 
     def rows(self, table: str) -> Iterator[OldRow]:
         """Yield the rows of a table in the order of their keys; raises BadRow where one cannot be read."""
@@ -165,7 +171,7 @@ class Source:
                 last = f"the row behind row {number}"
                 yield f"row {number}", dict(zip(names, values, strict=True))
         except sqlite3.Error as error:
-            raise BadRow(table, last, str(error)) from None
+            raise BadRow(table, last, str(error), _RECOVER) from None
 
     def _from_server(self, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
         query = sa.text(f'SELECT * FROM "{table}" ORDER BY {_ORDER.get(table, "id")}')  # noqa: S608
@@ -176,7 +182,7 @@ class Source:
                 last = f"row {number + 1}"
                 yield f"row {number} (id {row['id']})", dict(row)
         except exc.DBAPIError as error:
-            raise BadRow(table, last, str(error.orig).strip()) from None
+            raise BadRow(table, last, str(error.orig).strip(), _REPAIR) from None
 
 
 def url_of(named: str) -> str:

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,7 +143,18 @@ def test_a_damaged_page_stops_it_with_the_table_and_the_last_good_row(tmp_path):
     done = run(old, "--into", f"sqlite:///{tmp_path / 'new.db'}", "--skip-bad-rows")
     assert isinstance(done.exception, BadRow)
     assert done.exception.table == "events"
+    assert re.fullmatch(r"the row behind row [1-9]\d*", done.exception.place)
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_fault_is_told_with_its_place_and_what_to_do(tmp_path):
+    databases.module(tmp_path / "old.db", rows={"events": [databases.SEEN, {"ts": "yesterday", "type": "x"}]})
+    command = [sys.executable, "-m", "otel_telemetry.cli", "import", "old.db", "--into", "sqlite:///new.db"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    told = " ".join(done.stderr.split())
+    assert "error table events, row 2: ts is no time" in told
+    assert "next: correct it in a copy of the old database, or leave such rows out with --skip-bad-rows" in told
 
 
 def _without_a_column(path):
