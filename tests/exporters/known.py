@@ -41,7 +41,10 @@ def known(connection: sa.Connection) -> list[dict[str, Any]]:
 
 
 def rows_of(engine: sa.Engine, tables: Iterable[sa.Table]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of tables in order of trace and span; of `trace_facts` the facts that they hold."""
+    """Return the rows of tables in order of trace and span; of `trace_facts` the facts, of `request_claim` the claims.
+
+    Which claim of an id has which number depends on which came first.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     with engine.connect() as connection:
         for table in tables:
@@ -50,4 +53,6 @@ def rows_of(engine: sa.Engine, tables: Iterable[sa.Table]) -> dict[str, list[dic
                 continue
             rows = connection.execute(sa.select(table).order_by(table.c.trace_id, table.c.span_id)).mappings()
             found[table.name] = [dict(row) for row in rows]
+        claims = found.get("request_claim", [])
+        found |= {"request_claim": [{**row, "place": None} for row in claims if row["trace_id"]]} if claims else {}
     return found

@@ -242,6 +242,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "request_claim": {
         "claimed_id": "The id that the app gave.",
+        "place": "Number of the claim: 0 is the first one of its id, which writers lock.",
         **_TRACE,
         "ts": "Start of the request, UTC.",
     },

@@ -1,8 +1,10 @@
-"""PostgreSQL: connections for writing and reading, what its errors mean, and one writer at a time.
+"""PostgreSQL: connections for writing and reading, what its errors mean, and the locks of writers.
 
 Several processes may write to one database. Each transaction that writes begins by taking an advisory lock, which ends
-with it: what a writer read of a trace is still true when it writes, two never count the same call, and there is nothing
-to deadlock over. Spans are turned into rows before the lock is taken.
+with it. Commands, retention, new partitions and migrations take it alone: nobody else writes meanwhile. Writers of rows
+share it (`sharing`), and then lock the buckets of the traces that they write (`take`), or `EVENTS`: what a writer read
+of a trace is still true when it writes, and two never count the same call. Nobody waits for a bucket while it has
+another one, so there is nothing to deadlock over. Spans are turned into rows before any lock is taken.
 
 The writers' queries are all look-ups of a few keys. Their connections therefore forbid what the planner likes where it
 has no statistics yet, such as reading a whole table that was empty a minute ago.
@@ -10,7 +12,7 @@ has no statistics yet, such as reading a whole table that was empty a minute ago
 
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,6 +24,16 @@ from otel_telemetry.exporters.request_log.db.sqlite import KEY
 
 #: The lock that a writer holds: an arbitrary number, the same for every version of this package.
 LOCK: Final = 7_021_990_113
+#: Traces are in so many buckets, each locked by one writer at a time.
+BUCKETS: Final = 16
+#: Locked, instead of buckets, by who writes events, and by who writes values of figures.
+EVENTS: Final = BUCKETS
+VALUES: Final = BUCKETS + 1
+_BUCKET_CLASS: Final = 1_869_898_850
+_FREE: Final = (
+    f"SELECT bucket FROM unnest(%s::int[]) AS bucket WHERE pg_try_advisory_xact_lock({_BUCKET_CLASS}, bucket)"  # noqa: S608
+)
+_SHARING: Final = "otel_telemetry_sharing"
 #: Where writers tell the ids of the requests whose rows they have written (tail.py listens).
 CHANNEL: Final = "otel_telemetry_request_log"
 #: Told where there are more ids than that is worth: look yourself.
@@ -71,10 +83,41 @@ def check(parsed: sa.URL) -> None:
 def writer(parsed: sa.URL) -> sa.Engine:
     """Return an engine of one connection, each of whose transactions holds the writers' lock."""
     engine = _engine(parsed, _WRITER, poolclass=sa.QueuePool, pool_size=1, max_overflow=0)
-    sa.event.listen(
-        engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-    )
+    sa.event.listen(engine, "begin", _lock)
     return engine
+
+
+def _lock(connection: sa.Connection) -> None:
+    how = "_shared" if connection.get_execution_options().get(_SHARING) else ""
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{how}({LOCK})")
+
+
+def sharing(engine: sa.Engine) -> sa.Engine:
+    """Return an engine of the same connection whose transactions share the lock; on SQLite there is none to share."""
+    return engine.execution_options(**{_SHARING: True})
+
+
+def take(connection: sa.Connection, buckets: Mapping[int, int], enough: int) -> list[int]:
+    """Lock free ones of these buckets, {bucket: size}, until that is enough; where none is free, wait for the first."""
+    taken: list[int] = []
+    left, size = list(buckets), 0
+    while left and size < enough:
+        wanted: list[int] = []
+        while left and size + sum(buckets[each] for each in wanted) < enough:
+            wanted.append(left.pop(0))
+        got = connection.exec_driver_sql(_FREE, (wanted,)).scalars().all()
+        taken += got
+        size += sum(buckets[each] for each in got)
+    if not taken:
+        taken = [next(iter(buckets))]
+        wait_for(connection, taken[0])
+    return taken
+
+
+def wait_for(connection: sa.Connection, bucket: int) -> None:
+    """Lock a bucket, EVENTS or VALUES, once it is free; on SQLite a transaction that writes is alone."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_BUCKET_CLASS}, {bucket})")
 
 
 def reader(parsed: sa.URL) -> sa.Engine:

@@ -77,7 +77,13 @@ def forget(connection: sa.Connection, times: Iterable[datetime]) -> None:
 
 
 def _forget(connection: sa.Connection, minutes: int, starts: list[int]) -> None:
-    named = ", ".join(map(str, starts))
+    own = rollup_done.c
+    # Periods are locked in order: of several writers that forget the same ones, each waits for one at most.
+    query = sa.select(own.start).where(own.minutes == minutes, own.start.in_(starts))
+    known = connection.execute(query.order_by(own.start).with_for_update()).scalars().all()
+    if not known:
+        return
+    named = ", ".join(map(str, known))
     for table in (rollup_done, rollup):
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE minutes = {minutes} AND start IN ({named})")  # noqa: S608 - numbers
 

@@ -10,7 +10,8 @@ These tables are internal:
 - `trace_facts`, the facts of traces: one row for the facts of one trace in one batch, in `body`, as JSON; `trace_key`
   is the trace's id as a number, `ts` the time of the newest span in it (derive/chunks.py). All rows of `request_log`
   and `llm_call` follow from these (derive/trace.py).
-- `request_claim`, one row per request to which the app gave an id: several may have got the same one (claims.py).
+- `request_claim`, one row per request to which the app gave an id: several may have got the same one; `place` 0 is the
+  row that a writer locks before it changes who has the id (claims.py).
 - `workflow_state`, one row per run (`step_id` is empty) and per step: the time of its last event, and, for each of its
   columns, the event that set it (workflow.py). `workflow_seen` has the ids of the events that were merged.
 - `kpi_value`, the numbers of users' own figures that no other row holds (kpis/observed.py).
@@ -33,7 +34,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0015"
+HEAD: Final = "0016"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.
@@ -382,8 +383,9 @@ request_claim = sa.Table(
     "request_claim",
     metadata,
     sa.Column("claimed_id", sa.Text, primary_key=True),
-    sa.Column("trace_id", sa.Text, primary_key=True),
-    sa.Column("span_id", sa.Text, primary_key=True),
+    sa.Column("place", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("span_id", sa.Text, nullable=False),
     sa.Column("ts", UtcTime, nullable=False),
     sa.Index("ix_request_claim_ts", "ts"),
 )

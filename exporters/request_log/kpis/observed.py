@@ -14,7 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from sqlalchemy.dialects import postgresql, sqlite
 
 from otel_telemetry.base import conventions, otlp_values, records
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import postgres, schema
 from otel_telemetry.exporters.request_log.kpis.definitions import ABSENT, Get, Kpi, Value
 from otel_telemetry.exporters.request_log.read import log_values, span_facts
 
@@ -121,6 +121,7 @@ def write(connection: sa.Connection, seen: Iterable[Seen]) -> list[Seen]:
         else:
             rows.setdefault((one.kpi, one.id), one)
     new: list[Seen] = bad
+    postgres.wait_for(connection, postgres.VALUES)
     keys = list(rows)
     table = schema.kpi_value
     for start in range(0, len(keys), _ROWS):

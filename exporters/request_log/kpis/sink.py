@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.db import database
+from otel_telemetry.exporters.request_log.db import database, postgres
 from otel_telemetry.exporters.request_log.kpis import observed
 from otel_telemetry.exporters.request_log.kpis.definitions import Kpi
 from otel_telemetry.exporters.request_log.kpis.measures import active
@@ -33,7 +33,7 @@ class KpiSink:
             return
         try:
             if self._engine is None:
-                self._engine = database.connect(self._config.url)
+                self._engine = postgres.sharing(database.connect(self._config.url))
             with self._engine.begin() as connection:
                 new = observed.write(connection, seen)
         except StoreUnavailable:

@@ -359,7 +359,7 @@ def _withdraw_claim(connection: sa.Connection, fact: Fact, claim: str) -> None:
     """Forget the id that the app gave to a request."""
     fact.request_fields = {name: value for name, value in (fact.request_fields or {}).items() if name != "id"} or None
     key = [(claim, fact.trace_id, fact.span_id)]
-    bulk.bulk(connection).delete(schema.request_claim, key_of(schema.request_claim), key)
+    bulk.bulk(connection).delete(schema.request_claim, ("claimed_id", "trace_id", "span_id"), key)
 
 
 def _order_of(table: sa.Table) -> tuple[str, ...]:

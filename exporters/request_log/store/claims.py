@@ -2,10 +2,16 @@
 
 An id that an app gave to several requests goes to the first of them in order of trace and span id; the others have ids
 of ours. So a request may lose its id to one that comes later, or gain it once another is no request any more.
+
+Several writers may meet at one id, with traces that each of them has for itself. Therefore whoever changes anything
+about an id has its row with `place` 0: it inserts that row, or locks it; only one of them can, until it commits. The
+row stays when its request is none any more, with empty `trace_id` and `span_id`. Rows are locked, and inserted, in the
+order of ids, so that two writers do not wait for each other.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -17,7 +23,9 @@ from otel_telemetry.exporters.request_log.derive.facts import Fact
 
 #: A request: trace id, span id.
 Key = tuple[str, str]
-_KEY: Final = ("claimed_id", "trace_id", "span_id")
+_KEY: Final = ("claimed_id", "place")
+_NOBODY: Final[Key] = ("", "")
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def claim_of(fact: Fact) -> str | None:
@@ -28,15 +36,10 @@ def claim_of(fact: Fact) -> str | None:
 
 class _Queries:
     def __init__(self, given: sa.Subquery) -> None:
-        # Trace and span id in one text: a subquery has one column.
-        first = (
-            sa.select(table.c.trace_id + " " + table.c.span_id)
-            .where(table.c.claimed_id == given.c.a)
-            .order_by(table.c.trace_id, table.c.span_id)
-            .limit(1)
-            .scalar_subquery()
-        )
-        self.first = sa.select(given.c.a, first)
+        joined = given.join(table, table.c.claimed_id == given.c.a)
+        self.all = sa.select(table.c.claimed_id, table.c.place, table.c.trace_id, table.c.span_id).select_from(joined)
+        first = sa.select(table.c.claimed_id).select_from(joined).where(table.c.place == 0)
+        self.lock = first.order_by(table.c.claimed_id).with_for_update(of=table)
 
 
 _QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
@@ -48,22 +51,65 @@ class Claims:
     def __init__(self, connection: sa.Connection, ids: Collection[str]) -> None:
         self._connection = connection
         self._bulk = bulk.bulk(connection)
+        self._queries = _QUERIES[connection.dialect.name]
         self._ids = ids
-        self._before = self._after = self._first()
-
-    def _first(self) -> dict[str, Key]:
-        query = _QUERIES[self._connection.dialect.name].first
-        rows = ask(self._connection, query, [(each, None) for each in self._ids])
-        return {claim: _key(first) for claim, first in rows if first is not None}
+        self._before: dict[str, Key] = {}
+        self._after: dict[str, Key] = {}
 
     def write(self, new: Iterable[Fact], gone: Iterable[Fact]) -> None:
         """Note which requests claim ids from now on, and which do not any more."""
-        added = [(claim, fact.trace_id, fact.span_id, fact.ts) for fact in new if (claim := claim_of(fact)) is not None]
-        removed = [(claim, fact.trace_id, fact.span_id) for fact in gone if (claim := claim_of(fact)) is not None]
-        self._bulk.delete(table, _KEY, removed)
-        self._bulk.insert(table, added)
-        if added or removed:
-            self._after = self._first()
+        if not self._ids:
+            return
+        added: dict[str, dict[Key, datetime]] = {}
+        for fact in new:
+            if (claim := claim_of(fact)) is not None:
+                added.setdefault(claim, {})[fact.trace_id, fact.span_id] = fact.ts
+        removed = {(claim, (fact.trace_id, fact.span_id)) for fact in gone if (claim := claim_of(fact)) is not None}
+        self._be_alone(added)
+        claims: dict[str, dict[Key, int]] = {each: {} for each in self._ids}
+        for claim, place, trace_id, span_id in self._ask(self._queries.all, self._ids):
+            claims[claim][trace_id, span_id] = place
+        for claim, places in claims.items():
+            mine = added.get(claim, {})
+            self._before |= _first(claim, places.keys() - mine.keys())
+            left = {key for key in {*places, *mine} if (claim, key) not in removed}
+            self._after |= _first(claim, left)
+        self._add(added, claims)
+        self._remove(removed, claims)
+
+    def _be_alone(self, added: Mapping[str, Mapping[Key, datetime]]) -> None:
+        """Insert or lock the row with place 0 of each id, in the order of ids."""
+        locked = self._lock(self._ids)
+        while missing := sorted(set(self._ids) - locked):
+            rows = []
+            for claim in missing:
+                key, ts = next(iter(added.get(claim, {}).items()), (_NOBODY, _LONG_AGO))
+                rows.append((claim, 0, *key, ts))
+            if self._bulk.insert_missing(table, rows) == len(rows):
+                return
+            locked |= self._lock(missing)  # somebody was faster
+
+    def _lock(self, ids: Collection[str]) -> set[str]:
+        return {claim for (claim,) in self._ask(self._queries.lock, ids)}
+
+    def _ask(self, query: sa.Executable, ids: Collection[str]) -> Iterable[Any]:
+        found: Iterable[Any] = ask(self._connection, query, [(each, None) for each in ids])
+        return found
+
+    def _add(self, added: Mapping[str, Mapping[Key, datetime]], claims: Mapping[str, Mapping[Key, int]]) -> None:
+        rows = []
+        for claim, mine in added.items():
+            place = max(claims[claim].values())
+            for key, ts in mine.items():
+                if key not in claims[claim]:
+                    place += 1
+                    rows.append((claim, place, *key, ts))
+        self._bulk.insert(table, rows)
+
+    def _remove(self, removed: Iterable[tuple[str, Key]], claims: Mapping[str, Mapping[Key, int]]) -> None:
+        rows = [(claim, claims[claim][key]) for claim, key in removed if key in claims[claim]]
+        self._bulk.delete(table, _KEY, [row for row in rows if row[1]])
+        self._bulk.update(table, _KEY, ("trace_id", "span_id"), [(*row, *_NOBODY) for row in rows if not row[1]])
 
     def before(self, fact: Fact) -> str:
         """Return the id that a request had before."""
@@ -85,14 +131,14 @@ class Claims:
         return [*losers, *gainers]
 
 
+def _first(claim: str, keys: Collection[Key]) -> dict[str, Key]:
+    known = [key for key in keys if key != _NOBODY]
+    return {claim: min(known)} if known else {}
+
+
 def _name(fact: Fact, first: Mapping[str, Key]) -> str:
     if first:
         claim, key = claim_of(fact), (fact.trace_id, fact.span_id)
         if claim is not None and first.get(claim) == key:
             return claim
     return row_id(fact.trace_id, fact.span_id)
-
-
-def _key(text: str) -> Key:
-    trace_id, _, span_id = text.partition(" ")
-    return trace_id, span_id

@@ -76,7 +76,7 @@ class Helper:
         return self._deaths < _MOST_DEATHS
 
     def ask(self, signal: str, share: Share) -> None:
-        """Send it these bodies, each sequence to be written in one transaction; `answer` gets the results."""
+        """Send it these bodies, to be written one sequence after the other; `answer` gets the results."""
         self._failed = None
         with self._or_gone():
             self._open().send((signal, share))

@@ -1,15 +1,16 @@
 """The store: turns spans into rows of `request_log` and `llm_call`, one transaction for each batch.
 
-Events from log records (events/app_events.py) become rows of the other tables in the same way. A batch is all or
-nothing. If one of its spans cannot be stored, the batch is halved until that span is alone; it goes to `dead_letter`
-with the reason, the others are stored (neither the order of spans nor halving matters).
+Events from log records (events/app_events.py) become rows of the other tables in the same way. What a transaction
+writes is all or nothing; on PostgreSQL a batch may take several (shares.py). If a span cannot be stored, its part is
+halved until that span is alone; it goes to `dead_letter` with the reason, the others are stored (neither the order of
+spans nor halving matters).
 """
 
 import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
@@ -43,12 +44,14 @@ from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
 from otel_telemetry.exporters.request_log.store import counts, dead_letter
 from otel_telemetry.exporters.request_log.store.batch import Batch, TraceCache
 from otel_telemetry.exporters.request_log.store.retention import Retention
+from otel_telemetry.exporters.request_log.store.shares import Shares
 from otel_telemetry.exporters.request_log.store.tables import Tables
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
 _WRITES_BETWEEN_TRIMS: Final = 200
 _TRIM_SECONDS: Final = 0.25
+_STEP: Final = 7
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
 _SOURCES: Final = {name: source for source, name in TABLES.items()}
@@ -58,7 +61,8 @@ Given = records.Span | IrrelevantSpan | records.AppEvent
 Item = TypeVar("Item", bound=Given)
 Built = TypeVar("Built")
 Build = Callable[[Item], Built]
-Transact = Callable[[Sequence[Built]], "Written"]
+#: Writes in a transaction; returns what it wrote, and what is to be done once that is committed.
+Transact = Callable[[sa.Connection, Sequence[Built]], tuple["Written", Callable[[], None]]]
 
 
 @dataclass(slots=True)
@@ -103,6 +107,8 @@ class Store:
         self._engine: sa.Engine | None = None
         self._partitions: Partitions | None = None
         self._writes = 0
+        #: The bucket to begin with: another one for each process.
+        self._first = self._pid * _STEP % postgres.BUCKETS
         self._trace_cache = TraceCache()
         self._signing: Signer | None = None
         self._timer: threading.Timer | None = None
@@ -122,6 +128,14 @@ class Store:
             self._signing = self._trail(self._engine)
             self._partitions = Partitions(self._engine) if self._engine.dialect.name == "postgresql" else None
         return self._engine
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """Begin a transaction beside other writers of PostgreSQL, alone on SQLite."""
+        engine = self._opened()
+        alone = self._write_lock if self._partitions is None else contextlib.nullcontext()
+        with alone, postgres.sharing(engine).begin() as connection:
+            yield connection
 
     def _trail(self, engine: sa.Engine) -> Signer | None:
         """Return the key that signs the trail, where one is to be kept; raises ConfigurationError."""
@@ -170,7 +184,7 @@ class Store:
     def write(self, spans: Iterable[records.Span | IrrelevantSpan]) -> Written:
         """Store spans and everything that follows from them; spans that were stored before change nothing.
 
-        Raises StoreUnavailable where the same call may succeed later: then nothing of it is stored.
+        Raises StoreUnavailable where the same call may succeed later: what of it is stored then changes nothing.
         """
         return self._store(spans, self._place, self._transact)
 
@@ -203,54 +217,80 @@ class Store:
     def _in_parts(
         self, built: Sequence[tuple[Built, Item]], build: Build[Item, Built], transact: Transact[Built]
     ) -> Written:
-        """Store in one transaction, or in several where a part of it cannot be stored."""
-        try:
-            with self._write_lock:
-                return transact([each for each, _ in built])
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
-            passing = database.unavailable(error)
-            if passing is not None:
-                raise passing from error
-            reason = _reason(error)
-        if len(built) == 1:
-            return Written(dead_letters=self._bury([(built[0][1], reason)]))
-        fresh = [(build(item), item) for _, item in built]  # what was tried may have been worked on
+        """Store in one transaction, or in several; where a part of it cannot be stored, in ever smaller ones."""
+        written = Written()
+        shares = Shares(built, self._first)
+        while shares:
+            part: Sequence[tuple[Built, Item]] = ()
+            try:
+                self._make_partitions(built)
+                with self._transaction() as connection:
+                    part = shares.take(connection)
+                    done, finish = transact(connection, [each for each, _ in part])
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # drivers, SQLAlchemy and conversions each raise their own
+                passing = database.unavailable(error)
+                if passing is not None:
+                    raise passing from error
+                written.add(self._halved(part or shares.rest(), build, transact, _reason(error)))
+            else:
+                finish()
+                written.add(done)
+        return written
+
+    def _halved(
+        self, part: Sequence[tuple[Built, Item]], build: Build[Item, Built], transact: Transact[Built], reason: str
+    ) -> Written:
+        """Store the halves of what could not be stored, each by itself; one item alone goes aside."""
+        if len(part) == 1:
+            return Written(dead_letters=self._bury([(part[0][1], reason)]))
+        fresh = [(build(item), item) for _, item in part]  # what was tried may have been worked on
         middle = len(fresh) // 2
         written = self._in_parts(fresh[:middle], build, transact)
         written.add(self._in_parts(fresh[middle:], build, transact))
         return written
 
-    def _transact_events(self, built: Sequence[Row | Change]) -> Written:
+    def _make_partitions(self, built: Sequence[tuple[Any, Any]]) -> None:
+        if self._partitions is None:
+            return
+        days = {each.at_us // _DAY_US for each, _ in built if type(each) is IrrelevantSpan}
+        times = [each.ts for each, _ in built if type(each) is Fact]
+        self._partitions.prepare([*times, *(_EPOCH + timedelta(days) for days in days)])
+
+    def _transact_events(
+        self, connection: sa.Connection, built: Sequence[Row | Change]
+    ) -> tuple[Written, Callable[[], None]]:
         by_table: dict[sa.Table, list[dict[str, Any]]] = {}
         for row in built:
             if isinstance(row, Row):
                 by_table.setdefault(row.table, []).append(row.values)
-        with self._opened().begin() as connection:
-            insert = _INSERT[connection.dialect.name]
-            counted = {"preserve_rowcount": True}  # else nobody knows of several rows, with psycopg
-            counts, new = {}, {}
-            for table, rows in by_table.items():
-                adding = insert(table).on_conflict_do_nothing()
-                if active.wants(source := _SOURCES[table.name]):
-                    added = set(connection.execute(adding.returning(table.c.id), rows).scalars())
-                    new[source] = [row for row in {row["id"]: row for row in rows}.values() if row["id"] in added]
-                    counts[table.name] = len(added)
-                else:
-                    counts[table.name] = connection.execute(adding, rows, execution_options=counted).rowcount
-            counts |= merge(connection, [change for change in built if isinstance(change, Change)])
-        for name, count in counts.items():
-            metrics.rows_written.add(count, {"table": name})
-        for source, rows in new.items():
-            active.came(source, rows)
-        return Written(said=sum(counts.values()))
+        insert = _INSERT[connection.dialect.name]
+        counted = {"preserve_rowcount": True}  # else nobody knows of several rows, with psycopg
+        counts, new = {}, {}
+        for table, rows in by_table.items():
+            adding = insert(table).on_conflict_do_nothing()
+            if active.wants(source := _SOURCES[table.name]):
+                added = set(connection.execute(adding.returning(table.c.id), rows).scalars())
+                new[source] = [row for row in {row["id"]: row for row in rows}.values() if row["id"] in added]
+                counts[table.name] = len(added)
+            else:
+                counts[table.name] = connection.execute(adding, rows, execution_options=counted).rowcount
+        counts |= merge(connection, [change for change in built if isinstance(change, Change)])
+
+        def finish() -> None:
+            for name, count in counts.items():
+                metrics.rows_written.add(count, {"table": name})
+            for source, rows in new.items():
+                active.came(source, rows)
+
+        return Written(said=sum(counts.values())), finish
 
     def keep_seen(self, seen: Iterable[observed.Seen]) -> list[observed.Seen]:
         """Keep what spans and log records are in users' own figures; return what is new."""
-        with self._mine(), self._write_lock:
+        with self._mine():
             try:
-                with self._opened().begin() as connection:
+                with self._transaction() as connection:
                     return observed.write(connection, seen)
             except exc.DBAPIError as error:
                 raise (database.unavailable(error) or error) from error
@@ -269,29 +309,28 @@ class Store:
             metrics.write_failures.add(1, {"exporter": "request_log"})
             _log.warning("old rows could not be trimmed; it is tried again later", exc_info=True)
 
-    def _transact(self, placed: Sequence[Fact | IrrelevantSpan]) -> Written:
-        engine = self._opened()
-        if self._partitions is not None:
-            days = {each.at_us // _DAY_US for each in placed if type(each) is IrrelevantSpan}
-            times = [each.ts for each in placed if type(each) is Fact]
-            self._partitions.prepare([*times, *(_EPOCH + timedelta(days) for days in days)])
-        with engine.begin() as connection:
-            batch = Batch(connection, self._trace_cache)
-            tables = Tables(connection)
-            written = Written(batch.take_in(placed))
-            written.requests, written.llm_calls = tables.follow(batch.traces)
-            batch.write()
-            postgres.announce(connection, tables.ids)
-            if self._signing is not None:
-                trail.follow(connection, tables.spans)
-        self._arm()
-        batch.remember()
-        if self._keeper is not None:
-            self._keeper.written()
-        metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
-        metrics.rows_written.add(written.requests, {"table": "request_log"})
-        self.counters.add(tables.delta)
-        return written
+    def _transact(
+        self, connection: sa.Connection, placed: Sequence[Fact | IrrelevantSpan]
+    ) -> tuple[Written, Callable[[], None]]:
+        batch = Batch(connection, self._trace_cache)
+        tables = Tables(connection)
+        written = Written(batch.take_in(placed))
+        written.requests, written.llm_calls = tables.follow(batch.traces)
+        batch.write()
+        postgres.announce(connection, tables.ids)
+        if self._signing is not None:
+            trail.follow(connection, tables.spans)
+
+        def finish() -> None:
+            self._arm()
+            batch.remember()
+            if self._keeper is not None:
+                self._keeper.written()
+            metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
+            metrics.rows_written.add(written.requests, {"table": "request_log"})
+            self.counters.add(tables.delta)
+
+        return written, finish
 
     def _bury(self, dead: Sequence[tuple[Given, str]]) -> int:
         """Put spans and records aside, each with its reason."""

@@ -73,7 +73,7 @@ class Tables:
         """Write, move and delete rows; return how many requests and how many calls were written."""
         changed = [fact for trace in traces for fact in trace.requests.values()]
         claimants = [fact for trace in traces for fact in trace.claimants()]
-        claims = Claims(self._connection, {claim_of(fact) or "" for fact in claimants})
+        claims = Claims(self._connection, {claim for fact in claimants if (claim := claim_of(fact)) is not None})
         claims.write(
             [fact for fact in changed if fact.known().is_request and fact.known().stored is None],
             [fact for fact in changed if not fact.known().is_request and fact.known().stored is not None],

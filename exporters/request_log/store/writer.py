@@ -34,7 +34,7 @@ class Writer:
         self._store.open()
 
     def write(self, signal: str, bodies: Sequence[bytes]) -> Written:
-        """Write all spans, or all logs that become rows, of these bodies; each kind of them in one transaction.
+        """Write all spans, or all logs that become rows, of these bodies; see `Store` for its transactions.
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """

@@ -37,6 +37,13 @@ _NODE: Final = (
 )
 _WAITING: Final = ("trace_id", "span_id", "parent_span_id", "service", "at_us", "local_root", "facts")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: `request_claim` as this step makes it.
+_CLAIM: Final = sa.Table(
+    "request_claim",
+    sa.MetaData(),
+    *(sa.Column(name, sa.Text) for name in ("claimed_id", "trace_id", "span_id")),
+    sa.Column("ts", schema.UtcTime),
+)
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
@@ -108,7 +115,7 @@ class _Moving:
         self._table.insert([[_fact(span, calls) for span in trace] for trace in spans if trace])
         claims = [span for trace in spans for span in trace if span.get("claimed_id") and span.get("is_request")]
         self._bulk.insert(
-            schema.request_claim,
+            _CLAIM,
             [(span["claimed_id"], span["trace_id"], span["span_id"], span["ts"]) for span in claims],
         )
         self._moved += count

@@ -1,0 +1,66 @@
+"""What is to be written, by bucket of traces: each transaction takes what nobody else is writing.
+
+On PostgreSQL several processes write at a time. A large batch is written in several transactions, so that others get
+their turn at its buckets. SQLite has one writer at a time, which takes everything at once.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import sqlalchemy as sa
+
+from otel_telemetry.exporters.request_log.db import postgres
+from otel_telemetry.exporters.request_log.derive.chunks import trace_key
+from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSpan
+
+#: A transaction takes so much of what there is, and so many items at least.
+_PART: Final = 4
+_LEAST: Final = 1_000
+
+Pair = TypeVar("Pair", bound=tuple[Any, Any])
+
+
+class Shares(Generic[Pair]):
+    """Pairs of what is to be written and what it was made of, as far as they are not written yet."""
+
+    def __init__(self, pairs: Sequence[Pair], first: int) -> None:
+        """Begin with the bucket `first`, where there are buckets: writers that begin with different ones meet less."""
+        self._pairs = pairs
+        self._first = first
+        self._buckets: dict[int, list[Pair]] | None = None
+        self._enough = max(_LEAST, len(pairs) // _PART)
+
+    def __bool__(self) -> bool:
+        return bool(self._pairs if self._buckets is None else self._buckets)
+
+    def take(self, connection: sa.Connection) -> Sequence[Pair]:
+        """Return what this transaction is to write, locked until it ends. It is not returned again."""
+        if connection.dialect.name != "postgresql":
+            pairs, self._pairs = self._pairs, ()
+            return pairs
+        if self._buckets is None:
+            self._buckets = self._by_bucket()
+        sizes = {bucket: len(pairs) for bucket, pairs in self._buckets.items()}
+        return [pair for bucket in postgres.take(connection, sizes, self._enough) for pair in self._buckets.pop(bucket)]
+
+    def rest(self) -> Sequence[Pair]:
+        """Return all that is left, which is not returned again."""
+        left = self._pairs if self._buckets is None else [pair for of in self._buckets.values() for pair in of]
+        self._pairs, self._buckets = (), None
+        return left
+
+    def _by_bucket(self) -> dict[int, list[Pair]]:
+        found: dict[int, list[Pair]] = {}
+        for pair in self._pairs:
+            bucket = _bucket_of(pair[0])
+            of_bucket = found.get(bucket)
+            if of_bucket is None:
+                of_bucket = found[bucket] = []
+            of_bucket.append(pair)
+        return {bucket: found[bucket] for bucket in sorted(found, key=lambda each: (each < self._first, each))}
+
+
+def _bucket_of(item: object) -> int:
+    if isinstance(item, Fact | IrrelevantSpan):
+        return trace_key(item.trace_id) % postgres.BUCKETS
+    return postgres.EVENTS
