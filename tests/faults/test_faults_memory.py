@@ -144,6 +144,47 @@ async def bomb(running: GatewayProcess, calls: int) -> Counter[str]:
     return codes
 
 
+#: What each of many connections sends and leaves; none of it is a request that is accepted.
+HEAD = b"Host: localhost\r\nContent-Type: application/json\r\n"
+PARTS = {
+    "a body for nobody": b"POST /nothing HTTP/1.1\r\n" + HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 250_000,
+    "a part of a body": b"POST /log HTTP/1.1\r\n" + HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 250_000,
+    "requests one behind the other": (b"POST /log HTTP/1.1\r\n" + HEAD + b"Content-Length: 4000\r\n\r\n" + b"x" * 4000)
+    * 60,
+    "many short headers": (b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * 95 + b"\r\n") * 60,
+    "half a head": b"POST /log HTTP/1.1\r\n" + HEAD + b"X: " + b"x" * 60_000,
+}
+
+
+async def leave(port: int, part: bytes, count: int) -> None:
+    """Open connections, send the part on each as far as it is read, and close them once all have."""
+
+    async def one() -> asyncio.StreamWriter | None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(part)
+            async with asyncio.timeout(2):
+                await writer.drain()
+        except TimeoutError:  # the gateway reads no more
+            return writer
+        except OSError:
+            return None
+        return writer
+
+    for writer in await asyncio.gather(*(one() for _ in range(count))):
+        if writer is not None:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_many_connections_that_each_hold_a_part_do_not_take_more(
+    held: GatewayProcess, limit: MemoryLimit, what: str
+) -> None:
+    for _ in range(2):
+        asyncio.run(leave(held.http, PARTS[what], 1500))
+    unharmed(held, limit)
+
+
 def test_bombs_over_grpc_do_not_take_more(held: GatewayProcess, limit: MemoryLimit) -> None:
     codes = asyncio.run(bomb(held, 12))
     assert set(codes) <= {"OK", "UNAVAILABLE"}, codes

@@ -12,7 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -28,6 +28,7 @@ _AT_ONCE: Final = 64  # accepted, before the others have their turn
 _LIMIT_TO_EVICTED: Final = 64
 _EXTRA: Final = 16  # let in beyond the bound, to ask for /health
 _LOG_SECONDS: Final = 60.0
+_READ_BYTES: Final = 64 << 10  # of a connection at a time: so much of a request may be in memory before it is worked on
 _HTTP: Final = "http"
 _TCP: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -136,7 +137,7 @@ class Connections:
         timeout = HANDSHAKE_SECONDS if encrypted else None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: protocol, accepted, ssl=encrypted, ssl_handshake_timeout=timeout
+                lambda: _Buffered(protocol), accepted, ssl=encrypted, ssl_handshake_timeout=timeout
             )
         except OSError:  # not TLS, a certificate that is not accepted, or nothing in time
             accepted.close()
@@ -219,6 +220,37 @@ class _Counted(HttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._connections.lost(self)
+
+
+class _Buffered(asyncio.BufferedProtocol):
+    """Reads for a connection, into one buffer for all: what is read is handed on before anything else is read."""
+
+    _read = memoryview(bytearray(_READ_BYTES))
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._protocol.data_received(bytes(self._read[:nbytes]))
+
+    def connection_made(self, transport: Any) -> None:
+        self._protocol.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 class _Complaint:

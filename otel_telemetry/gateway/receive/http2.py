@@ -122,7 +122,6 @@ class Connection(asyncio.Protocol):
         self._final = False  # a graceful end has had its last word: no further call is taken
         self._blocked_since = math.inf
         self.address = ""
-        self.resumed = False
         self.leaving = False
         self.trusted = False
         self.used = time.monotonic()
@@ -133,8 +132,6 @@ class Connection(asyncio.Protocol):
         """Say which limits hold here."""
         self._transport = transport
         self.address = origin(transport.get_extra_info("peername"))
-        tls = transport.get_extra_info("ssl_object")
-        self.resumed = bool(tls and tls.session_reused)
         if not self._clients.add(self):
             transport.abort()
             return

@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from otel_telemetry.base import metrics
+from otel_telemetry.gateway.receive.accepting import Accepting
 from otel_telemetry.gateway.receive.http2 import Connection, Open
 
 _LOOK_SECONDS: Final = 1.0
@@ -18,7 +19,6 @@ _STRANGER_SECONDS: Final = 10.0  # a connection on which no call was taken yet m
 _EVICTABLE_SECONDS: Final = 1.0  # where there are too many connections, one that is unused for so long makes room
 _BLOCKED_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 60.0  # for calls under way on a connection that has had its time; senders give up long before
-_HANDSHAKE_SECONDS: Final = 10.0
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
 _LOG_SECONDS: Final = 60.0
 _JITTER: Final = 0.1
@@ -41,9 +41,8 @@ class Http2Server:
         self._by_address = by_address
         self._seconds = connection_seconds or math.inf
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._accepting: Accepting | None = None
         self._tls: ssl.SSLContext | None = None
-        self._renewed = False
         self._keeping: asyncio.Task[None] | None = None
         self._logged = -math.inf
         self._empty = asyncio.Event()
@@ -54,29 +53,24 @@ class Http2Server:
             if hasattr(socket, name):
                 listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if tls:
-            self._tls, tls.sni_callback = tls, self._show_certificate
-        self._server = await asyncio.get_running_loop().create_server(
+        self._tls = tls
+        self._accepting = Accepting(
+            listening,
             lambda: Connection(self._open_call, self),
-            sock=listening,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+            lambda: self._tls,
+            room=lambda: self._max_connections - len(self._connections),
+            failed=self._note_failed,
         )
         self._keeping = asyncio.create_task(self._keep_house())
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
-        """Use the certificate of this context for new connections; sessions of the previous one cannot be resumed."""
+        """Use this context for new connections: sessions of the previous one are unknown to it."""
         self._tls = context
-        self._renewed = True
-
-    def _show_certificate(self, handshake: ssl.SSLObject, _name: str, context: ssl.SSLContext) -> None:
-        if self._tls is not None and self._tls is not context:
-            handshake.context = self._tls
 
     def stop_listening(self) -> None:
         """Take no new connection, and tell the clients of those that there are."""
-        if self._server:
-            self._server.close()
+        if self._accepting:
+            self._accepting.close()
         for connection in self._connections:
             connection.leave()
 
@@ -88,6 +82,8 @@ class Http2Server:
 
     async def close(self) -> None:
         """End what is left."""
+        if self._accepting:
+            await self._accepting.wait_closed()
         for connection in list(self._connections):
             connection.abort()
         if self._keeping:
@@ -97,10 +93,7 @@ class Http2Server:
 
     # --- what connections ask ---------------------------------------------------------------------------------------
     def add(self, connection: Connection) -> bool:
-        """Take a connection in; False where there are too many that are in use, or its TLS session is over."""
-        if connection.resumed and self._renewed:  # its certificate was looked at by the authority of another day
-            self._count_closed("session_over")
-            return False
+        """Take a connection in; False where there are too many that are in use."""
         if self._by_address and sum(one.address == connection.address for one in self._connections) >= self._by_address:
             self._count_closed("address_full")
             self._tell(
@@ -161,6 +154,11 @@ class Http2Server:
     @staticmethod
     def _count_closed(why: str) -> None:
         metrics.connections_closed.add(1, {"listener": "grpc", "reason": why})
+
+    def _note_failed(self, why: str) -> None:
+        self._count_closed(why)
+        if why == "no_room":
+            self._warn()
 
     def _warn(self) -> None:
         self._tell(

@@ -9,6 +9,7 @@ Differences from uvicorn's own:
 - Trailers are not treated as headers.
 - An error is answered only if no other answer is still to come.
 - Each state has a deadline, which `expire` enforces: the head, the body, and a client that does not read its answer.
+- Few requests wait for their turn, and a body that nobody reads is not held: a thousand connections may do so at once.
 """
 
 import asyncio
@@ -38,9 +39,9 @@ BODY_SECONDS: Final = 40.0  # the application gives up after 30, and says so: th
 WRITE_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 15  # between two requests; not 5, at which SDKs export
 _MOST_HEAD: Final = 64 << 10
-_MOST_HEADERS: Final = 200  # of one request: each takes some hundred bytes of memory, however short it is
+_MOST_HEADERS: Final = 100  # of one request: each takes some hundred bytes of memory, however short it is
 _MOST_TRAILER: Final = 8 << 10
-_MOST_PIPELINED: Final = 64  # requests that wait for their turn on one connection
+_MOST_PIPELINED: Final = 8  # requests that wait for their turn on one connection, each with its headers in memory
 _HOP_BY_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 #: What a connection is for that was let in beyond the bound: to see how the gateway is.
 _ALWAYS_SERVED: Final = frozenset(path.encode() for path in (*HEALTH_PATHS, "/metrics"))
@@ -235,6 +236,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._unanswered -= 1
         self._callers.popleft()
         self.served += 1
+        if self.cycle.response_complete:
+            self.cycle.body = bytearray()  # of a request that was answered before it was read
         if self._closing and not self._unanswered:
             self.transport.close()
         if self._in_head:
