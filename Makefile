@@ -78,7 +78,7 @@ lint: $(READY) ## Check style and layout
 
 types: $(READY) ## Check types
 	@$(BIN)/mypy
-	@$(BIN)/mypy --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs --no-warn-unused-ignores tests
+	@$(BIN)/mypy --cache-dir .mypy_cache/tests --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs --no-warn-unused-ignores tests
 
 format: $(READY) ## Put the code in shape
 	@$(BIN)/ruff check --fix .
