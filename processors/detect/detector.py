@@ -163,7 +163,7 @@ class Detector:
             hits = self._locator.scan(data, _BASE_HITS + len(data) // _BYTES_PER_HIT)
         if not hits:
             return None
-        found, folding, named = self._judge(unescaped(text), data, hits)
+        found, folding, named = self._judge(text, data, hits)
         if folding:
             found += self._behind(text, found)
         return Sight(_without_overlaps(found) if len(found) > 1 else found, named)
@@ -172,7 +172,7 @@ class Detector:
         """Return everything that any rule accepts, overlaps included."""
         data = encoded(text)
         hits = self._locator.scan(data, _limit(data))
-        found, folding, _ = self._judge(unescaped(text), data, hits)
+        found, folding, _ = self._judge(text, data, hits)
         return found + self._behind(text, found) if folding else found
 
     def _behind(self, text: str, before: Sequence[Match]) -> list[Match]:
@@ -182,7 +182,7 @@ class Detector:
             return []
         data = encoded(folded.text)
         view = _View(folded, before)
-        found, _, _ = self._judge(unescaped(folded.text), data, self._locator.scan(data, _limit(data)), view)
+        found, _, _ = self._judge(folded.text, data, self._locator.scan(data, _limit(data)), view)
         origins = (folded.origin(match.start, match.end) for match in found)
         return [
             match._replace(start=start, end=end)
@@ -196,6 +196,7 @@ class Detector:
         """Return what the rules accept; whether something is to be folded; whether a name was seen."""
         found: list[Match] = []
         folding = named = False
+        escaped = "\\" in text  # and not yet read: many texts have names and escapes, and no place for a rule
         judged: dict[str, int] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
         offsets = None if len(data) == len(text) else _Offsets(data)
@@ -211,6 +212,8 @@ class Detector:
                 else:
                     folding = True
                 continue
+            if escaped:
+                text, escaped = unescaped(text), False
             width, own = rules_of[number]
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in own if view is None else view.unsettled(own, start, stop):

@@ -82,7 +82,7 @@ _SAMPLE: Final = re.compile(
 _REFERENCE_STARTS: Final = frozenset("${<%@*xX.:?#")
 _SAMPLE_STARTS: Final = frozenset("<[{yYmMiIeErRpPsSfFdDcCnN\u017f\u0130\u0131")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_ADDRESS: Final = re.compile(r"@|[(\[{ ]at[)\]} ]", re.IGNORECASE)
+_AT: Final = re.compile(r"[(\[{ ]at[)\]} ]", re.IGNORECASE)
 
 
 class Form(NamedTuple):
@@ -232,7 +232,13 @@ def _vendor_key(value: str, form: Form) -> bool:
 
 
 def _digits(least: int) -> Callable[[str], bool]:
-    return lambda value: sum(char.isdigit() for char in value) >= least
+    pattern = re.compile(rf"(?:\D*+\d){{{least}}}")
+    return lambda value: pattern.match(value) is not None
+
+
+def _is_address(value: str) -> bool:
+    """Return whether a value may be an e-mail address: `jane@example.com`, `jane (at) example.com`."""
+    return "@" in value or _AT.search(value) is not None
 
 
 #: Types whose values in source code count by looks of their own.
@@ -241,7 +247,7 @@ _STRONG: Final[Mapping[str, Callable[[str], bool]]] = {
     keys.SSN: _digits(4),
     keys.CREDIT_CARD: _digits(3),
     keys.DATE_OF_BIRTH: _digits(2),
-    keys.EMAIL: lambda value: _ADDRESS.search(value) is not None,
+    keys.EMAIL: _is_address,
     keys.PERSON: lambda value: "/" not in value,
 }
 _WEAK: Final[Mapping[str, Callable[[str, Form], bool]]] = {
