@@ -196,7 +196,7 @@ class Detector:
         """Return what the rules accept; whether something is to be folded; whether a name was seen."""
         found: list[Match] = []
         folding = named = False
-        escaped = "\\" in text  # and not yet read: many texts have names and escapes, and no place for a rule
+        text = self._readable(text, hits)
         judged: dict[str, int] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
         offsets = None if len(data) == len(text) else _Offsets(data)
@@ -212,8 +212,6 @@ class Detector:
                 else:
                     folding = True
                 continue
-            if escaped:
-                text, escaped = unescaped(text), False
             width, own = rules_of[number]
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in own if view is None else view.unsettled(own, start, stop):
@@ -230,6 +228,11 @@ class Detector:
                         found.append(match)
                         judged[rule.id] = match.more[-1].end if match.more else match.end
         return found, folding, named
+
+    def _readable(self, text: str, hits: Sequence[Hit]) -> str:
+        """Return the text unescaped where a rule reads it: many have names and escapes, and no place for a rule."""
+        reads = "\\" in text and any(number < self._fold_from for _, number in hits)
+        return unescaped(text) if reads else text
 
 
 class _View:

@@ -24,13 +24,15 @@ _TYPE: Final = (
 _ASSIGNED: Final = re.compile(
     rf"(?P<kq>{quotes.MARK})?[\])]{{0,2}}(?P<sep>[ \t]{{0,8}}(?:"
     rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?{_TYPE}[ ]?:?="
+    r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
     r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
     r"\s{0,8}"
     r"(?:\[\s{0,8}(?=\\{0,15}[\"']))?)"
 )
 #: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
 _WRAPPED: Final = re.compile(
-    r"(?:(?:new )?[\w.:]{0,24}(?:(?i:string|secret|str|bytes|quote|sensitive|some)|Password)(?:::\w{1,12})?\(|[@L])"
+    r"(?:string\(\d{1,6}\) |(?:new )?[\w.:]{0,24}"
+    r"(?:(?i:string|secret|str|bytes|quote|sensitive|some)|Password)(?:::\w{1,12})?\(|[@L])"
     r"(?=\\{0,15}[\"'])"
 )
 #: A tag or an anchor of YAML before a value.
@@ -68,6 +70,19 @@ _BEFORE_QUERY: Final = ("?", "&", "-")
 _COMPARED: Final = ("==", "===", "!=", "!==")
 #: What stands before a value that is taken where there is none: `process.env.PASSWORD || "x"`.
 _INSTEAD: Final = ("||", "??")
+#: Behind an item of a list, the next one; and a value in brackets or braces, of which only what no template has counts.
+_NEXT_ITEM: Final = re.compile(
+    r"(?P<m>\\{0,15}[\"'])\s{0,8},\s{0,8}(?P=m)(?P<v>[^\"'\\\r\n]{3,400})(?=(?P=m)\s{0,8}[,\]])"
+)
+_MOST_ITEMS: Final = 50
+_BRACKETS: Final = re.compile(
+    r"\[(?P<list>[^\s\[\]{},\"'\\]{3,400})\](?=[\s,;.)]|$)"
+    r"|\{(?P<braces>(?=[^{}]{0,400}[^\w.:!{}])[^\r\n{}\"']{3,400})\}(?=;|$)"
+)
+_CLOSES_TUPLE: Final = re.compile(r"\\{0,15}[\"']\}")
+#: Before a name among pairs with arrows: `Map(user -> jane, password -> x)`.
+_ARROWS: Final = re.compile(r"[(,{\[] ?[\w.-]{1,40} -> [^\s,;(){}]{1,80}, $|(?:Map|\{)\($")
+_ARROW_REACH: Final = 160
 _HEADERS: Final = frozenset({keys.AUTHORIZATION, keys.COOKIE})
 _IDS: Final = frozenset({keys.USER_ID, keys.SESSION_ID})
 #: Behind an option of a command: a word, or a text in quotes.
@@ -125,13 +140,15 @@ class _Assignment:
         self._key_quote = found["kq"]
         self._between = found["sep"]
         self._separator = self._between.strip(" \t\r\n[")
-        wrapped = (_TAGGED if self._separator == ":" else _WRAPPED).match(text, found.end())
+        wrapped = self._separator == ":" and _TAGGED.match(text, found.end())
+        wrapped = wrapped or _WRAPPED.match(text, found.end())
         start = wrapped.end() if wrapped else found.end()
         self._quote = quotes.opening(text, start)
         self._start = self._quote.end if self._quote else start
         self._form = Form(self._quote is not None, self._between != "=", self._separator)
         self._end = self._start
         self._schemed = False
+        self._listed = self._between.endswith("[")
 
     def span(self) -> Span | None:
         """Return what is to go."""
@@ -141,11 +158,36 @@ class _Assignment:
         value = self._text[self._start : self._end]
         if not value or looks.is_marked(self._text, self._start) or looks.stands_in(value):
             return None
-        if not self._quote and (value[0] in "[{" or _is_its_name(self._key, value)):
+        if not self._quote and value[0] in "[{":
+            return self._in_brackets()
+        if not self._quote and _is_its_name(self._key, value):
             return None
         if looks.is_uuid(value) and self._kind in _IDS:  # tells nothing about anybody where it stands alone
             return None
-        return Span(self._start, self._end, keys.found_as(self._key)) if self._decides(value) else None
+        if not self._decides(value):
+            return None
+        kind = keys.found_as(self._key)
+        return Span(self._start, self._end, kind, self._further(kind) if self._listed else ())
+
+    def _further(self, kind: str) -> tuple[Span, ...]:
+        """Return the further texts of a list between quotes: `"passwords": ["x", "y"]`."""
+        spans: list[Span] = []
+        at = self._end
+        while len(spans) < _MOST_ITEMS and (item := _NEXT_ITEM.match(self._text, at)):
+            spans.append(Span(*item.span("v"), kind))
+            at = item.end("v")
+        return tuple(spans)
+
+    def _in_brackets(self) -> Span | None:
+        """Accept a value in brackets or braces, as logs and ODBC write them: `password=[x]`, `PWD={x};`."""
+        found = _BRACKETS.match(self._text, self._start)
+        if found is None or self._between != "=" or self._kind in keys.WEAK_KINDS or self._key_quote:
+            return None
+        value = found[found.lastgroup or 0]
+        wrong = looks.stands_in(value) or looks.is_code(value) or self._is_variable(value) or looks.is_marked(value)
+        if wrong or places.in_call(self._text, self._name[0]) or not looks.strong(self._kind, value):
+            return None
+        return Span(*found.span(found.lastgroup or 0), self._kind)
 
     def _is_written(self) -> bool:
         """Return whether name, separator and quotes make an assignment at all."""
@@ -159,7 +201,7 @@ class _Assignment:
     def _opens_pair(self) -> bool:
         """Return whether the name opens a pair, `("password", "x")`, or is an option among the words of a command."""
         start = self._name[0]
-        if self._key.startswith("--"):
+        if self._key.startswith("--") or (self._text[start - 1 : start] == "{" and not self._key_quote):
             return True
         return _PAIR.search(self._text, max(0, start - 24), start) is not None
 
@@ -224,7 +266,8 @@ class _Assignment:
         """A pair of quoted texts is an option and its value, a header, or two of a list of names."""
         if value[0] == "-" or keys.classify(value) or looks.is_template(value):
             return False
-        if self._key.startswith("--"):
+        in_tuple = not self._key_quote and _CLOSES_TUPLE.match(self._text, self._end) is not None
+        if self._key.startswith("--") or in_tuple:
             return looks.strong(self._kind, value)
         header = self._kind in (keys.AUTHORIZATION, keys.COOKIE, keys.API_KEY) and not looks.WORD.fullmatch(value)
         in_bytes = self._text[self._name[0] - 2 : self._name[0] - 1] == "b"  # as servers keep their headers
@@ -245,6 +288,8 @@ class _Assignment:
             return False
         if self._separator == ":":
             return self._decides_behind_colon(value)
+        if self._is_alone_on_line() or self._is_behind_arrow(value):
+            return looks.strong(self._kind, value) and (self._separator != "" or self._looks_like_it(value))
         if self._separator == "=>" and text[start - 1 : start] == "[":
             return looks.strong(self._kind, value)
         if self._separator == "=>" and places.in_pairs(text, start, self._end):
@@ -254,8 +299,23 @@ class _Assignment:
         if self._between != self._separator and self._is_variable(value):
             return False
         if not option and places.in_call(text, start) and not places.in_string_of_call(text, start):
-            return self._looks_like_it(value)
+            printed = looks.strong(self._kind, value) and not self._is_variable(value) and looks.is_word(value)
+            return self._looks_like_it(value) or (printed and places.in_printed_object(text, start, self._end))
         return looks.strong(self._kind, value)
+
+    def _is_alone_on_line(self) -> bool:
+        """Return whether a line is a name and a value of LDIF in base64 (RFC 2849), or two columns behind a tab."""
+        text, start = self._text, self._name[0]
+        if self._separator not in ("::", ""):
+            return False
+        return places.starts_line(text, start) and _LINE_END.match(text, self._end) is not None
+
+    def _is_behind_arrow(self, value: str) -> bool:
+        """Return whether a value is one of several behind arrows, as Scala prints its maps."""
+        if self._separator != "->" or self._is_variable(value):
+            return False
+        start = self._name[0]
+        return _ARROWS.search(self._text, max(0, start - _ARROW_REACH), start) is not None
 
     def _is_placed(self) -> bool:
         """Return whether an assignment with spaces is one of a file of settings, or of a row of such."""
@@ -315,9 +375,9 @@ class _Assignment:
 
     def _is_passphrase(self) -> bool:
         """Take the whole line where it is a row of words that make no sentence."""
-        if self._kind != keys.PASSWORD and not self._key.lower().endswith("mnemonic"):
-            return False
         phrase = self._key.lower().endswith(("phrase", "mnemonic"))
+        if self._kind != keys.PASSWORD and not phrase:
+            return False
         if not phrase and not places.starts_line(self._text, self._name[0]):
             return False
         end = places.passphrase_end(self._text, self._start, _PASSPHRASE if phrase else _PASSWORD_OF_WORDS)

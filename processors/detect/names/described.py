@@ -39,6 +39,9 @@ _FORM_PART: Final = re.compile(
 )
 #: Behind a name that is a tag: its attributes, and where it closes.
 _TAG: Final = re.compile(r"(?:\s[^<>]{0,200})?>\s{0,64}(?:<!\[CDATA\[)?(?P<v>[^<>]{1,4096}?)\s{0,64}(?:\]\]>)?</")
+#: The same where the markup stands escaped in other markup.
+_ESCAPED_TAG: Final = re.compile(r"(?:\s[^<>]{0,200}?)?&gt;\s{0,64}(?P<v>[^<>&]{1,4096}?)\s{0,64}&lt;/")
+_ESCAPED_OPENING: Final = "&lt;"
 _TAG_VALUE: Final = re.compile(
     r"(?i)\s[^<>]{0,200}?(?<![a-z0-9])(?:value|val)\s?=\s?(?P<mark>\\{0,15}[\"'])(?P<v>[^\"'<>\\]{1,4096})"
 )
@@ -70,6 +73,9 @@ def password_input(text: str, match: re.Match[str]) -> Span | None:
 def value_of(text: str, name: tuple[int, int]) -> tuple[int, int] | None:
     """Return where the value stands that a name at these characters describes, or None."""
     start, end = name
+    if text.endswith(_ESCAPED_OPENING, 0, start):
+        found = _ESCAPED_TAG.match(text, end)
+        return found.span("v") if found else None
     if (
         text[end : end + 1] in ("", ",", ".", " ")
         and text[start - 1 : start] not in ("<", ":")

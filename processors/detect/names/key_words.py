@@ -32,12 +32,14 @@ STEMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         "password passwd passphrase passcode passwort pswd passkey smscode otpcode mfacode totpcode twofactorcode"
         " verificationcode onetimecode backupcode recoverycode pinnumber passwordsalt"
-        " kennwort wachtwoord contrasena motdepasse salasana losenord adgangskode kodeord jelszo lozinka".split(),
+        " kennwort wachtwoord contrasena motdepasse salasana losenord adgangskode kodeord jelszo lozinka"
+        " contrasenya pasahitza nenosiri".split(),
         PASSWORD,
     ),
     **dict.fromkeys(
         "secret credential mnemonic seedphrase recoveryphrase codeverifier authorizationcode authcode clientassertion"
-        " samlresponse samlassertion accesskeyid".split(),
+        " samlresponse samlassertion accesskeyid accesssignature secretproof snmpcommunity idtokenhint totpseed"
+        " otpseed".split(),
         SECRET,
     ),
     **dict.fromkeys("apikey accesskey".split(), API_KEY),
@@ -48,7 +50,7 @@ STEMS: Final[Mapping[str, str]] = {
     **dict.fromkeys("socialsecuritynumber socialsecurityno socialsecurity ssnnumber".split(), SSN),
     **dict.fromkeys(
         "creditcardnumber creditcardno creditcard debitcardnumber debitcard cardnumber cardno ccnumber ccnum"
-        " securitycode cardverificationvalue cardcvv cardcvc".split(),
+        " securitycode cardverificationvalue cardcvv cardcvc primaryaccountnumber".split(),
         CREDIT_CARD,
     ),
     **dict.fromkeys("emailaddress useremail customeremail".split(), EMAIL),
@@ -57,7 +59,9 @@ STEMS: Final[Mapping[str, str]] = {
 }
 #: Too short to mean anything inside a longer word.
 WORDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys("pwd pin otp totp storepass keypass senha heslo haslo parola sifre passord".split(), PASSWORD),
+    **dict.fromkeys(
+        "pwd pin otp totp psk storepass keypass senha heslo haslo parola sifre passord geslo".split(), PASSWORD
+    ),
     **dict.fromkeys("creds cred jwt".split(), SECRET),
     "ssn": SSN,
     **dict.fromkeys("cvv cvv2 cvc cvc2 ccn".split(), CREDIT_CARD),
@@ -66,7 +70,8 @@ WORDS: Final[Mapping[str, str]] = {
 }
 #: Names for a password in other scripts.
 PASSWORDS: Final = (
-    "пароль 密码 密碼 口令 パスワード 暗証番号 비밀번호 암호 รหัสผ่าน पासवर्ड סיסמה סיסמא κωδικόςπρόσβασης".split()
+    "пароль 密码 密碼 口令 パスワード 暗証番号 비밀번호 암호 รหัสผ่าน पासवर्ड סיסמה סיסמא κωδικόςπρόσβασης"
+    " ពាក្យសម្ងាត់ ລະຫັດຜ່ານ စကားဝှက် პაროლი գաղտնաբառ གསང་ཚིག கடவுச்சொல் পাসওয়ার্ড પાસવર્ડ ਪਾਸਵਰਡ මුරපදය лозинка құпиясөз".split()
 )
 #: The last two words of a name, for words that mean something else in other company.
 PAIRS: Final[Mapping[tuple[str, str], str]] = {
@@ -75,6 +80,9 @@ PAIRS: Final[Mapping[tuple[str, str], str]] = {
     ("db", "user"): USER_ID,
     ("database", "user"): USER_ID,
     ("session", "id"): SESSION_ID,
+    ("pin", "code"): PASSWORD,
+    **{(owner, "code"): CREDIT_CARD for owner in ("cvv", "cvv2", "cvc", "cvc2")},
+    ("device", "code"): LIKELY,
 }
 #: Whole names, as one word.
 EXACT: Final[Mapping[str, str]] = {"userid": USER_ID, "enduserid": USER_ID}

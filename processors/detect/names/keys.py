@@ -197,21 +197,23 @@ _ALONE: Final = (
     " accesskey sessid sessionid userid codeverifier authcode clientassertion samlresponse samlassertion"
     " socialsecurity creditcard debitcard cardnum cardno ccnum securitycode dateofbirth birthdate birthday fullname"
     " maidenname seedphrase recoveryphrase smscode otpcode mfacode totpcode factorcode verificationcode onetimecode"
-    " backupcode recoverycode pinnumber emailaddr useremail customeremail sessionprevious authtokens accesstokens"
-    " kennwort wachtwoord contrase motdepasse salasana senord adgangskode kodeord jelsz lozinka refreshtokens"
-    " apitokens bearertokens sessiontokens idtokens csrftokens bottokens cardverification signature"
+    " backupcode recoverycode pinnumber pincode cvvcode cvv2code cvccode cvc2code otpseed tokenhint"
+    " devicecode snmpcommunity primaryaccount pasahitza nenosiri emailaddr useremail customeremail sessionprevious"
+    " authtokens accesstokens kennwort wachtwoord contrase motdepasse salasana senord adgangskode kodeord jelsz lozinka"
+    " refreshtokens apitokens bearertokens sessiontokens idtokens csrftokens bottokens cardverification signature"
 ).split()
 _BROKEN: Final = (
     "api-key private-key access-key session-id user-id pseudo-id session-prev code-verifier auth-code"
     " client-assertion saml-response saml-assertion social-security credit-card debit-card card-num card-no cc-num"
     " security-code date-of birth-date birth-day full-name maiden-name seed-phrase recovery-phrase sms-code otp-code"
     " mfa-code totp-code factor-code verification-code one-time-code backup-code recovery-code pin-number email-addr"
+    " device-code snmp-community primary-account"
     " user-name db-user database-user card-verification auth-tokens access-tokens refresh-tokens api-tokens"
     " bearer-tokens session-tokens id-tokens csrf-tokens bot-tokens mot-de-passe"
 ).split()
 _SHORT: Final = (
-    "token key keys auth pass pw pwd cred creds jwt pin otp totp ssn cvv cvv2 cvc cvc2 ccn dob email salt"
-    " senha heslo haslo parola sifre passord storepass keypass".split()
+    "token key keys auth pass pw pwd psk cred creds jwt pin otp totp ssn cvv cvv2 cvc cvc2 ccn dob email salt"
+    " senha heslo haslo geslo parola sifre passord storepass keypass".split()
 )
 #: Those that say what a number is, and stand in sentences and markup more often: only at the end of a key.
 _NUMBERED: Final = "phone phonenumber pan card sig".split()

@@ -52,6 +52,7 @@ _OF_CODE: Final = re.compile(
     r"|dummy|example|sample|session|cookie|header|bearer|basic|query|body|hidden|visible|change|reset|new|old|empty|plain|clear"
     r"|require|code|data|\.(?:com|org|net|io|json|ya?ml|txt|py|js|ini|conf|pem|crt)$"
 )
+_LONG_REST: Final = 8
 _TEMPLATE: Final = re.compile(r"^\s*[%+,;)\]}](?:\s|$)|%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 _DIGIT: Final = re.compile(r"\d")
@@ -144,7 +145,20 @@ def is_literal(kind: str, value: str) -> bool:
     """Return whether a text between quotes of source code may be a chosen secret: no label, name, path or message."""
     if kind not in _CHOSEN or len(value) < _SHORTEST_LITERAL or is_class(value):
         return False
-    return _LITERAL.fullmatch(value) is not None and _OF_CODE.search(value) is None and not said.something(value)
+    return _LITERAL.fullmatch(value) is not None and not _is_of_code(value) and not said.something(value)
+
+
+def _is_of_code(value: str) -> bool:
+    """Return whether words that say what a text is for are most of it: `goldfinch` has an `old`."""
+    if _OF_CODE.search(value) is None:
+        return False
+    rest = _OF_CODE.sub("", value)
+    return len(rest) < _LONG_REST or len(rest) * 4 < len(value) * 3
+
+
+def is_word(value: str) -> bool:
+    """Return whether a value is letters and figures only."""
+    return value.isascii() and value.isalnum()
 
 
 def is_ordinary(value: str) -> bool:

@@ -20,6 +20,12 @@ _SET_BY_CALL: Final = re.compile(
     r"(?:[sS]et(?:[A-Z]\w{0,20}|_\w{1,20})?|put(?:String)?|define|get[eE]nv|environ\.get|env|getProperty|getOrDefault|setdefault|option)"
     r"\(\\{0,15}[\"']$"
 )
+#: An object as programs print it: its class and members before a place, the next one behind, and printed values.
+_PRINTED: Final = re.compile(
+    r"(?:^|[\s\[:=>,\"'])(?P<name>[A-Z][A-Za-z0-9$.]{1,60})\((?:\w{1,40}=[^()=\r\n]{0,80}, ){0,30}$"
+)
+_NEXT_MEMBER: Final = re.compile(r"(?:, \w{1,40}=[^()\r\n]{0,400})?\)(?:$|[\s,;.\]}\"'])")
+_PRINTED_VALUE: Final = re.compile(r"=(?:null|true|false|\d[\d.:-]*|[^\s,()='\"]{1,60}@[^\s,()'\"]{1,60})(?=[,)]|$)")
 _ENDS_STATEMENT: Final = re.compile(r"\\{0,15}[\"'`]{1,3}[)\]]{0,4};")
 #: What may stand behind a value that is complete: the end, a comment, a bracket, or the next name of a record.
 _COMPLETE: Final = re.compile(
@@ -87,6 +93,19 @@ def in_call(text: str, at: int) -> bool:
         else:
             return found.start() > 0 and _CALLED.match(before, found.start() - 1) is not None
     return False
+
+
+def in_printed_object(text: str, start: int, end: int) -> bool:
+    """Return whether a member stands among those of an object as programs print it: `User(id=4, password=x, on=true)`.
+
+    Source code has variables in these places; what is printed has numbers, `null` and whole values beside it.
+    """
+    opened = _PRINTED.search(text, max(0, start - _LOOK_BACK), start)
+    if opened is None or _NEXT_MEMBER.match(text, end) is None:
+        return False
+    closed = text.find(")", end, end + _LOOK_BACK)
+    members = text[opened.end("name") : start] + text[end : closed if closed >= 0 else end + _LOOK_BACK]
+    return _PRINTED_VALUE.search(members) is not None
 
 
 def in_string_of_call(text: str, at: int) -> bool:
