@@ -156,6 +156,38 @@ PARTS = {
 }
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
+
+
+CALL = b"".join(
+    field(name, value)
+    for name, value in (
+        (b":method", b"POST"),
+        (b":path", EXPORT.encode()),
+        (b":scheme", b"http"),
+        (b":authority", b"a"),
+        (b"content-type", b"application/grpc"),
+    )
+)
+ENDLESS = frame(1, 0, 3, b"\0\x01a\x01b" * 3_200) + frame(9, 0, 3, b"\0\x01a\x01b" * 3_200) * 18
+#: The same over gRPC.
+GRPC_PARTS = {
+    "header fields without end": HELLO + ENDLESS,
+    "header fields without end behind a call": HELLO + frame(1, 5, 1, CALL) + ENDLESS,
+    "a part of a frame": HELLO + frame(1, 4, 1, CALL) + frame(0, 0, 1, b"x" * 65_536)[:65_000],
+    "a part of a message": HELLO + frame(1, 4, 1, CALL) + frame(0, 0, 1, b"\0\0\x40\0\0" + b"x" * 60_000),
+    "calls without messages": HELLO + b"".join(frame(1, 4, 2 * n + 1, CALL) for n in range(64)),
+}
+
+
 async def leave(port: int, part: bytes, count: int) -> None:
     """Open connections, send the part on each as far as it is read, and close them once all have."""
 
@@ -182,6 +214,15 @@ def test_many_connections_that_each_hold_a_part_do_not_take_more(
 ) -> None:
     for _ in range(2):
         asyncio.run(leave(held.http, PARTS[what], 1500))
+    unharmed(held, limit)
+
+
+@pytest.mark.parametrize("what", GRPC_PARTS)
+def test_many_grpc_connections_that_each_hold_a_part_do_not_take_more(
+    held: GatewayProcess, limit: MemoryLimit, what: str
+) -> None:
+    for _ in range(2):
+        asyncio.run(leave(held.grpc, GRPC_PARTS[what], 1500))
     unharmed(held, limit)
 
 

@@ -223,6 +223,16 @@ async def test_header_fields_without_end_are_not_collected(running: Any) -> None
     assert writer.transport.is_closing() or reader.at_eof()
 
 
+async def test_header_fields_without_end_are_not_held_though_all_came_at_once(running: Any) -> None:
+    reader, writer = await asyncio.open_connection(*running.grpc.split(":"))
+    running.clients.append(writer)
+    settings = bytes(3) + b"\x04" + bytes(5)
+    frames = [(16_384).to_bytes(3, "big") + bytes((kind, 0, 0, 0, 0, 1)) + b"a" * 16_384 for kind in (1, 9, 9)]
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + b"".join(frames))
+    async with asyncio.timeout(5):  # a connection on which no call was taken is closed later than that
+        await until_closed(reader)
+
+
 async def test_connections_are_bounded_and_unused_ones_make_room(
     serving: Any, make_request: Any, monkeypatch: Any
 ) -> None:

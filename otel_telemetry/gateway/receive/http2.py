@@ -38,8 +38,7 @@ _STREAM_WINDOW: Final = 1 << 20
 _CONNECTION_WINDOW: Final = 8 << 20
 _HEADER_BYTES: Final = 16 << 10  # of one request, as we tell clients; some more than that is still answered
 _MOST_HEADER_BYTES: Final = 64 << 10
-_UNREAD_BYTES: Final = 32 << 10  # that make no whole frame yet; of clients that were let in, ...
-_TRUSTED_UNREAD_BYTES: Final = 256 << 10  # ... so many
+_UNFINISHED_BYTES: Final = 32 << 10  # of header fields that another frame is to complete
 _CONTROL_FRAMES: Final = 1000  # more than that within ...
 _CONTROL_SECONDS: Final = 10.0  # ... so many seconds is an attack, ...
 _EARNED: Final = 4  # ... beyond so many for each call that was answered: clients ping to measure the line
@@ -57,6 +56,8 @@ _SETTINGS: Final = {
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD: Final = 9  # bytes before a frame's payload: length, type, flags, stream
+_OF_HEADERS: Final = (1, 9)  # types of frames: HEADERS and CONTINUATION
+_END_HEADERS: Final = 4  # their flag
 _PLAIN_DATA: Final = b"\0\0"  # type and flags of a DATA frame without padding that does not end its stream
 
 
@@ -116,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._preface = len(PREFACE)  # bytes of it that are still to come
         self._partial = b""  # the beginning of a frame
-        self._unread = 0
+        self._unfinished = 0
         self._control = 0
         self._control_since = 0.0
         self._final = False  # a graceful end has had its last word: no further call is taken
@@ -147,9 +148,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
         try:
-            handled = self._split(data)
-            answered = self._flush()
-            self._bound_unread(0 if handled or answered else len(data))
+            self._split(data)
+            self._flush()
         except ProtocolError:
             self._end()
 
@@ -173,15 +173,14 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     # --- frames -----------------------------------------------------------------------------------------------------
-    def _split(self, data: bytes) -> bool:
+    def _split(self, data: bytes) -> None:
         """Cut what came into frames; hand plain DATA frames to their calls at once, all else to `h2`.
 
-        Nearly all bytes of a request are in such frames, and `h2` takes 40 microseconds for each. Returns whether
-        anything came of it.
+        Nearly all bytes of a request are in such frames, and `h2` takes 40 microseconds for each.
         """
         data = self._partial + data if self._partial else data
         at = start = min(self._preface, len(data))
-        handled = self._pass(data[:at])
+        self._pass(data[:at])
         self._preface -= at
         while len(data) - at >= _HEAD:
             length = int.from_bytes(data[at : at + 3])
@@ -191,21 +190,27 @@ class Connection(asyncio.Protocol):
             if end > len(data):
                 break
             if data[at + 3 : at + 5] == _PLAIN_DATA and length:
-                handled = self._pass(data[start:at]) or handled
+                self._pass(data[start:at])
                 start = at
                 if self._take(int.from_bytes(data[at + 5 : at + _HEAD]), data[at + _HEAD : end]):
-                    start, handled = end, True
+                    start = end
+            elif data[at + 3] in _OF_HEADERS:
+                self._bound_unfinished(length, data[at + 4])
             at = end
-        handled = self._pass(data[start:at]) or handled
+        self._pass(data[start:at])
         self._partial = data[at:]
-        return handled
 
-    def _pass(self, data: bytes) -> bool:
-        """Hand bytes to `h2`; tell whether anything came of them."""
-        events = self._h2.receive_data(data) if data else []
-        for event in events:
+    def _pass(self, data: bytes) -> None:
+        """Hand bytes to `h2`, and do what comes of them."""
+        for event in self._h2.receive_data(data) if data else ():
             self._handle(event)
-        return bool(events)
+
+    def _bound_unfinished(self, length: int, flags: int) -> None:
+        """End a connection whose header fields do not end: `h2` holds them until they do."""
+        self._unfinished = 0 if flags & _END_HEADERS else self._unfinished + length
+        if self._unfinished > _UNFINISHED_BYTES:
+            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise ProtocolError
 
     def _take(self, number: int, data: bytes) -> bool:
         """Hand the data of one frame to its call; False where `h2` has to see the frame: to refuse it, mostly."""
@@ -240,13 +245,6 @@ class Connection(asyncio.Protocol):
                 self._send_waiting()
         if not isinstance(event, _OF_CALLS):
             self._count_control()
-
-    def _bound_unread(self, more: int) -> None:
-        """End a connection that sends and sends without ever completing a frame or its header fields."""
-        self._unread = self._unread + more if more else 0
-        if self._unread > (_TRUSTED_UNREAD_BYTES if self.trusted else _UNREAD_BYTES) + _FRAME_BYTES:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise ProtocolError
 
     def _begin(self, event: Any) -> None:
         headers = {name.decode("latin-1"): value.decode("utf-8", "surrogateescape") for name, value in event.headers}
@@ -340,13 +338,12 @@ class Connection(asyncio.Protocol):
             body = body[room:]
         return body
 
-    def _flush(self) -> bool:
-        """Send what is due; tell whether there was anything."""
+    def _flush(self) -> None:
+        """Send what is due."""
         data = self._h2.data_to_send()
         if data and self._transport:
             self._transport.write(data)
         self._end_if_done()
-        return bool(data)
 
     # --- the end ----------------------------------------------------------------------------------------------------
     def idle(self, now: float) -> float:
