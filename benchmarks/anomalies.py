@@ -303,8 +303,8 @@ def _score(own: Score, incidents: Sequence[Incident], faults: Sequence[Fault]) -
 def tables(scores: dict[tuple[str, float], dict[str, Score]]) -> str:
     """Return the scores as Markdown: faults in hours with 20 events or more, and those in sparse hours."""
     head = f"| {' | '.join(FAULTS)} |\n"
-    lines = [f"| measure | Fano | rule | false alarms a week {head}", "|---" * 8 + "|\n"]
-    sparse = [f"| measure | Fano {head}", "|---" * 6 + "|\n"]
+    lines = [f"| measure | dispersion | rule | false alarms a week {head}", "|---" * 8 + "|\n"]
+    sparse = [f"| measure | dispersion {head}", "|---" * 6 + "|\n"]
     for (name, fano), own in scores.items():
         for rule, score in own.items():
             cells = [name, f"{fano}", rule, f"{score.false / score.weeks:.2f}", *score.row(dense=True)]

@@ -142,7 +142,7 @@ def report(
             raise ConfigurationError(
                 "request_log.url", f"cannot be read as a request_log: {error.orig}", _HINT
             ) from None
-    own = [(key, key, 3) for key in (rows[0] if rows else ()) if key not in names]
+    own = [(key, key, 0 if key.endswith("_values") else 3) for key in (rows[0] if rows else ()) if key not in names]
     columns = [*((name, name, None) for name in names), *(own if figures else _COLUMNS[question])]
     if as_json:
         tables.as_json(rows)

@@ -141,13 +141,14 @@ class Traffic:
 class Prometheus(Process):
     """A Prometheus that scrapes these ports every second, each under the name of its job."""
 
-    def __init__(self, folder: Path, jobs: dict[str, int]) -> None:
+    def __init__(self, folder: Path, jobs: dict[str, int], *rules: Path) -> None:
         where = f"127.0.0.1:{free_port()}"
         self._url = f"http://{where}"
         found = [
             {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in jobs.items()
         ]
-        config = {"global": {"scrape_interval": "1s"}, "scrape_configs": found}
+        every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config = {"global": every, "rule_files": [str(file) for file in rules], "scrape_configs": found}
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         command: list[str | Path] = [
             programs.program("prometheus", "prometheus"),

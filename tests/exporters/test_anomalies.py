@@ -79,6 +79,24 @@ def test_quiet_weeks_raise_nothing_and_a_spike_opens_and_closes_once() -> None:
     assert (stop.first, stop.up) == (NOW, False)
 
 
+def test_a_mean_that_drops_to_zero_opens_and_a_first_event_after_none_does_not() -> None:
+    chance = random.Random(4)  # noqa: S311  # no secret
+    slots = [at % WEEK for at in range(WEEKS * WEEK)]
+
+    def redactions(change: Callable[[int], float | None]) -> list[Hour | None]:
+        found: list[Hour | None] = []
+        for at in range(WEEKS * WEEK):
+            of, given = 80 + chance.randrange(40), change(at)
+            number = max(0, round(chance.gauss(of * 0.5, math.sqrt(of * 0.5)))) if given is None else given
+            found.append(Hour(number / of, of))
+        return found
+
+    (stop,) = Judge("mean", redactions(lambda at: 0.0 if at >= NOW else None), slots, threshold(50)).run(NOW).incidents
+    assert (stop.first, stop.up) == (NOW, False)
+    rare = redactions(lambda at: 1.0 if at % 97 == 0 or at in {NOW, NOW + 1} else 0.0)
+    assert Judge("mean", rare, slots, threshold(50)).run(NOW).incidents == []
+
+
 def test_one_hour_alone_is_no_incident_and_flapping_hours_are_one() -> None:
     assert run(counts(lambda at, value: value * 3 if at == NOW else value)).incidents == []
     flapping = counts(lambda at, value: value * 3 if NOW <= at < NOW + 12 and at % 2 == 0 else value)
@@ -139,6 +157,7 @@ def times(route: str, at: int, own: Sums, names: tuple[str, ...], factor: float)
         (("failed",), 20.0, "errors", "error rate of service shop is"),
         (("latency",), 5.0, "latency", "latency of service shop is"),
         (("cost",), 6.0, "cost", "times the price of a token"),
+        (("tokens",), 0.0, "tokens", "tokens per request of service shop is"),
         (("hits",), 0.0, "cache", "cache hit rate of service shop is"),
     ],
 )

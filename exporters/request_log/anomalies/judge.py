@@ -138,7 +138,7 @@ class Judge:
         self._scores[now] = None if hour is None else self._score(hour, expected)
         if hour is None:
             judged.why = "missing"
-        elif (expected if self._kind == "count" else hour.of) < LEAST:
+        elif (expected if self._kind == "count" else hour.of) < LEAST or math.isinf(self._spread):
             judged.why = "few"
         else:
             # A young baseline is less sure of itself.
@@ -257,12 +257,15 @@ class Judge:
                 self._count(at, 1)
 
     def _dispersion(self, now: int) -> float:
-        """Return how much hours scatter around what was expected: one number for the series, deaf to extremes."""
+        """Return how much hours scatter around what was expected: one number for the series, deaf to extremes.
+
+        Of means it is infinite as long as nothing is known of it: it says how large an event is.
+        """
         first = max(0, now - WEEKS * WEEK)
         known = zip(self._scores[first:now], self._left_out[first:now], strict=True)
         scores = sorted(score for score, left_out in known if score is not None and not left_out)
         if len(scores) < DAY:
-            return 2.0
+            return math.inf if self._kind == "mean" else 2.0
         middle = scores[len(scores) // 2] / 0.455  # the median of a square of a standard normal number
         upper = scores[int(len(scores) * 0.95)] / 3.84  # and its 95th percentile
         return max(middle, upper, 1.0)

@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
-from otel_telemetry.exporters.request_log.kpis.config import Kind, KpiSettings, Source
+from otel_telemetry.exporters.request_log.kpis.config import TABLES, Kind, KpiSettings, Source
 
 #: Asked for a column or an attribute; ABSENT where there is none.
 Get = Callable[[str], Any]
@@ -33,11 +34,14 @@ class Path:
         return None
 
 
-def path(text: str) -> Path:
-    """Return the way that a text means: `a.b[0].c` may be a key `a.b`, and in its value the item 0, and in that `c`."""
+def path(text: str, *, of_rows: bool = False) -> Path:
+    """Return the way that a text means: `a.b[0].c` may be a key `a.b`, and in its value the item 0, and in that `c`.
+
+    In rows `a` is the column: no column's name has a dot.
+    """
     steps: list[str | int] = [int(place) if place else name for place, name in _STEP.findall(text)]
     ways = []
-    for length in range(len(steps), 0, -1):
+    for length in range(1 if of_rows else len(steps), 0, -1):
         own = steps[:length]
         if all(isinstance(step, str) for step in own):
             ways.append((".".join(map(str, own)), tuple(steps[length:])))
@@ -128,13 +132,14 @@ def compiled(given: Mapping[str, KpiSettings]) -> tuple[Kpi, ...]:
 
 def _compiled(given: Mapping[str, KpiSettings]) -> Iterator[Kpi]:
     for name, one in given.items():
+        way = partial(path, of_rows=one.source in TABLES)
         yield Kpi(
             name,
             one.source,
             one.kind,
-            None if one.value is None else path(one.value),
-            tuple((path(where), wanted) for where, wanted in one.where.items()),
-            tuple((label, path(own.path)) for label, own in one.labels.items()),
+            None if one.value is None else way(one.value),
+            tuple((way(where), wanted) for where, wanted in one.where.items()),
+            tuple((label, way(own.path)) for label, own in one.labels.items()),
             one,
         )
 

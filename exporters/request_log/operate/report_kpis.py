@@ -6,16 +6,15 @@ and `NAME_max`. Labels are whole here: bounds are for Prometheus.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.kpis.config import TABLES, first_of
-from otel_telemetry.exporters.request_log.kpis.definitions import Kpi, Value, of_map
+from otel_telemetry.exporters.request_log.kpis.definitions import ABSENT, Kpi, Value
 from otel_telemetry.exporters.request_log.operate.report_groups import BUCKETS, Period, Row
 from otel_telemetry.exporters.request_log.operate.report_ranks import nearest_ranks
 
@@ -26,10 +25,18 @@ Group = tuple[str | None, ...]
 
 @dataclass(slots=True)
 class _Sum:
-    """What a group has of one figure."""
+    """What a group has of one figure; `numbers` only where percentiles are shown."""
 
+    count: int = 0
+    total: float = 0.0
     numbers: "array[float]" = field(default_factory=lambda: array("d"))
-    last: float = 0.0
+
+
+class _Columns(dict[str, Any]):
+    """A row's columns by name."""
+
+    def __missing__(self, name: str) -> Any:
+        return ABSENT
 
 
 def kpis(
@@ -37,54 +44,70 @@ def kpis(
 ) -> list[Row]:
     """Return the figures by labels, day or hour; of `newest` rows of each at most."""
     groups: dict[Group, dict[str, _Sum]] = {}
+    buckets = [name for name in by if name in BUCKETS]
     for kpi in asked:
-        for ts, value in _values(connection, kpi, period, newest):
-            if not value.problem:
-                words = dict(zip((name for name, _ in kpi.labels), value.words, strict=True))
-                group = tuple(_bucket(ts, name) if name in BUCKETS else words[name] for name in by)
-                own = groups.setdefault(group, {}).setdefault(kpi.name, _Sum())
+        names = [*buckets, *(name for name, _ in kpi.labels)]
+        places = [names.index(name) for name in by]
+        ranked = kpi.kind != "counter"
+        for moment, value in _values(connection, kpi, buckets, period, newest):
+            if value.problem:
+                continue
+            words = moment + value.words
+            own = groups.setdefault(tuple([words[place] for place in places]), {}).setdefault(kpi.name, _Sum())
+            own.count += 1
+            own.total += value.number
+            if ranked:
                 own.numbers.append(value.number)
-                own.last = value.number
     ordered = sorted(groups, key=lambda group: [word or "" for word in group])
     return [{**dict(zip(by, group, strict=True)), **_shown(asked, groups[group])} for group in ordered]
-
-
-def _bucket(ts: datetime, name: str) -> str:
-    text = ts.astimezone(UTC).isoformat(" ")[: _LENGTH[name]]
-    return f"{text}:00" if name == "hour" else text
 
 
 def _shown(asked: Sequence[Kpi], sums: dict[str, _Sum]) -> Row:
     row: Row = {}
     for kpi in asked:
-        numbers = sums[kpi.name].numbers if kpi.name in sums else array("d")
-        total = sum(numbers)
-        row[f"{kpi.name}_values"] = len(numbers)
+        own = sums.get(kpi.name, _Sum())
+        row[f"{kpi.name}_values"] = own.count
         if kpi.kind == "counter":
-            row[kpi.name] = total if numbers else None
+            row[kpi.name] = own.total if own.count else None
             continue
-        p50, p95, _ = nearest_ranks(list(numbers)) if numbers else (None, None, None)
-        row[kpi.name] = total / len(numbers) if numbers else None
-        row |= {f"{kpi.name}_p50": p50, f"{kpi.name}_p95": p95, f"{kpi.name}_max": max(numbers, default=None)}
+        p50, p95, _ = nearest_ranks(list(own.numbers)) if own.count else (None, None, None)
+        row[kpi.name] = own.total / own.count if own.count else None
+        row |= {f"{kpi.name}_p50": p50, f"{kpi.name}_p95": p95, f"{kpi.name}_max": max(own.numbers, default=None)}
     return row
 
 
 def _values(
-    connection: sa.Connection, kpi: Kpi, period: Period, newest: int | None
-) -> Iterator[tuple[datetime, Value]]:
-    table = schema.metadata.tables[TABLES[kpi.source]] if kpi.source in TABLES else schema.kpi_value
-    if table is schema.kpi_value:
-        query = sa.select(table.c.ts, table.c.value, table.c.labels).where(table.c.kpi == kpi.name)
-    else:
-        query = sa.select(table.c.ts, *(table.c[name] for name in _columns(kpi) if name != "ts"))
-    query = query.where(period.of(table.c.ts)).order_by(table.c.ts.desc()).limit(newest)
-    for row in connection.execute(query.execution_options(yield_per=_CHUNK)).mappings():
-        value = _kept(kpi, row) if table is schema.kpi_value else kpi.of(of_map(row))  # type: ignore[arg-type]
-        if value is not None:
-            yield row["ts"], value
+    connection: sa.Connection, kpi: Kpi, buckets: Sequence[str], period: Period, newest: int | None
+) -> Iterator[tuple[Group, Value]]:
+    """Yield each value with the day or hour that it belongs to, reading as few columns as that takes."""
+    stored = kpi.source not in TABLES
+    table = schema.kpi_value if stored else schema.metadata.tables[TABLES[kpi.source]]
+    names = ["value", "labels"] if stored else sorted(_columns(kpi))
+    moments = [_bucket(connection.dialect.name, table.c.ts, name) for name in buckets]
+    query = sa.select(*moments, *(table.c[name] for name in names)).where(period.of(table.c.ts))
+    if stored:
+        query = query.where(table.c.kpi == kpi.name)
+    if newest is not None:
+        query = query.order_by(table.c.ts.desc()).limit(newest)
+    first = len(moments)
+    for chunk in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():
+        for row in chunk:
+            columns = _Columns(zip(names, row[first:], strict=True))
+            value = _kept(kpi, columns) if stored else kpi.of(columns.__getitem__)
+            if value is not None:
+                yield tuple(row[:first]), value
 
 
-def _kept(kpi: Kpi, row: sa.RowMapping) -> Value:
+def _bucket(dialect: str, ts: Any, name: str) -> sa.ColumnElement[str]:
+    """Return the day or hour in UTC of a time, as text."""
+    if dialect == "sqlite":  # a time is text: with a T between day and hour in some tables, a space in others
+        text = sa.func.substr(sa.type_coerce(ts, sa.Text), 1, _LENGTH[name])
+        return text if name == "day" else sa.func.replace(text, "T", " ") + ":00"
+    form = "YYYY-MM-DD" if name == "day" else "YYYY-MM-DD HH24:00"
+    return sa.func.to_char(sa.func.timezone("UTC", ts), form)
+
+
+def _kept(kpi: Kpi, row: Mapping[str, Any]) -> Value:
     """Return a value that was kept; one from before the labels were others has none of them."""
     words = row["labels"] or []
     return Value(row["value"], tuple(words) if len(words) == len(kpi.labels) else (None,) * len(kpi.labels))
