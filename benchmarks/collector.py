@@ -81,7 +81,7 @@ class Gateway(Process):
     def waiting(self) -> int:
         """Return how many spans are acknowledged, but in no row yet."""
         with SpoolReader(self._spool) as spool:
-            return max(lag.items for lag in spool.status().lag.values())
+            return max(lag.items or 0 for lag in spool.status().lag.values())
 
     def output(self) -> list[bytes]:
         """Return every body that is kept, as it would be handed on."""

@@ -132,13 +132,13 @@ def drain(mode: str, folder: str) -> tuple[float, float]:
         port = parts.enter_context(running("take", mode.split(maxsplit=1)[0]))[1]
         process, _ = parts.enter_context(running("serve", mode, str(port), folder))
         reader = parts.enter_context(SpoolReader(Path(folder)))
-        left = total = reader.status().lag[name].items
+        left = total = reader.status().lag[name].items or 0
         began, spans, used = time.perf_counter(), left, cpu_seconds(process.pid)
         while left:
             if spans == total:  # it has not begun yet
                 began, spans, used = time.perf_counter(), left, cpu_seconds(process.pid)
             time.sleep(0.005)
-            left = reader.status().lag[name].items
+            left = reader.status().lag[name].items or 0
         return spans / (time.perf_counter() - began), (cpu_seconds(process.pid) - used) / spans * 1e6
 
 

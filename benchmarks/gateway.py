@@ -309,7 +309,7 @@ def waiting(folder: Path) -> int:
     if not (folder / "spool").exists():
         return 0
     with SpoolReader(folder / "spool") as spool:
-        return max((lag.items for lag in spool.status().lag.values()), default=0)
+        return max((lag.items or 0 for lag in spool.status().lag.values()), default=0)
 
 
 def show(name: str, result: dict[str, float], ceiling: float) -> None:

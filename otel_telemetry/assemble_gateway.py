@@ -47,6 +47,10 @@ def gateway_of(settings: Settings, load: Callable[[], Settings] | None = None) -
 
     config = settings.gateway
     _refuse_own_door(settings)
+    if config.transport == "kafka" and config.role != "redact":
+        from otel_telemetry.gateway.kafka import client  # noqa: PLC0415
+
+        client.check(config.kafka)
     secret = secrets.token_bytes(_SECRET_BYTES)
     if config.workers and config.role != "deliver":
         return Supervisor(config, _maker(settings, secret), (lambda: _anew(load, secret)) if load else None)
@@ -86,7 +90,8 @@ def _process_of(
     if config.role == "deliver":
         reload = partial(_while_running, settings, load, None) if load else None
         page = None if worker else _page_of(settings, secret)
-        return Gateway(config, None, list(sinks_of(settings)), worker=worker, load=reload, page=page)
+        others = otlp_redactor_of(settings, redactor_of(settings)) if config.transport == "kafka" else None
+        return Gateway(config, others, list(sinks_of(settings)), worker=worker, load=reload, page=page)
     rules = redactor_of(settings)
     shared_rules = Rules(rules)
     redactor = otlp_redactor_of(settings, rules)
@@ -123,9 +128,11 @@ def _while_running(started: Settings, load: Callable[[], Settings], cached: Rule
     settings = load()
     _refuse_own_door(settings)
     late = tuple(_changed(started, settings))
-    if cached is None:
+    if cached is None and started.gateway.transport == "disk":
         return NewSettings(settings.gateway, None, lambda: None, late)
     rules = redactor_of(settings)
+    if cached is None:
+        return NewSettings(settings.gateway, otlp_redactor_of(settings, rules), lambda: None, late)
     return NewSettings(settings.gateway, otlp_redactor_of(settings, rules), lambda: cached.use(rules), late)
 
 

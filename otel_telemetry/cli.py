@@ -209,13 +209,20 @@ def _where_to(settings: settings_module.Settings) -> str:
     """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
     if settings.gateway.role == "redact":
         return "requests are redacted and returned to the client; nothing is stored"
-    kept = f"what is acknowledged is kept in {settings.gateway.spool_dir}"
+    kept = f"what is acknowledged is kept in {_kept_in(settings)}"
     if settings.gateway.role == "receive":
         return f"{kept}; a gateway with --role deliver takes it from there"
     on = [f"OTLP to {name} at {urlsplit(one.endpoint).netloc}" for name, one in sorted(settings.forward.items())]
     if settings.loki.endpoint:
         on.append(f"log lines to {urlsplit(settings.loki.endpoint).netloc}")
     return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, kept])
+
+
+def _kept_in(settings: settings_module.Settings) -> str:
+    if settings.gateway.transport == "disk":
+        return str(settings.gateway.spool_dir)
+    kafka = settings.gateway.kafka
+    return f"the topics {kafka.topic_prefix}* of Kafka at {kafka.brokers}"
 
 
 def _what_is_not_shared(settings: settings_module.Settings) -> str:

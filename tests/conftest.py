@@ -2,10 +2,13 @@
 
 import signal
 
+from tests.backends.kafka_broker import kafka_fixture, own_kafka_fixture
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
 
 __all__ = [
+    "kafka_fixture",
+    "own_kafka_fixture",
     "own_postgres_fixture",
     "own_redis_fixture",
     "postgres_fixture",

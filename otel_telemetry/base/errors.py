@@ -9,6 +9,8 @@ TelemetryError
 └── StoreError              a database or the spool cannot do what was asked
     ├── SchemaTooNew        the database was written by a newer version; nothing was changed
     └── StoreUnavailable    a passing fault: the same call may succeed later
+        ├── DiskFull        the disk of the spool has no room
+        ├── BrokersAway     Kafka takes no messages
         └── SpoolDamaged    the spool's file is damaged: it is set right when all have let go of it
 
 None of these reaches an instrumented application: they are raised at start-up, or caught at the border of a thread.
@@ -85,6 +87,10 @@ class StoreUnavailable(StoreError):
 
 class DiskFull(StoreUnavailable):
     """The disk of the spool has no room left for what comes in."""
+
+
+class BrokersAway(StoreUnavailable):
+    """Kafka does not take or give messages right now. The message names its brokers, and the reason."""
 
 
 class SpoolDamaged(StoreUnavailable):

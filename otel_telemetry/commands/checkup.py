@@ -218,7 +218,7 @@ def _spool(settings: Settings) -> Iterator[Check]:
         return
     with closing(SpoolReader(folder)) as spool:
         status = spool.status()
-    yield Check("spool", State.OK, f"{folder}: {status.batches} batches, {status.bytes / 1e6:.1f} MB")
+    yield Check("spool", State.OK, f"{folder}: {status.batches} batches, {(status.bytes or 0) / 1e6:.1f} MB")
     for sink, lag in status.lag.items():
         if lag.seconds > _BEHIND_SECONDS:
             detail = f"{sink} is {lag.seconds:.0f} s behind, {lag.items} items"

@@ -21,6 +21,7 @@ from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson
 from otel_telemetry.exporters.request_log.audit import acts
+from otel_telemetry.gateway.kafka import client, topics
 from otel_telemetry.gateway.spool.operator import Count, Operator
 from otel_telemetry.gateway.spool.reader import DeadLetters, Loss, SpoolReader, SpoolStatus
 
@@ -166,6 +167,32 @@ def spool_acknowledge(*, yes: Yes = False, spool_dir: SpoolDir = None) -> None:
     with Operator(folder) as operator:
         operator.acknowledge()
     typer.echo("noted: /health no longer counts it as degraded")
+
+
+@spool_app.command("topics")
+def spool_topics(
+    *,
+    create: Annotated[bool, typer.Option("--create", help="Make those that are missing.")] = False,
+    replicas: Annotated[int, typer.Option(help="Brokers that keep each partition of a new topic.", min=1)] = 3,
+    retention: Annotated[
+        str, typer.Option(help="How long a new topic keeps messages, delivered or not: 24h, 7d.", metavar="AGE")
+    ] = "7d",
+) -> None:
+    """Check the topics of a gateway whose transport is Kafka, or make those that are missing.
+
+    [bold]Try it:[/] otel-telemetry spool topics --create. Of three replicas two must have a message before its sender
+    hears that it is kept.
+    """
+    config = settings.load().gateway
+    if config.transport != "kafka":
+        raise ConfigurationError("gateway.transport", "is disk, which has no topics", "set it to kafka")
+    hours = _age(retention, "--retention") / 3.6e12
+    made = topics.create(config.kafka, replicas, hours) if create else []
+    for name in made:
+        typer.echo(f"made {name}")
+    topics.check(config.kafka)
+    names = client.Topics(config.kafka).partitions
+    typer.echo(", ".join(f"{name} ({count})" for name, count in names.items()) + ": there, with their partitions")
 
 
 def _lost(loss: Loss) -> str:

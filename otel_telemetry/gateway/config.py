@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from otel_telemetry.gateway.kafka.config import KafkaSettings
+
 OpenEndpoint = Literal[
     "/log", "/feedback", "/telemetry", "/events", "/v1/traces", "/v1/logs", "/v1/metrics", "/metrics"
 ]
@@ -91,8 +93,16 @@ class GatewaySettings(BaseModel):
     max_json_bytes: int = Field(
         16 << 20, ge=1 << 10, description="Largest OTLP/JSON request: parsing JSON is 200 times dearer than protobuf."
     )
+    transport: Literal["disk", "kafka"] = Field(
+        "disk",
+        description="What is between receiving and delivering: disk, the spool in spool_dir; or kafka, the topics that"
+        " gateway.kafka names, for receivers and deliverers on several machines.",
+    )
+    kafka: KafkaSettings = KafkaSettings()
     spool_dir: Path = Field(
-        Path("otel-spool"), description="Folder of the spool: every acknowledged batch, redacted, until delivered."
+        Path("otel-spool"),
+        description="Folder of the spool: every acknowledged batch, redacted, until delivered. With Kafka only for what"
+        " the processes of one gateway share.",
     )
     spool_max_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Size of the spool beyond which requests are refused with a Retry-After."

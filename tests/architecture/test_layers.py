@@ -110,12 +110,20 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "cache": {"base", "instrument"},
     "app": {"base", "instrument"},
     # --- the gateway
-    "gateway": {"base"},
+    "gateway": {"base", "gateway.kafka.config"},
     "gateway.spool": {"base"},
+    "gateway.kafka": {"base", "gateway.spool"},
     "gateway.receive": {"base", "gateway.config", "gateway.spool"},
     "gateway.receive.rest": {"base", "gateway.receive"},
     "gateway.deliver": {"base", "gateway.spool"},
-    "gateway.serve": {"base", "gateway.config", "gateway.spool", "gateway.receive.*", "gateway.deliver"},
+    "gateway.serve": {
+        "base",
+        "gateway.config",
+        "gateway.spool",
+        "gateway.kafka",
+        "gateway.receive.*",
+        "gateway.deliver",
+    },
     # --- what puts it together; the top of a package that has both is named by module
     "older": {"base", f"{REQUEST_LOG}.db", f"{REQUEST_LOG}.derive", f"{REQUEST_LOG}.store", "gateway.receive.rest"},
     "ui": {

@@ -1,8 +1,9 @@
-"""Builds what no package has, once: the OpenTelemetry Collector, Jaeger and VictoriaLogs from their Go modules.
+"""Builds what no package has, once: the Collector, Jaeger and VictoriaLogs from Go modules, Kafka from Maven's.
 
 Each recipe is a folder of manifests and the commands to run in a copy of it. What comes out stays outside the
 repository, in $XDG_CACHE_HOME/otel-telemetry/built/NAME-DIGEST, for as long as neither manifests nor commands change.
-`python -m tests.backends.builds` builds all three with progress; tests only look, and skip what is not there.
+`python -m tests.backends.builds` builds all of them, or those that it is given by name, with progress; tests only look,
+and skip what is not there.
 """
 
 import fcntl
@@ -112,7 +113,15 @@ H2SPEC = Recipe(
     "h2spec",
     "Go 1.26",
 )
-BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC)
+#: Apache Kafka, which is run by Java 17 or newer (kafka.py): what Maven fetches of it.
+KAFKA = Recipe(
+    "kafka",
+    Path(__file__).parent / "maven" / "kafka",
+    (("mvn", "-B", "-ntp", "dependency:copy-dependencies", "-DoutputDirectory=libs"),),
+    "libs",
+    "Maven and Java 17 (Debian: apt-get install default-jre-headless maven)",
+)
+BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA)
 
 
 def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:
@@ -210,4 +219,5 @@ def build_all(recipes: Iterable[Recipe]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(build_all(BACKENDS))
+    wanted = sys.argv[1:]
+    sys.exit(build_all(one for one in BACKENDS if not wanted or one.name in wanted))

@@ -26,7 +26,7 @@ from otel_telemetry.base.errors import DeliveryRefused, SchemaTooNew, StoreUnava
 from otel_telemetry.gateway.deliver.circuit import Circuit, State
 from otel_telemetry.gateway.deliver.refusals import Refusals
 from otel_telemetry.gateway.spool.reader import Batch
-from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.gateway.spool.transport import Transport
 
 __all__ = ["Delivery", "Sink", "nowhere"]
 
@@ -70,7 +70,7 @@ class _Chunk:
 class Delivery:
     """Delivers to one sink until stopped. `problem` is why the sink is waited for, or ""."""
 
-    def __init__(self, spool: Spool, sink: Sink) -> None:
+    def __init__(self, spool: Transport, sink: Sink) -> None:
         self._spool = spool
         self._sink = sink
         self._signals = sink.signals if isinstance(sink, AcceptsSignals) else _EVERY
@@ -113,7 +113,7 @@ class Delivery:
         return {"circuit": self._circuit.state.value, **until, **rejected, **warning}
 
     def start(self) -> None:
-        """Begin; the spool must know the sink (`Spool.attach`)."""
+        """Begin; the spool must know the sink (`Transport.attach`)."""
         self._show_circuit()
         self._thread.start()
 
@@ -143,7 +143,6 @@ class Delivery:
 
     def _step(self) -> None:
         try:
-            position = self._spool.reader.position(self._sink.name)
             batches = self._spool.due(self._sink.name, self._chunk_bytes, _CHUNK_BATCHES, self._signals)
             if batches:
                 self._unreturned += sum(len(batch.body) for batch in batches)
@@ -155,7 +154,7 @@ class Delivery:
                 memory.give_back(self._unreturned)
                 self._unreturned = 0
                 self._refusals.tell()
-                self._spool.wait(position, _LOOK_SECONDS)
+                self._spool.wait(self._sink.name, _LOOK_SECONDS)
         except StoreUnavailable as error:  # the spool itself
             self._pause(error)
         except _Stopped:
@@ -291,8 +290,15 @@ class Delivery:
                 _clock(self._circuit.until),
             )  # fmt: skip
         self._show_circuit()
-        if self._stop.wait(seconds):
-            raise _Stopped
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until the next try, and keep what was read for it."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._stop.wait(min(left, _LOOK_SECONDS)):
+                raise _Stopped
+            self._spool.hold(self._sink.name)
 
     def _recovered(self) -> None:
         failed = self._circuit.succeeded()

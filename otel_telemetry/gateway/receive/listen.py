@@ -41,7 +41,7 @@ def check(config: GatewaySettings) -> None:
     Keys(config.api_keys)
     Origins(config)
     tls.check(config)
-    if config.role != "redact" and config.spool_max_bytes < config.max_body_bytes:
+    if config.role != "redact" and config.transport == "disk" and config.spool_max_bytes < config.max_body_bytes:
         raise ConfigurationError(
             "gateway.spool_max_bytes",
             "a request as large as gateway.max_body_bytes would never find room",

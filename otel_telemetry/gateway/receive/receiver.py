@@ -15,7 +15,7 @@ from otel_telemetry.base.otlp_json import Decoded
 from otel_telemetry.gateway.receive.callers import AbandonedRequests, Caller
 from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Clean, Cleaning, Prepare, Redactor, Room
 from otel_telemetry.gateway.receive.watch import Watch
-from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.gateway.spool.transport import Transport
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,7 +36,7 @@ class Accepted:
 class Receiver(Cleaning):
     """Takes requests of any transport, and keeps them."""
 
-    def __init__(self, redactor: Redactor, spool: Spool, max_pending_bytes: int, watch: Watch) -> None:
+    def __init__(self, redactor: Redactor, spool: Transport, max_pending_bytes: int, watch: Watch) -> None:
         super().__init__(redactor, max_pending_bytes)
         self.watch = watch
         self._spool = spool

@@ -19,6 +19,7 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from otel_telemetry.base.errors import (
+    BrokersAway,
     DiskFull,
     MalformedTelemetry,
     Overloaded,
@@ -213,6 +214,10 @@ def refusal(error: TelemetryError) -> Refusal:
             away = HTTPStatus.SERVICE_UNAVAILABLE
             message = "the disk of the gateway is nearly full: nothing can be stored until it has room"
             return Refusal("disk_full", code_pb2.UNAVAILABLE, away, message, retry_after=_STORE_RETRY_SECONDS)
+        case BrokersAway():
+            away = HTTPStatus.SERVICE_UNAVAILABLE
+            message = "Kafka takes no messages right now: nothing can be stored until it does; send it again"
+            return Refusal("kafka_away", code_pb2.UNAVAILABLE, away, message, retry_after=_STORE_RETRY_SECONDS)
         case StoreUnavailable():
             away = HTTPStatus.SERVICE_UNAVAILABLE
             message = "nothing can be stored right now"

@@ -11,7 +11,7 @@ from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.gateway.receive import status
 from otel_telemetry.gateway.receive.status import RefusedError
 from otel_telemetry.gateway.receive.suspects import Mark, Suspects, mark_of
-from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.gateway.spool.transport import Transport
 
 _DEAD_LETTERS: Final = "receiver"  # whose they are, as `otel-telemetry spool status` names it
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("otel_telemetry.gateway.receive.receiver")
 class Watch:
     """Notes what one receiver, at `place`, works on. For the event loop only."""
 
-    def __init__(self, suspects: Suspects, place: int, spool: Spool) -> None:
+    def __init__(self, suspects: Suspects, place: int, spool: Transport) -> None:
         self.suspects = suspects
         self.free = suspects.slots(place)
         self.turns = Turns()

@@ -14,7 +14,7 @@ from otel_telemetry.gateway.deliver.delivery import Delivery, nowhere
 from otel_telemetry.gateway.receive.receiver import Receiver
 from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.spool.reader import SpoolStatus
-from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.gateway.spool.transport import Transport
 
 _OK: Final = "ok"
 _ELSEWHERE: Final = "elsewhere"
@@ -45,7 +45,7 @@ class Health:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Transport,
         receiver: Receiver | None,
         deliveries: Sequence[Delivery],
         about: dict[str, str],
@@ -88,7 +88,7 @@ class Health:
     def _own(self) -> dict[str, Any]:
         now: SpoolStatus | None = None
         try:
-            now = self._spool.reader.status()
+            now = self._spool.status()
             spool = _spool_part(self._spool, now)
         except StoreUnavailable as error:
             spool = {"status": "failing", "problem": str(error)}
@@ -126,19 +126,9 @@ def members(worker: WorkerContext) -> tuple[dict[str, Any], list[dict[str, Any]]
     return dict(sorted(found.items())), told
 
 
-def _spool_part(spool: Spool, now: SpoolStatus) -> dict[str, Any]:
-    disk = spool.disk_problem
-    problem = disk or spool.problem or ("a write does not end" if spool.stuck else "")
-    state = "disk_full" if disk else "failing" if problem else "full" if spool.full else _OK
-    numbers = {
-        "bytes": now.bytes,
-        "max_bytes": spool.max_bytes,
-        "batches": now.batches,
-        "oldest_seconds": round(now.oldest_seconds, 3),
-        "dead_letters": now.dead_letters,
-    }
+def _spool_part(spool: Transport, now: SpoolStatus) -> dict[str, Any]:
     lost = {"lost": asdict(now.loss) | {"next": _ACKNOWLEDGE}} if now.loss else {}
-    return {"status": state, **numbers, **lost} | ({"problem": problem} if problem else {})
+    return {**spool.health(now), **lost}
 
 
 def _foreign_part(name: str, now: SpoolStatus | None) -> dict[str, Any]:

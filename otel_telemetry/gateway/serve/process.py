@@ -34,8 +34,9 @@ from otel_telemetry.gateway.serve.http import Limits, make_app
 from otel_telemetry.gateway.serve.lifecycle import Process, put_later, version_here
 from otel_telemetry.gateway.serve.page import Insight, MakePage
 from otel_telemetry.gateway.serve.prometheus import Exposition
-from otel_telemetry.gateway.serve.reload import Load, ReloadTargets
+from otel_telemetry.gateway.serve.reload import Load, Redacts, ReloadTargets
 from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.transport import Transport
 from otel_telemetry.gateway.spool.writer import Spool
 
 _DAMAGE_SECONDS: Final = 1.0
@@ -47,8 +48,8 @@ _log = logging.getLogger("otel_telemetry.gateway")
 class Gateway(Process):
     """Receives OTLP, redacts it, spools it, delivers it: all of it, or the part that `gateway.role` names.
 
-    `redactor` is None where it only delivers. In a group of processes it has a `worker` context. `grpc_port` and
-    `http_port` are the ports it really has.
+    `redactor` is None where it only delivers what gateways wrote to the disk. In a group of processes it has a `worker`
+    context. `grpc_port` and `http_port` are the ports it really has.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Gateway(Process):
         config = self._config
         descriptors.raise_limit()
         listening = self._listen(parts)
-        spool = self._open_spool(parts)
+        spool = self._open_transport(parts)
         deliveries = self._start_deliveries(parts, spool)
         receiver = self.receiver = self._make_receiver(parts, spool)
         health = Health(spool, receiver, deliveries, {"version": version_here()}, self._worker, cache=self._cache_state)
@@ -100,7 +101,8 @@ class Gateway(Process):
         if listening:
             self.http_port = listening.getsockname()[1]
             http = await self._start_http(parts, app, listening)
-        self._targets = ReloadTargets(keys, origins, receiver, rpc, http)
+        redacting = [part for part in (receiver, spool) if isinstance(part, Redacts)]
+        self._targets = ReloadTargets(keys, origins, redacting, rpc, http)
         parts.push_async_callback(self._close_doors, health, rpc, http)
 
     def _insight(self, health: Health) -> Insight:
@@ -118,6 +120,8 @@ class Gateway(Process):
         self._on_damage = lambda: put_later(loop, orders, _DAMAGED)
         folder = self._config.spool_dir
         spool_file.make_folder(folder)
+        if self._config.transport == "kafka":
+            return True
         lock = spool_file.lock_file(folder, spool_file.WRITE_LOCK_NAME)
         try:
             await asyncio.to_thread(spool_file.wait_for_write_lock, lock, lambda: not orders.empty())
@@ -152,6 +156,22 @@ class Gateway(Process):
             listen.refuse_taken_grpc_port(self._config)
         return listening
 
+    def _open_transport(self, parts: contextlib.AsyncExitStack) -> Transport:
+        spool = self._open_topics() if self._config.transport == "kafka" else self._open_spool(parts)
+        parts.push_async_callback(asyncio.to_thread, spool.close)
+        parts.callback(self._exposition.watch(spool))
+        if self._delivers:
+            spool.attach([sink.name for sink in self._sinks])
+        return spool
+
+    def _open_topics(self) -> Transport:
+        from otel_telemetry.gateway.kafka.transport import KafkaTransport  # noqa: PLC0415 - few use it
+
+        if self._redactor is None:
+            raise ValueError("without a redactor, nothing that others wrote to the topics can be delivered")
+        config = self._config
+        return KafkaTransport(config.kafka, self._redactor, config.max_body_bytes, config.max_pending_bytes)
+
     def _open_spool(self, parts: contextlib.AsyncExitStack) -> Spool:
         config = self._config
         if self._delivers and not self._worker:  # a group's supervisor has it
@@ -166,17 +186,13 @@ class Gateway(Process):
             housekeeper=self._delivers,
         )
         spool.on_damage = self._on_damage
-        parts.push_async_callback(asyncio.to_thread, spool.close)
-        parts.callback(self._exposition.watch(spool))
-        if self._delivers:
-            spool.attach([sink.name for sink in self._sinks])
         return spool
 
     @property
     def _cache_state(self) -> Callable[[], dict[str, str]] | None:
         return self._rest.cache.state if self._rest.cache and self._receives else None
 
-    def _make_receiver(self, parts: contextlib.AsyncExitStack, spool: Spool) -> Receiver | None:
+    def _make_receiver(self, parts: contextlib.AsyncExitStack, spool: Transport) -> Receiver | None:
         if not self._receives or self._redactor is None:
             return None
         watch = Watch(*self._suspects(parts), spool)
@@ -192,15 +208,16 @@ class Gateway(Process):
         parts.callback(suspects.close)
         return suspects, 0
 
-    def _start_deliveries(self, parts: contextlib.AsyncExitStack, spool: Spool) -> list[Delivery]:
+    def _start_deliveries(self, parts: contextlib.AsyncExitStack, spool: Transport) -> list[Delivery]:
         deliveries = [Delivery(spool, sink) for sink in self._sinks]
         parts.push_async_callback(self._drain, deliveries)
         for delivery in deliveries:
             delivery.start()
         if self._delivers and (lost := nowhere(deliveries)):
+            kept = "spool for gateway.spool_retention_hours" if self._config.transport == "disk" else "topics of Kafka"
             _log.warning(
-                "%s are accepted and kept in the spool for gateway.spool_retention_hours, and go nowhere from there: "
-                "forward.NAME.endpoint names a destination for them", " and ".join(lost),
+                "%s are accepted and kept in the %s, and go nowhere from there: forward.NAME.endpoint names a "
+                "destination for them", " and ".join(lost), kept,
             )  # fmt: skip
         return deliveries
 

@@ -23,7 +23,7 @@ from otel_telemetry.base.histogram import Example
 from otel_telemetry.base.prometheus_text import PROCESS, merged, text_of
 from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.spool.reader import SpoolStatus
-from otel_telemetry.gateway.spool.writer import Spool
+from otel_telemetry.gateway.spool.transport import Transport
 
 _PREFIX: Final = "otel_telemetry_spool_"
 _REDIS: Final = "otel_telemetry_redis_"
@@ -62,7 +62,7 @@ class Exposition:
         for histogram in metrics.HISTOGRAMS:
             histogram.take_over()
 
-    def watch(self, spool: Spool) -> Callable[[], None]:
+    def watch(self, spool: Transport) -> Callable[[], None]:
         """Show a spool too; return what ends that."""
         collector = _SpoolCollector(spool)
         self._shared.register(collector)
@@ -148,7 +148,7 @@ class _CacheServer(Collector):
 class _SpoolCollector(Collector):
     """The spool's numbers as gauges. A spool that cannot be read shows none."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Transport) -> None:
         self._spool = spool
 
     def describe(self) -> Iterable[Metric]:
@@ -156,11 +156,12 @@ class _SpoolCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         try:
-            now = self._spool.reader.status()
+            now = self._spool.status()
         except StoreUnavailable:
             return
-        yield _gauge("bytes", "Bytes that the spool occupies.", now.bytes)
-        yield _gauge("max_bytes", "Bytes at which the spool refuses more.", self._spool.max_bytes)
+        if now.bytes is not None:  # topics of Kafka do not tell
+            yield _gauge("bytes", "Bytes that the spool occupies.", now.bytes)
+            yield _gauge("max_bytes", "Bytes at which the spool refuses more.", self._spool.max_bytes)
         yield _gauge("batches", "Batches in the spool, delivered ones kept for replay included.", now.batches)
         yield _gauge(
             "oldest_seconds", "Age of the oldest batch that some exporter has not got yet.", now.oldest_seconds
@@ -176,9 +177,10 @@ class _SpoolCollector(Collector):
             "Batches and dead letters that the disk did not keep, and nobody has taken note of.",
             now.loss.batches + now.loss.letters + now.loss.unknown if now.loss else 0,
         )
-        appended = CounterMetricFamily(f"{_PREFIX}items", "Items that were ever acknowledged, over all restarts.")
-        appended.add_metric((), now.appended)
-        yield appended
+        if now.appended is not None:
+            appended = CounterMetricFamily(f"{_PREFIX}items", "Items that were ever acknowledged, over all restarts.")
+            appended.add_metric((), now.appended)
+            yield appended
         yield from _by_exporter(now)
         for name, help_text in (
             ("batches", "Batches that the exporter has not got yet."),
@@ -188,7 +190,8 @@ class _SpoolCollector(Collector):
         ):
             family = GaugeMetricFamily(f"{_PREFIX}lag_{name}", help_text, labels=("exporter",))
             for sink, lag in now.lag.items():
-                family.add_metric((sink,), getattr(lag, name))
+                if (value := getattr(lag, name)) is not None:
+                    family.add_metric((sink,), value)
             yield family
 
 

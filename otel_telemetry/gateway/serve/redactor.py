@@ -89,7 +89,7 @@ class RedactorProcess(Process):
         keys, origins = Keys(config.api_keys), Origins(config)
         app = make_app(redaction, keys, health, self._exposition, limit=config.max_body_bytes, origins=origins)
         http = await self._start_http(parts, app, listening)
-        self._targets = ReloadTargets(keys, origins, redaction, None, http)
+        self._targets = ReloadTargets(keys, origins, [redaction], None, http)
         parts.callback(self._close_listener, health, http)
 
     def _listen(self, parts: contextlib.AsyncExitStack) -> socket.socket:

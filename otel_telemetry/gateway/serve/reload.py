@@ -7,15 +7,15 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive import listen, tls
 from otel_telemetry.gateway.receive.auth import Keys
-from otel_telemetry.gateway.receive.cleaning import Cleaning, Redactor
+from otel_telemetry.gateway.receive.cleaning import Redactor
 from otel_telemetry.gateway.receive.http2_server import Http2Server
 from otel_telemetry.gateway.receive.http_server import HttpServer
 from otel_telemetry.gateway.receive.origins import Origins
@@ -57,13 +57,21 @@ class NewSettings:
 Load = Callable[[], NewSettings]
 
 
+@runtime_checkable
+class Redacts(Protocol):
+    """What redacts by rules that may be others from now on."""
+
+    def redact_with(self, redactor: Redactor) -> None:
+        """Redact with this one from now on."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadTargets:
-    """The parts of a running gateway that take new settings."""
+    """The parts of a running gateway that take new settings; `redacting` what redacts."""
 
     keys: Keys
     origins: Origins
-    receiver: Cleaning | None = None
+    redacting: Sequence[Redacts] = ()
     grpc: Http2Server | None = None
     http: HttpServer | None = None
 
@@ -106,8 +114,9 @@ class Reloader:
             return
         self._config, self._certificates = config, tls.changed_at(config)
         _open(targets, config, context)
-        if targets.receiver and new.redactor:
-            targets.receiver.redact_with(new.redactor)
+        if new.redactor:
+            for one in targets.redacting:
+                one.redact_with(new.redactor)
         new.take_over()
         logs.use(config)
         _log.info("%s: keys, origins, redaction, certificates and log are as the settings say now", why)

@@ -38,7 +38,10 @@ _STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _SIGNALS: Final = (*_STOP, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))  # Windows has none
 _WATCH_SECONDS: Final = 2.0
 #: What is bound, opened or forked already: only a restart changes it.
-_FIXED: Final = ("role", "workers", "host", "grpc_port", "http_port", "socket", "spool_dir", "max_pending_bytes")
+_FIXED: Final = (
+    "role", "workers", "host", "grpc_port", "http_port", "socket", "transport", "kafka", "spool_dir",
+    "max_pending_bytes",
+)  # fmt: skip
 _FIRST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 30.0
 _STABLE_SECONDS: Final = 60.0  # who lived that long dies for another reason than the last one
@@ -108,10 +111,11 @@ class Supervisor:
 
     def _take_folder(self, parts: contextlib.ExitStack) -> None:
         """Make the spool ours and sound; who redacts has none, only a folder for the group's sockets."""
-        if self._config.role == "all":
+        if self._config.role == "all" and self._config.transport == "disk":
             parts.callback(os.close, spool_file.claim(self._folder))
         if not self._redacts:
-            recovery.make_sound(self._folder, stopped=self._asked_to_stop)
+            if self._config.transport == "disk":
+                recovery.make_sound(self._folder, stopped=self._asked_to_stop)
             self._suspects = Suspects(self._folder, self._config.workers)
             parts.callback(self._suspects.close)
 

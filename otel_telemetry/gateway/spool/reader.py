@@ -45,11 +45,11 @@ class Batch:
 
 @dataclass(slots=True, frozen=True)
 class Lag:
-    """What a sink has still before it; `seconds` is the age of the oldest batch of it."""
+    """What a sink has still before it; `seconds` is the age of the oldest batch of it. None: nobody knows."""
 
     batches: int
-    items: int
-    bytes: int
+    items: int | None
+    bytes: int | None
     seconds: float
 
 
@@ -69,19 +69,19 @@ class Loss:
 
 @dataclass(slots=True, frozen=True)
 class SpoolStatus:
-    """The spool in numbers. `bytes` is its size; `batches` includes delivered ones kept for replay.
+    """The spool in numbers. `bytes` is its size; `batches` includes delivered ones kept for replay. None: not known.
 
     `appended` are all items that ever came in. For each sink they are the delivered items, the undelivered ones
     (`lag`), its dead letters (`dead_items`, `dead_bytes`) and those never delivered (`missed`: dropped, expired,
     unreadable, dead_letters_full). `detached` are sinks that no longer get deliveries. `loss` is None when all is well.
     """
 
-    bytes: int
+    bytes: int | None
     batches: int
     oldest_seconds: float
     dead_letters: int
     lag: Mapping[str, Lag]
-    appended: int
+    appended: int | None
     dead_items: Mapping[str, int]
     missed: Mapping[str, Mapping[str, int]]
     detached: Sequence[str]

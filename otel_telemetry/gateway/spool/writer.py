@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from otel_telemetry.base import metrics
 from otel_telemetry.base.destinations import Signal
@@ -30,7 +30,7 @@ from otel_telemetry.base.errors import DiskFull, Overloaded, SpoolDamaged, Store
 from otel_telemetry.gateway.spool import cursors, recovery, spool_file
 from otel_telemetry.gateway.spool.disk import DiskRoom, no_room
 from otel_telemetry.gateway.spool.housekeeping import Housekeeper
-from otel_telemetry.gateway.spool.reader import Batch, SpoolReader
+from otel_telemetry.gateway.spool.reader import Batch, SpoolReader, SpoolStatus
 
 _GROUP_BYTES: Final = 16 << 20
 _LOOK_SECONDS: Final = 1.0
@@ -221,9 +221,13 @@ class Spool:
         metrics.dropped.add(batch.items, {"signal": batch.signal, "exporter": sink, "reason": "unreadable"})
         _log.error("batch %d of the spool cannot be read from the disk, %s will not get it", batch.seq, sink)
 
-    def wait(self, after_seq: int, timeout: float) -> None:
-        """Wait until there is a batch behind `after_seq`, or `wake` is called, or the time is over."""
+    def hold(self, sink: str) -> None:
+        """Do nothing: what is on the disk is nobody else's."""
+
+    def wait(self, sink: str, timeout: float) -> None:
+        """Wait until there is a batch behind the sink's cursor, or `wake` is called, or the time is over."""
         end = time.monotonic() + timeout
+        after_seq = self.reader.position(sink)
         while (left := end - time.monotonic()) > 0:
             with self._committed:
                 if self._last_seq > after_seq or self._committed.wait(min(_POLL_SECONDS, left)):
@@ -235,6 +239,24 @@ class Spool:
         """End every `wait`."""
         with self._committed:
             self._committed.notify_all()
+
+    def status(self) -> SpoolStatus:
+        """Return the spool in numbers."""
+        return self.reader.status()
+
+    def health(self, now: SpoolStatus) -> dict[str, Any]:
+        """Return what /health shows of it."""
+        disk = self.disk_problem
+        problem = disk or self.problem or ("a write does not end" if self.stuck else "")
+        state = "disk_full" if disk else "failing" if problem else "full" if self.full else "ok"
+        numbers = {
+            "bytes": now.bytes,
+            "max_bytes": self.max_bytes,
+            "batches": now.batches,
+            "oldest_seconds": round(now.oldest_seconds, 3),
+            "dead_letters": now.dead_letters,
+        }
+        return {"status": state, "transport": "disk", **numbers} | ({"problem": problem} if problem else {})
 
     def close(self) -> None:
         """Commit what waits, end the writer and close the file. Safe to repeat."""
