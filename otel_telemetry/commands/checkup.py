@@ -7,7 +7,6 @@ already registered here (registered.py). Each part is checked by itself, so that
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,11 +20,14 @@ from packaging.requirements import Requirement
 from otel_telemetry import assemble
 from otel_telemetry import settings as settings_module
 from otel_telemetry.app import config_file
-from otel_telemetry.base.errors import ConfigurationError, TelemetryError
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable, TelemetryError
 from otel_telemetry.commands import registered, surroundings
 from otel_telemetry.commands.probes import probes
 from otel_telemetry.exporters.request_log.db import database, schema, sqlite
-from otel_telemetry.gateway.spool.reader import SpoolReader
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.kafka import topics
+from otel_telemetry.gateway.opening import open_reader
+from otel_telemetry.gateway.spool.reader import SpoolStatus
 from otel_telemetry.gateway.spool.spool_file import FILE_NAME
 from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.settings import Settings
@@ -212,16 +214,41 @@ def _absent(shown: str, path: Path) -> Check:
 
 
 def _spool(settings: Settings) -> Iterator[Check]:
-    folder = settings.gateway.spool_dir
-    if not (folder / FILE_NAME).exists():
-        yield Check("spool", State.OK, f"{folder}: none, no gateway has used this folder")
+    gateway = settings.gateway
+    if gateway.transport == "kafka":
+        yield from _topics(gateway)
         return
-    with closing(SpoolReader(folder)) as spool:
+    if not (gateway.spool_dir / FILE_NAME).exists():
+        yield Check("spool", State.OK, f"{gateway.spool_dir}: none, no gateway has used this folder")
+        return
+    with open_reader(gateway) as spool:
         status = spool.status()
-    yield Check("spool", State.OK, f"{folder}: {status.batches} batches, {(status.bytes or 0) / 1e6:.1f} MB")
+    size = f"{(status.bytes or 0) / 1e6:.1f} MB"
+    yield Check("spool", State.OK, f"{gateway.spool_dir}: {status.batches} batches, {size}")
+    yield from _behind(status)
+
+
+def _topics(gateway: GatewaySettings) -> Iterator[Check]:
+    """Look at the topics of Kafka that are in the spool's place."""
+    where = f"topics {gateway.kafka.topic_prefix}* of Kafka at {gateway.kafka.brokers}"
+    try:
+        topics.check(gateway.kafka)
+        with open_reader(gateway) as spool:
+            status = spool.status()
+    except ConfigurationError as error:
+        yield Check("spool", State.PROBLEM, f"{where}: {error.problem}", error.hint)
+    except StoreUnavailable as error:
+        yield Check("spool", State.PROBLEM, str(error), "start the brokers, or correct gateway.kafka")
+    else:
+        yield Check("spool", State.OK, f"{where}: {status.batches} batches")
+        yield from _behind(status)
+
+
+def _behind(status: SpoolStatus) -> Iterator[Check]:
     for sink, lag in status.lag.items():
         if lag.seconds > _BEHIND_SECONDS:
-            detail = f"{sink} is {lag.seconds:.0f} s behind, {lag.items} items"
+            left = f"{lag.batches} batches" if lag.items is None else f"{lag.items} items"
+            detail = f"{sink} is {lag.seconds:.0f} s behind, {left}"
             yield Check("spool", State.PROBLEM, detail, "see what the gateway says; is its database there?")
     if status.dead_letters:
         detail = f"{status.dead_letters} dead letters: kept, and not delivered"

@@ -15,6 +15,8 @@ from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson, Database, load, progress
 from otel_telemetry.exporters.request_log.operate.erase import Erased, Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import KEYS, Found, Kind, Person
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.opening import open_reader
 from otel_telemetry.gateway.spool import spool_file
 from otel_telemetry.gateway.spool.erase import ErasureResult, ErasureTarget, SpoolEraser, leftovers
 from otel_telemetry.processors.config import PseudonymSettings
@@ -55,6 +57,9 @@ def erase(
     resolved = load(db)
     person = _person(kind, value, resolved.redaction.pseudonyms)
     folder = spool_dir or resolved.gateway.spool_dir
+    in_topics = spool_dir is None and resolved.gateway.transport == "kafka"
+    if in_topics:
+        _refuse_undelivered(resolved.gateway)
     with Eraser(resolved.request_log.url, person) as eraser:
         found = _find(eraser)
         done = _in_spool(folder, person, found, erase=False)
@@ -64,6 +69,11 @@ def erase(
             counts = _erase(eraser, found, folder, person)
     _show(counts, dry_run=dry_run, as_json=as_json)
     _warn(folder, counts)
+    if in_topics:
+        _err.print(
+            f"[yellow]look at[/] the topics {resolved.gateway.kafka.topic_prefix}* of Kafka: nothing can be erased from"
+            " them, and what they have of this person goes with their retention (retention.ms)"
+        )
 
 
 def _given(options: dict[Kind, str | None]) -> tuple[Kind, str]:
@@ -91,6 +101,16 @@ def _person(kind: Kind, value: str, config: PseudonymSettings) -> Person:
     if not names:
         raise typer.BadParameter(f"{value!r} is no IP address", param_hint="--ip")
     return Person(kind, tuple(dict.fromkeys(names)), value)
+
+
+def _refuse_undelivered(gateway: GatewaySettings) -> None:
+    """Raise ConfigurationError where Kafka has something that is not in rows yet: it would bring the person back."""
+    with open_reader(gateway) as topics:
+        left = sum(lag.batches for sink, lag in topics.status().lag.items() if sink == "request_log")
+    if left:
+        hint = "wait until `otel-telemetry spool status` shows nothing for request_log, then erase"
+        problem = f"{left} messages are not in rows yet, and nothing can be erased from a topic of Kafka"
+        raise ConfigurationError("erase", problem, hint)
 
 
 def _find(eraser: Eraser) -> Found:

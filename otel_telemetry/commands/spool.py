@@ -21,9 +21,12 @@ from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson
 from otel_telemetry.exporters.request_log.audit import acts
+from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.kafka import client, topics
-from otel_telemetry.gateway.spool.operator import Count, Operator
-from otel_telemetry.gateway.spool.reader import DeadLetters, Loss, SpoolReader, SpoolStatus
+from otel_telemetry.gateway.opening import open_operator, open_reader
+from otel_telemetry.gateway.spool.operator import Count
+from otel_telemetry.gateway.spool.reader import DeadLetters, Loss, SpoolStatus
+from otel_telemetry.gateway.spool.transport import Operator
 
 spool_app = typer.Typer(help="Look into the spool, deliver again, or drop.", no_args_is_help=True)
 
@@ -54,7 +57,7 @@ def spool_status(
 
     [bold]Try it:[/] otel-telemetry spool status, in the folder where the gateway was started, or with --spool-dir.
     """
-    with SpoolReader(_folder(spool_dir)) as spool:
+    with open_reader(_gateway(spool_dir)) as spool:
         status, dead = spool.status(), spool.dead_letters()
     if as_json:
         shown = dataclasses.asdict(status) | {"dead": [dataclasses.asdict(one) for one in dead]}
@@ -85,7 +88,7 @@ def spool_cat(
 
     [bold]Try it:[/] otel-telemetry spool cat | tail -1
     """
-    with SpoolReader(_folder(spool_dir)) as spool:
+    with open_reader(_gateway(spool_dir)) as spool:
         for line in spool.cat_dead_letters() if dead_letters else spool.cat():
             sys.stdout.write(line + "\n")
 
@@ -155,8 +158,8 @@ def spool_acknowledge(*, yes: Yes = False, spool_dir: SpoolDir = None) -> None:
 
     [bold]Try it:[/] otel-telemetry spool acknowledge. It prints what is lost, and asks. The counters stay.
     """
-    folder = _folder(spool_dir)
-    with SpoolReader(folder) as spool:
+    gateway = _gateway(spool_dir)
+    with open_reader(gateway) as spool:
         loss = spool.status().loss
     if loss is None:
         typer.echo("no loss is waiting to be acknowledged")
@@ -164,7 +167,7 @@ def spool_acknowledge(*, yes: Yes = False, spool_dir: SpoolDir = None) -> None:
     typer.echo(_lost(loss))
     if not yes:
         typer.confirm("Take note of it? (--yes does not ask)", abort=True)
-    with Operator(folder) as operator:
+    with open_operator(gateway) as operator:
         operator.acknowledge()
     typer.echo("noted: /health no longer counts it as degraded")
 
@@ -206,23 +209,25 @@ def _lost(loss: Loss) -> str:
 
 def _do(spool_dir: Path | None, change: Any, what: str, done: str, *, dry_run: bool, yes: bool) -> None:
     """Say what a change would be, ask, and make it."""
-    folder = _folder(spool_dir)
+    gateway = _gateway(spool_dir)
     if dry_run or not yes:
-        with Operator(folder, dry_run=True) as operator:
+        with open_operator(gateway, dry_run=True) as operator:
             count = change(operator)
         typer.echo(f"{count.batches} batches with {count.items} items would be {what.removeprefix('be ')}")
         if dry_run or not count.batches:
             return
         typer.confirm("Go on? (--yes does not ask)", abort=True)
     acts.note(settings.load().request_log, "spool", {"what": f"{done} {what}"})
-    with Operator(folder) as operator:
+    with open_operator(gateway) as operator:
         count = change(operator)
     typer.echo(f"{count.batches} batches with {count.items} items {done} {what}")
 
 
 # --- what was given -------------------------------------------------------------------------------------------------
-def _folder(spool_dir: Path | None) -> Path:
-    return settings.load(**({"gateway": {"spool_dir": spool_dir}} if spool_dir else {})).gateway.spool_dir
+def _gateway(spool_dir: Path | None) -> GatewaySettings:
+    """Return the gateway's settings; a folder that is given is meant, whatever the transport."""
+    given = {"gateway": {"spool_dir": spool_dir, "transport": "disk"}} if spool_dir else {}
+    return settings.load(**given).gateway
 
 
 def _one_of(options: Mapping[str, object]) -> None:
@@ -276,7 +281,7 @@ def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
 def _totals(status: SpoolStatus) -> Table:
     table = _table("spool", "what", "value", right=["value"])
     for name in ("bytes", "batches", "appended", "dead_letters"):
-        table.add_row(name, f"{getattr(status, name):,}")
+        table.add_row(name, _number(getattr(status, name)))
     table.add_row("oldest_seconds", f"{status.oldest_seconds:.1f}")
     return table
 
@@ -292,10 +297,16 @@ def _by_exporter(status: SpoolStatus) -> Table:
 def _rows(status: SpoolStatus) -> Iterator[tuple[str, list[str]]]:
     for name in sorted({*status.lag, *status.dead_items}):
         lag = status.lag.get(name)
-        numbers = [f"{lag.batches:,}", f"{lag.items:,}", f"{lag.bytes:,}", f"{lag.seconds:.1f}"] if lag else ["-"] * 4
+        counts = [_number(one) for one in (lag.batches, lag.items, lag.bytes)] if lag else ["-"] * 3
+        numbers = [*counts, f"{lag.seconds:.1f}" if lag else "-"]
         missed = ", ".join(f"{count:,} {what}" for what, count in sorted(status.missed.get(name, {}).items()))
         dead = [f"{found.get(name, 0):,}" for found in (status.dead_items, status.dead_bytes)]
-        yield name, [*numbers, *dead, missed or "0"]
+        yield name, [*numbers, *dead, missed or ("0" if status.appended is not None else "-")]
+
+
+def _number(value: int | None) -> str:
+    """Return a number as people read it, "-" where it is not known."""
+    return "-" if value is None else f"{value:,}"
 
 
 def _dead(letters: Sequence[DeadLetters]) -> Table:

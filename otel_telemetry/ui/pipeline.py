@@ -18,8 +18,9 @@ from starlette.responses import RedirectResponse, Response
 from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.gateway.serve.page import Insight
-from otel_telemetry.gateway.spool.operator import Count, Operator
-from otel_telemetry.gateway.spool.reader import DeadLetters, SpoolReader
+from otel_telemetry.gateway.spool.operator import Count
+from otel_telemetry.gateway.spool.reader import DeadLetters
+from otel_telemetry.gateway.spool.transport import Operator
 from otel_telemetry.ui import forms
 from otel_telemetry.ui.problems import Problem
 
@@ -89,7 +90,7 @@ def _moment(one: DeadLetters) -> datetime:
 def dead_letters(insight: Insight) -> list[DeadLetters]:
     """Return what exporters could not take, by reason."""
     try:
-        with SpoolReader(insight.spool_dir) as spool:
+        with insight.reader() as spool:
             return list(spool.dead_letters())
     except (ConfigurationError, StoreUnavailable):
         return []
@@ -114,7 +115,7 @@ async def act(request: Request, insight: Insight, root: str) -> Response:
         hint = "tick the box beside the button: nothing was changed"
         raise Problem(HTTPStatus.BAD_REQUEST, f"to {action} was not confirmed", hint)
     try:
-        with Operator(insight.spool_dir) as operator:
+        with insight.operator() as operator:
             count = _DONE[action](operator, exporter)
     except ConfigurationError as error:
         raise Problem(HTTPStatus.CONFLICT, error.problem, error.hint) from None

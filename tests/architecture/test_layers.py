@@ -110,7 +110,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "cache": {"base", "instrument"},
     "app": {"base", "instrument"},
     # --- the gateway
-    "gateway": {"base", "gateway.kafka.config"},
+    "gateway": {"base", "gateway.kafka", "gateway.spool"},
     "gateway.spool": {"base"},
     "gateway.kafka": {"base", "gateway.spool"},
     "gateway.receive": {"base", "gateway.config", "gateway.spool"},
@@ -119,8 +119,9 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "gateway.serve": {
         "base",
         "gateway.config",
-        "gateway.spool",
         "gateway.kafka",
+        "gateway.opening",
+        "gateway.spool",
         "gateway.receive.*",
         "gateway.deliver",
     },

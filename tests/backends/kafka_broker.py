@@ -61,7 +61,7 @@ class KafkaBroker:
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
         self._process: subprocess.Popen[bytes] | None = None
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._settings]
+        tool: list[str | Path] = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._settings]
         with (folder / "log").open("ab") as log:
             subprocess.run(self._command(*tool), check=True, timeout=60, stdout=log, stderr=log, cwd=folder)
 

@@ -126,3 +126,75 @@ def test_without_them_the_one_pod_does_it_all() -> None:
     assert "Deployment" not in done
     assert role(done["StatefulSet"]["spec"]["template"]) == []
     assert "affinity" not in done["StatefulSet"]["spec"]["template"]["spec"]
+
+
+# --- topics in place of the volume ------------------------------------------------------------------------------------
+KAFKA = "transport=kafka,kafka.brokers=kafka-1:9092,receive.replicas=3"
+
+
+def documents(*arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
+    done = helm("template", "tele", CHART, *GIVEN, *arguments)
+    assert done.returncode == 0, done.stderr
+    return {(one["kind"], one["metadata"]["name"]): one["spec"] for one in yaml.safe_load_all(done.stdout) if one}
+
+
+def test_with_kafka_receivers_and_deliverers_scale_apart_and_have_no_volume_and_no_node() -> None:
+    made = documents("--set", f"{KAFKA},deliver.replicas=2,kafka.partitions=24")
+    receive, deliver = (made["Deployment", f"tele-{part}"] for part in ("receive", "deliver"))
+    assert (receive["replicas"], deliver["replicas"]) == (3, 2)
+    assert not [kind for kind, _ in made if kind == "StatefulSet"]
+    known = {settings.variable(name) for name, _ in settings.describe()}
+    for part, deployment in (("receive", receive), ("deliver", deliver)):
+        pod = deployment["template"]
+        variables = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
+        assert set(variables) <= known
+        assert role(pod) == [part]
+        assert variables[settings.variable("gateway.transport")] == "kafka"
+        assert variables[settings.variable("gateway.kafka.brokers")] == "kafka-1:9092"
+        assert variables[settings.variable("gateway.kafka.partitions")] == "24"
+        assert all("persistentVolumeClaim" not in one for one in pod["spec"]["volumes"])
+        assert "affinity" not in pod["spec"]
+        budget = made["PodDisruptionBudget", f"tele-{part}"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    services = {name: made["Service", name]["selector"].items() for name in ("tele", "tele-deliver")}
+    assert services["tele"] <= receive["template"]["metadata"]["labels"].items()
+    assert services["tele-deliver"] <= deliver["template"]["metadata"]["labels"].items()
+    assert not services["tele"] <= deliver["template"]["metadata"]["labels"].items()
+
+
+def test_receivers_scale_by_their_cpu_and_deliverers_by_the_lag() -> None:
+    scaled = "receive.autoscaling.enabled=true,deliver.autoscaling.enabled=true,deliver.autoscaling.lagSeconds=20"
+    made = documents("--set", f"{KAFKA},{scaled}")
+    for part in ("receive", "deliver"):
+        assert "replicas" not in made["Deployment", f"tele-{part}"]
+        scaler = made["HorizontalPodAutoscaler", f"tele-{part}"]
+        assert scaler["scaleTargetRef"]["name"] == f"tele-{part}"
+        assert scaler["minReplicas"] <= scaler["maxReplicas"]
+    (cpu,) = made["HorizontalPodAutoscaler", "tele-receive"]["metrics"]
+    (lag,) = made["HorizontalPodAutoscaler", "tele-deliver"]["metrics"]
+    assert cpu["resource"]["name"] == "cpu"
+    assert lag["pods"]["metric"]["name"] == "otel_telemetry_spool_lag_seconds"
+    assert lag["pods"]["target"]["averageValue"] == "20"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("transport=pigeon", "transport"),
+        ("transport=kafka,receive.replicas=1", "kafka.brokers"),
+        ("transport=kafka,kafka.brokers=k:9092", "receive.replicas"),
+        (f"{KAFKA},deliver.replicas=13", "12 partitions"),
+        ("receive.replicas=1,receive.autoscaling.enabled=true", "receive.autoscaling"),
+    ],
+)
+def test_a_shape_that_cannot_work_is_refused_and_named(given: str, told: str) -> None:
+    done = helm("template", "tele", CHART, *GIVEN, "--set", given)
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("shape", ["", "receive.replicas=2", KAFKA])
+def test_helm_finds_nothing_wrong_with_any_shape(shape: str) -> None:
+    done = helm("lint", "--strict", CHART, *GIVEN, *(["--set", shape] if shape else []))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -59,7 +59,10 @@ class KafkaGateway(GatewayProcess):
 def check(gateway: KafkaGateway, *loads: Load) -> None:
     """Wait until all is delivered, then hold the rows against what was acknowledged."""
     with gateway.watched():
-        eventually(lambda: known(gateway) and gateway.lag() == 0, "the topics are read to their ends", 90)
+        try:
+            eventually(lambda: known(gateway) and gateway.lag() == 0, "the topics are read to their ends", 90)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {gateway.health()['parts']} {gateway.said[-3000:]}") from None
     acknowledged = {trace_id for load in loads for trace_id in load.acknowledged}
     check_rows(gateway, acknowledged)
     check_memory(gateway)

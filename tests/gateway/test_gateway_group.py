@@ -280,7 +280,7 @@ def test_the_size_limit_holds_for_all_processes_together(tmp_path: Path) -> None
             accepted += 1
     assert accepted + refused_ == 60
     assert accepted >= 12
-    assert spools[0].reader.status().bytes <= 9 * MIB
+    assert 0 < (spools[0].reader.status().bytes or 0) <= 9 * MIB
     assert spools[0].reader.status().batches == accepted
     for spool in spools:
         spool.close()

@@ -192,11 +192,11 @@ def test_trimming_gives_the_disk_back(folder: Path) -> None:
     spool = Spool(folder, 256 * MIB, 0)
     spool.attach(["a"])
     wait([spool.append("traces", os.urandom(MIB), 1) for _ in range(64)])
-    assert spool.reader.status().bytes > 64 * MIB
+    assert (spool.reader.status().bytes or 0) > 64 * MIB
     while batches := spool.reader.read(spool.reader.position("a"), 64 * MIB):
         spool.advance("a", batches)
     eventually(lambda: (folder / spool_file.FILE_NAME).stat().st_size < 24 * MIB)
-    assert spool.reader.status().bytes < MIB
+    assert 0 < (spool.reader.status().bytes or 0) < MIB
     append(spool, b"one more")
     spool.close()
 

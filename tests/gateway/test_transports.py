@@ -193,9 +193,17 @@ def test_a_wait_ends_when_something_comes_or_when_it_is_told_to(opened: Open) ->
     transport.attach(["one"])
     assert not transport.due("one", MIB, 256)
     over = threading.Event()
-    waiting = threading.Thread(target=lambda: (transport.wait("one", 600), over.set()), daemon=True)
-    waiting.start()
-    eventually(lambda: transport.wake() or over.is_set())
+
+    def wait() -> None:
+        transport.wait("one", 600)
+        over.set()
+
+    def woken() -> bool:
+        transport.wake()
+        return over.is_set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    eventually(woken)
     transport.append("traces", spans("a"), 1).result(30)
     transport.wait("one", 600)
     assert names([batch.body for batch in take(transport, "one", 1)]) == ["a"]

@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +24,7 @@ import uvicorn
 from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.page import Insight
+from otel_telemetry.gateway.spool.operator import Operator
 from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.gateway.spool.writer import Spool
 from otel_telemetry.processors.config import RedactionSettings
@@ -113,7 +115,8 @@ def _insight(folder: Path) -> Insight:
     label = json.dumps(HOSTILE.replace("\x1b", "").replace("\u202e", "").replace("\u2066", ""))
     counters = f'otel_telemetry_redactions_total{{type={label},rule="r",service="s"}} 4.0\n'
     lines = "# TYPE otel_telemetry_redactions_total counter\n" + counters
-    return Insight(lambda: {"status": "degraded", "parts": parts}, lines.encode, folder)
+    health = {"status": "degraded", "parts": parts}
+    return Insight(lambda: health, lines.encode, partial(SpoolReader, folder), partial(Operator, folder))
 
 
 @pytest.fixture(scope="module")

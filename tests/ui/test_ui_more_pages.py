@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.page import Insight
+from otel_telemetry.gateway.spool.operator import Operator
 from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.gateway.spool.writer import Spool
 from otel_telemetry.processors.config import RedactionSettings
@@ -121,7 +123,7 @@ def insight(tmp_path: Path) -> Insight:
         "status": "degraded",
         "parts": {"exporters": {"forward.jaeger": {"status": "waiting", "circuit": "open"}}},
     }
-    return Insight(lambda: health, lambda: COUNTERS, folder)
+    return Insight(lambda: health, lambda: COUNTERS, partial(SpoolReader, folder), partial(Operator, folder))
 
 
 def gateway(url, insight):
@@ -157,7 +159,7 @@ def test_dead_letters_go_only_where_an_admin_is_sure(url, insight):
         return client.post("/ui/pipeline", data=data, headers={**OWN, "x-api-key": key})
 
     def left():
-        with SpoolReader(insight.spool_dir) as spool:
+        with insight.reader() as spool:
             return sum(one.items for one in spool.dead_letters())
 
     assert post(sure, READ).status_code == 403

@@ -77,13 +77,12 @@ def options(config: KafkaSettings, **own: object) -> dict[str, Any]:
     return {**basis, **given, **named}
 
 
-def not_an_option(error: "KafkaError") -> ConfigurationError:
-    """Return the error for options that the library does not take. It names them, and no value."""
-    text = error.str()
-    name = text.partition('"')[2].partition('"')[0]
-    problem = f"librdkafka does not take it: {text}" if name else "librdkafka does not take them together"
-    hint = "see https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
-    return ConfigurationError(f"{_OPTIONS}.{name}" if name else _OPTIONS, problem, hint)
+def not_an_option(config: KafkaSettings, error: "KafkaError") -> ConfigurationError:
+    """Return the error for options that the library does not take. Its own text may quote values: it is not shown."""
+    named = [name for name in config.options if f'"{name}"' in error.str()]
+    problem = "librdkafka does not take it" if named else "librdkafka does not take them together"
+    hint = "see https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md for names and values"
+    return ConfigurationError(f"{_OPTIONS}.{named[0]}" if named else _OPTIONS, problem, hint)
 
 
 def header(message: "Message", name: str) -> str:

@@ -29,6 +29,7 @@ _SESSION_MS: Final = 10_000  # after which the partitions of a process that was 
 _POLL_MS: Final = 600_000  # a call of a destination may last so long
 _SLICE_SECONDS: Final = 0.1
 _ASK_SECONDS: Final = 5.0
+_COMMIT_ALL_SECONDS: Final = 5.0
 
 _log = logging.getLogger("otel_telemetry.gateway.kafka")
 
@@ -73,10 +74,10 @@ class Cursor:
         self._open: dict[int, _Taken] = {}
         self._position: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
+        self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
         self._number = 0
         self._woken = threading.Event()
         self.expired = 0
-        self.problem = ""
 
     # --- reading ----------------------------------------------------------------------------------------------------
     def due(self, limit_bytes: int, limit_batches: int, wanted: Collection[Signal]) -> list[Batch]:
@@ -103,10 +104,9 @@ class Cursor:
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy="cooperative-sticky",
+            partition_assignment_strategy="range",  # each process gets a share of every topic
             queued_max_messages_kbytes=_QUEUED_KBYTES,
             on_commit=self._on_commit,
-            error_cb=self._on_error,
         )
         given.setdefault("session.timeout.ms", _SESSION_MS)
         given.setdefault("max.poll.interval.ms", _POLL_MS)
@@ -114,7 +114,7 @@ class Cursor:
         try:
             consumer = confluent_kafka.Consumer(given)
         except confluent_kafka.KafkaException as error:
-            raise client.not_an_option(error.args[0]) from None
+            raise client.not_an_option(self._config, error.args[0]) from None
         consumer.subscribe(
             [*topics, self._topics.replay], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -128,7 +128,6 @@ class Cursor:
             return False
         error = message.error()
         if error is None:
-            self.problem = ""
             self._read.append(message)
             return True
         self._failed(message, error)
@@ -141,7 +140,6 @@ class Cursor:
         if error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001 - its names
             problem = client.away(self._config, f"there is no topic {message.topic()}")
             self.close()  # where there is one again, its offsets begin anew
-        self.problem = problem
         raise BrokersAway(problem)
 
     def _take(self, consumer: "Consumer", message: "Message") -> _Taken | None:
@@ -213,6 +211,9 @@ class Cursor:
         done = dict(self._position)
         for taken in self._open.values():
             done[taken.place] = min(done[taken.place], taken.offset)
+        if time.monotonic() > self._commit_all_at:  # whether a broker that died had taken a commit is not always told
+            self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
+            self._committed.clear()
         fresh = {place: offset for place, offset in done.items() if self._committed.get(place) != offset}
         if fresh:
             self._committed.update(fresh)
@@ -223,13 +224,8 @@ class Cursor:
                 consumer.commit(offsets=offsets, asynchronous=True)
 
     def _on_commit(self, error: "KafkaError | None", partitions: "list[TopicPartition]") -> None:
-        for one in partitions:
-            if error or one.error:
-                self._committed.pop((one.topic, one.partition), None)
-
-    def _on_error(self, error: "KafkaError") -> None:
-        if client.all_down(error):
-            self.problem = client.away(self._config, error)
+        if error or any(one.error for one in partitions):
+            self._committed.clear()  # all of it once more
 
     # --- whose partitions they are ----------------------------------------------------------------------------------
     def _on_assign(self, consumer: "Consumer", partitions: "list[TopicPartition]") -> None:

@@ -125,7 +125,7 @@ class Producer:
         try:
             return confluent_kafka.Producer(given)
         except confluent_kafka.KafkaException as error:
-            raise client.not_an_option(error.args[0]) from None
+            raise client.not_an_option(self._config, error.args[0]) from None
 
     # --- callers ----------------------------------------------------------------------------------------------------
     def write_requests(self, signal: Signal, batches: Sequence[tuple[bytes, int]]) -> Future[int]:

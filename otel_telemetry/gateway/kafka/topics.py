@@ -28,7 +28,7 @@ def admin(config: KafkaSettings) -> "AdminClient":
     try:
         return AdminClient(client.options(config))
     except confluent_kafka.KafkaException as error:
-        raise client.not_an_option(error.args[0]) from None
+        raise client.not_an_option(config, error.args[0]) from None
 
 
 def partitions(config: KafkaSettings, asked: "AdminClient", seconds: float = ASK_SECONDS) -> Mapping[str, int]:
@@ -90,11 +90,11 @@ def create(config: KafkaSettings, replicas: int, retention_hours: float) -> list
             raise ConfigurationError(
                 "gateway.kafka.topic_prefix", f"{name} cannot be made: {error.args[0].str()}", hint
             ) from None
-    _wait_for_leaders(config, asked, {topic.topic: topics.partitions[topic.topic] for topic in made})
+    _wait_for_leaders(config, {topic.topic: topics.partitions[topic.topic] for topic in made})
     return [topic.topic for topic in made]
 
 
-def _wait_for_leaders(config: KafkaSettings, asked: "AdminClient", made: Mapping[str, int]) -> None:
+def _wait_for_leaders(config: KafkaSettings, made: Mapping[str, int]) -> None:
     """Return once each new partition can be read: the brokers hear of it a little later than the answer comes."""
     import confluent_kafka  # noqa: PLC0415
     from confluent_kafka import TopicPartition  # noqa: PLC0415
@@ -103,6 +103,7 @@ def _wait_for_leaders(config: KafkaSettings, asked: "AdminClient", made: Mapping
     every = [TopicPartition(name, number) for name, count in made.items() for number in range(count)]
     end = time.monotonic() + _LEADERS_SECONDS
     while every:
+        asked = admin(config)  # one that knows of topics without leaders asks no more
         answers = asked.list_offsets(dict.fromkeys(every, OffsetSpec.latest()), request_timeout=ASK_SECONDS)
         try:
             for answer in answers.values():

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from otel_telemetry.gateway.receive.auth import Keys
+from otel_telemetry.gateway.spool.transport import Operator, Reader
 
 _Message = MutableMapping[str, Any]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -24,11 +24,15 @@ class Page(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """What the page may read of the gateway: its parts as in /health, the counters as in /metrics, its spool."""
+    """What the page may read of the gateway: its parts as in /health, the counters as in /metrics, its spool.
+
+    `operator` changes the spool.
+    """
 
     health: Callable[[], dict[str, Any]]
     counters: Callable[[], bytes]
-    spool_dir: Path
+    reader: Callable[[], Reader]
+    operator: Callable[[], Operator]
 
 
 MakePage = Callable[[Keys, Insight], Page]

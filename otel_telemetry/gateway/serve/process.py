@@ -17,6 +17,7 @@ from otel_telemetry.base import metrics
 from otel_telemetry.base.errors import SpoolDamaged
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver.delivery import Delivery, Sink, nowhere
+from otel_telemetry.gateway.opening import open_operator, open_reader
 from otel_telemetry.gateway.receive import descriptors, listen, tls
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.receive.cleaning import Redactor
@@ -106,7 +107,13 @@ class Gateway(Process):
         parts.push_async_callback(self._close_doors, health, rpc, http)
 
     def _insight(self, health: Health) -> Insight:
-        return Insight(lambda: health.report().shown(details=True), self._exposition.text, self._config.spool_dir)
+        config = self._config
+        return Insight(
+            lambda: health.report().shown(details=True),
+            self._exposition.text,
+            lambda: open_reader(config),
+            lambda: open_operator(config),
+        )
 
     def _count_from_zero(self) -> None:
         if self._receives:

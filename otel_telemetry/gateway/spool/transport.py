@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, Self
 
 from otel_telemetry.base.destinations import Signal
+from otel_telemetry.gateway.spool.operator import Count
 from otel_telemetry.gateway.spool.reader import Batch, DeadLetters, SpoolStatus
 
 
@@ -83,3 +84,28 @@ class Reader(Protocol):
 
     def cat_dead_letters(self) -> Iterator[str]:
         """Yield what exporters could not take, as one line of OTLP/JSON each."""
+
+
+class Operator(Protocol):
+    """Changes what is there at an operator's request. Times are in ns since 1970."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def acknowledge(self) -> int:
+        """Take note of what is lost, so that /health is no longer degraded by it; return how many losses."""
+
+    def replay_dead(self, exporter: str, before_ns: int) -> Count:
+        """Have the exporter's dead letters that came before a time delivered again; each leaves when it is."""
+
+    def replay_since(self, exporter: str, since_ns: int) -> Count:
+        """Deliver to the exporter again what is still there and came at or after a time."""
+
+    def drop_dead(self, exporter: str, before_ns: int) -> Count:
+        """Delete the exporter's dead letters that came before a time."""
+
+    def drop_undelivered(self, exporter: str, before_ns: int) -> Count:
+        """Pass over what the exporter has not got and came before a time."""
+
+    def forget(self, exporter: str) -> Count:
+        """Drop all that an exporter has not got, and its place. Refused while it is delivered to."""
