@@ -39,6 +39,39 @@ USAGE: Final = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 ANSWER: Final = {
     "id": "c-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini", "choices": [CHOICE], "usage": USAGE,
 }  # fmt: skip
+SPRING: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <parent>
+    <groupId>org.springframework.boot</groupId>
+    <artifactId>spring-boot-starter-parent</artifactId>
+    <version>3.5.7</version>
+  </parent>
+  <groupId>shop</groupId>
+  <artifactId>shop</artifactId>
+  <version>1</version>
+  <properties><java.version>17</java.version></properties>
+  <dependencies>
+    <dependency>
+      <groupId>org.springframework.boot</groupId>
+      <artifactId>spring-boot-starter-actuator</artifactId>
+    </dependency>
+    <dependency>
+      <groupId>org.springframework.ai</groupId>
+      <artifactId>spring-ai-starter-model-openai</artifactId>
+      <version>1.0.3</version>
+    </dependency>
+    <dependency>
+      <groupId>io.micrometer</groupId>
+      <artifactId>micrometer-tracing-bridge-otel</artifactId>
+    </dependency>
+    <dependency><groupId>io.opentelemetry</groupId><artifactId>opentelemetry-exporter-otlp</artifactId></dependency>
+  </dependencies>
+  <build><plugins><plugin>
+    <groupId>org.springframework.boot</groupId>
+    <artifactId>spring-boot-maven-plugin</artifactId>
+  </plugin></plugins></build>
+</project>
+"""
 Posted = list[tuple[str, dict[str, str], bytes]]
 
 
@@ -290,6 +323,24 @@ def test_go(gateway, tmp_path):
     (tmp_path / "main.go").write_text(code)
     run(tmp_path, variables("-"), "bash", "-c", gateway.local(start))
     assert until(lambda: rows(gateway.folder / "rows.db")) == [("ask", 100)]
+
+
+def test_spring_ai(model, gateway):
+    if shutil.which("mvn") is None:
+        pytest.skip("Maven is not installed")
+    (code,), (settings,) = blocks("Spring AI", "java"), blocks("Spring AI", "properties")
+    folder = environments.cache() / "recipes-spring"
+    sources, resources = folder / "src" / "main" / "java" / "shop", folder / "src" / "main" / "resources"
+    for one in (sources, resources):
+        one.mkdir(parents=True, exist_ok=True)
+    (folder / "pom.xml").write_text(SPRING)
+    (sources / "Shop.java").write_text(code)
+    (resources / "application.properties").write_text(gateway.local(settings))
+    run(folder, variables(model[0]), "mvn", "--quiet", "--batch-mode", "package")
+    for_test = ["--spring.main.web-application-type=none", "--spring.ai.openai.api-key=none"]
+    java = ["java", "-jar", folder / "target" / "shop-1.jar", *for_test, f"--spring.ai.openai.base-url={model[0]}"]
+    run(folder, variables(model[0]), *java)
+    assert until(lambda: rows(gateway.folder / "rows.db")) == [("ask", 11)]
 
 
 def test_litellm(model, gateway, tmp_path):

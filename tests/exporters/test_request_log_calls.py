@@ -100,7 +100,9 @@ def test_prompt_tokens_include_cached_ones_whatever_the_span_counted(span, attri
     assert (call.token_basis, call.prompt_tokens) == (basis, prompt)
 
 
-@pytest.mark.parametrize("value", [-1, True, float("nan"), float("inf"), 1.5, "12", 2**53 + 1, 2**70, [1], b"1"])
+@pytest.mark.parametrize(
+    "value", [-1, True, float("nan"), float("inf"), 1.5, "twelve", "-1", "1.5", 2**53 + 1, 2**70, [1], b"1"]
+)
 def test_an_absurd_count_is_unknown_and_noted_and_the_row_stays(written, span, chat, value):
     requests, calls = written(span(1, None, {**chat(), "gen_ai.usage.input_tokens": value}))
     assert calls[0]["prompt_tokens"] is None
@@ -108,6 +110,13 @@ def test_an_absurd_count_is_unknown_and_noted_and_the_row_stays(written, span, c
     assert calls[0]["completion_tokens"] == 20
     assert requests[0]["prompt_tokens"] is None
     assert (calls[0]["cost_usd"], calls[0]["cost_source"]) == (None, "unpriced")
+
+
+def test_counts_that_come_as_text_are_counts(span, chat):
+    """Micrometer, and so Spring AI, has only texts as values."""
+    call = call_of(span(1, None, chat() | {"gen_ai.usage.input_tokens": "100", "gen_ai.usage.output_tokens": "7"}))
+    assert (call.prompt_tokens, call.completion_tokens) == (100, 7)
+    assert call.cost_usd is not None
 
 
 def test_reasoning_that_exceeds_the_output_was_counted_beside_it(span, chat):

@@ -35,7 +35,7 @@ BIN: Final = Path(sys.executable).parent
 _COMMAND: Final = re.compile(
     r"^(?:\$ |otel-telemetry |make |curl |pip |git |docker |python |sqlite3 |export |[A-Z][A-Z_]+=)", re.MULTILINE
 )
-_SHOWN: Final = {"sh", "bash", "console", "python", "js", "go", "properties"}
+_SHOWN: Final = {"sh", "bash", "console", "python", "js", "go", "java", "properties"}
 
 
 class Block(NamedTuple):

@@ -206,7 +206,7 @@ def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> No
     counts = _NO_COUNTS.copy()
     for key in _COUNTS:
         if key in reading.values:
-            counts[key] = coerce.count(reading.values[key], key, notes)
+            counts[key] = coerce.integer(reading.values[key], key, notes)
     call.cached_tokens = counts[conventions.USAGE_CACHE_READ_TOKENS]
     call.cache_write_tokens = counts[conventions.USAGE_CACHE_CREATION_TOKENS]
     call.reasoning_tokens = counts[conventions.USAGE_REASONING_TOKENS]
