@@ -18,6 +18,7 @@ from otel_telemetry.exporters.request_log.db.older import CHRONICLE, SYSTEMS, Sy
 
 _KEY: Final = "OLD"
 _AT_ONCE: Final = 500
+_BEFORE_ALL: Final = -(1 << 63)
 _LOCKED: Final = "database is locked"
 #: The revision of chronicle's tables whose columns are known here, and where it is written.
 _REVISION: Final = 3
@@ -162,16 +163,34 @@ class Source:
             yield OldRow(system, table, place, values)
 
     def _from_file(self, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        raw: Any = self._connection.connection.driver_connection
-        last = "the first row"
-        try:
-            cursor = raw.execute(f'SELECT rowid, * FROM "{table}" ORDER BY rowid')  # noqa: S608
-            names = [column[0] for column in cursor.description][1:]
-            for number, *values in cursor:
-                last = f"the row behind row {number}"
+        """Read some rows at a time, so that the program whose file it is has to wait for no more than these."""
+        last = _BEFORE_ALL
+        while True:
+            names, rows, fault = self._some(table, last)
+            for number, *values in rows:
+                last = number
                 yield f"row {number}", dict(zip(names, values, strict=True))
+            if fault:
+                place = "the first row" if last == _BEFORE_ALL else f"the row behind row {last}"
+                raise BadRow(table, place, fault, _RECOVER)
+            if len(rows) < _AT_ONCE:
+                return
+
+    def _some(self, table: str, last: int) -> tuple[list[str], list[tuple[Any, ...]], str]:
+        """Return the names of columns, the rows behind one, and why these are not all that were asked for, if so."""
+        raw: Any = self._connection.connection.driver_connection
+        query = f'SELECT rowid, * FROM "{table}" WHERE rowid > ? ORDER BY rowid LIMIT {_AT_ONCE}'  # noqa: S608
+        names: list[str] = []
+        rows: list[tuple[Any, ...]] = []
+        try:
+            cursor = raw.execute(query, (last,))
+            names = [column[0] for column in cursor.description][1:]
+            rows.extend(cursor)
+            raw.execute("ROLLBACK")  # of reading alone; an earlier fault would keep it from COMMIT
+            raw.execute("BEGIN")
         except sqlite3.Error as error:
-            raise BadRow(table, last, str(error), _RECOVER) from None
+            return names, rows, str(error)
+        return names, rows, ""
 
     def _from_server(self, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
         query = sa.text(f'SELECT * FROM "{table}" ORDER BY {_ORDER.get(table, "id")}')  # noqa: S608

@@ -217,11 +217,12 @@ def test_ours_is_no_older_one_and_an_older_one_is_no_destination(tmp_path, bring
     assert "chat bot" in done.exception.problem
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused_before_anything_is_written(tmp_path):
-    with Source(databases.module(tmp_path / "old.db", journal="wal")) as source:
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_file_that_changes_while_it_is_read_is_refused_and_its_program_need_not_wait(tmp_path, journal):
+    with Source(databases.module(tmp_path / "old.db", journal=journal)) as source:
         checking = Import(source).check()
         next(checking)
-        connection = sqlite3.connect(tmp_path / "old.db")
+        connection = sqlite3.connect(tmp_path / "old.db", timeout=0)
         connection.execute("INSERT INTO events (ts, type) VALUES ('2025-09-01T10:00:00', 'page_view')")
         connection.commit()
         with pytest.raises(SourceChanged, match="nothing was brought over"):
