@@ -21,10 +21,13 @@ _DIGITS: Final = re.compile(b"[0-9]{1,18}")
 
 def is_gzipped(request: Request) -> bool:
     """Return whether a body is packed; raises RefusedError for an encoding that is not spoken here."""
-    given = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
-    if given not in {"gzip", "x-gzip", "identity", ""}:
+    given = [value for name, value in request.scope["headers"] if name == b"content-encoding"]
+    if not given:
+        return False
+    encoding = b", ".join(given).strip().lower()
+    if encoding not in {b"gzip", b"x-gzip", b"identity", b""}:
         raise RefusedError(status.unsupported("the content encoding must be gzip or identity"))
-    return given in {"gzip", "x-gzip"}
+    return encoding in {b"gzip", b"x-gzip"}
 
 
 async def read(request: Request, limit: int, room: Room) -> bytes:

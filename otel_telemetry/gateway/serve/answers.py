@@ -5,7 +5,7 @@ that encoding is unknown it is JSON. /health reports only up or down to callers 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
@@ -68,7 +68,19 @@ def make_app(routes: list[Route], endpoints: str, keys: Keys, origins: Origins, 
     )
     app.router.redirect_slashes = False  # a redirect would name the host that the caller named
     app.router.default = _without_slash(app.router)
+    app.router.middleware_stack = _by_path(app.router, routes)  # type: ignore[assignment] # any awaitable will do
     return app
+
+
+def _by_path(router: Router, routes: Sequence[Route]) -> ASGIApp:
+    """Return what finds a route by its path at once, where Starlette tries one after the other; it gets the rest."""
+    known = {(method, route.path): route for route in routes for method in route.methods or ()}
+
+    async def find(scope: Scope, receive: Receive, send: Send) -> None:
+        route = known.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (route.handle if route else router.app)(scope, receive, send)
+
+    return find
 
 
 def _without_slash(router: Router) -> ASGIApp:
