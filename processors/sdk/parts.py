@@ -7,16 +7,21 @@ from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
 
 _PLAIN = frozenset({int, float, bool, type(None)})
+#: The least integer whose digits may be a card under any name: 14 digits.
+_LONG = 10_000_000_000_000
 
 
 def strings_of(attributes: Mapping[str, AnyValue], into: list[str]) -> None:
-    """Append every string of attributes: keys, values, and what is inside nested values."""
+    """Append every string of attributes: keys, values, and what is inside nested values. Long integers are digits."""
     into.extend(attributes)
     append = into.append
     for value in attributes.values():
         kind = type(value)
         if kind is str:
             append(value)  # type: ignore[arg-type]  # narrowed by the line above
+        elif kind is int:
+            if value >= _LONG:  # type: ignore[operator]  # as above
+                append(str(value))
         elif kind not in _PLAIN:
             gather(value, into)
 
@@ -34,6 +39,9 @@ def gather(value: AnyValue, into: list[str]) -> None:
             for key, inner in top.items():
                 into.append(str(key))
                 stack.append(inner)
+        elif isinstance(top, int):
+            if top >= _LONG:
+                into.append(str(top))
         elif isinstance(top, Sequence):
             stack.extend(top)
 
@@ -62,11 +70,16 @@ def clean_attributes(
 
 def _dirty(attributes: Mapping[str, AnyValue], hits: Container[str]) -> set[str]:
     """Return the keys of the attributes in whose key or value, nested or not, something was seen."""
-    return {
-        key
-        for key, value in attributes.items()
-        if key in hits or (value in hits if type(value) is str else type(value) not in _PLAIN and _any(value, hits))
-    }
+    return {key for key, value in attributes.items() if key in hits or _in(value, hits)}
+
+
+def _in(value: AnyValue, hits: Container[str]) -> bool:
+    kind = type(value)
+    if kind is str:
+        return value in hits
+    if kind is int:
+        return value >= _LONG and str(value) in hits  # type: ignore[operator]  # narrowed by the line above
+    return kind not in _PLAIN and _any(value, hits)
 
 
 def _any(value: AnyValue, hits: Container[str]) -> bool:

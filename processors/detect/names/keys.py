@@ -229,6 +229,8 @@ def _by_length(texts: list[str]) -> list[str]:
 #: Words of a command line in a list, behind which a password may stand.
 _WORDS: Final = ("--user", "sqlplus")
 _OPTIONS: Final = ('["\\x00\\x02]-[uap]["\\x5c\\x00\\x0a]', "[\\x00\\x03-\\x1f]-p[!-~]")
+#: An integer of 14 digits or more as OTLP has it, `int_value` of an AnyValue: it may be a card under any name.
+_INTEGERS: Final = tuple(f"\\x18[\\x80-\\xff]{{{length}}}[\\x01-\\x7f]" for length in (6, 7, 8))
 #: Triggers for keys in raw bytes: each key that means something holds one of these. `user-name` is looked for with its
 #: capital too: `username` is no name of a person here.
 KEY_TRIGGERS: Final = (
@@ -239,6 +241,7 @@ KEY_TRIGGERS: Final = (
     "DbUser",
     "pseudoId",
     *_WORDS,
+    *_INTEGERS,
     *("".join(f"\\x{byte:02x}" for byte in word.encode()) for word in ("asło", "şifre", *key_words.PASSWORDS)),
 )
 #: The same with one character behind the key, which only rules out longer words and is no part of the place. `J` is
