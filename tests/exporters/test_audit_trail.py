@@ -131,6 +131,18 @@ def test_all_that_is_done_by_rule_holds_and_an_erased_row_leaves_a_proof_and_not
     assert acts == ["erase", "reprice", "trim"]
 
 
+def test_what_operators_do_beside_the_rows_is_in_the_trail_without_people(place: Place) -> None:
+    place.run("key", "--role", "read")
+    place.run("pseudonym", "jane@example.com")
+    place.run("trim", "--older-than", "36000d")
+    bodies = [bytes(body) for (body,) in place.sql("SELECT body FROM audit_entry WHERE count = 1 ORDER BY first")]
+    acts = [entries.read(entries.unbundled(body)[0]).told for body in bodies]
+    assert [act["act"] for act in acts] == ["key", "pseudonym", "trim"]
+    assert all(act["by"] for act in acts)
+    assert b"jane" not in b"".join(bodies)
+    assert place.problems(anchors=False) == []
+
+
 def test_go_verifies_the_files_and_changed_ones_are_named(place: Place) -> None:
     if place.url.startswith("postgresql"):
         pytest.skip("the files are the same")
