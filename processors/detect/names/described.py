@@ -112,7 +112,7 @@ def _behind(text: str, end: int) -> tuple[int, int] | None:
     part = _FORM_PART.match(text, end) if "form-data" in text[max(0, end - _REACH) : end] else None
     if part:
         return part.span("v")
-    found = _VALUE_BEHIND.match(text, end)
+    found = _VALUE_BEHIND.match(text, end) if _names_value(text[end : end + _REACH + 2 * _SHORT]) else None
     if found is None:
         inside = _ATTRIBUTE_TEXT.match(text, end)
         return inside.span("v") if inside else None
@@ -123,8 +123,14 @@ def _behind(text: str, end: int) -> tuple[int, int] | None:
     return bare.span() if bare else None
 
 
+def _names_value(text: str) -> bool:
+    """Return whether the name of a value may be in a text: each of `VALUE_MEMBERS` holds one of these."""
+    small = text.lower()
+    return "val" in small or "default" in small
+
+
 def _before(text: str, start: int) -> tuple[int, int] | None:
     low = max(0, start - _REACH)
     head = _IS_NAME.search(text, max(0, start - _SHORT), start)
-    found = _VALUE_BEFORE.search(text, low, head.start()) if head else None
+    found = _VALUE_BEFORE.search(text, low, head.start()) if head and _names_value(text[low:start]) else None
     return found.span("v") if found else None
