@@ -81,7 +81,9 @@ def test_every_name_is_a_label_and_nothing_else_is_shown(gateway: Gateway) -> No
 
 
 def test_prometheus_reads_them_and_evaluates_every_rule_and_panel(gateway: Gateway, tmp_path: Path) -> None:
-    prometheus = Prometheus(tmp_path, {"gateway": gateway.port}, RULES)
+    groups = [{**group, "interval": "1s"} for group in yaml.safe_load(RULES.read_text())["groups"]]
+    (tmp_path / "alerts.yml").write_text(yaml.safe_dump({"groups": groups}))
+    prometheus = Prometheus(tmp_path, {"gateway": gateway.port}, tmp_path / "alerts.yml")
     prometheus.start()
     try:
         total = "sum(otel_telemetry_requests_total)"

@@ -1,4 +1,4 @@
-"""An app with our own instrumentation: model calls that succeed and fail, streamed; lookups that hit and miss.
+"""An app with our own instrumentation: model calls that succeed and fail, streamed; lookups; a request with a bill.
 
 Usage: llm_app.py MODEL_SERVER_URL
 """
@@ -34,6 +34,8 @@ def main() -> None:
                     pass
     search("tent")
     search("tent")
+    with otel_telemetry.request(route="bought") as answered:  # from somewhere that sends a bill
+        answered.set(cost_usd=0.01, ttfb_ms=120)
 
 
 if __name__ == "__main__":
