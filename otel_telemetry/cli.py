@@ -22,6 +22,7 @@ from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable, Tel
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.anomalies import anomalies
 from otel_telemetry.commands.audit import audit_app
+from otel_telemetry.commands.clickhouse import clickhouse_app
 from otel_telemetry.commands.dashboards import dashboards
 from otel_telemetry.commands.demo import demo
 from otel_telemetry.commands.doctor import doctor
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(spool_app, name="spool")
 app.add_typer(audit_app, name="audit")
+app.add_typer(clickhouse_app, name="clickhouse")
 app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(doctor)
 app.command()(report)

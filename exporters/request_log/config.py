@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from otel_telemetry.exporters.request_log.audit.config import AuditSettings
+from otel_telemetry.exporters.request_log.clickhouse.config import ClickHouseSettings
 
 
 class RequestLogSettings(BaseModel):
@@ -50,3 +51,4 @@ class RequestLogSettings(BaseModel):
         "as with gateway.workers 0.",
     )
     audit: AuditSettings = AuditSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()

@@ -60,6 +60,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
         f"{REQUEST_LOG}.kpis",
         f"{REQUEST_LOG}.operate",
     },
+    f"{REQUEST_LOG}.clickhouse": {"base", f"{REQUEST_LOG}.db"},
     f"{REQUEST_LOG}.audit": {"base", f"{REQUEST_LOG}.config", f"{REQUEST_LOG}.db"},
     f"{REQUEST_LOG}.kpis": {"base", f"{REQUEST_LOG}.config", f"{REQUEST_LOG}.db", f"{REQUEST_LOG}.read"},
     f"{REQUEST_LOG}.rollup": {"base", f"{REQUEST_LOG}.db"},
@@ -96,6 +97,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     REQUEST_LOG: {
         "base",
         f"{REQUEST_LOG}.audit.config",
+        f"{REQUEST_LOG}.clickhouse.config",
         f"{REQUEST_LOG}.kpis",
         f"{REQUEST_LOG}.db",
         f"{REQUEST_LOG}.dialects",

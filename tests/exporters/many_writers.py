@@ -12,7 +12,7 @@ from pathlib import Path
 
 from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.store.store import open_store
+from otel_telemetry.exporters.request_log.store.store import Store
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     spans = pickle.loads(Path(file).read_bytes())  # noqa: S301  # who starts this wrote it
     own = spans[share::shares] + chance.sample(spans, len(spans) // 5)
     chance.shuffle(own)
-    store = open_store(RequestLogSettings(url=url))
+    store = Store(RequestLogSettings(url=url))
     while own:
         size = chance.choice([1, 20, 300, 3_000])
         batch, own = own[:size], own[size:]

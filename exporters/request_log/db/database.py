@@ -13,6 +13,7 @@ from sqlalchemy import exc
 from otel_telemetry.base.errors import ConfigurationError, SchemaTooNew, StoreUnavailable
 from otel_telemetry.exporters.request_log.db import (
     older,
+    outbox,  # noqa: F401 - its tables are some of the schema
     postgres,
     rollups,  # noqa: F401 - its tables are some of the schema
     schema,

@@ -58,6 +58,8 @@ TABLES: Final[Mapping[str, str]] = {
     "workflow_seen": "Internal. Ids of the events that were merged, so that none is merged twice.",
     "rollup": "Internal. Sums of requests and calls over quarters of an hour and days in UTC, made of their rows.",
     "rollup_done": "Internal. The spans of time whose sums are true.",
+    "outbox": "Internal. Names of rows that are still to be sent on to ClickHouse.",
+    "outbox_target": "Internal. Where rows are sent on to, if they are.",
     "dead_letter": "Spans and log records that no table would take, with the reason.",
     "kpi_value": "One row for each number of a figure of one's own that is made of spans or log records.",
     "audit_log": "The audit trail, where it is kept: one row.",
@@ -264,6 +266,14 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "trace_id": "Trace id, 32 hex characters. NULL for a log record without one.",
         "value": "The number.",
         "labels": "Values of its labels, in the order of the definition (JSON).",
+    },
+    "outbox": {
+        "id": "Number of the entry: `rev` of the rows that it names.",
+        "body": "Requests and calls by trace id, span id and start, and ids of renamed requests (JSON).",
+    },
+    "outbox_target": {
+        "name": "What rows are sent to: clickhouse.",
+        "ts": "When `otel-telemetry clickhouse init` was first run, UTC.",
     },
     "audit_log": {
         "id": "Always 1.",

@@ -16,6 +16,7 @@ These tables are internal:
   columns, the event that set it (workflow.py). `workflow_seen` has the ids of the events that were merged.
 - `kpi_value`, the numbers of users' own figures that no other row holds (kpis/observed.py).
 - `audit_log`, `audit_entry`, `audit_tile`, `audit_salt` and `audit_checkpoint`, the audit trail (audit/trail.py).
+- `outbox`, the rows that are to be sent on to `outbox_target` (outbox.py).
 - `dead_letter`, the items that no table accepted, each with its reason.
 
 Types. Timestamps are UTC with microseconds: `timestamptz` on PostgreSQL; on SQLite text such as `2026-11-20
@@ -34,7 +35,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0016"
+HEAD: Final = "0017"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 #: Smallest part of a dollar that is kept.

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.audit import trail
-from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
+from otel_telemetry.exporters.request_log.db import bulk, database, outbox, rollups, schema
 from otel_telemetry.exporters.request_log.operate.erase_search import Found, Key, Person, Search, Tell, key_of
 from otel_telemetry.exporters.request_log.store.facts_table import FactsTable
 
@@ -108,6 +108,7 @@ class Eraser:
             spans = _spans(connection, by_table.get(schema.request_log.name, ()))
             for name, keys in by_table.items():
                 own = schema.metadata.tables[name]
+                outbox.note_rows(connection, own, [key[0] for key in keys])
                 if own is schema.trace_facts:
                     _forget(connection, set(keys))
                 else:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.audit import trail
-from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.db import database, outbox, schema
 from otel_telemetry.exporters.request_log.derive.facts import Fact
 from otel_telemetry.exporters.request_log.derive.trace import Trace
 from otel_telemetry.exporters.request_log.operate.report_groups import Period
@@ -137,7 +137,7 @@ class Repricing:
         self._changed |= {hash((f.trace_id, f.span_id)) for t in traces.values() for f in t.requests.values()}
         self.outcome.requests = len(self._changed)
         if not self._dry_run:
-            following = tables.Tables(connection)
+            following = tables.Tables(connection, to_outbox=outbox.is_wanted(connection))
             following.follow(traces.values())
             table.replace(traces, [list(trace.facts.values()) for trace in traces.values()])
             if self._audited:

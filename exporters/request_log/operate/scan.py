@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.audit import trail
-from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
+from otel_telemetry.exporters.request_log.db import bulk, database, outbox, rollups, schema
 from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
@@ -334,6 +334,9 @@ class Scan:
                 writer.update(table, key_of(table), names, rows)
         for row in renamed:
             _rename(connection, row)
+        for table in rolled:
+            outbox.note_rows(connection, table, [change.row["id"] for change in changes if change.table is table])
+        outbox.note_renamed(connection, [row_id(row["trace_id"], row["span_id"]) for row in renamed])
         if trail.is_kept(connection):
             own = (row for table, row, _, _ in changes if table is schema.request_log)
             trail.follow(connection, [(row["trace_id"], row["span_id"]) for row in own])

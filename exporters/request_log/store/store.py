@@ -26,6 +26,7 @@ from otel_telemetry.exporters.request_log.audit.notes import Signer
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.db import (
     database,
+    outbox,
     postgres,
     schema,
 )
@@ -111,6 +112,7 @@ class Store:
         self._first = self._pid * _STEP % postgres.BUCKETS
         self._trace_cache = TraceCache()
         self._signing: Signer | None = None
+        self._to_outbox = False
         self._timer: threading.Timer | None = None
         #: Who writes for another process leaves rollups to that one.
         self._keeper = None if self._given_counters else Keeper(self._config.url)
@@ -124,9 +126,16 @@ class Store:
 
     def _opened(self) -> sa.Engine:
         if self._engine is None:
-            self._engine = database.connect(self._config.url)
-            self._signing = self._trail(self._engine)
-            self._partitions = Partitions(self._engine) if self._engine.dialect.name == "postgresql" else None
+            engine = database.connect(self._config.url)
+            try:
+                self._signing = self._trail(engine)
+                with engine.begin() as connection:
+                    self._to_outbox = outbox.is_wanted(connection)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._partitions = Partitions(engine) if engine.dialect.name == "postgresql" else None
+            self._engine = engine
         return self._engine
 
     @contextlib.contextmanager
@@ -313,7 +322,7 @@ class Store:
         self, connection: sa.Connection, placed: Sequence[Fact | IrrelevantSpan]
     ) -> tuple[Written, Callable[[], None]]:
         batch = Batch(connection, self._trace_cache)
-        tables = Tables(connection)
+        tables = Tables(connection, to_outbox=self._to_outbox)
         written = Written(batch.take_in(placed))
         written.requests, written.llm_calls = tables.follow(batch.traces)
         batch.write()

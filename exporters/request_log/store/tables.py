@@ -9,7 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from otel_telemetry.base import records
-from otel_telemetry.exporters.request_log.db import bulk, rollups, schema
+from otel_telemetry.exporters.request_log.db import bulk, outbox, rollups, schema
+from otel_telemetry.exporters.request_log.db.outbox import RowKey
 from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
@@ -58,8 +59,11 @@ def _more(fact: Fact, row: records.Request | None) -> Decimal:
 class Tables:
     """Writes the difference that a batch makes to the traces it is about."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, *, to_outbox: bool = False) -> None:
+        """With `to_outbox`, what is written is noted for who sends it on."""
         self._connection = connection
+        self._to_outbox = to_outbox
+        self._touched: tuple[list[RowKey], list[RowKey], list[str]] = ([], [], [])
         self._bulk = bulk.bulk(connection)
         #: What is counted of this once it is committed.
         self.delta = counts.CountDelta()
@@ -81,6 +85,8 @@ class Tables:
         written = self._requests(changed, claimants, claims)
         calls = self._calls([fact for trace in traces for fact in trace.calls.values()], claims.name)
         rollups.forget(self._connection, self._times)
+        if self._to_outbox:
+            outbox.note(self._connection, *self._touched)
         return written, calls
 
     def _requests(self, changed: Sequence[Fact], claimants: Iterable[Fact], claims: Claims) -> int:
@@ -111,6 +117,8 @@ class Tables:
         self._bulk.insert(schema.request_log, map(_request_values, rows))
         self.ids = [row.id for row in rows]
         self.spans |= {(fact.trace_id, fact.span_id) for fact in (*gone, *(fact for fact, _ in shown))}
+        if self._to_outbox:
+            self._touched[0].extend((f.trace_id, f.span_id, f.ts) for f in (*gone, *(fact for fact, _ in shown)))
         return len(rows)
 
     def _rename(self, shown: Iterable[Fact], claims: Claims) -> None:
@@ -130,27 +138,34 @@ class Tables:
             ("id",),
             [(old, key[0], new) for key, old, new in moves if (key, old, new) in others],
         )
+        self._touched[2].extend(new for _, _, new in moves)
         calls = [(old, key[0], new) for key, old, new in moves]
         self._bulk.update(schema.llm_call, ("request_id", "trace_id"), ("request_id",), calls)
 
     def _calls(self, changed: Iterable[Fact], name: Name) -> int:
         new: list[tuple[records.LlmCall, str | None]] = []
         moved, gone = [], []
+        touched: list[records.LlmCall] = []
         for fact in changed:
             row, before = (fact.row if fact.is_counted else None), fact.stored
             asked = name(fact.asked_in) if row is not None and fact.asked_in is not None else None
             if row is not None and before is not None and (row is before or row == before):
                 if fact.asked_in is not fact.stored_in:
                     moved.append((row.id, row.ts, asked))
+                    touched.append(row)
                 continue
             if before is not None:
                 gone.append((before.id, before.ts))
+                touched.append(before)
                 self.delta.take_call(before)
             if row is not None:
                 new.append((row, asked))
+                touched.append(row)
                 self.delta.put_call(row)
         self._times += [ts for _, ts in gone]
         self._times += [row.ts for row, _ in new]
+        if self._to_outbox:
+            self._touched[1].extend((row.trace_id, row.span_id, row.ts) for row in touched)
         self._bulk.delete(schema.llm_call, _ROW, gone)
         self._bulk.update(schema.llm_call, _ROW, ("request_id",), moved)
         self._bulk.insert(schema.llm_call, (_call_row(row, asked) for row, asked in new))

@@ -1,0 +1,1 @@
+"""Rows of requests and model calls, sent on to ClickHouse."""

@@ -1,0 +1,18 @@
+"""Settings of ClickHouse behind the request log."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class ClickHouseSettings(BaseModel):
+    """Where rows are sent on to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr | None = Field(
+        None,
+        description="ClickHouse's HTTP interface, as http://user:password@host:8123/database; rows of requests and"
+        " model calls are sent on to it by `otel-telemetry clickhouse relay`. None: there is none.",
+    )
+    batch_rows: int = Field(
+        20_000, ge=1, le=1_000_000, description="Rows that are sent in one insert to ClickHouse at most."
+    )

@@ -1,0 +1,94 @@
+"""The tables in ClickHouse, and the form in which rows go there.
+
+Both have the columns of the tables here, `rev` and `is_deleted`: of several rows with one key, (day, trace, span), that
+with the highest `rev` counts, which is the number of the outbox's entry that named it; none, if that one is deleted.
+Ask them with FINAL. Money is Decimal(20, 12), JSON is text, times are in UTC with microseconds.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.clickhouse.client import KEY, ClickHouse
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db.outbox import RowKey
+
+TABLES: Final = (schema.request_log, schema.llm_call)
+OWN: Final = {"rev": "UInt64", "is_deleted": "UInt8"}
+_TYPES: Final[tuple[tuple[type[Any], str], ...]] = (
+    (schema.UtcTime, "DateTime64(6, 'UTC')"),
+    (schema.Money, "Decimal(20, 12)"),
+    (schema.Json, "String"),
+    (sa.Boolean, "Bool"),
+    (sa.BigInteger, "Int64"),
+    (sa.Double, "Float64"),
+    (sa.Text, "String"),
+)
+
+
+def columns(table: sa.Table) -> dict[str, str]:
+    """Return the columns of a table in ClickHouse: {name: type}."""
+    found = {}
+    for column in table.c:
+        kind = next(name for of, name in _TYPES if isinstance(column.type, of))
+        found[column.name] = f"Nullable({kind})" if column.nullable else kind
+    return {**found, **OWN}
+
+
+def make(server: ClickHouse) -> None:
+    """Make database and tables, and add columns that a newer version has; safe to repeat."""
+    server.run(f"CREATE DATABASE IF NOT EXISTS {server.database}")
+    for table in TABLES:
+        listed = ", ".join(f"{name} {kind}" for name, kind in columns(table).items())
+        server.run(
+            f"CREATE TABLE IF NOT EXISTS {server.database}.{table.name} ({listed})"
+            " ENGINE = ReplacingMergeTree(rev, is_deleted) PARTITION BY toYYYYMM(ts)"
+            " ORDER BY (toDate(ts), trace_id, span_id) SETTINGS non_replicated_deduplication_window = 1000"
+        )
+        for name, kind in missing(server, table).items():
+            server.run(f"ALTER TABLE {server.database}.{table.name} ADD COLUMN IF NOT EXISTS {name} {kind}")
+
+
+def missing(server: ClickHouse, table: sa.Table) -> dict[str, str]:
+    """Return the columns that the table does not have there: {name: type}."""
+    query = f"SELECT name FROM system.columns WHERE database = '{server.database}' AND table = '{table.name}'"  # noqa: S608
+    there = {row["name"] for row in server.rows(query)}
+    return {name: kind for name, kind in columns(table).items() if name not in there}
+
+
+def check(server: ClickHouse) -> None:
+    """Raise ConfigurationError where the tables are not there or older."""
+    for table in TABLES:
+        lacking = missing(server, table)
+        if lacking:
+            problem = f"table {table.name} of {server.database} has no column {', '.join(list(lacking)[:3])}"
+            raise ConfigurationError(KEY, problem, "otel-telemetry clickhouse init")
+
+
+def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:
+    """Return a row as it is sent; what is NULL is left out."""
+    sent: dict[str, Any] = {"rev": rev, "is_deleted": 0}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, datetime):
+            sent[name] = time(value)
+        elif isinstance(table.c[name].type, schema.Json):
+            sent[name] = schema.encode(value)
+        else:
+            sent[name] = value
+    return sent
+
+
+def tombstone(key: RowKey, rev: int) -> dict[str, Any]:
+    """Return what takes a row away."""
+    trace_id, span_id, ts = key
+    return {"trace_id": trace_id, "span_id": span_id, "ts": time(ts), "rev": rev, "is_deleted": 1}
+
+
+def time(ts: datetime) -> str:
+    """Return a time as ClickHouse reads it."""
+    return ts.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -1,0 +1,225 @@
+"""Rows go on to ClickHouse: whatever is killed in between, they end there as here, to the last digit of cost."""
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
+from otel_telemetry.cli import app
+from otel_telemetry.exporters.request_log.clickhouse import tables
+from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
+from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import database, outbox, schema
+from otel_telemetry.exporters.request_log.operate.erase import Eraser
+from otel_telemetry.exporters.request_log.operate.erase_search import Person
+from otel_telemetry.exporters.request_log.store.store import open_store
+from tests.backends.clickhouse import clickhouse_fixture
+from tests.exporters.test_request_log_many_writers import spans_of
+
+__all__ = ["clickhouse_fixture"]
+
+KILLS = int(os.environ.get("CLICKHOUSE_KILLS", "4"))
+WRITER = Path(__file__).with_name("many_writers.py")
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def url_fixture(request, tmp_path) -> str:
+    return (
+        f"sqlite:///{tmp_path / 'log.db'}"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres").database()
+    )
+
+
+@pytest.fixture(name="command")
+def command_fixture(clickhouse, monkeypatch):
+    """Run `otel-telemetry clickhouse ...` on a database."""
+    monkeypatch.setenv("OTEL_TELEMETRY_REQUEST_LOG__CLICKHOUSE__URL", clickhouse.url())
+
+    def run(url: str, *words: str) -> str:
+        result = CliRunner().invoke(app, ["clickhouse", *words, "--db", url], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def here(url: str) -> dict[str, list[dict[str, Any]]]:
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        found = {
+            table.name: [
+                {name: value for name, value in tables.row(table, dict(row), 0).items() if name not in tables.OWN}
+                for row in connection.execute(sa.select(table).order_by(table.c.trace_id, table.c.span_id)).mappings()
+            ]
+            for table in tables.TABLES
+        }
+    engine.dispose()
+    return found
+
+
+def there(server: ClickHouse) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for table in tables.TABLES:
+        names = ", ".join(
+            f"toString({name}) AS {name}" if isinstance(column.type, schema.Money | schema.UtcTime) else name
+            for name, column in table.c.items()
+        )
+        settings = "SETTINGS output_format_json_quote_64bit_integers = 0"
+        query = f"SELECT {names} FROM {server.database}.{table.name} FINAL ORDER BY trace_id, span_id"  # noqa: S608
+        answer = server.run(f"{query} FORMAT JSONEachRow {settings}")
+        found[table.name] = [_plain(table, orjson.loads(line)) for line in answer.splitlines()]
+    return found
+
+
+def _plain(table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
+    money = {name for name, column in table.c.items() if isinstance(column.type, schema.Money)}
+    return {name: Decimal(value) if name in money else value for name, value in row.items() if value is not None}
+
+
+def assert_same(url: str, server: ClickHouse) -> None:
+    ours, theirs = here(url), there(server)
+    for name, rows in ours.items():
+        assert len(rows) == len(theirs[name]), name
+        for one, other in zip(rows, theirs[name], strict=True):
+            assert one == other, name
+
+
+def test_rows_are_sent_on_as_they_change_and_what_was_there_before_is_sent_once(url, clickhouse, command, span, chat):
+    store = open_store(RequestLogSettings(url=url))
+    spans = spans_of(60)
+    store.write(spans[:100])
+    store.close()
+    server = ClickHouse(clickhouse.url())
+    command(url, "init")
+    store.open()
+    store.write(spans[100:200])
+    command(url, "backfill")
+    command(url, "relay", "--once")
+    assert_same(url, server)
+    for at in range(200, len(spans), 7):
+        store.write(spans[at : at + 7])
+        if at % 2:
+            command(url, "relay", "--once")
+    assert '"waiting": 0' not in command(url, "status", "--json") or len(spans) < 214
+    command(url, "relay", "--once")
+    command(url, "init")
+    assert '"waiting": 0' in command(url, "status", "--json")
+    assert_same(url, server)
+    store.close()
+
+
+def test_a_database_without_clickhouse_has_an_empty_outbox(url, span, chat):
+    store = open_store(RequestLogSettings(url=url))
+    store.write([span(1, None, chat())])
+    store.close()
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(outbox.outbox)).first() is None
+    engine.dispose()
+
+
+def relay(url: str, stop: threading.Event, kills: list[float]) -> None:
+    """Run relays, each killed after some seconds; the last one until it is told to stop."""
+    command = [sys.executable, "-m", "otel_telemetry.cli", "clickhouse", "relay", "--db", url]
+    while not stop.is_set():
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            stop.wait(kills.pop() if kills else 3_600)
+            process.kill()
+
+
+def test_whatever_is_killed_the_rows_end_the_same(own_postgres, clickhouse, command, tmp_path):
+    url = own_postgres.database()
+    open_store(RequestLogSettings(url=url)).close()
+    command(url, "init")
+    chance = random.Random(KILLS)  # noqa: S311  # no secret
+    file = tmp_path / "spans"
+    file.write_bytes(pickle.dumps(spans_of(200)))
+    stop = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        relays = [pool.submit(relay, url, stop, [chance.uniform(0.5, 4) for _ in range(KILLS)]) for _ in range(2)]
+        writer = pool.submit(
+            subprocess.run,
+            [sys.executable, str(WRITER), url, str(file), "0", "1"],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        for number in range(KILLS):
+            time.sleep(chance.uniform(0.2, 2))
+            if number % 2:
+                own_postgres.stop(signal.SIGKILL)
+                own_postgres.start()
+            else:
+                clickhouse.kill()
+                clickhouse.start()
+        wait([writer])
+        stop.set()
+        wait(relays)
+        writer.result()
+    command(url, "relay", "--once")
+    assert_same(url, ClickHouse(clickhouse.url()))
+
+
+def test_what_is_erased_here_is_erased_there(url, clickhouse, command, span, chat):
+    command(url, "init")
+    store = open_store(RequestLogSettings(url=url))
+    said = {"request_log.route": "a", "request_log.user_id": "0123456789ab"}
+    store.write([span(1, None, said, trace_id="1" * 32), span(2, 1, chat(), trace_id="1" * 32)])
+    store.write([span(1, None, {"request_log.route": "b"}, trace_id="2" * 32)])
+    store.close()
+    command(url, "relay", "--once")
+    server = ClickHouse(clickhouse.url())
+    assert len(there(server)["request_log"]) == 2
+    with Eraser(url, Person("user", ("0123456789ab",), "0123456789ab")) as eraser:
+        eraser.erase(eraser.find())
+    command(url, "relay", "--once")
+    assert [row["route"] for row in there(server)["request_log"]] == ["b"]
+    assert there(server)["llm_call"] == []
+
+
+def test_a_row_that_clickhouse_refuses_goes_aside_and_the_others_arrive(url, clickhouse, command, span, chat):
+    command(url, "init")
+    store = open_store(RequestLogSettings(url=url))
+    store.write([span(1, None, {"request_log.route": str(n)}, trace_id=f"{n:032x}") for n in range(1, 20)])
+    store.close()
+    server = ClickHouse(clickhouse.url())
+    server.run("ALTER TABLE telemetry.request_log ADD CONSTRAINT no CHECK route != '7'")
+    assert "18 rows; 1 were refused" in command(url, "relay", "--once")
+    assert len(there(server)["request_log"]) == 18
+
+
+def test_an_older_schema_there_is_refused_until_it_is_brought_up_to_date(url, clickhouse, command, span):
+    command(url, "init")
+    server = ClickHouse(clickhouse.url())
+    server.run("ALTER TABLE telemetry.request_log DROP COLUMN region")
+    with pytest.raises(ConfigurationError, match="has no column region"):
+        command(url, "relay", "--once")
+    command(url, "init")
+    command(url, "relay", "--once")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["clickhouse://host:9000/x", "http://host:8123", "http://host/x", "http://host:8123/a-b"]
+)
+def test_a_wrong_url_is_refused_by_the_name_of_its_setting(wrong):
+    with pytest.raises(ConfigurationError, match=r"request_log\.clickhouse\.url"):
+        ClickHouse(wrong)
+
+
+def test_a_server_that_is_away_is_waited_for():
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        ClickHouse("http://127.0.0.1:9/telemetry").run("SELECT 1")
