@@ -338,7 +338,13 @@ def test_spring_ai(model, gateway):
     (resources / "application.properties").write_text(gateway.local(settings))
     run(folder, variables(model[0]), "mvn", "--quiet", "--batch-mode", "package")
     for_test = ["--spring.main.web-application-type=none", "--spring.ai.openai.api-key=none"]
-    java = ["java", "-jar", folder / "target" / "shop-1.jar", *for_test, f"--spring.ai.openai.base-url={model[0]}"]
+    java: list[str | Path] = [
+        "java",
+        "-jar",
+        folder / "target" / "shop-1.jar",
+        *for_test,
+        f"--spring.ai.openai.base-url={model[0]}",
+    ]
     run(folder, variables(model[0]), *java)
     assert until(lambda: rows(gateway.folder / "rows.db")) == [("ask", 11)]
 
