@@ -40,7 +40,7 @@ e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prom
 	@$(BIN)/python -m tests.e2e.sending
 	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest tests/e2e tests/deploy
 
-faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that can be installed; Jaeger where e2e built it
+faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that can be installed; Jaeger and Kafka where e2e built them (KILLS=60: more kills around Kafka)
 	@for round in $$(seq $(ROUNDS)); do \
 	  echo "round $$round of $(ROUNDS)"; REQUIRE_BACKENDS=1 $(BIN)/python -m pytest -q tests/faults || exit 1; \
 	done

@@ -66,6 +66,8 @@ class Recipe:
 COLLECTOR = Recipe(
     "otelcol", GO / "collector", (("go", "run", OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
 )
+#: With Kafka's receiver and exporter, for tests of topics.
+KAFKA_COLLECTOR = Recipe("otelcol-kafka", GO / "kafka_collector", COLLECTOR.commands, "built/otelcol-kafka", "Go 1.25")
 #: The processor, exporter and check of collector/, as a user builds them.
 COMPONENTS = Path(__file__).parents[2] / "collector"
 REDACTING_COLLECTOR = Recipe("otelcol-redact", COMPONENTS, COLLECTOR.commands, "built/otelcol-redact", "Go 1.26")
@@ -121,7 +123,7 @@ KAFKA = Recipe(
     "libs",
     "Maven and Java 17 (Debian: apt-get install default-jre-headless maven)",
 )
-BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA)
+BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA, KAFKA_COLLECTOR)
 
 
 def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:

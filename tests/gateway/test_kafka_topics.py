@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_telemetry.base.errors import BrokersAway, ConfigurationError, TooDense
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.kafka import client, topics
+from otel_telemetry.gateway.kafka import split as splitting
 from otel_telemetry.gateway.kafka.config import KafkaSettings
 from otel_telemetry.gateway.kafka.operator import KafkaOperator
 from otel_telemetry.gateway.kafka.reader import KafkaReader
@@ -324,6 +325,44 @@ def test_spans_of_a_trace_are_in_one_message_and_nothing_is_lost_by_splitting() 
         for span in scope.spans
     ]
     assert sorted(told[:160]) == sorted(told[160:])
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["as SDKs write it", "id not first", "unknown field first", "two of one resource", "no spans", "long varints"],
+)
+def test_cutting_bytes_and_parsing_them_give_the_same_messages(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [request(*"abcdefgh", note="x" * 300) for _ in range(3)]
+    body = b"".join(parts)
+    if how == "id not first":
+        span = spans_of([request("late")])[0]
+        late = span.SerializeToString()
+        late = late[18:] + late[:18]
+        scope = b"\x12" + bytes([len(late)]) + late
+        body += b"\x0a" + bytes([len(scope) + 2]) + b"\x12" + bytes([len(scope)]) + scope
+    elif how == "unknown field first":
+        body = b"\xfa\x3e\x03abc" + body
+    elif how == "two of one resource":
+        made = ExportTraceServiceRequest.FromString(body)
+        made.resource_spans[0].scope_spans.add().CopyFrom(made.resource_spans[1].scope_spans[0])
+        body = made.SerializeToString()
+    elif how == "no spans":
+        body += b"\x0a\x02\x12\x00"
+    elif how == "long varints":
+        body += b"\x0a\x80\x80\x00"
+    count = len(spans_of([body]))
+    cut = split("traces", body, count, buckets=4, spare=0, largest=MIB)
+    monkeypatch.setattr(splitting, "_cut", lambda *_: [])
+    parsed = split("traces", body, count, buckets=4, spare=0, largest=MIB)
+
+    def shown(pieces: list[Any]) -> Any:
+        return sorted(
+            (bucket, items, sorted(span.SerializeToString() for span in spans_of([piece])))
+            for bucket, piece, items in pieces
+        )
+
+    assert shown(cut) == shown(parsed)
+    assert sum(items for _, _, items in cut) == count
 
 
 def test_a_request_for_one_bucket_goes_on_byte_for_byte() -> None:

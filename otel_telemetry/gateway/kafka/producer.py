@@ -1,7 +1,8 @@
 """Writes messages: an idempotent producer, whose caller is told once all replicas that must have a message have it.
 
-Only an offset proves that. What a broker takes for a repetition has none, and the library reports it as delivered; on
-topics that had just been made, such a message was seen to be in none of them. Its sender is told to send it again.
+Only an offset proves that. What a broker takes for a repetition has none, and the library reports it as delivered all
+the same (seen on topics that had just been made, where a message that was reported as delivered was missing). Its
+sender is told to send it again.
 
 A thread splits and sends what is queued, another hears of the brokers' acknowledgements. While the brokers are away
 new messages are refused at once, and the second thread asks once a second whether they are back.
