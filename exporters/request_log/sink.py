@@ -16,8 +16,8 @@ from otel_telemetry.exporters.request_log.store.helper import Helper, HelperGone
 from otel_telemetry.exporters.request_log.store.writer import Writer
 
 #: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
-#: a transaction has, the more of them share a page that is written once. On PostgreSQL the store divides what it gets
-#: by buckets of traces (store/shares.py).
+#: a transaction has, the more of them share a page that is written once. Where several
+#: write to PostgreSQL, the store divides it (store/shares.py).
 _BYTES: Final = 2 << 20
 
 _log = logging.getLogger("otel_telemetry.request_log")
@@ -35,7 +35,6 @@ class RequestLogSink:
     max_bytes = 8 << 20
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._by_bucket = not config.url.startswith("sqlite")
         self._write_lock = WriteLock()
         self._writer = Writer(config, self._write_lock)
         self._helpers = [Helper(config, self._write_lock, self._writer.counters) for _ in range(1, config.writers)]
@@ -54,7 +53,7 @@ class RequestLogSink:
         """
         parts = list(runs(bodies, len, _BYTES))
         helpers = [helper for helper in self._helpers if helper.usable][: max(0, len(parts) - 1)]
-        own, *shares = (self._share(parts[number :: 1 + len(helpers)]) for number in range(1 + len(helpers)))
+        own, *shares = (parts[number :: 1 + len(helpers)] for number in range(1 + len(helpers)))
         for helper, share in zip(helpers, shares, strict=True):
             helper.ask(signal, share)
         outcomes = [self._write(signal, own)]
@@ -64,10 +63,6 @@ class RequestLogSink:
         errors = [error for error in outcomes if error is not None]
         if errors:
             raise next((error for error in errors if isinstance(error, StoreUnavailable)), errors[0])
-
-    def _share(self, parts: Sequence[Sequence[bytes]]) -> Sequence[Sequence[bytes]]:
-        """Return what one process is to write, by transaction; on PostgreSQL at once, for the store divides it."""
-        return [[body for part in parts for body in part]] if self._by_bucket else parts
 
     def _write(self, signal: str, parts: Sequence[Sequence[bytes]]) -> Exception | None:
         """Write this process's share; return what went wrong, as helpers do: they are to be heard first."""

@@ -173,7 +173,7 @@ def test_a_writer_takes_what_is_free_and_waits_for_what_is_not(url, span, chat):
     store.write(spans[:1])
     other = postgres.sharing(database.connect(url))
     with other.begin() as connection:
-        assert postgres.take(connection, {3: 1}, 1) == [3]
+        assert postgres.take(connection, {3: 1}, 1) == ([3], False)
         written = threading.Event()
 
         def write() -> None:

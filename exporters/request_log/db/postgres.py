@@ -97,9 +97,13 @@ def sharing(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(**{_SHARING: True})
 
 
-def take(connection: sa.Connection, buckets: Mapping[int, int], enough: int) -> list[int]:
-    """Lock free ones of these buckets, {bucket: size}, until that is enough; where none is free, wait for the first."""
+def take(connection: sa.Connection, buckets: Mapping[int, int], enough: int) -> tuple[list[int], bool]:
+    """Lock free ones of these buckets, {bucket: size}, until that is enough; where none is free, wait for the first.
+
+    Return them, and whether another writer had one that was wanted.
+    """
     taken: list[int] = []
+    met = False
     left, size = list(buckets), 0
     while left and size < enough:
         wanted: list[int] = []
@@ -107,11 +111,12 @@ def take(connection: sa.Connection, buckets: Mapping[int, int], enough: int) -> 
             wanted.append(left.pop(0))
         got = connection.exec_driver_sql(_FREE, (wanted,)).scalars().all()
         taken += got
+        met = met or len(got) < len(wanted)
         size += sum(buckets[each] for each in got)
     if not taken:
         taken = [next(iter(buckets))]
         wait_for(connection, taken[0])
-    return taken
+    return taken, met
 
 
 def wait_for(connection: sa.Connection, bucket: int) -> None:

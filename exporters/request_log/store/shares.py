@@ -1,7 +1,7 @@
 """What is to be written, by bucket of traces: each transaction takes what nobody else is writing.
 
-On PostgreSQL several processes write at a time. A large batch is written in several transactions, so that others get
-their turn at its buckets. SQLite has one writer at a time, which takes everything at once.
+On PostgreSQL several processes write at a time. Where they meet, a large batch is written in several transactions, so
+that others get their turn at its buckets. SQLite has one writer at a time, which takes everything at once.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,17 @@ Pair = TypeVar("Pair", bound=tuple[Any, Any])
 class Shares(Generic[Pair]):
     """Pairs of what is to be written and what it was made of, as far as they are not written yet."""
 
-    def __init__(self, pairs: Sequence[Pair], first: int) -> None:
-        """Begin with the bucket `first`, where there are buckets: writers that begin with different ones meet less."""
+    def __init__(self, pairs: Sequence[Pair], first: int, *, beside_others: bool) -> None:
+        """Begin with the bucket `first`, where there are buckets: writers that begin with different ones meet less.
+
+        Who has met others lately takes a part at a time.
+        """
         self._pairs = pairs
         self._first = first
         self._buckets: dict[int, list[Pair]] | None = None
-        self._enough = max(_LEAST, len(pairs) // _PART)
+        self._enough = max(_LEAST, len(pairs) // _PART) if beside_others else max(1, len(pairs))
+        #: Whether another writer had something of it.
+        self.met = False
 
     def __bool__(self) -> bool:
         return bool(self._pairs if self._buckets is None else self._buckets)
@@ -41,7 +46,9 @@ class Shares(Generic[Pair]):
         if self._buckets is None:
             self._buckets = self._by_bucket()
         sizes = {bucket: len(pairs) for bucket, pairs in self._buckets.items()}
-        return [pair for bucket in postgres.take(connection, sizes, self._enough) for pair in self._buckets.pop(bucket)]
+        taken, met = postgres.take(connection, sizes, self._enough)
+        self.met = self.met or met
+        return [pair for bucket in taken for pair in self._buckets.pop(bucket)]
 
     def rest(self) -> Sequence[Pair]:
         """Return all that is left, which is not returned again."""

@@ -53,6 +53,8 @@ _log = logging.getLogger("otel_telemetry.request_log")
 _WRITES_BETWEEN_TRIMS: Final = 200
 _TRIM_SECONDS: Final = 0.25
 _STEP: Final = 7
+#: Batches for which it is remembered that another writer was met.
+_LATELY: Final = 50
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
 _SOURCES: Final = {name: source for source, name in TABLES.items()}
@@ -110,6 +112,7 @@ class Store:
         self._writes = 0
         #: The bucket to begin with: another one for each process.
         self._first = self._pid * _STEP % postgres.BUCKETS
+        self._beside_others = 0
         self._trace_cache = TraceCache()
         self._signing: Signer | None = None
         self._to_outbox = False
@@ -228,7 +231,7 @@ class Store:
     ) -> Written:
         """Store in one transaction, or in several; where a part of it cannot be stored, in ever smaller ones."""
         written = Written()
-        shares = Shares(built, self._first)
+        shares = Shares(built, self._first, beside_others=self._beside_others > 0)
         while shares:
             part: Sequence[tuple[Built, Item]] = ()
             try:
@@ -246,6 +249,7 @@ class Store:
             else:
                 finish()
                 written.add(done)
+        self._beside_others = _LATELY if shares.met else max(0, self._beside_others - 1)
         return written
 
     def _halved(
