@@ -200,7 +200,7 @@ def load(port: int, seconds: float, pause: float) -> None:
             export = channel.unary_unary(f"/{SERVICE}/Export", bytes, bytes)
             while (start := time.perf_counter()) < end:
                 try:
-                    export(renewed(bodies[number % len(bodies)]), timeout=30)
+                    export(renewed(bodies[number % len(bodies)]), timeout=120)  # a slow server has all of them at once
                 except grpc.RpcError as error:
                     failures.append(str(error.code()))
                     continue

@@ -15,7 +15,7 @@ from tests.company import environments, pins
 
 DOCS: Final = environments.ROOT / "docs" / "installing.md"
 BEGIN, END = "<!-- made by: make parts -->\n", "<!-- end of what make parts made -->"
-EXTRAS: Final = ("config", "demo", "redis", "postgres", "audit", "ids", "re2", "parquet", "names", "ner")
+EXTRAS: Final = ("config", "demo", "redis", "postgres", "kafka", "audit", "ids", "re2", "parquet", "names", "ner")
 #: What an app or a command imports, and what else is worth knowing beside it.
 IMPORTS: Final = {
     "`opentelemetry.sdk.trace`, for comparison": "import opentelemetry.sdk.trace",

@@ -20,11 +20,11 @@ from tests.company import environments, pins
 PROJECT: Final[dict[str, Any]] = tomllib.loads((environments.ROOT / "pyproject.toml").read_text())["project"]
 #: The systems that have to be able to install the wheel, as uv calls them, with the extras for which there are wheels.
 PLATFORMS: Final = {
-    "x86_64-manylinux_2_28": "audit,config,demo,postgres,redis",
-    "aarch64-manylinux_2_28": "audit,config,demo,postgres,redis",
-    "aarch64-apple-darwin": "audit,config,demo,postgres,redis",
-    "x86_64-apple-darwin": "config,demo,postgres,redis",  # cryptography 50 has none there
-    "x86_64-pc-windows-msvc": "audit,config,demo,postgres,redis",
+    "x86_64-manylinux_2_28": "audit,config,demo,kafka,postgres,redis",
+    "aarch64-manylinux_2_28": "audit,config,demo,kafka,postgres,redis",
+    "aarch64-apple-darwin": "audit,config,demo,kafka,postgres,redis",
+    "x86_64-apple-darwin": "config,demo,kafka,postgres,redis",  # cryptography 50 has none there
+    "x86_64-pc-windows-msvc": "audit,config,demo,kafka,postgres,redis",
 }
 #: Of a namespace or of another name than its distribution.
 _DISTRIBUTIONS: Final = {
@@ -64,7 +64,7 @@ def _distribution(module: str, of_top: dict[str, list[str]]) -> str:
     for count in range(len(parts), 0, -1):
         if known := _DISTRIBUTIONS.get(".".join(parts[:count])):
             return known
-    return of_top[parts[0]][0]
+    return of_top.get(parts[0], parts)[0]  # of an extra that is not installed: of the same name
 
 
 def test_each_package_that_is_imported_is_declared() -> None:
