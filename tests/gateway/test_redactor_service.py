@@ -130,7 +130,7 @@ class Broken:
         ("traces", b"no protobuf at all", PROTOBUF, 400),
         ("traces", b"{}", {"content-type": "application/json"}, 415),
         ("traces", b"", PROTOBUF | {"content-encoding": "zstd"}, 415),
-        ("traces", gzip.compress(bytes(1 << 20)), PROTOBUF | {"content-encoding": "gzip"}, 413),
+        ("traces", gzip.compress(bytes(1 << 20), mtime=0), PROTOBUF | {"content-encoding": "gzip"}, 413),
         ("traces", bytes(1 << 20), PROTOBUF, 413),
         ("profiles", b"", PROTOBUF, 404),
     ],
