@@ -1,5 +1,6 @@
 """Sessions, users, workflows, pipeline: what they show, to whom, and when dead letters go."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -148,6 +149,18 @@ def test_the_pipeline_shows_what_became_of_what_came_in(url, insight):
     privacy = client.get("/ui/privacy", headers={"x-api-key": READ}).text
     for said in ("EMAIL", "shop", ">17<", ">9<", "none: what left was clean"):
         assert said in privacy
+
+
+def test_the_pipeline_names_kafka_where_topics_are_in_the_spools_place(url, insight):
+    spool = {"status": "ok", "transport": "kafka", "brokers": "kafka-1:9092", "batches": 1234}
+    lag = {"batches": 7, "items": None, "bytes": None, "seconds": 2.0}
+    parts = {"spool": spool, "exporters": {"request_log": {"status": "ok", "circuit": "closed", "lag": lag}}}
+    told = replace(insight, health=lambda: {"status": "ok", "parts": parts})
+    page = gateway(url, told).get("/ui/pipeline", headers={"x-api-key": READ}).text
+    for said in ("kafka-1:9092", "1,234", ">7<"):
+        assert said in page
+    assert "of 0 MB" not in page
+    assert ">None<" not in page
 
 
 def test_dead_letters_go_only_where_an_admin_is_sure(url, insight):
