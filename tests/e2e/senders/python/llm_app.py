@@ -1,4 +1,4 @@
-"""An app with our own instrumentation: model calls that succeed and fail, streamed; lookups that hit and miss.
+"""An app with our own instrumentation: model calls that succeed and fail, streamed; lookups; a request with a bill.
 
 Usage: llm_app.py MODEL_SERVER_URL
 """
@@ -9,8 +9,7 @@ import httpx
 
 import otel_telemetry
 
-PRICED = {"llm_providers": {"127.0.0.1": "openai"}}  # an unknown host has no prices
-otel_telemetry.configure(service_name="llm-app", exporter="otlp", instrument=PRICED)
+otel_telemetry.configure(service_name="llm-app", exporter="otlp")
 cache = otel_telemetry.cache.ResponseCache()
 ASKED = {
     "model": "gpt-4o-mini",
@@ -28,14 +27,15 @@ def search(query: str) -> list[str]:
 
 def main() -> None:
     """Do each thing once."""
-    with httpx.Client(base_url=sys.argv[1], timeout=30) as client, otel_telemetry.request(route="ask") as request:
-        request.set(ttfb_ms=12.5)
+    with httpx.Client(base_url=sys.argv[1], timeout=30) as client:
         for headers in ({}, {"x-model-fault": "500"}):
             with client.stream("POST", "/v1/chat/completions", json=ASKED, headers=headers) as answer:
                 for _ in answer.iter_lines():
                     pass
     search("tent")
     search("tent")
+    with otel_telemetry.request(route="bought") as answered:  # from somewhere that sends a bill
+        answered.set(cost_usd=0.01, ttfb_ms=120)
 
 
 if __name__ == "__main__":
