@@ -3,14 +3,14 @@
 The `h2` library implements the protocol; here are the sockets, and the rules for clients: they may not keep a
 connection without using it, open more streams than allowed, send control frames without end, or let unread answers pile
 up. The bytes of a request are passed to the call as they arrive, and nothing of them is kept here. A refused call costs
-its header fields only.
+its header fields only, and until a call on a connection is accepted, all its header fields together are bounded.
 """
 
 import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -23,13 +23,14 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
 from otel_telemetry.gateway.receive.addresses import origin
 from otel_telemetry.gateway.receive.http2_call import Call, Headers
+from otel_telemetry.gateway.receive.http2_fields import FieldDecoder
 
 MAX_STREAMS: Final = 64  # requests of one connection at once; further ones wait in the client
 _MAX_EARLY_STREAMS: Final = 256  # of a client that does not know that number yet
@@ -37,10 +38,10 @@ _FRAME_BYTES: Final = 64 << 10
 _STREAM_WINDOW: Final = 1 << 20
 _CONNECTION_WINDOW: Final = 8 << 20
 _HEADER_BYTES: Final = 16 << 10  # of one request, as we tell clients; some more than that is still answered
-_MOST_HEADER_BYTES: Final = 64 << 10
 _UNFINISHED_BYTES: Final = 32 << 10  # of header fields that another frame is to complete
 _CONTROL_FRAMES: Final = 1000  # more than that within ...
 _CONTROL_SECONDS: Final = 10.0  # ... so many seconds is an attack, ...
+_REFUSED: Final = 10  # for so many counts a refused call of a client that is not trusted yet
 _EARNED: Final = 4  # ... beyond so many for each call that was answered: clients ping to measure the line
 _WRITE_BUFFER: Final = 64 << 10
 _LAST_STREAM: Final = 2**31 - 1
@@ -69,6 +70,9 @@ class Clients(Protocol):
 
     def remove(self, connection: "Connection") -> None:
         """Forget one that is closed."""
+
+    def note_calmed(self, address: str, why: str) -> None:
+        """Count and log a connection that is closed because its client makes too much work for nothing."""
 
     def lifetime(self) -> float:
         """Return how many seconds a new connection may live."""
@@ -112,6 +116,7 @@ class Connection(asyncio.Protocol):
         self._open = open_call
         self._clients = clients
         self._h2 = H2Connection(config)
+        self._fields = FieldDecoder()
         self._calls: dict[int, Call] = {}
         self._waiting: dict[int, tuple[bytes, Headers]] = {}  # answers that the client's window has no room for
         self._transport: asyncio.Transport | None = None
@@ -139,7 +144,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self._h2.local_settings = Settings(client=False, initial_values=_SETTINGS)
         self._h2.max_inbound_frame_size = _FRAME_BYTES
-        self._h2.decoder.max_header_list_size = _MOST_HEADER_BYTES
+        self._h2.decoder = self._fields
         self._h2.initiate_connection()
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS})  # holds once the client knows it
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW)
@@ -150,6 +155,9 @@ class Connection(asyncio.Protocol):
         try:
             self._split(data)
             self._flush()
+        except DenialOfServiceError:  # of `h2`, for header fields only
+            self._clients.note_calmed(self.address, "header_fields")
+            self._end()
         except ProtocolError:
             self._end()
 
@@ -196,6 +204,9 @@ class Connection(asyncio.Protocol):
                     start = end
             elif data[at + 3] in _OF_HEADERS:
                 self._bound_unfinished(length, data[at + 4])
+                if not self.trusted:  # the next call may be bounded otherwise
+                    self._pass(data[start:end])
+                    start = end
             at = end
         self._pass(data[start:at])
         self._partial = data[at:]
@@ -209,8 +220,12 @@ class Connection(asyncio.Protocol):
         """End a connection whose header fields do not end: `h2` holds them until they do."""
         self._unfinished = 0 if flags & _END_HEADERS else self._unfinished + length
         if self._unfinished > _UNFINISHED_BYTES:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise ProtocolError
+            self._calm("header_fields")
+
+    def _calm(self, why: str) -> NoReturn:
+        self._clients.note_calmed(self.address, why)
+        self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+        raise ProtocolError
 
     def _take(self, number: int, data: bytes) -> bool:
         """Hand the data of one frame to its call; False where `h2` has to see the frame: to refuse it, mostly."""
@@ -255,9 +270,10 @@ class Connection(asyncio.Protocol):
         call = self._open(stream, headers)
         if stream.trusted:
             self.trusted = True
+            self._fields.trust()
             self.used = time.monotonic()
         else:
-            self._count_control()
+            self._count_control(1 if self.trusted else _REFUSED)
         if not stream.answered:
             self._calls[event.stream_id] = call
 
@@ -269,15 +285,14 @@ class Connection(asyncio.Protocol):
         elif call:
             call.receive(bytes(event.data))
 
-    def _count_control(self) -> None:
+    def _count_control(self, count: int = 1) -> None:
         """Count what costs us work and the client nothing; of too much of it, end the connection."""
         now = time.monotonic()
         if now - self._control_since > _CONTROL_SECONDS:
             self._control, self._control_since = 0, now
-        self._control += 1
+        self._control += count
         if self._control > _CONTROL_FRAMES:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise ProtocolError
+            self._calm("control_frames")
 
     def earn(self) -> None:
         """Allow a client some more control frames for a call that it waited for."""

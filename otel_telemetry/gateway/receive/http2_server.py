@@ -114,6 +114,14 @@ class Http2Server:
         if not self._connections:
             self._empty.set()
 
+    def note_calmed(self, address: str, why: str) -> None:
+        """Count and log a connection that is closed because its client makes too much work for nothing."""
+        self._count_closed(why)
+        self._tell(
+            "a gRPC connection of %s was closed: too many header fields before a call was accepted, or too many control"
+            " frames and refused calls; otel_telemetry_connections_closed_total counts these", address,
+        )  # fmt: skip
+
     def lifetime(self) -> float:
         """Return how many seconds a new connection may live."""
         return self._seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads reconnects

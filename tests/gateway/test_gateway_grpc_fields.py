@@ -1,0 +1,144 @@
+"""What header fields can cost the gRPC listener before a call was accepted: so many of a connection, and no more."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import h2.events
+import pytest
+from h2.errors import ErrorCodes
+from hpack import HPACKDecodingError, OversizedHeaderListError
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from otel_telemetry.base import metrics
+from otel_telemetry.gateway.receive import http2_fields
+from otel_telemetry.gateway.receive.http2_fields import UNTRUSTED_BYTES, FieldDecoder
+from tests.gateway.raw_http2 import Client, message
+
+UNAUTHENTICATED = "16"
+COOKIE = b"\xa0"  # `cookie` without a value, of HPACK's static table
+COOKIE_BYTES = len("cookie") + 32
+RESIZES = (b"\x20", b"\x3f\xe1\x1f")  # to 0; to 4096
+
+
+@pytest.fixture(name="running")
+async def running_with_a_key(serving: Any) -> AsyncIterator[Any]:
+    async with serving(api_keys=("ingest:secret",)) as running:
+        running.clients = []
+        yield running
+        for writer in running.clients:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
+    made = InMemoryMetricReader()
+    meter = MeterProvider([made], shutdown_on_exit=False).get_meter("test")
+    monkeypatch.setattr(metrics, "connections_closed", meter.create_counter("closed"))
+    return made
+
+
+def closed(reader: InMemoryMetricReader) -> list[tuple[int, dict[str, str]]]:
+    data: Any = reader.get_metrics_data()
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    return [(point.value, dict(point.attributes)) for point in metric.data.data_points]
+
+
+async def until_sent_away(client: Client) -> tuple[list[str], int]:
+    """Return the statuses of the calls that were answered, in their order, and the code of the end."""
+    data = b""
+    while more := await client.reader.read(1 << 16):
+        data += more
+    statuses, code = [], -1
+    for event in client.h2.receive_data(data):
+        if isinstance(event, h2.events.ResponseReceived):
+            fields: Any = event.headers
+            statuses.append(dict(fields)["grpc-status"])
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            assert event.error_code is not None
+            code = event.error_code
+    return statuses, code
+
+
+@pytest.mark.parametrize(("calls", "padding", "answered"), [(4, 12_000, 2), (1, 36_000, 0), (60, 1_000, 23)])
+async def test_who_has_no_key_gets_so_many_header_fields_decoded_and_is_sent_away(
+    running: Any, caplog: Any, calls: int, padding: int, answered: int
+) -> None:
+    for _ in range(2):
+        client = await Client.connect(running)
+        for _ in range(calls):
+            client.begin(**{"x-padding": "e" * padding})
+        await client.flush()
+        statuses, code = await until_sent_away(client)
+        assert code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert len(statuses) == answered
+        assert set(statuses) <= {UNAUTHENTICATED}
+    assert caplog.text.count("too many header fields before a call was accepted") == 1
+
+
+async def test_a_refused_call_counts_as_ten_control_frames_until_one_was_accepted(
+    running: Any, monkeypatch: Any, reader: Any
+) -> None:
+    monkeypatch.setattr(http2_fields, "UNTRUSTED_BYTES", 1 << 30)
+    strange, known = await Client.connect(running), await Client.connect(running)
+    first = known.begin(**{"x-api-key": "secret"})
+    await known.send(first, message(b""))
+    assert await known.answered(first) == ["0"]
+    for _ in range(101):
+        known.h2.end_stream(stream := known.begin())
+        await known.flush()
+        assert await known.answered(stream) == [UNAUTHENTICATED]
+    for _ in range(95):  # settings were control frames, too
+        strange.h2.end_stream(stream := strange.begin())
+        await strange.flush()
+        assert await strange.answered(stream) == [UNAUTHENTICATED]
+    for _ in range(6):
+        strange.h2.end_stream(strange.begin())
+    await strange.flush()
+    assert (await until_sent_away(strange))[1] == ErrorCodes.ENHANCE_YOUR_CALM
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_who_is_sent_away_is_counted(running: Any, reader: Any) -> None:
+    client = await Client.connect(running)
+    client.begin(**{"x-padding": "e" * 36_000})
+    await client.flush()
+    await until_sent_away(client)
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "header_fields"})]
+
+
+async def test_who_has_a_key_may_send_more_also_all_at_once(running: Any) -> None:
+    client = await Client.connect(running)
+    streams = [client.begin(**{"x-api-key": "secret", "x-padding": "e" * 12_000}) for _ in range(12)]
+    for stream in streams:
+        client.h2.send_data(stream, message(b""), end_stream=True)
+    await client.flush()
+    assert await client.answered(*streams) == ["0"] * 12
+
+
+def test_a_field_of_one_byte_counts_as_what_it_stands_for() -> None:
+    most = UNTRUSTED_BYTES // COOKIE_BYTES
+    fields = FieldDecoder()
+    assert len(list(fields.decode(COOKIE * (most - 1), raw=True))) == most - 1
+    fields.decode(COOKIE, raw=True)
+    with pytest.raises(OversizedHeaderListError):
+        fields.decode(COOKIE, raw=True)
+
+
+def test_trust_bounds_single_calls_only() -> None:
+    fields = FieldDecoder()
+    fields.trust()
+    for _ in range(4):
+        fields.decode(COOKIE * 1000, raw=True)
+    with pytest.raises(OversizedHeaderListError):
+        fields.decode(COOKIE * 2000, raw=True)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_block_changes_the_size_of_its_table_twice_at_most(resize: bytes) -> None:
+    assert len(list(FieldDecoder().decode(resize * 2 + COOKIE, raw=True))) == 1
+    with pytest.raises(HPACKDecodingError):
+        FieldDecoder().decode(resize * 3 + COOKIE, raw=True)
