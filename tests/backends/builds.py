@@ -25,6 +25,8 @@ from tests.backends import programs
 GO = Path(__file__).parent / "go"
 #: The Collector's builder; the parts of go/collector/builder.yaml have the same version.
 OCB = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
+#: The builder for go/loki_collector/builder.yaml, of the version of its parts.
+OLDER_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.111.0"
 _TOLD_EVERY = 15.0
 _LAST_LINES = 25
 
@@ -68,6 +70,14 @@ COLLECTOR = Recipe(
 )
 #: With Kafka's receiver and exporter, for tests of topics.
 KAFKA_COLLECTOR = Recipe("otelcol-kafka", GO / "kafka_collector", COLLECTOR.commands, "built/otelcol-kafka", "Go 1.25")
+#: With the Loki receiver of contrib, for tests of the push API.
+LOKI_COLLECTOR = Recipe(
+    "otelcol-loki",
+    GO / "loki_collector",
+    (("go", "run", OLDER_OCB, "--config=builder.yaml"),),
+    "built/otelcol-loki",
+    "Go 1.26, and a Go proxy that serves lokireceiver v0.111.0",
+)
 #: The processor, exporter and check of collector/, as a user builds them.
 COMPONENTS = Path(__file__).parents[2] / "collector"
 REDACTING_COLLECTOR = Recipe("otelcol-redact", COMPONENTS, COLLECTOR.commands, "built/otelcol-redact", "Go 1.26")
@@ -123,7 +133,7 @@ KAFKA = Recipe(
     "libs",
     "Maven and Java 17 (Debian: apt-get install default-jre-headless maven)",
 )
-BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA, KAFKA_COLLECTOR)
+BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA, KAFKA_COLLECTOR, LOKI_COLLECTOR)
 
 
 def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:

@@ -23,6 +23,7 @@ COLLECTOR_CONFIG = ROOT / "collector-config.yaml"
 GATEWAY_FIRST_CONFIG = ROOT / "deploy" / "collector" / "gateway-first.yaml"
 JAEGER_CONFIG = ROOT / "deploy" / "jaeger" / "jaeger.yaml"
 OTLP_AS_LOKI_CONFIG = Path(__file__).parent / "otlp_as_loki.yaml"
+LOKI_RECEIVER_CONFIG = Path(__file__).parent / "loki_receiver.yaml"
 PROMETHEUS_CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 
@@ -68,18 +69,29 @@ class Jaeger(Process):
             raise
 
 
-class OtlpAsLoki(Process):
-    """The Collector's OTLP receiver where Loki has its own, /otlp/v1/logs: it sends on to `target`.
+class _Relay(Process):
+    """A Collector that sends the logs that it takes on as OTLP to `target`, the URL of an OTLP/HTTP receiver."""
 
-    `target` is the URL of an OTLP/HTTP receiver of logs.
-    """
+    def __init__(self, recipe: builds.Recipe, config: Path, folder: Path, target: str) -> None:
+        port, health = free_port(), free_port()
+        environment = {"PORT": str(port), "HEALTH_PORT": str(health), "TARGET": target}
+        command: list[str | Path] = [builds.built(recipe), "--config", config]
+        super().__init__(command, folder, f"http://127.0.0.1:{health}/", _environment(environment, {}))
+        self.url = f"http://127.0.0.1:{port}"
+
+
+class OtlpAsLoki(_Relay):
+    """The Collector's OTLP receiver where Loki has its own, /otlp/v1/logs."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        otlp, health = free_port(), free_port()
-        environment = {"OTLP_PORT": str(otlp), "HEALTH_PORT": str(health), "TARGET": target}
-        command: list[str | Path] = [builds.built(builds.COLLECTOR), "--config", OTLP_AS_LOKI_CONFIG]
-        super().__init__(command, folder, f"http://127.0.0.1:{health}/", _environment(environment, {}))
-        self.url = f"http://127.0.0.1:{otlp}"
+        super().__init__(builds.COLLECTOR, OTLP_AS_LOKI_CONFIG, folder, target)
+
+
+class LokiReceiver(_Relay):
+    """The Collector's Loki receiver: it takes Loki's push API at /loki/api/v1/push."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        super().__init__(builds.LOKI_COLLECTOR, LOKI_RECEIVER_CONFIG, folder, target)
 
 
 class VictoriaLogs(Process):
