@@ -1,5 +1,6 @@
 """What header fields can cost the gRPC listener before a call was accepted: so many of a connection, and no more."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -100,6 +101,43 @@ async def test_a_refused_call_counts_as_ten_control_frames_until_one_was_accepte
     await strange.flush()
     assert (await until_sent_away(strange))[1] == ErrorCodes.ENHANCE_YOUR_CALM
     assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_control_frames_are_counted_before_more_of_them_are_answered(running: Any, reader: Any) -> None:
+    client = await Client.connect(running)
+    for _ in range(2000):
+        client.h2.ping(b"12345678")
+    await client.flush()
+    data = b""
+    while more := await client.reader.read(1 << 16):
+        data += more
+    events = client.h2.receive_data(data)
+    assert sum(isinstance(event, h2.events.PingAckReceived) for event in events) <= 100
+    assert isinstance(events[-1], h2.events.ConnectionTerminated)
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_of_many_who_have_no_key_a_few_are_heard_at_a_time(running: Any, monkeypatch: Any) -> None:
+    decoded = []
+    decode = FieldDecoder.decode
+
+    def counted(self: Any, data: bytes, raw: bool = False) -> Any:
+        decoded.append(len(data))
+        return decode(self, data, raw)
+
+    monkeypatch.setattr(FieldDecoder, "decode", counted)
+    clients = [await Client.connect(running) for _ in range(30)]
+    for client in clients:
+        stream = client.begin(**{"x-padding": "e" * 12_000})
+        client.writer.write(client.h2.data_to_send())
+    rounds: list[int] = []
+    async with asyncio.timeout(10):
+        while sum(rounds) < len(clients):
+            before = len(decoded)
+            await asyncio.sleep(0)
+            rounds.append(len(decoded) - before)
+    assert max(rounds) <= 3
+    assert [await client.answered(stream) for client in clients] == [[UNAUTHENTICATED]] * len(clients)
 
 
 async def test_who_is_sent_away_is_counted(running: Any, reader: Any) -> None:

@@ -41,7 +41,9 @@ _HEADER_BYTES: Final = 16 << 10  # of one request, as we tell clients; some more
 _UNFINISHED_BYTES: Final = 32 << 10  # of header fields that another frame is to complete
 _CONTROL_FRAMES: Final = 1000  # more than that within ...
 _CONTROL_SECONDS: Final = 10.0  # ... so many seconds is an attack, ...
-_REFUSED: Final = 10  # for so many counts a refused call of a client that is not trusted yet
+_UNTRUSTED: Final = 10  # so many does one count for, and a refused call, until a call was accepted
+_FRAMES_AT_ONCE: Final = 64  # handed to `h2` before they are counted
+_READ_COST: Final = 1 << 10  # what a read costs beside its header fields, as if it were so many bytes of them
 _EARNED: Final = 4  # ... beyond so many for each call that was answered: clients ping to measure the line
 _WRITE_BUFFER: Final = 64 << 10
 _LAST_STREAM: Final = 2**31 - 1
@@ -73,6 +75,9 @@ class Clients(Protocol):
 
     def note_calmed(self, address: str, why: str) -> None:
         """Count and log a connection that is closed because its client makes too much work for nothing."""
+
+    def charge(self, size: int) -> None:
+        """Note work for clients that are not trusted yet, by the bytes of header fields that cost as much."""
 
     def lifetime(self) -> float:
         """Return how many seconds a new connection may live."""
@@ -123,6 +128,8 @@ class Connection(asyncio.Protocol):
         self._preface = len(PREFACE)  # bytes of it that are still to come
         self._partial = b""  # the beginning of a frame
         self._unfinished = 0
+        self._held = False
+        self._full = False  # answers wait to be read
         self._control = 0
         self._control_since = 0.0
         self._final = False  # a graceful end has had its last word: no further call is taken
@@ -152,6 +159,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
+        left = self._fields.left
         try:
             self._split(data)
             self._flush()
@@ -160,6 +168,8 @@ class Connection(asyncio.Protocol):
             self._end()
         except ProtocolError:
             self._end()
+        if not self.trusted:
+            self._clients.charge(_READ_COST + int(left - self._fields.left))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Notify all calls in progress that their client is gone."""
@@ -172,13 +182,25 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Take nothing more from a client that does not read its answers."""
-        if self._transport:
-            self._transport.pause_reading()
+        self._full = True
+        self._read_or_wait()
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._transport:
-            self._transport.resume_reading()
+        self._full = False
+        self._read_or_wait()
+
+    def hold(self, *, held: bool) -> None:
+        """Read nothing from the client, or go on."""
+        self._held = held
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            if self._full or self._held:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     # --- frames -----------------------------------------------------------------------------------------------------
     def _split(self, data: bytes) -> None:
@@ -188,6 +210,7 @@ class Connection(asyncio.Protocol):
         """
         data = self._partial + data if self._partial else data
         at = start = min(self._preface, len(data))
+        frames = 0
         self._pass(data[:at])
         self._preface -= at
         while len(data) - at >= _HEAD:
@@ -204,10 +227,11 @@ class Connection(asyncio.Protocol):
                     start = end
             elif data[at + 3] in _OF_HEADERS:
                 self._bound_unfinished(length, data[at + 4])
-                if not self.trusted:  # the next call may be bounded otherwise
-                    self._pass(data[start:end])
-                    start = end
             at = end
+            frames += 1
+            if not self.trusted or frames % _FRAMES_AT_ONCE == 0:
+                self._pass(data[start:at])
+                start = at
         self._pass(data[start:at])
         self._partial = data[at:]
 
@@ -273,7 +297,7 @@ class Connection(asyncio.Protocol):
             self._fields.trust()
             self.used = time.monotonic()
         else:
-            self._count_control(1 if self.trusted else _REFUSED)
+            self._count_control()
         if not stream.answered:
             self._calls[event.stream_id] = call
 
@@ -285,12 +309,12 @@ class Connection(asyncio.Protocol):
         elif call:
             call.receive(bytes(event.data))
 
-    def _count_control(self, count: int = 1) -> None:
+    def _count_control(self) -> None:
         """Count what costs us work and the client nothing; of too much of it, end the connection."""
         now = time.monotonic()
         if now - self._control_since > _CONTROL_SECONDS:
             self._control, self._control_since = 0, now
-        self._control += count
+        self._control += 1 if self.trusted else _UNTRUSTED
         if self._control > _CONTROL_FRAMES:
             self._calm("control_frames")
 

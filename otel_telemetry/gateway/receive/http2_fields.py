@@ -18,26 +18,31 @@ _RESIZES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
 
 
 class FieldDecoder(Decoder):
-    """Decodes the header fields of one connection."""
+    """Decodes the header fields of one connection. `left`: bytes of them that its client may still send."""
 
     def __init__(self) -> None:
         super().__init__(_MOST_BYTES)
-        self._left: float = UNTRUSTED_BYTES
+        self.left: float = UNTRUSTED_BYTES
 
     def trust(self) -> None:
         """Bound only single calls from now on."""
-        self._left = math.inf
+        self.left = math.inf
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """Return the fields of one block.
 
         Raises OversizedHeaderListError for more than the client may send, HPACKDecodingError for what is not HPACK.
         """
-        if len(data) > self._left:
+        if len(data) > self.left:
+            self.left = 0
             raise OversizedHeaderListError("too many header fields before a call was accepted")
         if _RESIZES.match(data):
             raise HPACKDecodingError("more than two changes of the table's size in one block")
-        self.max_header_list_size = int(min(_MOST_BYTES, self._left))
-        fields = list(super().decode(data, raw))
-        self._left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
+        self.max_header_list_size = int(min(_MOST_BYTES, self.left))
+        try:
+            fields = list(super().decode(data, raw))
+        except OversizedHeaderListError:
+            self.left = min(self.left, 0)
+            raise
+        self.left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
         return fields

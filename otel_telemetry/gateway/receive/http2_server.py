@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -20,6 +21,9 @@ _EVICTABLE_SECONDS: Final = 1.0  # where there are too many connections, one tha
 _BLOCKED_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 60.0  # for calls under way on a connection that has had its time; senders give up long before
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3))
+_UNTRUSTED_BYTES: Final = 32 << 10  # of header fields, which take up to 5 ms, ...
+_UNTRUSTED_SECONDS: Final = 0.01  # ... within so many seconds: half of the time is left for others, threads too
+_RESUMED_AT_ONCE: Final = 64
 _LOG_SECONDS: Final = 60.0
 _JITTER: Final = 0.1
 
@@ -46,6 +50,8 @@ class Http2Server:
         self._keeping: asyncio.Task[None] | None = None
         self._logged = -math.inf
         self._empty = asyncio.Event()
+        self._untrusted = 0  # work of this period for clients that are not trusted yet
+        self._held: dict[Connection, None] = {}  # in the order in which they go on
 
     async def start(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Begin to take connections."""
@@ -111,6 +117,7 @@ class Http2Server:
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self._connections.discard(connection)
+        self._held.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
@@ -121,6 +128,32 @@ class Http2Server:
             "a gRPC connection of %s was closed: too many header fields before a call was accepted, or too many control"
             " frames and refused calls; otel_telemetry_connections_closed_total counts these", address,
         )  # fmt: skip
+
+    def charge(self, size: int) -> None:
+        """Note work for clients that are not trusted yet; of too much in one period, the others wait for the next.
+
+        So whoever is trusted, and /health, gets its answer in between, however many connections send header fields.
+        """
+        if not self._untrusted:
+            self._begin_period()
+        self._untrusted += size
+        if self._untrusted > _UNTRUSTED_BYTES:
+            for connection in self._connections:
+                if not connection.trusted and connection not in self._held:
+                    self._held[connection] = None
+                    connection.hold(held=True)
+
+    def _begin_period(self) -> None:
+        asyncio.get_running_loop().call_later(_UNTRUSTED_SECONDS, self._end_period)
+
+    def _end_period(self) -> None:
+        self._untrusted = 0
+        for connection in list(itertools.islice(self._held, _RESUMED_AT_ONCE)):
+            del self._held[connection]
+            connection.hold(held=False)
+        if self._held:
+            self._untrusted = 1
+            self._begin_period()
 
     def lifetime(self) -> float:
         """Return how many seconds a new connection may live."""
