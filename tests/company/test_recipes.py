@@ -349,6 +349,30 @@ def test_spring_ai(model, gateway):
     assert until(lambda: rows(gateway.folder / "rows.db")) == [("ask", 11)]
 
 
+def test_the_proxy_of_litellm(model, gateway, tmp_path):
+    """Its newest version whose parts can all be had."""
+    packages = ("litellm[proxy]<1.109", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+    python = environments.environment("litellm-proxy", *packages)
+    settings = {"model": "openai/gpt-4o-mini", "api_key": "none", "api_base": f"{model[0]}/v1"}
+    models = json.dumps([{"model_name": "small", "litellm_params": settings}])
+    (tmp_path / "config.yaml").write_text(f"model_list: {models}\n{blocks('LiteLLM proxy', 'yaml')[0]}")
+    port, key = str(free_port()), "sk-" + "4d7" * 12
+    own = {"LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = f"exec env {gateway.local(blocks('LiteLLM proxy', 'sh')[0].strip())} --host 127.0.0.1 --port {port}"
+    there = f"http://127.0.0.1:{port}"
+    with Process(["bash", "-c", command], tmp_path, f"{there}/health/liveliness", variables("-", python, **own)):
+        asked = json.dumps({"model": "small", "messages": [{"role": "user", "content": f"mail {MAIL}"}]})
+        send = ["curl", "-sS", "-f", "-H", f"authorization: Bearer {key}", "-H", "content-type: application/json"]
+        run(tmp_path, variables("-"), *send, "-d", asked, f"{there}/v1/chat/completions")
+        assert until(lambda: rows(gateway.folder / "rows.db")) == [("/v1/chat/completions", 11)]
+    with sqlite3.connect(gateway.folder / "rows.db") as connection:
+        calls = connection.execute("SELECT provider, operation, model, completion_tokens, cost_source FROM llm_call")
+        assert calls.fetchall() == [("openai", "chat", "small", 3, "given")]  # the name that the proxy gave the model
+    stored = b"".join(path.read_bytes() for path in gateway.folder.rglob("*") if path.is_file())
+    assert MAIL.encode() not in stored
+    assert key.encode() not in stored
+
+
 def test_litellm(model, gateway, tmp_path):
     (code,) = blocks("LiteLLM proxy", "python")
     packages = ("litellm", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")

@@ -82,6 +82,27 @@ _CHAT: Final[Implied] = {c.OPERATION_NAME: "chat"}
 _CHAT_STREAM: Final[Implied] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: True}
 _CHAT_WHOLE: Final[Implied] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: False}
 _EMBEDDINGS: Final[Implied] = {c.OPERATION_NAME: "embeddings"}
+#: LiteLLM puts the name of its own function where the operation belongs: the same for an `a` in front of it.
+#: Source: `CallTypes` in litellm/types/utils.py.
+_LITELLM: Final[Mapping[str, Implied]] = {
+    f"{prefix}{name}": {c.OPERATION_NAME: operation}
+    for prefix in ("", "a")
+    for name, operation in {
+        "completion": "chat",
+        "text_completion": "text_completion",
+        "responses": "chat",
+        "anthropic_messages": "chat",
+        "generate_content": "generate_content",
+        "generate_content_stream": "generate_content",
+        "embedding": "embeddings",
+        "rerank": "rerank",
+        "image_generation": "image_generation",
+        "image_edit": "image_generation",
+        "speech": "speech",
+        "transcription": "transcription",
+        "moderation": "moderation",
+    }.items()
+}
 #: A provider's usage object, as it came.
 _RAW_USAGE: Final = {
     "prompt_tokens_details.cached_tokens": c.USAGE_CACHE_READ_TOKENS,
@@ -107,6 +128,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             **c.SDK_NAMES,
             c.ENDUSER_ID: c.USER_ID,
             c.USAGE_COST: COST,
+            "gen_ai.cost.total_cost": COST,  # LiteLLM's
             c.SERVICE_TIER: SERVICE_TIER,
             "gen_ai.openai.response.service_tier": SERVICE_TIER,
             c.UNPRICED_FEATURE: UNPRICED_FEATURE,
@@ -114,7 +136,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             "gen_ai.prompt.name": PROMPT_ID,
         },
         kind=c.OPERATION_NAME,
-        calls={name: {c.OPERATION_NAME: name} for name in sorted(c.MODEL_CALL_OPERATIONS)},
+        calls={**_LITELLM, **{name: {c.OPERATION_NAME: name} for name in sorted(c.MODEL_CALL_OPERATIONS)}},
         asked=(c.SYSTEM_INSTRUCTIONS, c.INPUT_MESSAGES),
         answered=(c.OUTPUT_MESSAGES,),
         in_parts=frozenset({"asked"}),
@@ -184,9 +206,9 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         events=frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"}),
         kind="llm.request.type",
         calls={
+            **_LITELLM,
             "chat": _CHAT,
             "completion": {c.OPERATION_NAME: "text_completion"},
-            "embedding": _EMBEDDINGS,
         },
         extra_keys=("traceloop.entity.path",),
     ),

@@ -141,6 +141,8 @@ def _is_model_call(reading: Reading, span: records.Span) -> bool:
                 return False
             said_so = said_so or conventions.OPERATION_NAME in dialect.calls[kind]
             reading.imply(rank, dialect.calls[kind])
+            if dialect.kind == conventions.OPERATION_NAME:
+                reading.values[conventions.OPERATION_NAME] = dialect.calls[kind][conventions.OPERATION_NAME]
         if span.name in dialect.spans:
             reading.imply(rank, dialect.spans[span.name])
     values = reading.values

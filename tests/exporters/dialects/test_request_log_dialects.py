@@ -306,3 +306,29 @@ def test_attributes_that_say_who_asked_are_hashed_by_the_built_in_policy():
         for key, meaning in dialect.names.items():
             if meaning in {conventions.USER_ID, conventions.SESSION_ID}:
                 assert key in HASHED_KEYS, key
+
+
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        ("acompletion", "chat"),
+        ("completion", "chat"),
+        ("aresponses", "chat"),
+        ("anthropic_messages", "chat"),
+        ("aembedding", "embeddings"),
+        ("atext_completion", "text_completion"),
+        ("arerank", "rerank"),
+    ],
+)
+def test_litellm_s_functions_are_operations(span, name, operation):
+    """Its proxy's span of a call, with counts as texts."""
+    attributes = {"gen_ai.operation.name": name, "llm.request.type": name, "gen_ai.request.model": "gpt-4o-mini"}
+    attributes |= {"gen_ai.usage.input_tokens": "11", "gen_ai.usage.output_tokens": "3", "gen_ai.system": "openai"}
+    row = span_facts.fact(span(1, None, {**attributes, "gen_ai.cost.total_cost": 0.5}), store_text=False).call
+    assert row is not None
+    assert (row.operation, row.prompt_tokens, row.cost_usd, row.cost_source) == (operation, 11, Decimal("0.5"), "given")
+
+
+def test_a_function_of_litellm_that_is_no_model_call_is_none(span):
+    attributes = {"gen_ai.operation.name": "aget_thread", "gen_ai.request.model": "gpt-4o-mini"}
+    assert span_facts.fact(span(1, None, attributes), store_text=False).call is None
