@@ -44,5 +44,6 @@ class FieldDecoder(Decoder):
         except OversizedHeaderListError:
             self.left = min(self.left, 0)
             raise
-        self.left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
+        if self.left < math.inf:
+            self.left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
         return fields
