@@ -1,6 +1,7 @@
 """The ClickHouse engine for tests, where chdb is installed in an environment of its own, outside of the repository.
 
-With REQUIRE_BACKENDS=1 what is missing is installed there (555 MB). `clickhouse_front.py` is what runs.
+With REQUIRE_BUILT=1 (`make e2e`) what is missing is installed there (555 MB); else such tests are skipped.
+`clickhouse_front.py` is what runs.
 """
 
 import subprocess
@@ -20,11 +21,11 @@ def python() -> Path:
     """Return the Python that has chdb."""
     folder = environments.cache() / "chdb"
     found = folder / "bin" / "python"
-    if not found.exists() and programs.required():
+    if not found.exists() and programs.required(programs.REQUIRE_BUILT):
         subprocess.run([environments.uv(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
         subprocess.run([environments.uv(), "pip", "install", "--quiet", "--python", found, _CHDB], check=True)
     if not found.exists():
-        programs.absent(f"{_CHDB} is not in {folder}")
+        programs.absent(f"{_CHDB} is not in {folder}", programs.REQUIRE_BUILT)
     return found
 
 
