@@ -57,7 +57,6 @@ def test_a_broker_killed_under_load_loses_nothing_that_was_acknowledged(
         own_kafka.start()
         load.wait_for(60)
     check(running, load)
-    assert load.refused, "the senders saw that it was away"
 
 
 @pytest.mark.parametrize("who", ["receivers", "deliverer", "gateway"])
