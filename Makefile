@@ -33,8 +33,10 @@ serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
 test-fast: $(READY) ## Run the tests that need no server, in under a minute
 	@$(BIN)/python -m pytest -q @tests/fast.txt
 
-test: $(READY) ## Run the tests, two files at once where there are two cores
-	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
+test: $(READY) ## Run the tests, two files at once where there are two cores; what failed runs once more, alone
+	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile || { [ $$? -eq 1 ] && \
+	  echo "Once more, alone: a test that fails only beside others is a fault of the test, named above" && \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --exitfirst; }
 
 e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prometheus, SDKs of four languages (built once)
 	@$(BIN)/python -m tests.e2e.sending

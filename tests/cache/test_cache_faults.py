@@ -13,6 +13,7 @@ import redis
 from otel_telemetry.cache import ResponseCache
 from otel_telemetry.cache.breaker import FAILURES, Breaker
 from otel_telemetry.cache.redis_store import RedisStore
+from tests.waiting import eventually
 
 
 def recorded(cache: ResponseCache, make: Callable[[int], Any]) -> tuple[list[int], Callable[[int], Any]]:
@@ -25,13 +26,6 @@ def recorded(cache: ResponseCache, make: Callable[[int], Any]) -> tuple[list[int
         return make(x)
 
     return calls, made
-
-
-def eventually(check) -> None:
-    """Wait until a check holds; the test's own timeout bounds it."""
-    pause = threading.Event()
-    while not check():
-        pause.wait(0.02)
 
 
 def test_while_redis_is_away_calls_are_made_and_afterwards_kept_again(make, own_redis, counted):

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_telemetry.base import conventions, metrics
 from tests.deploy import running_gateway as running
 from tests.deploy.test_alert_rules import all_rules, promtool
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"

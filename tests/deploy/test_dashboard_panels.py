@@ -28,8 +28,9 @@ from tests.backends import programs
 from tests.backends.process import Process, free_port
 from tests.deploy import running_gateway as running
 from tests.deploy.test_dashboard import BOARDS, panels
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.exporters.test_anomalies import row
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 #: What Grafana puts in place of its macros and variables.
@@ -217,7 +218,7 @@ def test_every_panel_s_queries_have_data_in_prometheus(filled: tuple[Prometheus,
         return not left
 
     try:
-        eventually(all_have_data, 90)
+        eventually(all_have_data, seconds=90)
     except AssertionError:
         assert left == []
 

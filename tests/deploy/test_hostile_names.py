@@ -21,8 +21,9 @@ from tests.deploy import running_gateway as running
 from tests.deploy.test_alert_rules import RULES, promtool
 from tests.deploy.test_dashboard import panels
 from tests.deploy.test_dashboard_panels import PROMQL, SQL, Prometheus, filled_in
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.exporters.test_anomalies import row
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 NAMES = (
@@ -94,7 +95,7 @@ def test_prometheus_reads_them_and_evaluates_every_rule_and_panel(gateway: Gatew
             rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
             return rules if all(rule["health"] != "unknown" for rule in rules) else []
 
-        assert {rule["health"] for rule in eventually(evaluated, 120)} == {"ok"}
+        assert {rule["health"] for rule in eventually(evaluated, seconds=120)} == {"ok"}
         for panel in panels():
             for target in panel["targets"]:
                 if "expr" in target:

@@ -12,7 +12,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from tests.backends import programs
 from tests.deploy import running_gateway as running
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 ROUTE = {"route": {"path": "route", "most": 2}}
 MODEL = {"model": {"path": "gen_ai.request.model", "values": ["gpt-4o", "gpt-4o-mini"]}}

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.deploy import running_gateway as running
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 OUTCOME = "CASE WHEN ok THEN 'ok' ELSE 'error' END"
 REQUEST = ("service", "route", "model", "degraded_reason", "outcome")

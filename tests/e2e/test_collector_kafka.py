@@ -15,9 +15,9 @@ from tests.backends.kafka_broker import KafkaBroker
 from tests.backends.process import Process, free_port
 from tests.exporters.otlp_receiver import Receiver, grpc_receiver
 from tests.faults.checks import check_rows
-from tests.faults.gateway_process import eventually
 from tests.faults.kafka_gateway import KafkaGateway, known, new_topics
 from tests.faults.load import make_request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 PROTOBUF = {"content-type": "application/x-protobuf"}

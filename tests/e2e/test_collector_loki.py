@@ -26,8 +26,9 @@ from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.exporter import LokiLogRecordExporter
 from otel_telemetry.exporters.loki.sink import make_sink
 from tests.backends.observability import LokiReceiver
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.exporters.otlp_receiver import Receiver, http_receiver
+from tests.waiting import eventually
 
 NOW = time.time_ns()
 #: Names and texts that a format could stumble over: quotes, braces, escapes, control characters, scripts, directions.

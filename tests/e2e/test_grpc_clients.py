@@ -15,7 +15,7 @@ from tests.backends.observability import Collector
 from tests.e2e import sending
 from tests.e2e.one_gateway import OneGateway, serving
 from tests.e2e.scenario import scenario
-from tests.exporters.gateway_program import eventually
+from tests.waiting import eventually
 
 CONFIG = Path(__file__).parent / "collector-to-gateway.yaml"
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

@@ -5,22 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.backends.process import free_port
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.02)
-    return found
+from tests.waiting import eventually
 
 
 class Gateway:

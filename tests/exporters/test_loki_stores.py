@@ -20,7 +20,8 @@ from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
 from tests.backends.observability import OtlpAsLoki, VictoriaLogs
 from tests.backends.process import free_port
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 HOUR = 3600.0
 NOW = time.time_ns()

@@ -11,8 +11,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import LokiLike, make_sink
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
+from tests.waiting import eventually
 
 PROTOCOLS = ["push", "otlp"]
 NOW = time.time_ns()

@@ -13,8 +13,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_telemetry import assemble_gateway, settings
 from otel_telemetry.base.errors import ConfigurationError
 from tests.backends.process import free_port
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.exporters.otlp_receiver import Receiver, Say, grpc_receiver, http_receiver
+from tests.waiting import eventually
 
 
 @pytest.fixture

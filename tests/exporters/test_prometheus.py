@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_telemetry import assemble, settings
 from otel_telemetry.exporters.prometheus.workers import folder_of
 from tests.backends.process import free_port
-from tests.exporters.gateway_program import eventually
+from tests.waiting import eventually
 
 APP = """
 import os, signal, sys

@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.deploy import running_gateway as running
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 
 @pytest.fixture(name="start")

@@ -11,8 +11,9 @@ import pytest
 
 from tests.faults.clock import FakeTime, PatchedTime
 from tests.faults.disk import SmallDisk
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.power import Power
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     """Fail where a process of the test lives on after everything was ended, and end it."""
     yield
     try:
-        eventually(lambda: not _living_in(tmp_path), "all processes of the test have ended", 5)
+        eventually(lambda: not _living_in(tmp_path), "all processes of the test have ended")
     finally:
         for pid in _living_in(tmp_path):
             with suppress(ProcessLookupError):

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,16 +18,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.backends.process import free_port
+from tests.waiting import eventually
 
 _SAMPLE_SECONDS = 0.2
-
-
-def eventually(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, f"it never came true: {what}"
-        time.sleep(0.05)
-    return found
 
 
 class GatewayProcess:

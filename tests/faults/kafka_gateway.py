@@ -10,8 +10,9 @@ from otel_telemetry.gateway.kafka import topics
 from otel_telemetry.gateway.kafka.config import KafkaSettings
 from tests.backends.kafka_broker import KafkaBroker
 from tests.faults.checks import check_memory, check_rows
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import Load
+from tests.waiting import eventually
 
 _PREFIX = "OTEL_TELEMETRY_GATEWAY__"
 PARTITIONS = 4

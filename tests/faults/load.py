@@ -20,7 +20,8 @@ import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
+from tests.waiting import eventually
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 CALLS = 4

@@ -22,7 +22,8 @@ from tests.backends import programs
 from tests.backends.process import Process, free_port
 from tests.deploy import running_gateway as running
 from tests.deploy.test_alert_rules import RULES
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 FASTER: Final = 30
@@ -163,4 +164,4 @@ def test_each_alert_of_the_contract_fires_and_none_before_there_is_a_reason(gate
         time.sleep(0.5)
         return alerts.firing() >= OF_THE_CONTRACT
 
-    eventually(all_fire, 180)
+    eventually(all_fire, seconds=180)

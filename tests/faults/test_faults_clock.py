@@ -9,8 +9,8 @@ import pytest
 
 from tests.faults.checks import check
 from tests.faults.clock import FakeTime, PatchedTime
-from tests.faults.gateway_process import eventually
 from tests.faults.load import Load
+from tests.waiting import eventually
 
 HOUR = 3600
 

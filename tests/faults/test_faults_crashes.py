@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.faults.checks import check, check_rows
-from tests.faults.gateway_process import eventually
 from tests.faults.load import TEXT, Load
+from tests.waiting import eventually
 
 SHAPES = {"all in one": ("--workers", "0"), "one receiver": ("--workers", "1"), "two receivers": ("--workers", "2")}
 
@@ -94,7 +94,7 @@ def test_the_processes_of_a_gateway_end_with_it(gateway: Any) -> None:
     running = gateway("--workers", "2")
     pids = running.processes().values()
     running.kill()
-    eventually(lambda: not any(_runs(pid) for pid in pids), "they have ended", 5)
+    eventually(lambda: not any(_runs(pid) for pid in pids), "they have ended")
 
 
 def _runs(pid: int) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.faults.checks import check_rows, rows
-from tests.faults.gateway_process import eventually
 from tests.faults.load import Load, long_text
+from tests.waiting import eventually
 
 PAGE = 16384
 LONG = long_text(10)

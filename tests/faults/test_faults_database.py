@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.faults.checks import check
-from tests.faults.gateway_process import eventually
 from tests.faults.load import Load
+from tests.waiting import eventually
 
 COPYING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND wait_event_type = 'Lock' AND datname = %s"
 

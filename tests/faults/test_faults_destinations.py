@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from tests.backends.process import free_port
 from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
 from tests.faults.checks import MEMORY_LIMIT, check, check_truth
-from tests.faults.gateway_process import eventually
 from tests.faults.load import CALLS, SPANS, Load, long_text, span_ids
+from tests.waiting import eventually
 
 THERE = "forward.there"
 LONG = long_text(100)  # for each call

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.checks import check, check_rows
 from tests.faults.disk import MEGABYTES, SmallDisk
-from tests.faults.gateway_process import eventually
 from tests.faults.load import Load, long_text
+from tests.waiting import eventually
 
 LONG = long_text(54)  # for each call
 

@@ -15,9 +15,10 @@ from tests.backends.observability import Jaeger
 from tests.e2e import otlp_trace
 from tests.faults.checks import check
 from tests.faults.disk import SmallDisk
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import Load, long_text, span_ids
 from tests.faults.test_faults_stopped import standing_still
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,9 +12,9 @@ import pytest
 
 from otel_telemetry.gateway.kafka.config import KafkaSettings
 from tests.backends.kafka_broker import KafkaBroker
-from tests.faults.gateway_process import eventually
 from tests.faults.kafka_gateway import KafkaGateway, check, new_topics
 from tests.faults.load import Load, make_request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 

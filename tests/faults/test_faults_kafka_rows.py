@@ -19,9 +19,9 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
 from tests.backends.kafka_broker import KafkaBroker
-from tests.faults.gateway_process import eventually
 from tests.faults.kafka_gateway import KafkaGateway, check, known, new_topics
 from tests.faults.load import Load, make_request
+from tests.waiting import eventually
 
 KILLS = int(os.environ.get("KILLS", "3"))
 TRACES = 150

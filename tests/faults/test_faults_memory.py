@@ -14,8 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue
 
 from otel_telemetry.processors.otlp.wire import length_delimited
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.memory_limit import MemoryLimit
+from tests.waiting import eventually
 
 LIMIT = 400 << 20
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

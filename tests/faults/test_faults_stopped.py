@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.faults.checks import check
-from tests.faults.gateway_process import eventually
 from tests.faults.load import Load
+from tests.waiting import eventually
 
 PATIENCE = 1.0
 TURN = "spool.turn"  # whoever writes to the spool holds this lock
@@ -67,7 +67,7 @@ def test_a_process_that_stands_still_while_it_writes_shows_in_health_and_all_goe
         with (running.spool / TURN).open("rb+") as write_lock:
             fcntl.flock(write_lock, fcntl.LOCK_EX)
             held = time.monotonic()
-            part = eventually(lambda: _failing(running), "its health says so", 30)
+            part = eventually(lambda: _failing(running), "its health says so")
             assert time.monotonic() - held >= 5
             assert part["problem"] == "a write does not end"
         load.wait_for(60)

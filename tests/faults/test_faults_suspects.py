@@ -12,9 +12,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.gateway.receive import suspects
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import EXPORT
 from tests.faults.memory_limit import MemoryLimit
+from tests.waiting import eventually
 
 #: By the number of receivers beside a deliverer: less than it takes to work on what is deadly.
 LIMITS = {"1": 220 << 20, "0": 160 << 20}

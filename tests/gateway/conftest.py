@@ -57,7 +57,7 @@ class KeepingSink:
     def bodies(self) -> list[bytes]:
         return [body for _, bodies in self.calls for body in bodies]
 
-    def wait_for(self, count: int, timeout: float = 10) -> Any:
+    def wait_for(self, count: int, timeout: float = 60) -> Any:
         with self.arrived:
             return self.arrived.wait_for(lambda: len(self.bodies) >= count, timeout)
 

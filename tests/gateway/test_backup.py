@@ -12,8 +12,9 @@ import pytest
 
 from tests.backends.postgres import PASSWORD, USER, PostgresServer
 from tests.faults.checks import check_rows
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import Load
+from tests.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 

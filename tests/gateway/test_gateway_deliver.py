@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from otel_telemetry.base.errors import DeliveryRefused, SchemaTooNew, StoreUnava
 from otel_telemetry.gateway.deliver import circuit
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.spool.writer import Spool
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -39,13 +40,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Any:
 def append(spool: Spool, *bodies: bytes, signal: Signal = "traces") -> Any:
     for future in [spool.append(signal, body, 1) for body in bodies]:
         future.result(10)
-
-
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.005)
 
 
 class Destination:

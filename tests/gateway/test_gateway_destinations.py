@@ -14,8 +14,8 @@ from otel_telemetry.gateway.deliver import refusals
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.serve.health import Health
 from otel_telemetry.gateway.spool.writer import Spool
-from tests.exporters.gateway_program import eventually
 from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
+from tests.waiting import eventually
 
 MIB = 1 << 20
 

@@ -24,8 +24,9 @@ from otel_telemetry.gateway.spool.writer import Spool
 from tests.backends.postgres import PostgresServer
 from tests.backends.process import free_port
 from tests.faults.checks import check, check_rows
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import EXPORT, Load, make_request
+from tests.waiting import eventually
 
 MIB = 1 << 20
 

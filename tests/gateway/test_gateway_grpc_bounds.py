@@ -109,7 +109,7 @@ async def test_what_is_sent_and_never_ended_counts_too_and_is_given_back_with_it
 
 
 async def until(check: Any) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if check():
             return
         await asyncio.sleep(0.01)

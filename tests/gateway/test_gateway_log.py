@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporters.gateway_program import eventually
 from tests.gateway.served import Served
+from tests.waiting import eventually
 
 KEY = "ingest:a-key-0123456789"
 FIELDS = {"time", "level", "logger", "message", "process", "pid"}

@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from otel_telemetry.gateway.spool.reader import SpoolReader
-from tests.faults.gateway_process import GatewayProcess, eventually
+from tests.faults.gateway_process import GatewayProcess
+from tests.waiting import eventually
 
 SENDERS = 4
 BATCH = 20

@@ -17,8 +17,8 @@ import pytest
 
 from otel_telemetry.gateway.spool import spool_file
 from tests.exporters.certificates import authority
-from tests.exporters.gateway_program import eventually
 from tests.gateway.served import Served
+from tests.waiting import eventually
 
 OLD, NEW = "ingest:old-key-0123456789", "ingest:new-key-0123456789"
 

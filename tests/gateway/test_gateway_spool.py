@@ -5,10 +5,9 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from otel_telemetry.base.errors import ConfigurationError, Overloaded, StoreUnav
 from otel_telemetry.gateway.spool import spool_file
 from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.gateway.spool.writer import Spool
+from tests.waiting import eventually
 
 MIB = 1 << 20
 
@@ -31,13 +31,6 @@ def spool(folder: Path) -> Iterator[Spool]:
     made = Spool(folder, 8 * MIB, 24)
     yield made
     made.close()
-
-
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.01)
 
 
 def append(spool: Spool, *bodies: bytes, signal: Signal = "traces") -> list[int]:

@@ -21,7 +21,7 @@ from otel_telemetry.gateway.serve.prometheus import Exposition
 from otel_telemetry.gateway.spool import spool_file
 from otel_telemetry.gateway.spool.operator import Operator
 from otel_telemetry.gateway.spool.writer import Spool
-from tests.faults.gateway_process import eventually
+from tests.waiting import eventually
 
 MIB = 1 << 20
 BOUND = 200_000

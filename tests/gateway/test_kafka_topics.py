@@ -23,6 +23,7 @@ from otel_telemetry.gateway.kafka.split import split
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
 from otel_telemetry.gateway.spool.reader import Batch
 from tests.backends.kafka_broker import KafkaBroker
+from tests.waiting import eventually
 
 MIB = 1 << 20
 EVER = 1 << 62
@@ -79,14 +80,6 @@ def spans_of(bodies: Sequence[bytes]) -> list[Any]:
 
 def names(bodies: Sequence[bytes]) -> list[str]:
     return sorted(span.name for span in spans_of(bodies))
-
-
-def eventually(check: Callable[[], Any], seconds: float = 40.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.01)
-    return found
 
 
 def look(transport: KafkaTransport, most: int = 256) -> list[Batch]:

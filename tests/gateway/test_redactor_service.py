@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive import unix_socket
 from otel_telemetry.gateway.serve.redactor import RedactorProcess
 from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from tests.waiting import eventually
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 MAIL = "jane@example.com"
@@ -220,12 +220,6 @@ def test_a_socket_that_nobody_answers_is_replaced_and_nothing_else(tmp_path: Pat
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 class Command:
@@ -238,7 +232,7 @@ class Command:
             self.process = subprocess.Popen(command, cwd=folder, stderr=log)
 
     def __enter__(self) -> Self:
-        wait_until(lambda: "redacting on" in self._log.read_text())
+        eventually(lambda: "redacting on" in self._log.read_text())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -266,7 +260,7 @@ def test_the_command_goes_on_where_a_process_is_killed_and_starts_after_a_kill(
     body = make_request(MAIL)
     with Command(tmp_path) as one:
         one.kill_one()
-        wait_until(lambda: one.restarts() == 1)
+        eventually(lambda: one.restarts() == 1)
         assert MAIL.encode() not in one.ask("POST", "/v1/redact/traces", content=body, headers=PROTOBUF).content
     assert (tmp_path / "r.sock").exists()
     with Command(tmp_path) as another:

@@ -16,6 +16,7 @@ from otel_telemetry.commands.spool import spool_app
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.spool.operator import Operator
 from otel_telemetry.gateway.spool.writer import Spool
+from tests.waiting import eventually
 
 HOUR_NS = 3600 * 10**9
 
@@ -46,13 +47,6 @@ def delivering(spool: Spool) -> Iterator[Callable[[Any], Delivery]]:
 def append(spool: Spool, *bodies: bytes) -> None:
     for future in [spool.append("traces", body, 2) for body in bodies]:
         future.result(10)
-
-
-def eventually(check: Callable[[], Any]) -> None:
-    end = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.01)
 
 
 def make_older(spool: Spool, hours: float, *bodies: bytes) -> None:

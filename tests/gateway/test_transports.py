@@ -19,6 +19,7 @@ from otel_telemetry.gateway.deliver import circuit
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.spool.transport import Transport
 from otel_telemetry.gateway.spool.writer import Spool
+from tests.waiting import eventually
 
 MIB = 1 << 20
 Open = Callable[[], Transport]
@@ -84,14 +85,6 @@ def take(transport: Transport, sink: str, items: int, wanted: Any = ()) -> list[
             return found
         assert time.monotonic() < end, f"{len(found)} batches are due"
         transport.wait(sink, 0.2)
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.01)
-    return found
 
 
 def test_what_is_acknowledged_is_due_to_each_destination_whole(opened: Open) -> None:

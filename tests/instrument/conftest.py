@@ -47,7 +47,7 @@ class Telemetry:
 
     def spans(self, count: int = 1, name: str = "") -> list[Any]:
         """Return the finished spans once there are so many; a span may end on another thread."""
-        until = time.monotonic() + 5
+        until = time.monotonic() + 30
         while True:
             found = [span for span in self.exporter.get_finished_spans() if span.name.startswith(name)]
             if len(found) >= count or time.monotonic() > until:
@@ -147,7 +147,7 @@ def served(app: Any) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not server.started and time.monotonic() < until:
         time.sleep(0.005)
     try:

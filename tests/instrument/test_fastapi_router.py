@@ -19,7 +19,7 @@ from otel_telemetry.base import metrics
 from otel_telemetry.exporters.request_log import RequestLogLogExporter
 from otel_telemetry.exporters.request_log.db import database, schema
 from tests.backends import process
-from tests.exporters.gateway_program import eventually
+from tests.waiting import eventually
 
 SECRET = "a secret of this test only"
 PAGE = "203.0.113.9"
@@ -130,7 +130,7 @@ def test_a_client_s_limit_is_that_of_all_workers_of_the_app(tmp_path):
         return len(workers) == 2
 
     try:
-        eventually(are_there, 120)
+        eventually(are_there, seconds=120)
         sent = [httpx.post(f"{url}/telemetry", json={"type": "x"}, timeout=30).status_code for _ in range(25)]
     finally:
         server.terminate()

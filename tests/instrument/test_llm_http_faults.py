@@ -107,7 +107,7 @@ def test_a_connection_refused_is_a_call_that_failed(telemetry: Telemetry, module
 @MODULES
 def test_a_read_timeout_ends_the_call(telemetry: Telemetry, raw_server: RawServer, module: Any) -> None:
     url = raw_server(stalls)
-    with module.Client(timeout=0.2) as client, pytest.raises(module.ReadTimeout):
+    with module.Client(timeout=module.Timeout(30, read=1)) as client, pytest.raises(module.ReadTimeout):
         client.post(f"{url}/v1/chat/completions", json=BODY)
     expect_partial(telemetry.span())
     assert telemetry.attributes()["error.type"] == "ReadTimeout"

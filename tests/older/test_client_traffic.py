@@ -21,7 +21,8 @@ from starlette.requests import Request
 import otel_telemetry
 from otel_telemetry.exporters.request_log import RequestLogLogExporter
 from tests.backends import process, programs
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 #: An entry as the service's specification shows one.
 SPECIFIED = {
@@ -190,7 +191,7 @@ def test_an_app_s_own_page_in_a_real_browser_is_heard(app, tmp_path, stored):
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: told, 60)
+        eventually(lambda: told)
     finally:
         browser.terminate()
         browser.wait(30)

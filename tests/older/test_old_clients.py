@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
+from tests.waiting import eventually
 
 RUN, STEP = "0193a000-0000-7000-8000-000000000001", "0193a000-0000-7000-8000-000000000002"
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -38,7 +39,7 @@ def found_fixture(gateway, stored):
 
     def found(table: str, column: str, value: Any) -> list[dict[str, Any]]:
         url = f"sqlite:///{gateway.folder / 'new.db'}"
-        rows: list[dict[str, Any]] = eventually(lambda: [row for row in stored(url, table) if row[column] == value], 60)
+        rows: list[dict[str, Any]] = eventually(lambda: [row for row in stored(url, table) if row[column] == value])
         return rows
 
     return found

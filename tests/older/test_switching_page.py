@@ -21,8 +21,9 @@ from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.gateway.receive.auth import EVENT_PATHS, HEALTH_PATHS
 from otel_telemetry.instrument.cache_measures import CacheMeasures
 from otel_telemetry.older import bot, chronicle, module
-from tests.exporters.gateway_program import Gateway, eventually
+from tests.exporters.gateway_program import Gateway
 from tests.older import databases
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "switching.md").read_text(encoding="utf-8")

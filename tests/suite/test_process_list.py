@@ -10,7 +10,7 @@ import pytest
 
 from otel_telemetry.commands import process_list
 from tests.backends.process import free_port
-from tests.exporters.gateway_program import eventually
+from tests.waiting import eventually
 
 PASSWORD = "hunter2-of-nobody"
 CLI = [sys.executable, "-m", "otel_telemetry.cli"]

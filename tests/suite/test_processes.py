@@ -222,7 +222,7 @@ class Gateway:
 
     def routes(self) -> list[str]:
         """Return the routes of the rows, once as many are there as were asked for."""
-        for _ in range(200):
+        for _ in range(1200):
             if self.database.exists() and len(found := routes(self.database)) >= len(REQUESTS):
                 return found
             time.sleep(0.05)

@@ -42,7 +42,7 @@ class Served:
         command = [*COMMAND, "serve", *ports, "--db", database, "--spool-dir", str(self.folder / "spool")]
         with (self.folder / "said").open("ab") as said:
             process = subprocess.Popen(command, cwd=self.folder, stderr=said)
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 self.health()
             except OSError:
@@ -67,7 +67,7 @@ class Served:
         return (self.folder / "said").read_text()
 
     def delivered(self) -> None:
-        for _ in range(200):
+        for _ in range(1200):
             if self.health()["parts"]["exporters"]["request_log"]["lag"]["batches"] == 0:
                 return
             time.sleep(0.05)
