@@ -1,100 +1,163 @@
-"""The `otel-telemetry` command: parse, call assemble, print."""
+"""The `otel-telemetry` command: its list of commands, and how errors end it.
 
-import logging
+The module of a command is imported when that command is run, completed or explained: importing all of them takes a
+second, and most starts need one, or none (`--help`, `--version`).
+"""
+
 import sys
-from functools import partial
-from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from pydantic_core import PydanticUndefined
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
+from typer.core import TyperCommand, TyperGroup
 
-from otel_telemetry import assemble_gateway
-from otel_telemetry import settings as settings_module
-from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable, TelemetryError
-from otel_telemetry.commands import tables
-from otel_telemetry.commands.anomalies import anomalies
-from otel_telemetry.commands.audit import audit_app
-from otel_telemetry.commands.clickhouse import clickhouse_app
-from otel_telemetry.commands.dashboards import dashboards
-from otel_telemetry.commands.demo import demo
-from otel_telemetry.commands.doctor import doctor
-from otel_telemetry.commands.erase import erase
-from otel_telemetry.commands.explain import explain
-from otel_telemetry.commands.export import export_rows
-from otel_telemetry.commands.import_old import import_old
-from otel_telemetry.commands.key import key
-from otel_telemetry.commands.options import AsJson
 from otel_telemetry.commands.process_list import WARNING, hide_password
-from otel_telemetry.commands.pseudonym import pseudonym
-from otel_telemetry.commands.redact import redact
-from otel_telemetry.commands.report import report
-from otel_telemetry.commands.reprice import reprice
-from otel_telemetry.commands.rollups import rollups
-from otel_telemetry.commands.run import run
-from otel_telemetry.commands.scan import scan
-from otel_telemetry.commands.show import show
-from otel_telemetry.commands.spool import spool_app
-from otel_telemetry.commands.tail import tail
-from otel_telemetry.commands.trim import trim
-from otel_telemetry.commands.ui import ui
-from otel_telemetry.commands.verify import verify
-from otel_telemetry.exporters.request_log.db import database
-from otel_telemetry.gateway.serve import logs
+
+
+class Command(NamedTuple):
+    """A command that is not imported yet.
+
+    `where` names a function or a Typer app as "module:attribute" in otel_telemetry.commands; `summary` is the first
+    paragraph of its docstring. With `interspersed` off, all arguments behind the first positional one belong to it.
+    """
+
+    where: str
+    summary: str
+    interspersed: bool = True
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "run": Command(
+        "run:run",
+        "Run a program with redaction, request rows and model calls, without a change to its code.",
+    ),
+    "doctor": Command(
+        "doctor:doctor",
+        "Look at everything that telemetry depends on here: versions, loader, settings, exporters, "
+        "database, spool, clock.",
+    ),
+    "report": Command(
+        "report:report",
+        "Show cost, tokens, latency and outcome: by route, by day, by model, of the cache, of feedback.",
+    ),
+    "anomalies": Command(
+        "anomalies:anomalies",
+        "Tell what is unusual in traffic, errors, latency, cost, tokens and cache hits, by service, route and model.",
+    ),
+    "show": Command(
+        "show:show",
+        "Show one request: its stages, each model call with tokens, time and cost, what went wrong, and its texts.",
+    ),
+    "tail": Command("tail:tail", "Show requests as their rows are committed; Ctrl-C ends it."),
+    "ui": Command(
+        "ui:ui",
+        "Show requests, costs and what was redacted as a page in the browser; reads the database, never writes to it.",
+    ),
+    "export": Command("export:export_rows", "Write stored requests to a file, newest first, without their texts."),
+    "trim": Command("trim:trim", "Delete old rows and texts, and give the disk its space back."),
+    "rollups": Command(
+        "rollups:rollups",
+        "Sum stored requests up by quarters of an hour and days, so that pages over many of them are fast.",
+    ),
+    "erase": Command(
+        "erase:erase",
+        "Erase one person: every row and text that is about them, in all tables and in the gateway's spool.",
+    ),
+    "reprice": Command(
+        "reprice:reprice",
+        "Compute anew what model calls cost, by the genai-prices that is installed, and their "
+        "requests' costs with them.",
+    ),
+    "scan": Command(
+        "scan:scan",
+        "Check every text of every table, also inside JSON, with the current rules and policy.",
+    ),
+    "import": Command(
+        "import_old:import_old",
+        "Bring the rows of an older system over: the SQLite telemetry module, the chat bot's request_log, chronicle.",
+    ),
+    "verify": Command(
+        "verify:verify",
+        "Plant values of every type in every field of telemetry, and show that none of them leaves.",
+    ),
+    "redact": Command("redact:redact", "Take personal data and secrets out of text: logs, dumps, JSON lines."),
+    "explain": Command(
+        "explain:explain",
+        "Show what is found in a text: which rule and validator, at which characters, and what becomes of it and why.",
+    ),
+    "pseudonym": Command(
+        "pseudonym:pseudonym",
+        "Print the pseudonyms of a user, a session or an IP address: under the present key, then "
+        "under the previous one.",
+    ),
+    "key": Command("key:key", "Print a new random API key, and the entry of gateway.api_keys that lets it in."),
+    "demo": Command(
+        "demo:demo",
+        "Run a chat app against a model server of its own, and hold the rows that come of it against the truth.",
+    ),
+    "dashboards": Command(
+        "dashboards:dashboards",
+        "Write the Grafana dashboard, the alert rules of Prometheus, and the examples that promtool tests them with.",
+    ),
+    "serve": Command(
+        "serve:serve",
+        "Receive OTLP over gRPC and HTTP, redact it, keep it on disk, write the request_log.",
+    ),
+    "redactor": Command(
+        "serve:redactor",
+        "Redact what an OpenTelemetry Collector asks for, and keep nothing: the other half of its processor.",
+    ),
+    "settings": Command(
+        "show_settings:show_settings",
+        "List every setting with its default, its variable and what it does.",
+    ),
+    "spool": Command("spool:spool_app", "Look into the spool, deliver again, or drop."),
+    "audit": Command(
+        "audit:audit_app",
+        "A signed trail that shows whether rows were changed or removed behind its back, and what operators did.",
+    ),
+    "clickhouse": Command(
+        "clickhouse:clickhouse_app",
+        "Send rows of requests and model calls on to ClickHouse, which keeps them for years.",
+    ),
+}
+
+
+def load_command(name: str) -> Any:
+    """Import a command; return it as Typer makes it: a TyperCommand, or a TyperGroup where it has subcommands."""
+    command = COMMANDS[name]
+    module, _, attribute = command.where.partition(":")
+    found = getattr(import_module(f"otel_telemetry.commands.{module}"), attribute)
+    holder = typer.Typer(rich_markup_mode="rich")
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name, context_settings={"allow_interspersed_args": command.interspersed})(found)
+    return typer.main.get_group(holder).commands[name]
+
+
+class LazyGroup(TyperGroup):
+    """The group of all commands: lists them by their summaries, and imports the one that is used."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = {name: TyperCommand(name, help=command.summary) for name, command in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the name of the command that the arguments begin with, the command, and the other arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else command, rest
+
 
 app = typer.Typer(
+    cls=LazyGroup,
     help="Safe, complete, useful OpenTelemetry for apps that call LLMs.",
     epilog="Every setting can also come from OTEL_TELEMETRY_* variables or otel-telemetry.toml: see `settings`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(spool_app, name="spool")
-app.add_typer(audit_app, name="audit")
-app.add_typer(clickhouse_app, name="clickhouse")
-app.command(context_settings={"allow_interspersed_args": False})(run)
-app.command()(doctor)
-app.command()(report)
-app.command()(anomalies)
-app.command()(show)
-app.command()(tail)
-app.command()(ui)
-app.command("export")(export_rows)
-app.command()(trim)
-app.command()(rollups)
-app.command()(erase)
-app.command()(reprice)
-app.command()(scan)
-app.command("import")(import_old)
-app.command()(verify)
-app.command()(redact)
-app.command()(explain)
-app.command()(pseudonym)
-app.command()(key)
-app.command()(demo)
-app.command()(dashboards)
-
-_out = Console()
-_err = Console(stderr=True)
-_OLDER = (
-    "[dim]next:[/] write to it once with this version, which brings its tables up to date (a gateway does as it starts)"
-)
-_AGAIN = "[dim]next:[/] when it is there again, run this again; what was done is done, and is not repeated"
-
-Database = Annotated[
-    str | None,
-    typer.Option("--db", help="SQLAlchemy URL of the request_log database.", metavar="URL", show_default=False),
-]
-SpoolDir = Annotated[
-    Path | None, typer.Option("--spool-dir", help="Folder of the spool.", metavar="DIR", show_default=False)
-]
 
 
 def _show_version(asked: bool) -> None:
@@ -115,175 +178,21 @@ def _of_all_commands(
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one readable line and exit code 2."""
-    if hide_password(sys.argv[1:]):
-        _err.print(f"[bold yellow]warning[/] {escape(WARNING)}")
+    """Run the command line; expected errors become one readable line, and exit code 2 (settings) or 1."""
     try:
+        if hide_password(sys.argv[1:]):
+            _failures().warn(WARNING)
         app()
-    except ConfigurationError as error:
-        _err.print(f"[bold red]error[/] [bold]{escape(error.key)}[/]: {escape(error.problem)}")
-        if error.hint:
-            _err.print(f"[dim]next:[/] {escape(error.hint)}")
-        sys.exit(2)
-    except TelemetryError as error:
-        _err.print(f"[bold red]error[/] {escape(str(error))}")
-        if hint := getattr(error, "hint", ""):
-            _err.print(f"[dim]next:[/] {escape(hint)}")
-        elif isinstance(error, StoreUnavailable) and "next:" not in str(error):
-            _err.print(_AGAIN)
-        sys.exit(1)
-    except DBAPIError as error:
-        _err.print(f"[bold red]error[/] [bold]request_log.url[/]: the database says: {escape(str(error.orig).strip())}")
-        _err.print(_OLDER if database.lacks_schema(error) else _AGAIN)
-        sys.exit(1)
+    except Exception as error:
+        code = _failures().show(error)
+        if code is None:
+            raise
+        sys.exit(code)
 
 
-@app.command()
-def serve(
-    *,
-    role: Annotated[
-        str | None, typer.Option(help="What to do: receive, deliver, all of it; or redact.", show_default="all")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that receive, beside one that delivers; 0: one for all.", show_default="1"),
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP/gRPC.", show_default="4317")] = None,
-    http_port: Annotated[
-        int | None, typer.Option(help="Port of OTLP/HTTP, /health and /metrics.", show_default="4318")
-    ] = None,
-    db: Database = None,
-    spool_dir: SpoolDir = None,
-) -> None:
-    """Receive OTLP over gRPC and HTTP, redact it, keep it on disk, write the request_log.
-
-    [bold]Try it:[/] otel-telemetry serve --db sqlite:///telemetry.db, then point any OpenTelemetry SDK at it with
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317. Ctrl-C stops it; nothing acknowledged is lost.
-    """
-    ports = {"host": host, "grpc_port": grpc_port, "http_port": http_port}
-    given = {"role": role, "workers": workers, "spool_dir": spool_dir, **ports}
-    _serve(**_sections(gateway=given, request_log={"url": db}))
-
-
-@app.command()
-def redactor(
-    *,
-    socket: Annotated[
-        Path | None,
-        typer.Option(help="Unix socket to listen on.", metavar="PATH", show_default="otel-redactor/redactor.sock"),
-    ] = None,
-    http_port: Annotated[
-        int | None, typer.Option(help="Port to listen on in place of a socket.", show_default=False)
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address of that port; beyond loopback it needs keys.", show_default=False)
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that redact.", show_default="1")] = None,
-) -> None:
-    """Redact what an OpenTelemetry Collector asks for, and keep nothing: the other half of its processor.
-
-    The processor `otel_telemetry` of collector/ sends each batch here and passes on what comes back. The socket is for
-    the user who runs both. Ctrl-C stops it.
-
-    [bold]Try it:[/] otel-telemetry redactor --socket /run/otel-telemetry/redactor.sock
-    """
-    by_port = http_port is not None or host is not None
-    if socket and by_port:
-        raise ConfigurationError("--socket", "is of no use beside --http-port or --host", "leave one of them out")
-    where = {"socket": "-", "http_port": http_port, "host": host} if by_port else {"socket": socket and str(socket)}
-    _serve(**_sections(gateway={"role": "redact", "workers": workers, **where}))
-
-
-def _serve(**given: dict[str, Any]) -> None:
-    """Serve by the settings, and what was given on the command line."""
-    load = partial(settings_module.load, **given)
-    with logs.kept_back():
-        settings = load()
-        logs.use(settings.gateway)
-    gateway = assemble_gateway.gateway_of(settings, load)
-    for line in filter(None, (_where_to(settings), _what_is_not_shared(settings))):
-        logging.getLogger(__package__).info("%s", line)
-    gateway.run()
-
-
-def _where_to(settings: settings_module.Settings) -> str:
-    """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
-    if settings.gateway.role == "redact":
-        return "requests are redacted and returned to the client; nothing is stored"
-    kept = f"what is acknowledged is kept in {_kept_in(settings)}"
-    if settings.gateway.role == "receive":
-        return f"{kept}; a gateway with --role deliver takes it from there"
-    on = [f"OTLP to {name} at {urlsplit(one.endpoint).netloc}" for name, one in sorted(settings.forward.items())]
-    if settings.loki.endpoint:
-        on.append(f"log lines to {urlsplit(settings.loki.endpoint).netloc}")
-    return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, kept])
-
-
-def _kept_in(settings: settings_module.Settings) -> str:
-    if settings.gateway.transport == "disk":
-        return str(settings.gateway.spool_dir)
-    kafka = settings.gateway.kafka
-    return f"the topics {kafka.topic_prefix}* of Kafka at {kafka.brokers}"
-
-
-def _what_is_not_shared(settings: settings_module.Settings) -> str:
-    """Say what several receivers do not have in common, if anything."""
-    if settings.gateway.workers < 2 or settings.gateway.role in {"deliver", "redact"} or settings.cache.url:  # noqa: PLR2004 - one shares with nobody
-        return ""
-    return f"/cache is in the memory of each of {settings.gateway.workers} processes; cache.url makes it one, in Redis"
-
-
-@app.command("settings")
-def show_settings(
-    *,
-    as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
-) -> None:
-    """List every setting with its default, its variable and what it does."""
-    if markdown:
-        sys.stdout.write(settings_markdown())
-        return
-    if as_json:
-        tables.as_json([_as_row(name, info) for name, info in settings_module.describe()])
-        return
-    for name, info in settings_module.describe():
-        _out.print(f"[bold]{name}[/] = {escape(_default(info))}", soft_wrap=True)
-        _out.print(f"  [dim]{settings_module.variable(name)}[/]", soft_wrap=True)
-        _out.print(Padding(escape(info.description), (0, 0, 1, 2)))
-
-
-def settings_markdown() -> str:
-    """Return docs/settings.md; a test holds the file against this."""
-    lines = [
-        "# Settings",
-        "",
-        "Argument over environment over file (`otel-telemetry.toml`, or the one that `OTEL_TELEMETRY_FILE` names)",
-        "over default. Unknown keys stop start-up. Made by `otel-telemetry settings --markdown`.",
-        "",
-        "| setting | variable | default | what it does |",
-        "|---|---|---|---|",
-    ]
-    for name, info in settings_module.describe():
-        lines.append(f"| `{name}` | `{settings_module.variable(name)}` | `{_default(info)}` | {info.description} |")
-    return "\n".join(lines) + "\n"
-
-
-def _sections(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the settings that were given on the command line; what was not given is left to the environment."""
-    given = {name: {key: v for key, v in section.items() if v is not None} for name, section in sections.items()}
-    return {name: section for name, section in given.items() if section}
-
-
-def _as_row(name: str, info: Any) -> dict[str, Any]:
-    variable = settings_module.variable(name)
-    return {"setting": name, "variable": variable, "default": _default(info), "description": info.description}
-
-
-def _default(info: Any) -> str:
-    if info.default is None or info.default is PydanticUndefined:
-        return "none"
-    return "none" if info.default == () else str(info.default)
+def _failures() -> Any:
+    """Return the module that shows errors; it needs SQLAlchemy, to know those of a database."""
+    return import_module("otel_telemetry.commands.failures")
 
 
 if __name__ == "__main__":

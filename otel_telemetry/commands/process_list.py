@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from otel_telemetry.settings import ENV_PREFIX
-
-VARIABLE: Final = ENV_PREFIX + "REQUEST_LOG__URL"
+#: Written out, because importing the settings takes longer than the rest of a start.
+VARIABLE: Final = "OTEL_TELEMETRY_REQUEST_LOG__URL"
 WARNING: Final = (
     f"the password in --db could be read by every user of this machine until now; set {VARIABLE} instead, "
     "or request_log.url in otel-telemetry.toml"

@@ -39,12 +39,27 @@ def run(code: str) -> str:
         (f"{PACKAGE}.processors", HEAVY),
         (f"{PACKAGE}.gateway", HEAVY),
         (f"{PACKAGE}.distro", ("alembic", "grpc", "starlette", "uvicorn", "typer", "rich")),
-        (f"{PACKAGE}.cli", ("alembic", "grpc", "uvicorn")),
+        (f"{PACKAGE}.cli", (*(name for name in HEAVY if name != "typer"), "pydantic")),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(module: str, without: tuple[str, ...]) -> None:
     loaded = run(f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})").split()
     assert sorted(set(without) & set(loaded)) == []
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["no-such-command"]])
+def test_what_needs_no_command_imports_none(words: list[str]) -> None:
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("LOADED", *(name for name in sys.modules if name.startswith({PACKAGE!r} + ".commands."))))
+sys.argv[1:] = {words!r}
+from {PACKAGE}.cli import app
+try:
+    app()
+except SystemExit:
+    print(*{{name.split('.')[0] for name in sys.modules}} & {{"sqlalchemy", "starlette"}})
+"""
+    assert run(code).splitlines()[-2:] == ["", f"LOADED {PACKAGE}.commands.process_list"]
 
 
 def test_the_face_of_the_request_log_still_has_its_names() -> None:

@@ -191,7 +191,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
         "ui",
     },
     "distro": {"app", "assemble", "exporters.*", "instrument", "settings"},
-    "cli": {"base", "assemble", "assemble_gateway", "commands", "exporters.*", "gateway.*", "processors.*", "settings"},
+    "cli": {"commands"},
     "": {"app", "assemble", "cache", "request"},
 }
 

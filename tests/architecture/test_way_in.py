@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from otel_telemetry import settings
-from otel_telemetry.cli import app
+from otel_telemetry.cli import COMMANDS, app, load_command
 from otel_telemetry.instrument.llm_http import endpoints
 from otel_telemetry.processors.detect.ruleset import builtin_rules
 
@@ -138,8 +137,8 @@ def imports_of(path: Path) -> set[str]:
 def commands() -> dict[str, Any]:
     """Return each command by what is typed for it."""
     found: dict[str, Any] = {}
-    top: Any = typer.main.get_command(app)
-    for name, command in top.commands.items():
+    for name in COMMANDS:
+        command = load_command(name)
         below = getattr(command, "commands", {})
         found |= {f"{name} {inner}": one for inner, one in below.items()} or {name: command}
     return found
@@ -171,8 +170,14 @@ def test_a_shell_completes_commands_and_options() -> None:
 
 
 def test_each_module_of_a_command_is_registered() -> None:
-    registered = imports_of(ROOT / "otel_telemetry" / "cli.py")
+    registered = {command.where.partition(":")[0] for command in COMMANDS.values()}
     for path in (ROOT / "otel_telemetry" / "commands").glob("*.py"):
         text = path.read_text(encoding="utf-8")
         if "Try it:" in text:
-            assert f"otel_telemetry.commands.{path.stem}" in registered, "app.command() in cli.py"
+            assert path.stem in registered, "its line in COMMANDS in cli.py"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_listed_by_the_first_paragraph_of_its_docstring(name: str) -> None:
+    first = load_command(name).help.partition("\n\n")[0]
+    assert COMMANDS[name].summary == " ".join(first.split())

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
-import typer
 
-from otel_telemetry.cli import app
+from otel_telemetry.cli import COMMANDS, load_command
 from tests.backends.process import Process, free_port
 
 ROOT: Final = Path(__file__).parents[2]
@@ -99,7 +98,10 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_each_command_that_is_shown_is_understood(line: str) -> None:
     words = shlex.split(line)[1:]
-    command: Any = typer.main.get_command(app)
+    if not words or words[0] not in COMMANDS:
+        assert not words or words[0].startswith("--"), line
+        return
+    command = load_command(words.pop(0))
     while hasattr(command, "commands") and words and words[0] in command.commands:
         command = command.commands[words.pop(0)]
     if hasattr(command, "commands"):

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from otel_telemetry.cli import app
+from otel_telemetry.cli import load_command
 from otel_telemetry.commands import report
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -17,7 +16,7 @@ OPERATED = {"report", "tail", "erase", "scan", "reprice", "trim"}
 
 
 def find(words: list[str]) -> tuple[Any, list[str]]:
-    command: Any = typer.main.get_command(app)
+    command = load_command(words.pop(0))
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     return command, words

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from otel_telemetry import settings
 from otel_telemetry.commands import process_list
 from tests.backends.process import free_port
 from tests.waiting import eventually
 
 PASSWORD = "hunter2-of-nobody"
 CLI = [sys.executable, "-m", "otel_telemetry.cli"]
+
+
+def test_the_variable_is_the_one_of_the_setting() -> None:
+    assert settings.variable("request_log.url") == process_list.VARIABLE
 
 
 def command_line(pid: int) -> str:

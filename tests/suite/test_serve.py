@@ -19,7 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
-from otel_telemetry import cli, settings
+from otel_telemetry import settings
+from otel_telemetry.commands import serve
 from tests.backends.process import free_port
 
 EXAMPLES = Path(__file__).parents[1] / "otlp_examples"
@@ -239,7 +240,7 @@ def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytes
         "forward": {"tempo": {"endpoint": "https://tempo.example.com/secret-word", "protocol": "http"}},
         "loki": {"endpoint": "http://loki:3100"},
     }
-    said = cli._where_to(settings.load(**given))
+    said = serve._where_to(settings.load(**given))
     for told in (
         "postgresql://telemetry:***@db/rows",
         "tempo at tempo.example.com",
@@ -248,7 +249,7 @@ def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytes
     ):
         assert told in said
     assert "secret-word" not in said
-    alone = cli._where_to(settings.load(**given, gateway={"role": "receive"}))
+    alone = serve._where_to(settings.load(**given, gateway={"role": "receive"}))
     assert "rows go to" not in alone
     assert "--role deliver" in alone
 
@@ -266,7 +267,7 @@ def test_several_receivers_without_redis_say_that_each_has_a_cache_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: dict[str, Any], url: str | None, told: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = cli._what_is_not_shared(settings.load(gateway=gateway, cache={"url": url}))
+    said = serve._what_is_not_shared(settings.load(gateway=gateway, cache={"url": url}))
     assert ("cache.url makes it one" in said) is told
 
 

@@ -87,7 +87,7 @@ def test_secrets_show_in_no_representation() -> None:
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
-    from otel_telemetry.cli import settings_markdown
+    from otel_telemetry.commands.show_settings import settings_markdown
 
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == settings_markdown(), (
