@@ -1,16 +1,25 @@
 """Zero code: what `opentelemetry-instrument` loads from the entry points of this package."""
 
-from typing import Any
+import logging
+from typing import Any, Final
 
+from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # it has no annotations
 from opentelemetry.sdk._configuration import _BaseConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from otel_telemetry import assemble, settings
 from otel_telemetry.app import console
+from otel_telemetry.base import metrics
 from otel_telemetry.exporters import request_log
 from otel_telemetry.exporters.loki import exporter as loki
 from otel_telemetry.exporters.prometheus import reader
+
+_logger = logging.getLogger(__name__)
+_FAILED: Final = (
+    "otel_telemetry: the instrumentation %s failed to start and is left out: %r; the others are started. Next: update"
+    " its package, or set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=%s"
+)
 
 
 class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
@@ -23,12 +32,23 @@ class TelemetryDistro(BaseDistro):  # type: ignore[misc]  # the same
             assemble.default_environment(resolved)
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
-        """Start one instrumentation, with our options where it has some."""
+        """Start one instrumentation, with our options where it has some.
+
+        One that fails, by whatever fault of its own, is counted and logged, and the others start: OpenTelemetry's
+        loader passes over those that cannot be imported, but would stop at any other exception.
+        """
         resolved = assemble.load_settings()
-        if resolved is not None and assemble.instrumented(resolved, entry_point.name):
-            options = assemble.instrumentation_options(resolved, entry_point.name)
+        if resolved is None or not assemble.instrumented(resolved, entry_point.name):
+            return
+        options = assemble.instrumentation_options(resolved, entry_point.name)
+        try:
             super().load_instrumentor(entry_point, **kwargs, **options)
-            console.keep_last_resort()
+        except (ImportError, DependencyConflictError):
+            raise  # the loader says what is not installed, or does not fit
+        except Exception as error:  # noqa: BLE001 - whatever a neighbour's module does when it is imported
+            metrics.instrumentation_errors.add(1, {"component": entry_point.name, "error.type": type(error).__name__})
+            _logger.warning(_FAILED, entry_point.name, error, entry_point.name)
+        console.keep_last_resort()
 
 
 class TelemetryConfigurator(_BaseConfigurator):

@@ -190,7 +190,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
         "settings",
         "ui",
     },
-    "distro": {"app", "assemble", "exporters.*", "instrument", "settings"},
+    "distro": {"app", "assemble", "base.metrics", "exporters.*", "instrument", "settings"},
     "cli": {"commands"},
     "": {"app", "assemble", "cache", "request"},
 }

@@ -75,6 +75,21 @@ def test_the_same_answer_is_one_call_whoever_reports_it_and_whenever(written):
     assert (requests[0]["llm_calls"], requests[0]["prompt_tokens"]) == (1, 100)
 
 
+def test_an_id_that_a_provider_uses_again_in_other_traces_is_a_call_in_each(written):
+    answer = chat(gen_ai__response__id="chatcmpl-1")
+    elsewhere = f"{77:032x}"
+    _, calls = written(
+        REQUEST,
+        make_span(2, 1, answer, scope=OURS, start=1),
+        make_span(1, None, {"request_log.route": "chat"}, seconds=60.0, trace_id=elsewhere),
+        make_span(2, 1, answer, scope=OURS, start=1, trace_id=elsewhere),
+        make_span(3, 1, answer, scope=OTHER, start=1, trace_id=elsewhere),
+    )
+    found = {(row["trace_id"], row["span_id"], row["provider_request_id"]) for row in calls}
+    assert found == {(trace, f"{2:016x}", "chatcmpl-1") for trace in (elsewhere, REQUEST.trace_id)}
+    assert len({row["request_id"] for row in calls}) == len({row["id"] for row in calls}) == len(calls) == 2
+
+
 def test_a_call_is_one_in_another_dialect_of_the_same_scope_too():
     mine = make_span(2, 1, chat(gen_ai__response__id="c-1"), start=1.01, seconds=0.5, scope="case")
     theirs = make_span(3, 1, openinference(), start=1, seconds=0.6, scope="case")

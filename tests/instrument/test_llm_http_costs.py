@@ -297,7 +297,7 @@ NO_PRICE: dict[str, tuple[str, Json, str]] = {
     "an answer that is still to come": (
         "https://api.openai.com/v1/responses",
         {"id": "r", "model": "gpt-5", "status": "queued", "output": [], "usage": None},
-        "token counts are missing",
+        "the answer is made in the background, and was not seen being fetched",
     ),
 }
 

@@ -239,6 +239,7 @@ def test_gateways_are_known_by_host_or_by_path_and_body(url, provider, telemetry
 # --- answers that are fetched later -------------------------------------------------------------------------------
 
 WAITING: dict[str, Any] = {"id": "resp_9", "status": "queued", "model": "gpt-5", "output": [], "usage": None}
+TO_COME = "the answer is made in the background, and was not seen being fetched"
 DONE = {**WAITING, "status": "completed", "usage": {"input_tokens": 1000, "output_tokens": 200, "total_tokens": 1200}}
 
 
@@ -247,7 +248,7 @@ def test_a_background_answer_that_is_fetched_later_is_one_row(telemetry):
     with tracer.start_as_current_span("request"):
         send(f"{OPENAI}responses", WAITING, json={"model": "gpt-5", "input": "x", "background": True})
     first = row(telemetry)
-    assert (first.finish_reason, first.cost_usd, first.meta["unpriced"]) == ("queued", None, "token counts are missing")
+    assert (first.finish_reason, first.cost_usd, first.meta["unpriced"]) == ("queued", None, TO_COME)
     for answer in (WAITING, {**WAITING, "status": "in_progress"}, DONE, DONE):  # from anywhere else, and once more
         send(f"{OPENAI}responses/resp_9", answer, "GET")
     call = row(telemetry)
@@ -255,6 +256,17 @@ def test_a_background_answer_that_is_fetched_later_is_one_row(telemetry):
     assert (call.prompt_tokens, call.completion_tokens, call.cost_source) == (1000, 200, "computed")
     assert call.ts >= first.ts
     assert call.total_latency_ms >= first.total_latency_ms
+    assert telemetry.faults() == 0
+
+
+def test_a_background_answer_that_another_process_fetches_leaves_a_row_that_says_so(telemetry):
+    send(f"{OPENAI}responses", WAITING, json={"model": "gpt-5", "input": "x", "background": True})
+    later._begun.clear()  # what another process knows of this one's calls
+    for answer in (WAITING, DONE, DONE):
+        send(f"{OPENAI}responses/resp_9", answer, "GET")
+    call = row(telemetry)
+    assert (call.finish_reason, call.prompt_tokens, call.cost_source) == ("queued", None, "unpriced")
+    assert call.meta["unpriced"] == TO_COME
     assert telemetry.faults() == 0
 
 

@@ -1,4 +1,4 @@
-"""Another distribution with a distro and a configurator of its own, as others' packages bring them."""
+"""Packages of others: one with a distro and a configurator of its own, one whose instrumentation fails."""
 
 from pathlib import Path
 
@@ -19,13 +19,23 @@ class Configurator(_OTelSDKConfigurator):
 
 def other_distro(folder: Path) -> str:
     """Install a package with a distro and a configurator of its own, before ours on the path; return the path."""
-    packages = folder / "packages"
-    info = packages / "another_distro-1.0.dist-info"
-    info.mkdir(parents=True)
-    (packages / "another_distro.py").write_text(DISTRO)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: another-distro\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
+    points = (
         "[opentelemetry_distro]\nanother = another_distro:Distro\n"
         "[opentelemetry_configurator]\nanother = another_distro:Configurator\n"
     )
+    return _install(folder, "another_distro", DISTRO, points)
+
+
+def failing_instrumentation(folder: Path, fault: str) -> str:
+    """Install an instrumentation whose module does `fault` when it is imported; return the path."""
+    return _install(folder, "failing", fault, "[opentelemetry_instrumentor]\nfailing = failing:Instrumentor\n")
+
+
+def _install(folder: Path, name: str, module: str, points: str) -> str:
+    packages = folder / "packages"
+    info = packages / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (packages / f"{name}.py").write_text(module)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(points)
     return str(packages)

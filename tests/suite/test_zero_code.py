@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.backends.process import free_port
-from tests.suite.another_distro import other_distro
+from tests.suite.another_distro import failing_instrumentation, other_distro
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of the tests"
@@ -285,6 +285,16 @@ def test_beside_another_distribution_a_wrong_setting_lets_nothing_leave(tmp_path
     done = run_script(tmp_path, model, *command, PYTHONPATH=other_distro(tmp_path), **wrong)
     assert done.stdout.splitlines() == ["the other distro", "the other configurator", "200"], done.stderr
     assert "redaction.engine" in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["import no_such_module", "raise ImportError('built for another Python')", "1 / 0"])
+def test_a_neighbour_that_fails_to_import_takes_no_row_away(tmp_path: Path, model: str, fault: str) -> None:
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
+    packages = failing_instrumentation(tmp_path, fault)
+    done = run_script(tmp_path, model, *command, OTEL_TRACES_EXPORTER="request_log", PYTHONPATH=packages)
+    assert done.stdout == "200\n", done.stderr
+    assert rows(tmp_path, "SELECT provider, prompt_tokens > 0 FROM llm_call") == [("openai", 1)], done.stderr
+    assert ("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=failing" in done.stderr) == (fault == "1 / 0"), done.stderr
 
 
 def test_metrics_of_an_instrumented_app_leave_redacted(tmp_path: Path, model: str) -> None:

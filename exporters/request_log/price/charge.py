@@ -33,6 +33,9 @@ _FEATURE: Final = "unpriced_feature"
 _WITHOUT_OUTPUT: Final = frozenset({"embeddings", "rerank", "moderation"})
 #: Counts in whose place there are no tokens.
 _INSTEAD: Final = ("input_characters", "input_audio_ms")
+#: States of an answer that is made in the background, and why its call has no cost then.
+_TO_COME: Final = frozenset({"queued", "in_progress"})
+_FETCHED_ELSEWHERE: Final = "the answer is made in the background, and was not seen being fetched"
 _USAGE: Final = "gen_ai.usage."
 _KINDS: Final = {conventions.USAGE_DETAILS + name: name for name in dialect_table.PRICED_KINDS}
 
@@ -143,4 +146,5 @@ def fill(call: records.LlmCall, billed: Decimal | None, notes: Notes, *, due: bo
         call.cost_input_usd, call.cost_cached_usd, call.cost_output_usd = found.input, found.cached, found.output
     elif due:
         call.cost_source = "unpriced"
-        call.meta = {**(call.meta or {}), "unpriced": found.reason}
+        is_to_come = call.prompt_tokens is None and call.finish_reason in _TO_COME
+        call.meta = {**(call.meta or {}), "unpriced": _FETCHED_ELSEWHERE if is_to_come else found.reason}
