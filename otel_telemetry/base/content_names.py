@@ -128,11 +128,6 @@ def _of_call(name: str, words: list[str]) -> Meaning:
     return DOUBTFUL if unknown else ""
 
 
-def names_content(name: str, *, sure: bool = False) -> bool:
-    """Return whether a name alone says that its value is content."""
-    return meaning(name, sure=sure) == CONTENT
-
-
 def _split(name: str) -> list[str]:
     text = name[-_LONGEST:]
     if not text.isascii():

@@ -75,7 +75,6 @@ SESSION_ID_KEYS: Final = (
 # --- GenAI ------------------------------------------------------------------------------------------------------
 GEN_AI: Final = "gen_ai."
 #: How attributes begin that can make a span a model call, in any dialect.
-MODEL_PREFIXES: Final = (GEN_AI, "llm.", "openinference.", "embedding.", "traceloop.", "ai.", "langfuse.")
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"

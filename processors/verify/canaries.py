@@ -173,11 +173,6 @@ def type_of_name(name: str) -> str:
     return HASHED_KEYS.get(name) or keys.classify(name)
 
 
-def types_of_names(names: Iterable[str] = NAMES) -> set[str]:
-    """Return the types that the planted names stand for."""
-    return {type_of_name(name) for name in names}
-
-
 def _in_turns(examples: Iterable[_Example]) -> list[_Example]:
     """Return the first example of each rule, then the second of each, so that every rule has its turn."""
     turns: Counter[str] = Counter()

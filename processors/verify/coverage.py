@@ -72,13 +72,6 @@ class CoverageReport:
         """The same of prompts and answers."""
         return all(outcome.verdict in (COVERED, KEPT) for outcome in self.content)
 
-    def by_field(self) -> dict[tuple[str, str], list[Outcome]]:
-        """Return the outcomes by surface and field path, in the order of the schema."""
-        groups: dict[tuple[str, str], list[Outcome]] = {}
-        for outcome in self.outcomes:
-            groups.setdefault((outcome.slot.surface, outcome.slot.path), []).append(outcome)
-        return groups
-
     def by_type(self) -> dict[str, list[Outcome]]:
         """Return the outcomes by type of canary."""
         groups: dict[str, list[Outcome]] = {}

@@ -64,14 +64,6 @@ def test_every_proof_of_every_small_tree_holds_and_no_other() -> None:
             assert not merkle.includes(merkle.leaf_hash(b"x"), index, size, proof, root)
             assert not merkle.includes(own, index, size, [*proof, root], root)
             assert size == 1 or not merkle.includes(own, (index + 1) % size, size, proof, root)
-        for old in range(size + 1):
-            proof, before = merkle.consistency(full.node, old, size), merkle.root(full.node, old)
-            assert merkle.begins(old, size, proof, before, root)
-            if old not in {0, size}:
-                assert not merkle.begins(old, size, proof[:-1], before, root)
-                assert not merkle.begins(old, size, proof, root, before)
-    assert merkle.consistency(full.node, 7, 7) == []
-    assert not merkle.begins(0, 5, [root], merkle.EMPTY, merkle.root(full.node, 5))
 
 
 def test_tiles_have_the_widths_and_names_of_the_specification() -> None:

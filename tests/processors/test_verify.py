@@ -20,8 +20,8 @@ from otel_telemetry.processors.detect.ruleset import Rule, load_rules
 from otel_telemetry.processors.redact import finding_counts
 from otel_telemetry.processors.redact.insight import active_rules
 from otel_telemetry.processors.redact.redactor import Redactor
-from otel_telemetry.processors.verify.canaries import Canaries, types_of_names
-from otel_telemetry.processors.verify.coverage import COVERED, KEPT, LEAKED, UNPROVED, CoverageReport, verify
+from otel_telemetry.processors.verify.canaries import NAMES, Canaries, type_of_name
+from otel_telemetry.processors.verify.coverage import COVERED, KEPT, LEAKED, UNPROVED, CoverageReport, Outcome, verify
 from otel_telemetry.processors.verify.hard_canaries import FORMS, GLUED, SCRIPTS
 from otel_telemetry.processors.verify.planting_otlp import (
     KEY,
@@ -76,7 +76,7 @@ def test_the_table_in_the_docs_is_what_verify_prints_today(report: CoverageRepor
 def test_every_type_that_a_rule_or_a_name_gives_is_planted(report: CoverageReport) -> None:
     planted = {outcome.type for outcome in report.outcomes}
     assert {rule.type for rule in RULES} | keys.TYPES <= planted
-    assert types_of_names() | set(Canaries(RULES).types) >= keys.TYPES
+    assert {type_of_name(name) for name in NAMES} | set(Canaries(RULES).types) >= keys.TYPES
 
 
 @NEWEST
@@ -87,9 +87,17 @@ def test_every_rule_lends_a_canary_to_some_field_unless_its_examples_never_vary(
     assert len({rule.id for rule in RULES} - planted) <= 3
 
 
+def by_field(report: CoverageReport) -> dict[tuple[str, str], list[Outcome]]:
+    """Return the outcomes by surface and field path."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in report.outcomes:
+        groups.setdefault((outcome.slot.surface, outcome.slot.path), []).append(outcome)
+    return groups
+
+
 def test_every_type_is_planted_in_every_field(report: CoverageReport) -> None:
     types = set(Canaries(RULES).types)
-    for (surface, path), outcomes in report.by_field().items():
+    for (surface, path), outcomes in by_field(report).items():
         if surface in REQUESTS or not path.endswith(("trace_state", "name", "unit")):
             assert types <= {outcome.type for outcome in outcomes}, (surface, path)
 
@@ -116,9 +124,8 @@ def test_every_text_field_of_the_descriptors_has_a_place(signal: Any) -> None:
 
 
 def test_each_attribute_list_takes_every_shape(report: CoverageReport) -> None:
-    shapes = {
-        outcome.slot.shape for outcome in report.by_field()["traces", "resource_spans.scope_spans.spans.attributes"]
-    }
+    attributes = by_field(report)["traces", "resource_spans.scope_spans.spans.attributes"]
+    shapes = {outcome.slot.shape for outcome in attributes}
     assert {KEY, *TEXT_SHAPES, *NUMBER_SHAPES, "named string", "named in map", "safe name", "message content"} <= shapes
 
 

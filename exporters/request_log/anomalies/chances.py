@@ -35,11 +35,6 @@ def share_tails(hits: float, of: float, share: float, dispersion: float) -> tupl
     return many, few
 
 
-def normal_tails(distance: float) -> tuple[float, float]:
-    """Return the chances of lying so far below and above, in standard deviations."""
-    return 0.5 * math.erfc(-distance / math.sqrt(2)), 0.5 * math.erfc(distance / math.sqrt(2))
-
-
 def _beta(a: float, b: float, x: float) -> float:
     """Return the regularised incomplete beta function, by its continued fraction (Lentz)."""
     if x <= 0 or x >= 1:

@@ -1,7 +1,7 @@
 """Hashes, proofs and their checks of RFC 6962, section 2.1 (RFC 9162 has the same).
 
 A leaf is H(0x00 | entry), a node H(0x01 | left | right); a tree of n leaves is cut at the largest power of two below n.
-Proofs are lists of hashes. A tree is consistent with itself by an empty proof, and so is the empty tree with any other.
+A proof is a list of hashes.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,27 +58,6 @@ def inclusion(node: Node, index: int, size: int) -> list[bytes]:
     return proof[::-1]
 
 
-def consistency(node: Node, old: int, size: int) -> list[bytes]:
-    """Return the proof that the tree of `old` leaves is the beginning of the one of `size`."""
-    if not 0 <= old <= size:
-        raise ValueError(f"{old} leaves are not the beginning of {size}")
-    if old in {0, size}:
-        return []
-    proof: list[bytes] = []
-    first, end, whole = 0, size, True
-    while old != end - first:
-        middle = _cut(end - first)
-        if old <= middle:
-            proof.append(_tree(node, first + middle, end))
-            end = first + middle
-        else:
-            proof.append(_tree(node, first, first + middle))
-            first, old, whole = first + middle, old - middle, False
-    if not whole:
-        proof.append(_tree(node, first, end))
-    return proof[::-1]
-
-
 def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree: bytes) -> bool:
     """Return whether a proof shows that a leaf is at `index` of the tree with that hash (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
@@ -95,31 +74,3 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree: b
             found = node_hash(found, each)
         place, last = place >> 1, last >> 1
     return last == 0 and found == tree
-
-
-def begins(old: int, size: int, proof: Sequence[bytes], old_tree: bytes, tree: bytes) -> bool:
-    """Return whether a proof shows that one tree is the beginning of another (RFC 9162, 2.1.4.2)."""
-    if not 0 <= old <= size:
-        return False
-    if old == size:
-        return not proof and old_tree == tree
-    if old == 0:
-        return not proof and old_tree == EMPTY
-    hashes = list(proof) if old & (old - 1) else [old_tree, *proof]
-    if not hashes:
-        return False
-    place, last = old - 1, size - 1
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    first = second = hashes[0]
-    for each in hashes[1:]:
-        if last == 0:
-            return False
-        if place & 1 or place == last:
-            first, second = node_hash(each, first), node_hash(each, second)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            second = node_hash(second, each)
-        place, last = place >> 1, last >> 1
-    return last == 0 and first == old_tree and second == tree

@@ -48,11 +48,6 @@ def bulk(connection: sa.Connection) -> Bulk:
     return _PostgresBulk(connection) if connection.dialect.name == "postgresql" else _SqliteBulk(connection)
 
 
-def sendable(value: Any) -> Any:
-    """Return a value as it may stand in the JSON of a set of changes: money as text, which loses no digit."""
-    return str(value) if isinstance(value, Decimal) else value
-
-
 @cache
 def _encoders(table: sa.Table, columns: tuple[str, ...], *, postgres: bool) -> tuple[Encoder | None, ...]:
     """Return what has to be done to the values of each column; where the driver knows a type by itself, nothing."""

@@ -38,8 +38,6 @@ _kept_of: Final = attrgetter(*_KEPT)
 _COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
 #: Items of a span that says something, behind those that all have.
 _MANY: Final = 6
-#: Texts of a call that people typed and read.
-CALL_TEXTS: Final = ("chat_request", "chat_response")
 
 
 @lru_cache(maxsize=4_096)

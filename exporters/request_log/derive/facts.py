@@ -191,14 +191,13 @@ class RequestState:
     `stored_more` is its stored cost beyond its calls, in USD.
     """
 
-    __slots__ = ("direct_calls", "is_request", "stored", "stored_id", "stored_more", "sum")
+    __slots__ = ("direct_calls", "is_request", "stored", "stored_more", "sum")
 
     def __init__(self) -> None:
         self.sum = RequestSum()
         self.direct_calls = 0
         self.is_request = False
         self.stored: records.Request | None = None
-        self.stored_id: str | None = None
         self.stored_more = Decimal(0)
 
 
