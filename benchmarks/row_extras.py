@@ -18,11 +18,10 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
-from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.anomalies.config import AnomalySettings
 from otel_telemetry.exporters.request_log.anomalies.incidents import look
 from otel_telemetry.exporters.request_log.audit import keys, trail
@@ -35,37 +34,7 @@ from otel_telemetry.exporters.request_log.kpis.measures import active
 from otel_telemetry.exporters.request_log.operate import report_kpis
 from otel_telemetry.exporters.request_log.operate.report_groups import Period
 from otel_telemetry.exporters.request_log.store.store import open_store
-
-START = 1_790_000_000_000_000_000
-CALL: dict[str, Any] = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.provider.name": "openai",
-    "gen_ai.request.model": "gpt-4o-mini",
-    "gen_ai.usage.input_tokens": 100,
-    "gen_ai.usage.output_tokens": 20,
-}
-
-
-def request(number: int) -> list[records.Span]:
-    return [
-        records.Span(
-            trace_id=f"{number + 1:032x}",
-            span_id=f"{place:016x}",
-            parent_span_id=None if place == 1 else f"{1:016x}",
-            local_root=place == 1,
-            name="span",
-            kind="SERVER" if place == 1 else "CLIENT",
-            start_ns=START + number,
-            end_ns=START + number + place * 1_000_000,
-            status="UNSET",
-            status_message="",
-            attributes={"request_log.route": "a"} if place == 1 else CALL,
-            events=(),
-            resource={"service.name": "chat"},
-        )
-        for place in (1, 2, 3)
-    ]
-
+from tests.exporters.request_log_writer import request
 
 KPIS = compiled(
     {
@@ -104,7 +73,7 @@ def seconds(url: str, what: str, folder: Path, count: int, profiler: cProfile.Pr
             trail.start(connection, keys.make(audit))
     engine.dispose()
     store = open_store(RequestLogSettings(url=url, audit=audit))
-    spans = [request(number) for number in range(count)]
+    spans = [request(number) for number in range(1, count + 1)]
     begin = time.process_time()
     if profiler:
         profiler.enable()

@@ -87,7 +87,7 @@ def install(observer: "Observer") -> Callable[[], None]:
     for module, name, method, pipeline, asynchronous in _METHODS:
         owner = _class(module, name)
         if owner is not None and method in vars(owner):
-            wrapper = _MAKERS[pipeline, asynchronous](observer, switch)
+            wrapper = (_async if asynchronous else _sync)(observer, switch, of_pipeline=pipeline)
             _place(owner, method, wrapper)
             placed.append((owner, method, wrapper))
 
@@ -139,80 +139,38 @@ def _take_out(owner: type, method: str, wrapper: Wrapper) -> None:
 # --- the four wrappers ------------------------------------------------------------------------------------------
 
 
-def _command(observer: "Observer", switch: list[bool]) -> Wrapper:
-    def execute(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _sync(observer: "Observer", switch: list[bool], *, of_pipeline: bool) -> Wrapper:
+    def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not switch or not is_instrumentation_enabled():
             return wrapped(*args, **kwargs)
-        observer.begins([args])
+        commands = observer.queued(instance) if of_pipeline else observer.single(args)
         started = time.perf_counter()
         try:
             answer = wrapped(*args, **kwargs)
         except Exception as error:
             observer.failed(error)
             raise
-        observer.answered([args], [answer], time.perf_counter() - started)
+        observer.answered(commands, answer if of_pipeline else [answer], time.perf_counter() - started)
         return answer
 
     return execute
 
 
-def _async_command(observer: "Observer", switch: list[bool]) -> Wrapper:
-    async def execute(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _async(observer: "Observer", switch: list[bool], *, of_pipeline: bool) -> Wrapper:
+    async def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not switch or not is_instrumentation_enabled():
             return await wrapped(*args, **kwargs)
-        observer.begins([args])
+        commands = observer.queued(instance) if of_pipeline else observer.single(args)
         started = time.perf_counter()
         try:
             answer = await wrapped(*args, **kwargs)
         except Exception as error:
             observer.failed(error)
             raise
-        observer.answered([args], [answer], time.perf_counter() - started)
+        observer.answered(commands, answer if of_pipeline else [answer], time.perf_counter() - started)
         return answer
 
     return execute
-
-
-def _pipeline(observer: "Observer", switch: list[bool]) -> Wrapper:
-    def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch or not is_instrumentation_enabled():
-            return wrapped(*args, **kwargs)
-        commands = observer.queued(instance)
-        started = time.perf_counter()
-        try:
-            answers = wrapped(*args, **kwargs)
-        except Exception as error:
-            observer.failed(error)
-            raise
-        observer.answered(commands, answers, time.perf_counter() - started)
-        return answers
-
-    return execute
-
-
-def _async_pipeline(observer: "Observer", switch: list[bool]) -> Wrapper:
-    async def execute(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch or not is_instrumentation_enabled():
-            return await wrapped(*args, **kwargs)
-        commands = observer.queued(instance)
-        started = time.perf_counter()
-        try:
-            answers = await wrapped(*args, **kwargs)
-        except Exception as error:
-            observer.failed(error)
-            raise
-        observer.answered(commands, answers, time.perf_counter() - started)
-        return answers
-
-    return execute
-
-
-_MAKERS: Final = {
-    (False, False): _command,
-    (False, True): _async_command,
-    (True, False): _pipeline,
-    (True, True): _async_pipeline,
-}
 
 
 # --- what is seen -----------------------------------------------------------------------------------------------
@@ -225,13 +183,14 @@ class Observer:
         self._measures = measures
         self._families = families
 
-    def begins(self, commands: Sequence[Sequence[Any]]) -> None:
-        """Keep arguments out of the span of a single command that begins."""
+    def single(self, command: Sequence[Any]) -> list[Sequence[Any]]:
+        """Keep the arguments of a command that starts out of its span; return the command in a list."""
         try:
-            if not redis_commands.command_of(commands[0]):
-                redis_spans.clean_name(commands[0])
+            if not redis_commands.command_of(command):
+                redis_spans.clean_name(command)
         except Exception as error:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, error)
+        return [command]
 
     def queued(self, pipeline: Any) -> list[Sequence[Any]]:
         """Return the commands that a pipeline is about to send: it forgets them when it has."""

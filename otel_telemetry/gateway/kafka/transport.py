@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_telemetry.base import metrics
 from otel_telemetry.base.destinations import Signal
@@ -19,39 +19,13 @@ from otel_telemetry.gateway.kafka.letters import Letter
 from otel_telemetry.gateway.kafka.producer import Producer
 from otel_telemetry.gateway.kafka.reader import KafkaReader
 from otel_telemetry.gateway.spool.reader import Batch, SpoolStatus
+from otel_telemetry.gateway.spool.redacted import RedactedRequest, RequestRedactor
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
 _log = logging.getLogger("otel_telemetry.gateway.kafka")
 _LOOK_AGAIN_SECONDS: Final = 1.0
-
-
-class Cleaned(Protocol):
-    """A request after redaction; see gateway/receive/cleaning.py."""
-
-    @property
-    def body(self) -> bytes:
-        """The request, safe to keep."""
-
-    @property
-    def items(self) -> int:
-        """Spans, records or points in it."""
-
-    @property
-    def rejected(self) -> int:
-        """Items left out."""
-
-    @property
-    def problem(self) -> str:
-        """Why the first of them was, with its path."""
-
-
-class Redactor(Protocol):
-    """Cleans one serialized request; raises MalformedTelemetry."""
-
-    def redact(self, signal: Signal, body: bytes) -> Cleaned:
-        """Return the request without personal data."""
 
 
 class KafkaTransport:
@@ -64,7 +38,9 @@ class KafkaTransport:
     max_bytes = 0
     max_dead_bytes = 0
 
-    def __init__(self, config: KafkaSettings, redactor: Redactor, max_body_bytes: int, max_pending_bytes: int) -> None:
+    def __init__(
+        self, config: KafkaSettings, redactor: RequestRedactor, max_body_bytes: int, max_pending_bytes: int
+    ) -> None:
         client.check(config)
         self._config = config
         self._redactor = redactor
@@ -81,7 +57,7 @@ class KafkaTransport:
         self._seen: tuple[float, SpoolStatus] | None = None
         self._closed = False
 
-    def redact_with(self, redactor: Redactor) -> None:
+    def redact_with(self, redactor: RequestRedactor) -> None:
         """Redact with this one from now on."""
         self._redactor = redactor
 
@@ -150,7 +126,7 @@ class KafkaTransport:
             metrics.dropped.add(cleaned.rejected, {"signal": signal, "exporter": sink, "reason": "invalid"})
         return Batch(number, signal, received_ns, cleaned.items, cleaned.body) if cleaned.items else None
 
-    def _redact(self, signal: Signal, body: bytes) -> Cleaned:
+    def _redact(self, signal: Signal, body: bytes) -> RedactedRequest:
         if len(body) > self._max_body:
             raise MalformedTelemetry(f"more than the {self._max_body} bytes of gateway.max_body_bytes", "too_large")
         try:

@@ -24,6 +24,7 @@ from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry, Overloaded, TelemetryError, TooDense
 from otel_telemetry.base.otlp_json import REQUESTS, Decoded
 from otel_telemetry.gateway.receive.status import REDACTION_FAILED, Refusal, RefusedError, refusal
+from otel_telemetry.gateway.spool.redacted import RedactedRequest, RequestRedactor
 
 _WORKERS: Final = 2
 _COPIES: Final = 2
@@ -40,26 +41,6 @@ _PROBE: Final = ExportTraceServiceRequest(
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger("otel_telemetry.gateway.receive")
-
-
-class Clean(Protocol):
-    """What redaction returns: the clean request, its items, how many it left out and counted, the first reason."""
-
-    @property
-    def body(self) -> bytes:
-        """The request, safe to keep."""
-
-    @property
-    def items(self) -> int:
-        """Spans, records or points in it."""
-
-    @property
-    def rejected(self) -> int:
-        """Items left out."""
-
-    @property
-    def problem(self) -> str:
-        """Why the first of them was, with its path."""
 
 
 class Remaining(Protocol):
@@ -93,11 +74,8 @@ class Slice(Protocol):
         """Return what is said about an item of the part with the path that it has in the whole request."""
 
 
-class Redactor(Protocol):
-    """Cleans one serialized Export*ServiceRequest; raises MalformedTelemetry; safe to call from several threads."""
-
-    def redact(self, signal: Signal, body: bytes) -> Clean:
-        """Return the request without personal data."""
+class Redactor(RequestRedactor, Protocol):
+    """Redacts requests, also large ones in parts, and those that protobuf cannot parse."""
 
     def slices(self, signal: Signal, body: bytes) -> Sequence[Slice]:
         """Return a large request in parts that can be redacted one by one; raises TooDense."""
@@ -111,7 +89,7 @@ class Redactor(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Part:
-    """A slice of a request after redaction; see Clean."""
+    """A slice of a request after redaction; see RedactedRequest."""
 
     body: bytes
     items: int
@@ -157,12 +135,12 @@ class Cleaning:
         run = asyncio.get_running_loop().run_in_executor
         return await run(self._parser if slow else self._workers, self._closed, signal, body, prepare)
 
-    async def _redact_apart(self, signal: Signal, body: bytes) -> Clean:
+    async def _redact_apart(self, signal: Signal, body: bytes) -> RedactedRequest:
         return await asyncio.get_running_loop().run_in_executor(self._workers, self._redact, signal, body)
 
-    async def _redact_slices(self, signal: Signal, body: bytes) -> list[Clean]:
+    async def _redact_slices(self, signal: Signal, body: bytes) -> list[RedactedRequest]:
         """Redact a large request slice by slice. Raises MalformedTelemetry where nothing of it is left."""
-        cleaned: list[Clean] = []
+        cleaned: list[RedactedRequest] = []
         refused: MalformedTelemetry | None = None
         run = asyncio.get_running_loop().run_in_executor
         slices = await run(self._workers, self._redactor.slices, signal, body)
@@ -196,7 +174,7 @@ class Cleaning:
         except Exception:  # noqa: BLE001 - whatever it is: it does not work
             return False
 
-    def _redact(self, signal: Signal, body: bytes) -> Clean:
+    def _redact(self, signal: Signal, body: bytes) -> RedactedRequest:
         clean = self._closed(signal, body, lambda given: self._redactor.redact(signal, given))
         self._failing = False
         return clean

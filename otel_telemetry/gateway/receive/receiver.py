@@ -13,8 +13,9 @@ from otel_telemetry.base import memory, metrics
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.otlp_json import Decoded
 from otel_telemetry.gateway.receive.callers import AbandonedRequests, Caller
-from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Clean, Cleaning, Prepare, Redactor, Room
+from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Cleaning, Prepare, Redactor, Room
 from otel_telemetry.gateway.receive.watch import Watch
+from otel_telemetry.gateway.spool.redacted import RedactedRequest
 from otel_telemetry.gateway.spool.transport import Transport
 
 
@@ -100,7 +101,9 @@ class Receiver(Cleaning):
         await asyncio.get_running_loop().run_in_executor(self._workers, memory.give_back)
         return accepted
 
-    async def _store(self, signal: Signal, decoded: Decoded, room: Room, cleaned: Sequence[Clean]) -> Accepted:
+    async def _store(
+        self, signal: Signal, decoded: Decoded, room: Room, cleaned: Sequence[RedactedRequest]
+    ) -> Accepted:
         """Return once all of it is on disk, and counted."""
         kept = [(clean.body, clean.items) for clean in cleaned if clean.items]
         items = sum(clean.items for clean in cleaned)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from otel_telemetry.base import memory, metrics
 from otel_telemetry.base.destinations import Signal
-from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Clean, Cleaning, Prepare, Room
+from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Cleaning, Prepare, Room
+from otel_telemetry.gateway.spool.redacted import RedactedRequest
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,7 +26,7 @@ class Redaction(Cleaning):
         """Return a request without personal data; `room` holds its bytes. Raises TelemetryError: nothing of it is."""
         decoded = await self._decode(signal, body, prepare, slow=False, at_once=False)
         whole = len(decoded.body) <= WHOLE_BYTES
-        cleaned: list[Clean]
+        cleaned: list[RedactedRequest]
         if whole:
             cleaned = [await self._redact_apart(signal, decoded.body)]
         else:
