@@ -71,8 +71,8 @@ def test_sighup_changes_keys_without_losing_a_request(served: Served, workers: i
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "broken",
-    ["[gateway]\nno_such = 1\n", "[[[", '[redaction]\npolicy = "absent.toml"\n'],
-    ids=["unknown", "no TOML", "policy"],
+    ["[gateway]\nno_such = 1\n", f"[gateway]\nworkers = {'9' * 5000}\n", '[redaction]\npolicy = "absent.toml"\n'],
+    ids=["unknown", "no number", "policy"],
 )
 def test_settings_that_are_wrong_change_nothing_and_are_told(served: Served, broken: str, workers: int) -> None:
     served.write(workers=workers)

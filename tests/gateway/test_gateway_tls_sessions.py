@@ -1,6 +1,7 @@
 """TLS sessions that are taken up again show no certificate: they end with the authority that they began under."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive import tls
 from tests.gateway.certificates import Certificates
+from tests.waiting import eventually
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 #: What has each listener answer something, after which a client has its session.
@@ -18,6 +20,16 @@ ASKING = {
     "http": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5),
 }
+
+
+#: What else would end a connection that is not used.
+LIMITS = (
+    "otel_telemetry.gateway.receive.accepting._HANDSHAKE_SECONDS",
+    "otel_telemetry.gateway.receive.connections.HANDSHAKE_SECONDS",
+    "otel_telemetry.gateway.receive.http_server.IDLE_SECONDS",
+    "otel_telemetry.gateway.receive.http_protocol.IDLE_SECONDS",
+    "otel_telemetry.gateway.receive.http2_server._STRANGER_SECONDS",
+)
 
 
 class OneClient:
@@ -62,10 +74,54 @@ async def test_a_session_ends_with_its_authority(
             assert await asyncio.to_thread(client.is_answered)
         assert version != ssl.TLSVersion.TLSv1_3 or not client.resumed, "there are no tickets"
 
-        renewed = GatewaySettings(**files, tls_client_ca=Certificates(tmp_path / "other")["ca.pem"])
-        fresh = tls.for_grpc(renewed)
-        assert fresh
-        running.gateway._targets.grpc.renew_tls(fresh)
-        running.gateway._targets.http.renew_tls(renewed)
+        renew(running, files, tmp_path)
         for _ in range(2):
             assert not await asyncio.to_thread(client.is_answered)
+
+
+@pytest.mark.parametrize("handshake", [True, False], ids=["connected", "half a handshake"])
+@pytest.mark.parametrize("listener", ASKING)
+async def test_a_connection_ends_with_its_authority(
+    serving: Any,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    listener: str,
+    handshake: bool,
+) -> None:
+    for limit in LIMITS:
+        monkeypatch.setattr(limit, 3600.0)
+    (tmp_path / "other").mkdir()
+    files = {"tls_certificate": certificates["server.pem"], "tls_key": certificates["server.key"]}
+    async with serving(**files, tls_client_ca=certificates["ca.pem"]) as running:
+        port = running.gateway.grpc_port if listener == "grpc" else running.gateway.http_port
+        context = certificates.context("client") if handshake else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname="localhost" if context else None
+        )
+        writer.write(ASKING[listener] if handshake else b"\x16\x03\x01")
+        if handshake:
+            assert await reader.read(1 << 16)
+        else:
+            await asyncio.to_thread(eventually, lambda: handshakes(running, listener))
+        renew(running, files, tmp_path)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+
+
+def handshakes(running: Any, listener: str) -> int:
+    server = getattr(running.gateway._targets, listener)
+    waiting = server._accepting if listener == "grpc" else server._connections[0]
+    return len(waiting._handshakes)
+
+
+def renew(running: Any, files: dict[str, Path], folder: Path) -> None:
+    """Have clients show certificates of another authority from now on."""
+    renewed = GatewaySettings(**files, tls_client_ca=Certificates(folder / "other")["ca.pem"])
+    for server, context in (
+        (running.gateway._targets.http, tls.for_http(renewed)),
+        (running.gateway._targets.grpc, tls.for_grpc(renewed)),
+    ):
+        server.renew_tls(context)

@@ -154,6 +154,7 @@ UNCLEAR = (
     head("CONNECT", "evil.example:80"),
     head("GET", "/health", host=""),
     head("GET", "/health", "Host: two"),
+    head("GET", "/health", "Host:", host=""),
     *(
         head("GET", "/health", host=host)
         for host in ("a b", "a, b", "a/ui/assets/?", "a#b", "b@a", "a\\b", "\u00e9.localhost")

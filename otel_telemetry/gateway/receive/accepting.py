@@ -55,10 +55,14 @@ class Accepting:
             self._loop.remove_reader(self._listening.fileno())
             self._listening.close()
 
-    async def wait_closed(self) -> None:
-        """End the handshakes that are left."""
+    def end_handshakes(self) -> None:
+        """End the handshakes that are under way."""
         for task in self._handshakes:
             task.cancel()
+
+    async def wait_closed(self) -> None:
+        """End the handshakes that are left."""
+        self.end_handshakes()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
 
     def _resume(self) -> None:

@@ -36,7 +36,7 @@ _HASHED: Final = "sha256:"
 _SETTING: Final = "gateway.api_keys"
 _IN_QUERY: Final = "api_key"
 _PUBLIC: Final = frozenset({"public"})
-_ENTRY: Final = re.compile(rf"(?:((?:{'|'.join(ROLES)})(?:\+(?:{'|'.join(ROLES)}))*):)?(.+)", re.DOTALL)
+_ENTRY: Final = re.compile(rf"(?:((?:{'|'.join(ROLES)})(?:\+(?:{'|'.join(ROLES)}))*):)?(.*)", re.DOTALL)
 
 
 class Keys:
@@ -121,21 +121,23 @@ def entry(key: str, roles: Sequence[Role]) -> str:
 
 def _entry(place: int, text: str) -> tuple[bytes, frozenset[Role]]:
     match = _ENTRY.fullmatch(text)
-    if not match:
-        raise ConfigurationError(_SETTING, f"entry {place} is empty", "`otel-telemetry key` makes a key")
-    named, key = match.groups()
+    named, key = match.groups() if match else (None, "")
+    if not key.strip():
+        raise ConfigurationError(_SETTING, f"entry {place} has no key", "`otel-telemetry key` makes one")
     roles: frozenset[Role] = frozenset(role for role in ROLES if role in named.split("+")) if named else _EVERYTHING
     if roles > _PUBLIC:
         hint = "whoever opens the page has a public key: make another one for the other roles"
         raise ConfigurationError(_SETTING, f"entry {place} is public and has other roles, too", hint)
     if "admin" in roles:
         roles = _EVERYTHING
-    if not key.startswith(_HASHED):
+    if not key.lower().startswith(_HASHED):
         return digest_of(key), roles
-    digest = key.removeprefix(_HASHED)
+    digest = key[len(_HASHED) :]
+    hint = "`otel-telemetry key` prints one with its key"
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        hint = "`otel-telemetry key` prints one with its key"
         raise ConfigurationError(_SETTING, f"entry {place} is no SHA-256 digest of 64 hex digits", hint)
+    if bytes.fromhex(digest) == digest_of(""):
+        raise ConfigurationError(_SETTING, f"entry {place} is the digest of an empty key", hint)
     return bytes.fromhex(digest), roles
 
 

@@ -63,6 +63,13 @@ class Connections:
         self._listening.close()
         self._sweep.cancel()
 
+    def end_open(self) -> None:
+        """Close every connection: once its request is answered where there is one. Handshakes are ended."""
+        for one in self._open:
+            one.shutdown()
+        for task in tuple(self._handshakes.values()):
+            task.cancel()
+
     async def wait_connected(self) -> None:
         """Return once what was accepted is open, but for TLS handshakes that take too long for a stop: those are ended.
 

@@ -14,6 +14,7 @@ from typing import Final
 from otel_telemetry.base import metrics
 from otel_telemetry.gateway.receive.accepting import Accepting
 from otel_telemetry.gateway.receive.http2 import Connection, Open
+from otel_telemetry.gateway.receive.tls import asks_clients
 
 _LOOK_SECONDS: Final = 1.0
 _STRANGER_SECONDS: Final = 10.0  # a connection on which no call was taken yet may be unused for so long
@@ -70,8 +71,15 @@ class Http2Server:
         self._keeping = asyncio.create_task(self._keep_house())
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
-        """Use this context for new connections: sessions of the previous one are unknown to it."""
+        """Use this context for new connections: sessions of the previous one are unknown to it.
+
+        Clients that show certificates have to connect again.
+        """
         self._tls = context
+        if self._accepting and asks_clients(context):
+            self._accepting.end_handshakes()
+            for connection in self._connections:
+                connection.leave()
 
     def stop_listening(self) -> None:
         """Take no new connection, and tell the clients of those that there are."""

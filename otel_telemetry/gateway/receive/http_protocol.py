@@ -282,7 +282,7 @@ def _check_head(version: str, method: bytes, headers: Sequence[tuple[bytes, byte
     for name, value in headers:
         if name == b"host":
             hosts += 1
-            if _NO_HOST.search(value):
+            if not value or _NO_HOST.search(value):
                 raise _BadRequest(_bad("the Host is no name or address"))
         elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version != "1.1"):
             raise _BadRequest(_bad("the only transfer encoding is chunked, in HTTP/1.1", 501))

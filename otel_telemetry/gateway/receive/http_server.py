@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -31,20 +32,19 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # who is believed is a setting of ours; uvicorn believes all of this machine
                 timeout_keep_alive=IDLE_SECONDS,
-                **tls.for_http(settings),
             )
         )
+        self._tls = tls.for_http(settings)
         self._most = settings.max_connections
         self._by_address = settings.max_connections_per_address
         self._connections: list[Connections] = []
 
-    def renew_tls(self, settings: GatewaySettings) -> None:
-        """Use the certificate of these settings for new connections."""
-        fresh = uvicorn.Config(self.config.app, log_config=None, **tls.for_http(settings))
-        fresh.load()
-        if fresh.ssl:
-            tls.harden(fresh.ssl)
-        self.config.ssl = fresh.ssl
+    def renew_tls(self, context: ssl.SSLContext) -> None:
+        """Use this context for new connections. Clients that show certificates have to connect again."""
+        self.config.ssl = context
+        if tls.asks_clients(context):
+            for connections in self._connections:
+                connections.end_open()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,8 +53,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
-        if self.config.ssl:
-            tls.harden(self.config.ssl)
+        self.config.ssl = self._tls
         limit = descriptors.connections(self._most)
         self.servers: list[asyncio.Server] = []  # uvicorn's own, of which there are none
         arguments = self.config, self.server_state

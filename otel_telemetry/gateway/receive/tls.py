@@ -3,7 +3,6 @@
 import contextlib
 import ssl
 from pathlib import Path
-from typing import Any
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
@@ -58,32 +57,30 @@ def changed_at(config: GatewaySettings) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def for_http(config: GatewaySettings) -> dict[str, Any]:
-    """Return the arguments of uvicorn's configuration."""
-    if not config.tls_certificate:
-        return {}
-    arguments: dict[str, Any] = {"ssl_certfile": config.tls_certificate, "ssl_keyfile": config.tls_key}
-    if config.tls_client_ca:
-        arguments |= {"ssl_ca_certs": str(config.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return arguments
+def for_http(config: GatewaySettings) -> ssl.SSLContext | None:
+    """Return the TLS context of the HTTP server, None where it goes without."""
+    return _context(config, "http/1.1")
 
 
 def for_grpc(config: GatewaySettings) -> ssl.SSLContext | None:
     """Return the TLS context of the gRPC server, None where it goes without."""
+    return _context(config, "h2")
+
+
+def asks_clients(context: ssl.SSLContext) -> bool:
+    """Return whether clients have to show a certificate."""
+    return context.verify_mode == ssl.CERT_REQUIRED
+
+
+def _context(config: GatewaySettings, protocol: str) -> ssl.SSLContext | None:
     if not (config.tls_certificate and config.tls_key):
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(config.tls_certificate, config.tls_key, password=_no_password)
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     if config.tls_client_ca:
         context.load_verify_locations(config.tls_client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
-    harden(context)
-    return context
-
-
-def harden(context: ssl.SSLContext) -> None:
-    """Where clients show certificates, give them no tickets: who resumes a session by one shows no certificate."""
-    if context.verify_mode == ssl.CERT_REQUIRED:
-        context.options |= ssl.OP_NO_TICKET
+        context.options |= ssl.OP_NO_TICKET  # who resumes a session by a ticket shows no certificate
         context.num_tickets = 0
+    return context

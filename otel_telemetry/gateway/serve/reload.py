@@ -83,7 +83,7 @@ class Reloader:
         self._config = config
         self._load = load
         self._asked = asyncio.Event()
-        self._certificates = tls.changed_at(config)
+        self._certificates = self._used = tls.changed_at(config)
 
     def ask(self) -> None:
         """Have the settings read anew, soon."""
@@ -105,15 +105,16 @@ class Reloader:
         try:
             new = await asyncio.to_thread(self._load)
             config, late = self._usable(new.config)
-            context = tls.for_grpc(config)
+            certificates = tls.changed_at(config)  # before they are loaded: a later change is seen as one
+            contexts = (tls.for_http(config), tls.for_grpc(config)) if certificates != self._used else (None, None)
         except ConfigurationError as error:
             _log.error("%s: the settings cannot be used, all goes on as before: %s", why, error)
             return
         except Exception:  # noqa: BLE001 - what serves goes on serving
             _log.exception("%s: the settings could not be read anew, all goes on as before", why)
             return
-        self._config, self._certificates = config, tls.changed_at(config)
-        _open(targets, config, context)
+        self._config, self._certificates, self._used = config, certificates, certificates
+        _open(targets, config, *contexts)
         if new.redactor:
             for one in targets.redacting:
                 one.redact_with(new.redactor)
@@ -134,11 +135,13 @@ class Reloader:
         return config, [f"gateway.{name}" for name in (*late, *switched)]
 
 
-def _open(targets: ReloadTargets, config: GatewaySettings, context: ssl.SSLContext | None) -> None:
-    """Let in who the settings say, by the certificate that they name."""
-    if targets.http and context:
-        targets.http.renew_tls(config)
-    if targets.grpc and context:
-        targets.grpc.renew_tls(context)
+def _open(
+    targets: ReloadTargets, config: GatewaySettings, http: ssl.SSLContext | None, grpc: ssl.SSLContext | None
+) -> None:
+    """Let in who the settings say, by new certificates where there are any."""
+    if targets.http and http:
+        targets.http.renew_tls(http)
+    if targets.grpc and grpc:
+        targets.grpc.renew_tls(grpc)
     targets.keys.become(config.api_keys, config.open_endpoints)
     targets.origins.become(config)

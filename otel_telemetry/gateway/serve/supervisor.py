@@ -251,7 +251,7 @@ class Supervisor:
         self._selector.unregister(child.reports)
         os.close(child.reports)
         os.close(child.control)
-        child.pid, child.control, child.reports = 0, -1, -1
+        child.pid, child.control, child.reports, child.ready = 0, -1, -1, False
         return os.waitstatus_to_exitcode(status)
 
     def _recover(self) -> None:
@@ -281,6 +281,9 @@ class Supervisor:
         except ConfigurationError as error:
             _log.error("%s: the settings cannot be used, all goes on as before: %s", why, error)
             return
+        except Exception:  # noqa: BLE001 - what serves goes on serving
+            _log.exception("%s: the settings could not be read anew, all goes on as before", why)
+            return
         logs.use(config)
         _log.info("%s: settings are read anew; the processes are replaced one by one", why)
         if late := [f"gateway.{name}" for name in _FIXED if getattr(read, name) != getattr(self._config, name)]:
@@ -294,8 +297,11 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """End the next process that has the old settings, once the one before it is there again."""
-        if self._to_replace and all(child.ready and not child.replaced for child in self._children):
+        """End the next process that has the old settings, once all others of its role serve."""
+        if not self._to_replace or any(child.replaced for child in self._children):
+            return
+        role = self._to_replace[0].role
+        if all(child.ready for child in self._children if child.role == role):
             child = self._to_replace.pop(0)
             child.replaced = True
             child.stop(self._config.shutdown_seconds)

@@ -1,0 +1,89 @@
+"""The supervisor with processes that do nothing: which of them are replaced, and when."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.serve.children import Child
+from otel_telemetry.gateway.serve.group import WorkerContext
+from otel_telemetry.gateway.serve.supervisor import Supervisor
+
+
+class Idle:
+    """A process that serves nothing until it is told to stop."""
+
+    def __init__(self, worker: WorkerContext) -> None:
+        self._worker = worker
+
+    def run(self) -> None:
+        stop = threading.Event()
+        self._worker.on_stop(lambda _: stop.set())
+        self._worker.ready()
+        stop.wait()
+
+
+@pytest.fixture(name="supervisor")
+def supervisor_fixture(tmp_path: Path) -> Iterator[Supervisor]:
+    made: Any = lambda _, worker: Idle(worker)  # noqa: E731
+    config = GatewaySettings(workers=2, spool_dir=tmp_path)
+    supervisor = Supervisor(config, made, load=lambda: (config, made))
+    supervisor._group.prepare()
+    for child in supervisor._children:
+        supervisor._start(child)
+    look_until_ready(supervisor, *supervisor._children)
+    yield supervisor
+    supervisor._kill()
+    supervisor._selector.close()
+    for end in supervisor._signals.ends:
+        os.close(end)
+
+
+def look_until_ready(supervisor: Supervisor, *children: Child) -> None:
+    while not all(child.ready for child in children):
+        supervisor._look(60)
+
+
+def kill(supervisor: Supervisor, child: Child) -> None:
+    os.kill(child.pid, signal.SIGKILL)
+    while child.pid:
+        supervisor._look(60)
+
+
+def test_no_receiver_is_replaced_while_another_is_away(supervisor: Supervisor) -> None:
+    first, second, _ = supervisor._children
+    kill(supervisor, first)
+    supervisor._reload("SIGHUP")
+    assert not second.replaced
+    supervisor._start(first)
+    look_until_ready(supervisor, first)
+    assert second.replaced
+
+
+def test_a_receiver_that_dies_before_it_is_replaced_keeps_nobody_waiting(supervisor: Supervisor) -> None:
+    first, second, deliverer = supervisor._children
+    supervisor._reload("SIGHUP")
+    assert first.replaced
+    kill(supervisor, second)
+    while first.pid:
+        supervisor._look(60)
+    for child in (first, second):
+        supervisor._start(child)
+        look_until_ready(supervisor, child)
+    while second.pid:
+        supervisor._look(60)
+    supervisor._start(second)
+    look_until_ready(supervisor, second)
+    assert deliverer.replaced
+
+
+def test_a_deliverer_that_cannot_start_does_not_keep_old_keys_valid(supervisor: Supervisor) -> None:
+    first, _, deliverer = supervisor._children
+    kill(supervisor, deliverer)
+    supervisor._reload("SIGHUP")
+    assert first.replaced
