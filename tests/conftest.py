@@ -2,6 +2,8 @@
 
 import signal
 
+from hypothesis import settings
+
 from tests.backends.kafka_broker import kafka_fixture, own_kafka_fixture
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
@@ -18,3 +20,8 @@ __all__ = [
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in background: programs that tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same generated examples in each run; `--hypothesis-profile=random` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
+settings.load_profile("same")

@@ -175,13 +175,18 @@ async def test_a_cancelled_task_ends_its_call_and_stays_cancelled(
     telemetry: Telemetry, raw_server: RawServer, module: Any
 ) -> None:
     url = raw_server(stalls)
+    begun = asyncio.Event()
 
     async def ask() -> None:
-        async with module.AsyncClient() as client:
-            await client.post(f"{url}/v1/chat/completions", json=BODY)
+        async with (
+            module.AsyncClient() as client,
+            client.stream("POST", f"{url}/v1/chat/completions", json=BODY) as answer,
+        ):
+            async for _ in answer.aiter_lines():
+                begun.set()
 
     task = asyncio.create_task(ask())
-    await asyncio.sleep(0.2)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -193,17 +198,24 @@ async def test_a_cancelled_task_ends_its_call_and_stays_cancelled(
 async def test_a_task_cancelled_before_the_headers_came_ends_its_call(
     telemetry: Telemetry, raw_server: RawServer
 ) -> None:
-    url = raw_server(lambda connection: time.sleep(0.5))
+    asked, cancelled = threading.Event(), threading.Event()
+
+    def answers_nothing(connection: socket.socket) -> None:
+        asked.set()
+        cancelled.wait(60)
+
+    url = raw_server(answers_nothing)
 
     async def ask() -> None:
         async with httpx2.AsyncClient() as client:
             await client.post(f"{url}/v1/chat/completions", json=BODY)
 
     task = asyncio.create_task(ask())
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(asked.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    cancelled.set()
     assert telemetry.attributes()["error.type"] == "CancelledError"
 
 
