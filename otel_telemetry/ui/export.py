@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base.foreign_text import spreadsheet
 from otel_telemetry.exporters.request_log.db import schema
-from otel_telemetry.exporters.request_log.operate import browse
+from otel_telemetry.exporters.request_log.operate import browse, listing
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.reading import Reading
 
@@ -29,7 +29,7 @@ def pages(reading: Reading, view: View, most: int = MOST) -> Iterator[Rows]:
     after, left = view.after, most
     while True:
         with reading.connection() as connection:
-            rows = browse.page(
+            rows = listing.page(
                 connection, view.filters, view.period, order=view.order, after=after, size=min(_SIZE, left)
             )
         yield rows

@@ -39,9 +39,8 @@ class Tile:
         return replace(self, change=change, tone=tone)
 
 
-def summary(connection: sa.Connection, view: View) -> dict[str, Any]:
+def summary(connection: sa.Connection, view: View, found: figures.Figures) -> dict[str, Any]:
     """Return what `/api/summary` and the overview show."""
-    found = figures.of(connection, view.filters, view.period)
     counted, models = found.models()
     return {
         "since": view.since,
@@ -70,9 +69,9 @@ def _kpis(connection: sa.Connection, period: Period) -> list[Row]:
     return rows
 
 
-def charts(connection: sa.Connection, view: View) -> dict[str, Chart]:
+def charts(view: View, found: figures.Figures) -> dict[str, Chart]:
     """Return requests, cost and latency along time."""
-    series = figures.of(connection, view.filters, view.period).series(view.step)
+    series = found.series(view.step)
     return {
         "requests": bars(view, series, _outcomes, words.short, "requests"),
         "cost": bars(view, series, _one("cost_usd"), _dollars, "of model calls"),

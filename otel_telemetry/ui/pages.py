@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.exporters.request_log.db import schema
-from otel_telemetry.exporters.request_log.operate import browse, report_one
+from otel_telemetry.exporters.request_log.operate import browse, figures, listing, report_one
 from otel_telemetry.ui import asked, assets, charts, export, overview
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.config import UiSettings
@@ -91,8 +91,9 @@ class Pages:
         """Show figures and charts of a period."""
         view = asked.view(request.query_params)
         with self.reading.connection() as connection:
-            found = overview.summary(connection, view)
-            drawn = overview.charts(connection, view) if found["total"]["requests"] else {}
+            asked_for = figures.of(connection, view.filters, view.period, times=("latency",))
+            found = overview.summary(connection, view, asked_for)
+            drawn = overview.charts(view, asked_for) if found["total"]["requests"] else {}
             choices = _choices(connection, view)
             newest = None if found["total"]["requests"] else browse.newest(connection)
         values: dict[str, Any] = {"found": found, "tiles": overview.tiles(found, view), "charts": drawn}
@@ -103,7 +104,7 @@ class Pages:
         view = asked.view(request.query_params)
         with self.reading.connection() as connection:
             rows, more = _page(connection, view)
-            number = browse.count(connection, view.filters, view.period)
+            number = len(rows) if not (more or view.after) else listing.count(connection, view.filters, view.period)
             choices = _choices(connection, view)
             newest = None if rows else browse.newest(connection)
         values: dict[str, Any] = {"rows": rows, "more": more, "number": number, "counted": browse.COUNTED}
@@ -172,7 +173,7 @@ class Pages:
         """Return the figures of the overview."""
         view = asked.view(request.query_params)
         with self.reading.connection() as connection:
-            return _json(overview.summary(connection, view))
+            return _json(overview.summary(connection, view, figures.of(connection, view.filters, view.period)))
 
     def api_requests(self, request: Request) -> Response:
         """Return a page of requests; `next` is the query string of the one after it."""
@@ -198,7 +199,7 @@ class Pages:
 
 def _page(connection: sa.Connection, view: View) -> tuple[list[dict[str, Any]], str | None]:
     """Return a page, and the query string of the next one, if there is one."""
-    rows = browse.page(connection, view.filters, view.period, order=view.order, after=view.after, size=SIZE + 1)
+    rows = listing.page(connection, view.filters, view.period, order=view.order, after=view.after, size=SIZE + 1)
     if len(rows) <= SIZE:
         return rows, None
     rows = rows[:SIZE]

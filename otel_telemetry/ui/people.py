@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from otel_telemetry.exporters.request_log.operate import browse, conversations, figures
 from otel_telemetry.exporters.request_log.operate.erase_search import Person, Search
-from otel_telemetry.exporters.request_log.operate.report_groups import Row
+from otel_telemetry.exporters.request_log.operate.report_groups import Period, Row
 from otel_telemetry.ui import asked
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.pages import SIZE, Pages
@@ -93,9 +93,11 @@ class People:
         if "\x00" in wanted or not wanted:
             raise Problem(HTTPStatus.NOT_FOUND, "nobody is called that", "look in the list of users")
         with self._pages.reading.connection() as connection:
-            counts = Search(connection, Person("user", (wanted,), wanted), lambda _: None).run().counts()
+            quick = browse.count(connection, browse.Filters(), Period()) > browse.COUNTED
+            counts = Search(connection, Person("user", (wanted,), wanted), quick=quick).run().counts()
             spent = self._spent(connection, view, wanted)
-        return self._pages.show("user.html", view=view, here="users", user=wanted, counts=counts, spent=spent)
+        values: dict[str, Any] = {"user": wanted, "counts": counts, "spent": spent, "quick": quick}
+        return self._pages.show("user.html", view=view, here="users", **values)
 
     @staticmethod
     def _spent(connection: sa.Connection, view: View, user: str) -> Row:

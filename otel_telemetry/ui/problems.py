@@ -40,6 +40,12 @@ def of_database(error: exc.DBAPIError) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the database cannot be read as a request_log", "check --db")
 
 
+def too_many() -> Problem:
+    """Return what it means that more rows would have to be read than a page waits for."""
+    hint = "choose a shorter time or a filter more, or see these requests in the list"
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too many requests to sum up with this filter", hint)
+
+
 def of_configuration(error: ConfigurationError) -> Problem:
     """Return what a setting that cannot be used means for a page."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{error.key}: {error.problem}", error.hint)

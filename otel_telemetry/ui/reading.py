@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.exporters.request_log.operate import limits
+from otel_telemetry.exporters.request_log.operate import figures, limits
 from otel_telemetry.ui import problems
 
 SECONDS: Final = 5.0
@@ -31,6 +31,8 @@ class Reading:
                 yield connection
         except sa.exc.DBAPIError as error:
             raise problems.of_database(error) from error
+        except figures.TooMany as error:
+            raise problems.too_many() from error
         except ConfigurationError as error:
             raise problems.of_configuration(error) from error
 

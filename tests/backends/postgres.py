@@ -74,6 +74,11 @@ class PostgresServer:
             return False
         return True
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server; 0 where it is stopped."""
+        return self._process.pid if self._process else 0
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT closes all connections in order, SIGKILL is a crash."""
         if self._process is not None:

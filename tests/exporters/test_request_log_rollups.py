@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.db import database, rollups, schema
-from otel_telemetry.exporters.request_log.operate import browse, figures, limits
+from otel_telemetry.exporters.request_log.operate import browse, figures, limits, listing
 from otel_telemetry.exporters.request_log.operate.browse import Filters
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
@@ -19,6 +19,7 @@ from otel_telemetry.exporters.request_log.operate.reprice import Repricing
 from otel_telemetry.exporters.request_log.rollup import bins, build, cells, reading
 from otel_telemetry.exporters.request_log.rollup.build import Builder
 from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
+from otel_telemetry.exporters.request_log.rollup.rows import TooMany
 from otel_telemetry.exporters.request_log.store.retention import Retention
 from otel_telemetry.exporters.request_log.store.store import Store
 
@@ -55,6 +56,9 @@ def traces(span, numbers, chance):
         found.append(span(1, None, said, trace_id=trace, kind="SERVER", start=at, seconds=length, **status))
         if n % 6:
             found.append(span(2, 1, call | model, trace_id=trace, kind="CLIENT", start=at, seconds=length / 2))
+        if n % 5 == 0:  # before it, and across midnight: of a model that is not the request's
+            other = {"gen_ai.request.model": "router", "gen_ai.usage.input_tokens": 1, "request_log.stage": "router"}
+            found.append(span(3, 1, call | other, trace_id=trace, kind="CLIENT", start=at, seconds=length / 4))
     return found
 
 
@@ -117,7 +121,13 @@ def test_rollups_are_what_the_rows_come_to_whatever_happens(url, span, monkeypat
     store.write(first)
     assert make(url)
     assert wrong(url)[0] == []
-    for filters in (Filters(), Filters(route="route 1"), Filters(outcome="failed"), Filters(absent=("model",))):
+    for filters in (
+        Filters(),
+        Filters(route="route 1"),
+        Filters(outcome="failed"),
+        Filters(absent=("model",)),
+        *_MODELS,
+    ):
         alike(url, monkeypatch, filters)
 
     before = wrong(url)[1]
@@ -154,6 +164,49 @@ def test_rollups_are_what_the_rows_come_to_whatever_happens(url, span, monkeypat
     assert wrong(url)[0] == []
     alike(url, monkeypatch, Filters())
     store.close()
+
+
+_MODELS = Filters(model="router"), Filters(model="o3"), Filters(model="router", outcome="failed", route="route 0")
+
+
+def test_filters_that_rollups_do_not_have_read_the_rows_once(url, span, monkeypatch):
+    store = Store(RequestLogSettings(url=url))
+    store.write(traces(span, range(40), Chance(7)))  # noqa: S311
+    store.close()
+    for filters in (Filters(min_ms=100.0), Filters(outcome="unpriced")):
+        alike(url, monkeypatch, filters)
+    monkeypatch.setattr(figures, "MOST", 2)
+    with pytest.raises(TooMany):
+        alike(url, monkeypatch, Filters(max_usd=Decimal(1)))
+
+
+def walked(page, connection, filters, period, order):
+    """Return the ids of all pages."""
+    found, after = [], None
+    while rows := page(connection, filters, period, order=order, after=after, size=7):
+        found += [row["id"] for row in rows]
+        after = browse.mark(rows[-1], order)
+    return found
+
+
+def test_lists_that_rollups_guide_are_those_of_the_rows(url, span, monkeypatch):
+    monkeypatch.setattr(listing, "_QUARTERS", (2, 9))
+    store = Store(RequestLogSettings(url=url))
+    chance = Chance(3)  # noqa: S311
+    store.write(traces(span, range(50), chance))
+    make(url)
+    store.write(traces(span, range(50, 53), chance))  # their days are summed up no more
+    store.close()
+    engine = limits.reader(url, 30)
+    asked = [Filters(), Filters(route="route 2"), Filters(route="none"), *_MODELS[:1]]
+    with engine.connect() as connection:
+        for period in (Period(START + timedelta(hours=7), NOW), Period()):
+            for filters in asked:
+                for order in ("time", "latency", "cost"):
+                    rows = walked(browse.page, connection, filters, period, order)
+                    assert walked(listing.page, connection, filters, period, order) == rows
+                assert listing.count(connection, filters, period) == browse.count(connection, filters, period)
+    engine.dispose()
 
 
 def _dearer(row):
@@ -218,3 +271,4 @@ def test_money_is_whole_numbers_from_either_database(text):
 
 def test_a_table_of_rollups_is_of_the_schema():
     assert rollups.rollup.metadata is schema.metadata
+    assert set(cells.KINDS) == set(rollups.KINDS)

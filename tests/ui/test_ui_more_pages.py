@@ -1,5 +1,6 @@
 """Sessions, users, workflows, pipeline: what they show, to whom, and when dead letters go."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.operate import browse
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.gateway.spool.operator import Operator
@@ -71,13 +73,19 @@ def test_a_session_is_told_first_to_last_with_its_sums(sessions):
     assert "erasure" in gone.text
 
 
-def test_users_stand_by_cost_and_an_erasure_is_shown_beforehand(sessions):
+def test_users_stand_by_cost_and_an_erasure_is_shown_beforehand(sessions, monkeypatch):
     client = serve(sessions)
     page = client.get("/ui/users?range=1h").text
     assert page.index(">u1<") < page.index(">u0<") or page.index(">u2<") < page.index(">u0<")
     preview = client.get("/ui/users/u1")
     assert preview.status_code == 200
     assert "request_log" in preview.text
+    assert "At least" not in preview.text
+    rows = re.findall(r'<th scope="row">([a-z_]+)</th><td class="n">([0-9,]+)', preview.text)
+    monkeypatch.setattr(browse, "COUNTED", 100)
+    quick = client.get("/ui/users/u1").text
+    assert "At least these" in quick
+    assert re.findall(r'<th scope="row">([a-z_]+)</th><td class="n">([0-9,]+)', quick) == rows
     engine = database.reader(sessions)
     with engine.connect() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.request_log)).scalar_one() == 140

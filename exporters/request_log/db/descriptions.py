@@ -306,7 +306,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "rollup": {
         "start": "When the span begins, in seconds since the epoch.",
         "minutes": "How long it is: 15 or 1440.",
-        "kind": "What the rows have in common: what filters know (request, call), or one thing, or nothing (all).",
+        "kind": "What the rows have in common: what filters know (request, call), or one thing, or nothing (all); "
+        "`other` counts requests again under each model that only their calls have.",
         "service": "Service of the rows; NULL also where the kind does not tell.",
         "environment": "Their environment.",
         "route": "Their route.",
@@ -338,6 +339,9 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "saved_us_known": "How many rows know it.",
         "latency": "Latencies: an array of bin and count in turn (JSON); 64 bins to a doubling of a millisecond.",
         "ttfb": "Times to first byte, in the same bins.",
+        "region": "Their region.",
+        "most_ms": "No latency of theirs is larger.",
+        "most_usd": "No cost of theirs is larger.",
     },
     "rollup_done": {
         "minutes": "Length of the span.",

@@ -19,6 +19,7 @@ from otel_telemetry.exporters.request_log.db import schema
 QUARTER: Final = 15
 DAY: Final = 1_440
 LEVELS: Final = (QUARTER, DAY)
+KINDS: Final = ("request", "other", "all", "route", "degraded", "user", "call", "model")
 _SECONDS: Final = 60
 #: How many spans one statement names.
 _CHUNK: Final = 400
@@ -46,7 +47,11 @@ rollup = sa.Table(
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
     sa.Column("latency", sa.Text, nullable=False),
     sa.Column("ttfb", sa.Text, nullable=False),
-    sa.Index("ix_rollup_start", "minutes", "start", "kind"),
+    sa.Column("region", sa.Text),
+    # What no row exceeds: by these, pages find the longest and the dearest requests.
+    sa.Column("most_ms", sa.Double),
+    sa.Column("most_usd", sa.Double),
+    sa.Index("ix_rollup_kind", "minutes", "kind", "start"),
 )
 
 rollup_done = sa.Table(
@@ -83,15 +88,14 @@ def _forget(connection: sa.Connection, minutes: int, starts: list[int]) -> None:
     known = connection.execute(query.order_by(own.start).with_for_update()).scalars().all()
     if not known:
         return
-    named = ", ".join(map(str, known))
-    for table in (rollup_done, rollup):
-        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE minutes = {minutes} AND start IN ({named})")  # noqa: S608 - numbers
+    named, kinds = ", ".join(map(str, known)), ", ".join(f"'{kind}'" for kind in KINDS)
+    for table, more in ((rollup_done, ""), (rollup, f" AND kind IN ({kinds})")):
+        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE minutes = {minutes} AND start IN ({named}){more}")  # noqa: S608 - numbers, and names of ours
 
 
 def forget_before(connection: sa.Connection, before: datetime) -> None:
     """Forget what was summed up of all spans that begin before a time."""
-    for table in (rollup_done, rollup):
+    for table, more in ((rollup_done, ()), (rollup, (rollup.c.kind.in_(KINDS),))):
         for minutes in LEVELS:
-            connection.execute(
-                sa.delete(table).where(table.c.minutes == minutes, table.c.start < int(before.timestamp()) + 1)
-            )
+            begun = table.c.start < int(before.timestamp()) + 1
+            connection.execute(sa.delete(table).where(table.c.minutes == minutes, begun, *more))

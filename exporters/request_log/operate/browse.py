@@ -1,12 +1,11 @@
-"""Requests found by filters, a page at a time: for the page and the API; the figures come from report_groups.py.
+"""Requests found by filters, of one span of time; listing.py chooses the spans, figures.py sums up.
 
-A page begins behind the last row of the one before, by value and id: it costs the same however far back it lies, and
-rows that arrive meanwhile neither hide nor repeat any. Texts are never read here.
+Texts are never read here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -14,13 +13,14 @@ import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.operate.report_groups import Column, Period, Row
+from otel_telemetry.exporters.request_log.rollup.rows import LONGEST
 
 _log: Final = schema.request_log.c
 _call: Final = schema.llm_call.c
 
 Order = Literal["time", "latency", "cost"]
 _ORDERED_NAMES: Final[dict[str, str]] = {"time": "ts", "latency": "latency_ms", "cost": "cost_usd"}
-_ORDERED: Final[dict[str, Column]] = {order: _log[name] for order, name in _ORDERED_NAMES.items()}
+ORDERED: Final[dict[str, Column]] = {order: _log[name] for order, name in _ORDERED_NAMES.items()}
 #: Columns of a list: what is short.
 LISTED: Final = (
     *(
@@ -57,8 +57,6 @@ ABSENT: Final = (
 OFFERED: Final = ("service", "environment", "region", "route", "model", "degraded")
 _NEWEST: Final = 2_000
 COUNTED: Final = 10_000
-#: A request begins no longer than this before its calls.
-_LONGEST: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,8 @@ class Filters:
             found.append(_OUTCOMES[self.outcome])
         if self.model is not None:
             call = schema.llm_call.alias().c
-            asked = sa.select(call.request_id).where(call.model == self.model, Period(period.since).of(call.ts))
+            until = None if period.until is None else period.until + LONGEST
+            asked = sa.select(call.request_id).where(call.model == self.model, Period(period.since, until).of(call.ts))
             found.append(sa.or_(_log.model == self.model, _log.id.in_(asked)))
         return sa.and_(*found) if found else None
 
@@ -140,7 +139,8 @@ class PageMark:
 
 def of_requests(filters: Filters, period: Period) -> Period:
     """Return the period with the filters, for what is asked of requests."""
-    return Period(period.since, period.until, filters.condition(period))
+    both = [each for each in (period.also, filters.condition(period)) if each is not None]
+    return Period(period.since, period.until, sa.and_(*both) if both else None)
 
 
 def of_calls(filters: Filters, period: Period) -> Period:
@@ -148,7 +148,7 @@ def of_calls(filters: Filters, period: Period) -> Period:
     own = [] if filters.model is None else [_call.model == filters.model]
     condition = filters.condition(period)
     if condition is not None:
-        since = None if period.since is None else period.since - _LONGEST
+        since = None if period.since is None else period.since - LONGEST
         around = Period(since, period.until).of(_log.ts)
         own.append(_call.request_id.in_(sa.select(_log.id).where(around, condition)))
     return Period(period.since, period.until, sa.and_(*own) if own else None)
@@ -158,7 +158,7 @@ def page(
     connection: sa.Connection, filters: Filters, period: Period, *, order: Order, after: PageMark | None, size: int
 ) -> list[Row]:
     """Return a page of requests, largest or newest first; where the order's value is not known, a row has no place."""
-    column = _ORDERED[order]
+    column = ORDERED[order]
     columns = [sa.func.substr(_log.error, 1, _CUT).label("error") if name == "error" else _log[name] for name in LISTED]
     query = sa.select(*columns).where(of_requests(filters, period).of(_log.ts), column.is_not(None))
     if after is not None:

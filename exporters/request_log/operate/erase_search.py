@@ -9,7 +9,8 @@ such ids (`user_id`, `session_id`, `ip_hash`, `user.id` ...) contains the given 
 - of a workflow that names the person, or is of such a trace: its run, steps and events. If its events name others too,
   only the rows that name the person.
 
-Every table is read once for the names, whatever its size; the rest are look-ups by key. The facts of a trace
+Every table is read once for the names, whatever its size; the rest are look-ups by key. A `quick` search, for previews,
+only looks up columns that have an index, and so finds a part. The facts of a trace
 (`trace_facts`) are searched and counted span by span. derive/trace.py decides which request a span belongs to.
 """
 
@@ -123,7 +124,10 @@ def key_of(table: sa.Table) -> tuple[str, ...]:
 class Search:
     """Looks for one person. `run` returns what is theirs; nothing is changed."""
 
-    def __init__(self, connection: sa.Connection, person: Person, tell: Tell = lambda _: None) -> None:
+    def __init__(
+        self, connection: sa.Connection, person: Person, tell: Tell = lambda _: None, *, quick: bool = False
+    ) -> None:
+        self._quick = quick
         self._connection = connection
         self._person = person
         self._tell = tell
@@ -152,6 +156,13 @@ class Search:
     def _named(self) -> dict[str, list[Row]]:
         """Return the rows that name the person, by table."""
         named: dict[str, list[Row]] = {table.name: [] for table in (schema.trace_facts, *_ROWS)}
+        if self._quick:
+            given = (*self._person.names, self._person.value)
+            for table in _ROWS:
+                for name in self._person.columns:
+                    if name in _indexed(table):
+                        named[table.name] += map(dict, self._select(_few(table), table.c[name], given))
+            return named
         named[schema.trace_facts.name] += self._naming_facts()
         for table in _ROWS:
             named[table.name] += self._naming(table)
@@ -258,6 +269,11 @@ class Search:
         letters, said, events = schema.dead_letter, schema.feedback, schema.browser_event
         for row in self._select(_VALUED, schema.kpi_value.c.trace_id, self._found.traces):
             self._take(schema.kpi_value, row)
+        if self._quick:
+            for column, values in ((said.c.request_id, self._requests), (said.c.session_id, self._sessions)):
+                for row in self._select([said.c.id], column, values):
+                    self._take(said, row)
+            return
         for row in self._all(letters, "id", "trace_id"):
             if row["trace_id"] in self._found.traces:
                 self._take(letters, row)
@@ -271,10 +287,10 @@ class Search:
         runs, steps, events = schema.workflow_run, schema.workflow_step, schema.workflow_event
         for table in (runs, steps, events, schema.workflow_state):
             self._runs |= {row["id"] if table is runs else row["run_id"] for row in named[table.name]}
-        for row in self._all(runs, "id", "trace_id"):
+        for row in () if self._quick else self._all(runs, "id", "trace_id"):
             if row["trace_id"] in self._found.traces:
                 self._runs.add(row["id"])
-        for row in self._all(events, "id", "run_id", "request_id", "trace_id", "session_id"):
+        for row in () if self._quick else self._all(events, "id", "run_id", "request_id", "trace_id", "session_id"):
             if self._is_theirs(row):
                 self._take(events, row)
                 self._runs.add(row["run_id"])
@@ -318,6 +334,17 @@ _LOGGED: Final = [schema.request_log.c[name] for name in ("id", "ts", "trace_id"
 _VALUED: Final = [schema.kpi_value.c[name] for name in ("kpi", "id", "trace_id")]
 _CALLED: Final = [schema.llm_call.c[name] for name in ("id", "ts", "trace_id")]
 _OF_CALL: Final = tuple(column.name for column in schema.llm_call.c if column.name not in _NO_NAMES)
+
+
+def _indexed(table: sa.Table) -> set[str]:
+    """Return the columns by which rows are found at once."""
+    return {index.columns[0].name for index in table.indexes}
+
+
+def _few(table: sa.Table) -> list[sa.Column[Any]]:
+    """Return the columns of a table by which rows belong to others."""
+    names = {*key_of(table), "ts", "trace_id", "span_id", "session_id", "request_id", "run_id"}
+    return [column for column in table.c if column.name in names]
 
 
 def _content(fact: Fact) -> Row:

@@ -1,12 +1,13 @@
 """Figures of a period: from rollups if there are many rows, and from the rows themselves if there are few.
 
 Percentiles of few rows are exact. Of many rows, they come from bins of 1.6 % (`approximate` is true then); counts,
-tokens and money are exact in both. Filters that rollups do not have (a person, a session, a range of cost or latency, a
-model among a request's calls) always use the rows.
+tokens and money are exact in both. Of filters that rollups do not have (a range of cost or latency, an outcome that is
+rare), the rows are read once, up to a limit; those of a person or a session are found by an index.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final, Protocol, cast
@@ -18,15 +19,21 @@ from otel_telemetry.exporters.request_log.operate import browse, report_groups, 
 from otel_telemetry.exporters.request_log.operate.browse import Filters
 from otel_telemetry.exporters.request_log.operate.report_groups import CALLS, REQUESTS, Period, Row
 from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
-from otel_telemetry.exporters.request_log.rollup import bins, cells, reading
+from otel_telemetry.exporters.request_log.rollup import bins, cells, reading, rows
 from otel_telemetry.exporters.request_log.rollup.cells import KINDS, Cell, Cells, Key
-from otel_telemetry.exporters.request_log.rollup.rows import Column, within
+from otel_telemetry.exporters.request_log.rollup.rows import Column, joined, within
 
+#: Raised where more rows would have to be read than MOST.
+TooMany = rows.TooMany
 #: So many rows are read as they are.
 FEW: Final = 20_000
-_KNOWN: Final = {"service", "environment", "route", "degraded", "outcome", "absent"}
+#: So many rows are read for filters that rollups do not have.
+MOST: Final = 100_000
+_NAMES: Final = ("service", "environment", "region", "route", "model", "degraded")
+_KNOWN: Final = {*_NAMES, "outcome", "absent"}
+_INDEXED: Final = {"user", "session"}
 _OUTCOMES: Final = {"ok", "failed", "degraded", "cached"}
-_OF_CALLS: Final = {"service", "environment"}
+_OF_CALLS: Final = {"service", "environment", "region"}
 _AT: Final = {name: place for place, name in enumerate(KINDS["request"])}
 _OF_CALL: Final = {name: place for place, name in enumerate(KINDS["model"])}
 _DAY: Final = timedelta(days=1)
@@ -49,28 +56,37 @@ class Figures(Protocol):
         """Return model calls by model, or requests by it where calls cannot be told apart; and what is counted."""
 
     def series(self, step: timedelta) -> dict[int, Row]:
-        """Return requests by steps of time, numbered from 0."""
+        """Return requests by steps of time, numbered from 0; of many rows, without times to first byte."""
 
     def cache(self) -> Row:
         """Return what the cache saved."""
 
 
-def of(connection: sa.Connection, filters: Filters, period: Period) -> Figures:
-    """Return what is best for a period."""
+def of(
+    connection: sa.Connection, filters: Filters, period: Period, *, times: Collection[str] = reading.TIMES
+) -> Figures:
+    """Return what is best for a period; of many rows, groups have no more percentiles than those of `times`."""
     rows = FromRows(connection, filters, period)
-    if not _knows(filters) or period.since is None or period.until is None or _is_small(connection, period):
+    if period.since is None or period.until is None or _is_small(connection, period):
         return rows
-    plan = reading.plan(connection, period.since, period.until)
-    if plan.row_count(connection, FEW) > FEW:
+    asked = _asked(filters)
+    if knows(filters):
+        plan = reading.plan(connection, period.since, period.until)
+        return rows if plan.row_count(connection, FEW) > FEW else FromRollups(connection, filters, period, plan, times)
+    if asked & _INDEXED:
         return rows
-    return FromRollups(connection, filters, period, plan)
+    return FromRollups(connection, filters, period, reading.rows_alone(period.since, period.until))
 
 
-def _knows(filters: Filters) -> bool:
-    """Return whether rollups can answer what is asked."""
-    asked = {one.name for one in fields(filters) if getattr(filters, one.name) not in {None, ()}}
-    known = {"service", "environment", "route", "model"}
-    return asked <= _KNOWN and filters.outcome in {None, *_OUTCOMES} and set(filters.absent) <= known
+def _asked(filters: Filters) -> set[str]:
+    return {one.name for one in fields(filters) if getattr(filters, one.name) not in {None, ()}}
+
+
+def knows(filters: Filters) -> bool:
+    """Return whether rollups can tell the requests that are asked for from the others."""
+    absent = set(filters.absent)
+    named = filters.model is None or "model" not in absent
+    return _asked(filters) <= _KNOWN and filters.outcome in {None, *_OUTCOMES} and absent <= set(_NAMES) and named
 
 
 def _is_small(connection: sa.Connection, period: Period) -> bool:
@@ -130,7 +146,9 @@ class FromRollups:
     _filters: Filters
     _period: Period
     _plan: reading.Plan
+    _times: Collection[str] = reading.TIMES
     approximate = True
+    _known: dict[str, list[reading.Told]] = field(default_factory=dict)
     _cells: dict[str, Cells] = field(default_factory=dict)
     _tallies: reading.Tallies = field(default_factory=dict)
     _called: reading.Tallies = field(default_factory=dict)
@@ -150,7 +168,7 @@ class FromRollups:
 
     def models(self) -> tuple[str, list[Row]]:
         """See Figures."""
-        asked = {one.name for one in fields(self._filters) if getattr(self._filters, one.name) not in {None, ()}}
+        asked = _asked(self._filters)
         if not asked <= _OF_CALLS:
             return "requests", _ranked("requests", "model", self._by("model"), percentiles=True)
         own = rollups.rollup.c
@@ -166,6 +184,7 @@ class FromRollups:
             where=where if asked else None,
             also=also if asked else None,
             tallies=self._called,
+            times=self._times,
         )
         told = [(start, tuple(key[names.index(name)] for name in KINDS["model"]), cell) for start, key, cell in found]
         named = _answered(told)
@@ -181,11 +200,12 @@ class FromRollups:
         if begin % _QUARTER or width % _QUARTER:
             return FromRows(self._connection, self._filters, self._period).series(step)
         days = step % _DAY == timedelta(0) and begin % _DAY.total_seconds() == 0
-        plan = self._plan if days else reading.plan(self._connection, since, until, days=False)
+        alike = days or self._plan.is_rows_alone
         kind = "request" if self._filters else "all"
-        where, also = self._conditions()
-        where_in = where if self._filters else None
-        told = reading.read(self._connection, plan, kind, where=where_in, also=also, tallies=self._tallies)
+        told: Iterable[reading.Told] = self._known.get(kind, ()) if alike else ()
+        if not told:
+            plan = self._plan if alike else reading.plan(self._connection, since, until, days=False)
+            told = self._read(kind, plan, times=("latency",))
         steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in told)
         return {step: _row("requests", cell, percentiles=True) for (step,), cell in steps.items()}
 
@@ -204,50 +224,54 @@ class FromRollups:
         """Return all requests by one thing, or by nothing (`all`); without filters there are few cells for that."""
         kind = name if not self._filters and name in KINDS and name != "model" else "request"
         if kind not in self._cells:
-            where, also = self._conditions()
-            where_in = where if self._filters else None
-            told = reading.read(
-                self._connection,
-                self._plan,
-                kind,
-                where=where_in,
-                also=also,
-                tallies=self._tallies,
-                times=kind != "degraded",
-            )
-            self._cells[kind] = cells.merged((key, cell) for _, key, cell in told)
+            self._cells[kind] = cells.merged((key, cell) for _, key, cell in self._of(kind))
         if kind != "request":
             return self._cells[kind]
         places = [] if name == "all" else [_AT[name]]
         return cells.merged((tuple(key[place] for place in places), cell) for key, cell in self._cells[kind].items())
 
-    def _conditions(self) -> tuple[Column, Column | None]:
-        """Return the filters as conditions of rollups, and of rows."""
-        own, filters = rollups.rollup.c, self._filters
-        found: list[Column] = []
-        for name in ("service", "environment", "route", "degraded"):
-            value = getattr(filters, name)
-            if value is not None:
-                found.append(own[name] == value)
-        found += [own[name].is_(None) for name in filters.absent]
-        if filters.outcome is not None:
-            found.append(_CONDITIONS[filters.outcome](own))
-        return sa.and_(sa.true(), *found), filters.condition(self._period)
+    def _of(self, kind: str) -> list[reading.Told]:
+        if kind not in self._known:
+            times = {"degraded": (), "route": self._times}.get(kind, reading.TIMES)
+            self._known[kind] = list(self._read(kind, self._plan, times=times))
+        return self._known[kind]
+
+    def _read(self, kind: str, plan: reading.Plan, *, times: Collection[str] = reading.TIMES) -> Iterator[reading.Told]:
+        """Yield the requests that the filters let through; with a model, also those whose calls have it."""
+        model = self._filters.model
+        if model is None or plan.is_rows_alone:
+            yield from self._read_one(kind, plan, self._filters.condition(self._period), times=times)
+            return
+        others = replace(self._filters, model=None).condition(self._period)
+        own = sa.and_(schema.request_log.c.model == model, *(() if others is None else (others,)))
+        yield from self._read_one("request", plan, own, times=times)
+        for start, key, cell in self._read_one("other", plan, others, times=times):
+            if key[_AT["model"]] == model:
+                yield start, key, cell
+
+    def _read_one(
+        self, kind: str, plan: reading.Plan, also: Column | None, *, times: Collection[str]
+    ) -> Iterator[reading.Told]:
+        where = condition(self._filters) if self._filters and not plan.is_rows_alone else None
+        most = MOST if plan.is_rows_alone else math.inf
+        return reading.read(
+            self._connection, plan, kind, where=where, also=also, tallies=self._tallies, times=times, most=most
+        )
 
     def _by_user(self) -> list[Row]:
         """Return the sums of days by user, with those of the rows between them."""
+        if self._plan.is_rows_alone:
+            list(self._read("request", self._plan))
+            found = cells.merged(pair for tally in self._tallies.values() for pair in tally.users.items())
+            return _ranked("requests", "user", found, percentiles=False)
         if self._filters:
             return []
-        apart = reading.Plan((), (), (*self._plan.quarters, *self._plan.rows))
         found = cells.merged(self._users())
-        rows = []
-        if apart.rows:
-            within_them = within(schema.request_log.c.ts, apart.rows)
-            period = Period(self._period.since, self._period.until, within_them)
-            rows = report_groups.groups(self._connection, REQUESTS, ("user",), period)
         known = {row["user"]: row for row in _ranked("requests", "user", found, percentiles=False)}
-        for row in rows:
-            known[row["user"]] = _added(known.get(row["user"]), row)
+        for span in joined((*self._plan.quarters, *self._plan.rows)):
+            period = Period(also=within(schema.request_log.c.ts, span))
+            for row in report_groups.groups(self._connection, REQUESTS, ("user",), period):
+                known[row["user"]] = _added(known.get(row["user"]), row)
         return sorted(known.values(), key=lambda row: report_groups.order(row, ("user",), "requests"))
 
     def _users(self) -> Iterator[tuple[Key, Cell]]:
@@ -261,7 +285,17 @@ class FromRollups:
             yield (user,), cells.read([*map(int, values), "", ""])
 
 
-_CALL_COLUMNS: Final = (("service", "application"), ("environment", "environment"))
+def condition(filters: Filters) -> Column:
+    """Return filters that rollups know as a condition of rollups."""
+    own = rollups.rollup.c
+    found = [own[name] == getattr(filters, name) for name in _NAMES if getattr(filters, name) is not None]
+    found += [own[name].is_(None) for name in filters.absent]
+    if filters.outcome is not None:
+        found.append(_CONDITIONS[filters.outcome](own))
+    return sa.and_(sa.true(), *found)
+
+
+_CALL_COLUMNS: Final = (("service", "application"), ("environment", "environment"), ("region", "region"))
 _CONDITIONS: Final[dict[str, Callable[[Any], Column]]] = {
     "ok": lambda own: cast("Column", own.is_ok),
     "failed": lambda own: sa.not_(own.is_ok),

@@ -151,7 +151,7 @@ def _own(connection: sa.Connection, subject: Subject, by: Sequence[str], period:
     if "endpoint" in by:
         own["endpoint"] = report_names.endpoint(connection.dialect.name)
     if "model" in by:
-        own["model"] = report_names.model(connection, period.of(columns.ts))
+        own["model"] = report_names.model(connection, period.of(columns.ts), filtered=period.also is not None)
     return own
 
 

@@ -31,19 +31,28 @@ def endpoint(dialect: str) -> Column:
     return sa.func.coalesce(*named)
 
 
-def model(connection: sa.Connection, in_period: Column) -> Column:
+def model(connection: sa.Connection, in_period: Column, *, filtered: bool = False) -> Column:
     """Return the model of calls, with those that failed unanswered under the name of those that did not."""
-    answered = _answered(connection, in_period)
+    answered = _answered(connection, in_period, filtered=filtered)
     if not answered:
         return _call.model
     unanswered = sa.and_(sa.not_(_call.ok), _call.model == _call.model_requested)
     return sa.case((unanswered, sa.case(answered, value=_call.model, else_=_call.model)), else_=_call.model)
 
 
-def _answered(connection: sa.Connection, in_period: Column) -> dict[str, str]:
+def _answered(connection: sa.Connection, in_period: Column, *, filtered: bool) -> dict[str, str]:
     """Return by which model a name was answered last, for names that failed and are no answer's own."""
     columns = (_call.ts, _call.ok, _call.model, _call.model_requested)
-    newest = sa.select(*columns).where(in_period).order_by(_call.ts.desc()).limit(NEWEST).subquery()
+    calls: sa.FromClause = schema.llm_call
+    if filtered:  # all of these first: else PostgreSQL looks through all calls from the newest on
+        calls, in_period = sa.select(*columns).where(in_period).cte().prefix_with("MATERIALIZED"), sa.true()
+    newest = (
+        sa.select(*(calls.c[column.name] for column in columns))
+        .where(in_period)
+        .order_by(calls.c.ts.desc())
+        .limit(NEWEST)
+        .subquery()
+    )
     failed = sa.select(newest.c.model).where(sa.not_(newest.c.ok), newest.c.model == newest.c.model_requested)
     names = connection.execute(failed.distinct()).scalars().all()
     if not names:

@@ -37,8 +37,9 @@ def add(bins: Bins, more: Mapping[int, int]) -> None:
     if not bins:
         bins.update(more)
         return
+    known = bins.get
     for number, count in more.items():
-        bins[number] = bins.get(number, 0) + count
+        bins[number] = known(number, 0) + count
 
 
 def percentile(bins: Mapping[int, int], percent: int) -> float | None:

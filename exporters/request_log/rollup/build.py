@@ -99,10 +99,11 @@ class Builder:
             quarters = range(start, start + minutes * 60, _QUARTER_SECONDS)
             connection.execute(
                 sa.delete(rollup).where(
+                    rollup.c.kind.in_(rollups.KINDS),
                     sa.or_(
                         sa.and_(rollup.c.minutes == minutes, rollup.c.start == start),
                         sa.and_(rollup.c.minutes == QUARTER, rollup.c.start.in_(quarters)),
-                    )
+                    ),
                 )
             )
             bulk.bulk(connection).insert(rollup, told)
@@ -122,15 +123,14 @@ def _mark(connection: sa.Connection, minutes: int, starts: Any, token: str) -> N
 def summed(connection: sa.Connection, start: int, minutes: int) -> Iterator[list[Any]]:
     """Yield what the rows of a span come to: of a day, also its quarters."""
     span = [(float(start), float(start + minutes * 60))]
-    asked = rows.tally(connection, span, calls=False)
-    called = rows.tally(connection, span, calls=True)
-    for found, kind in ((asked, "request"), (called, "call")):
+    tallies = {kind: rows.tally(connection, span, kind) for kind in ("request", "other", "call")}
+    for kind, found in tallies.items():
         for quarter, of_quarter in found.cells.items():
             yield from _with_added(kind, quarter, QUARTER, of_quarter)
         if minutes == DAY:
             yield from _with_added(kind, start, DAY, _together(found))
     if minutes == DAY:
-        yield from cells.stored("user", start, DAY, asked.users)
+        yield from cells.stored("user", start, DAY, tallies["request"].users)
 
 
 def _together(found: Tally) -> Cells:

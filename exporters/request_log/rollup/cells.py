@@ -1,5 +1,6 @@
 """Sums over rows that have something in common, added up in whole numbers."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,14 +11,17 @@ from otel_telemetry.exporters.request_log.db import rollups
 from otel_telemetry.exporters.request_log.rollup import bins
 from otel_telemetry.exporters.request_log.rollup.bins import Bins
 
+_REQUEST: Final = ("service", "environment", "region", "route", "model", "degraded", "is_ok", "is_hit")
 #: What rows have in common, by kind: `request` and `call` what filters know, the others what is shown without filters.
+#: `other` are requests once more, under each model that is their calls' and not their own.
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "request": ("service", "environment", "route", "model", "degraded", "is_ok", "is_hit"),
+    "request": _REQUEST,
+    "other": _REQUEST,
     "all": (),
     "route": ("route",),
     "degraded": ("degraded",),
     "user": ("user_id",),
-    "call": ("service", "environment", "provider", "model", "model_requested", "is_ok"),
+    "call": ("service", "environment", "region", "provider", "model", "model_requested", "is_ok"),
     "model": ("model", "model_requested", "is_ok"),
 }
 #: Kinds that are added up of another one's cells, which are far more.
@@ -31,7 +35,9 @@ _AT: Final = {name: place for place, name in enumerate(rollups.SUMS)}
 _COST: Final = _AT["cost_usd"]
 _REST: Final = _AT["cost_pico"]
 _COLUMNS: Final = tuple(rollups.rollup.c.keys())
-_NAMES: Final = _COLUMNS[3 : -len(rollups.SUMS) - 2]
+_DEGRADED: Final = _REQUEST.index("degraded")
+_REQUEST_OK: Final = _REQUEST.index("is_ok")
+_CALL_OK: Final = KINDS["call"].index("is_ok")
 
 
 @dataclass(slots=True)
@@ -41,12 +47,16 @@ class Cell:
     sums: list[int] = field(default_factory=lambda: [0] * len(rollups.SUMS))
     latency: Bins = field(default_factory=dict)
     ttfb: Bins = field(default_factory=dict)
+    most_ms: float | None = None
+    most_usd: float | None = None
 
     def add(self, other: "Cell") -> None:
         """Add another one's sums."""
         self.sums = [one + more for one, more in zip(self.sums, other.sums, strict=True)]
         bins.add(self.latency, other.latency)
         bins.add(self.ttfb, other.ttfb)
+        self.most_ms = larger(self.most_ms, other.most_ms)
+        self.most_usd = larger(self.most_usd, other.most_usd)
 
     def __getitem__(self, name: str) -> int:
         return self.sums[_AT[name]]
@@ -59,6 +69,11 @@ class Cell:
     def cost(self) -> Decimal | None:
         """The cost in USD, as far as it is known; None where it is not at all."""
         return Decimal(self[("cost_pico")]).scaleb(-12) if self["cost_known"] else None
+
+
+def larger(one: float | None, other: float | None) -> float | None:
+    """Return the larger of two values; what is not known is smaller than anything."""
+    return one if other is None or (one is not None and one >= other) else other
 
 
 def merged(cells: Iterable[tuple[Key, Cell]]) -> Cells:
@@ -87,11 +102,13 @@ def whole(cells: Cells) -> Cells:
 def stored(kind: str, start: int, minutes: int, cells: Cells) -> Iterator[list[Any]]:
     """Yield cells as rows of the table."""
     for key, cell in cells.items():
-        named = {"is_ok": False, "is_hit": False, **dict(zip(KINDS[kind], key, strict=True))}
-        sums = list(cell.sums)
-        sums[_COST], sums[_REST] = divmod(cell["cost_pico"], _PICO)
-        names = [named.get(name) for name in _NAMES]
-        yield [start, minutes, kind, *names, *sums, bins.dump(cell.latency), bins.dump(cell.ttfb)]
+        sums = dict(zip(rollups.SUMS, cell.sums, strict=True))
+        sums["cost_usd"], sums["cost_pico"] = divmod(cell["cost_pico"], _PICO)
+        row = {"start": start, "minutes": minutes, "kind": kind, "is_ok": False, "is_hit": False, **sums}
+        row |= zip(KINDS[kind], key, strict=True)
+        row |= {"latency": bins.dump(cell.latency), "ttfb": bins.dump(cell.ttfb)}
+        row |= {"most_ms": cell.most_ms, "most_usd": cell.most_usd}
+        yield [row.get(name) for name in _COLUMNS]
 
 
 def read(row: Iterable[Any]) -> Cell:
@@ -118,27 +135,28 @@ class Tally:
     def request(self, start: int, row: tuple[Any, ...]) -> None:
         """Count a row as rows.py reads requests."""
         *key, user, llm_calls, prompt, cached, completion, cost, unpriced, latency, ttfb, usd, ms = row
-        ok, hit = bool(key[5]), bool(key[6])
-        skipped = key[4] in conventions.SKIPS
+        degraded, ok, hit = key[_DEGRADED], bool(key[_REQUEST_OK]), bool(key[_REQUEST_OK + 1])
         values = _values(llm_calls, prompt, cached, completion, cost)
-        values[:4] = 1, ok or skipped, key[4] is not None, hit
+        values[:4] = 1, ok or degraded in conventions.SKIPS, degraded is not None, hit
         values[_AT["unpriced"]] = bool(unpriced)
         if hit:
             _saved(values, usd, ms)
-        cell = self._cell(start, (*key[:5], ok, hit))
+        cell = self._cell(start, (*key[:_REQUEST_OK], ok, hit))
         cell.sums = [one + more for one, more in zip(cell.sums, values, strict=True)]
         _count(cell, latency, ttfb)
+        if cost is not None and (cell.most_usd is None or cost > cell.most_usd):
+            cell.most_usd = math.nextafter(float(cost), math.inf)
         of_user = self.users.get((user,)) or self.users.setdefault((user,), Cell())
         of_user.sums = [one + more for one, more in zip(of_user.sums, values, strict=True)]
 
     def call(self, start: int, row: tuple[Any, ...]) -> None:
         """Count a row as rows.py reads calls."""
         *key, prompt, cached, completion, cost, unpriced, latency, ttfb = row
-        ok = bool(key[5])
+        ok = bool(key[_CALL_OK])
         values = _values(1, prompt, cached, completion, cost)
         values[:2] = 1, ok
         values[_AT["unpriced"]] = bool(unpriced)
-        cell = self._cell(start, (*key[:5], ok))
+        cell = self._cell(start, (*key[:_CALL_OK], ok))
         cell.sums = [one + more for one, more in zip(cell.sums, values, strict=True)]
         _count(cell, latency, ttfb)
 
@@ -156,6 +174,8 @@ def _count(cell: Cell, latency: float | None, ttfb: float | None) -> None:
     if latency is not None:
         number = bins.bin_of(latency)
         cell.latency[number] = cell.latency.get(number, 0) + 1
+        if cell.most_ms is None or latency > cell.most_ms:
+            cell.most_ms = latency
     if ttfb is not None:
         number = bins.bin_of(ttfb)
         cell.ttfb[number] = cell.ttfb.get(number, 0) + 1

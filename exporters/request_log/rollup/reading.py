@@ -1,6 +1,7 @@
 """Reading rollups: which spans of a period have one, and what they and the rows between them come to."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,10 +17,13 @@ from otel_telemetry.exporters.request_log.rollup.rows import Column, Span
 _DAY_SECONDS: Final = DAY * 60
 _QUARTER_SECONDS: Final = QUARTER * 60
 
+#: Columns of bins.
+TIMES: Final = ("latency", "ttfb")
+
 #: When a span begins, what its rows have in common, and their sums.
 Told = tuple[int, Key, Cell]
-#: Rows that were read already: whether of calls, and of which spans.
-Tallies = dict[tuple[bool, tuple[Span, ...]], Tally]
+#: Rows that were read already: of which kind, and of which spans.
+Tallies = dict[tuple[str, tuple[Span, ...]], Tally]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,19 @@ class Plan:
     quarters: Sequence[Span]
     rows: Sequence[Span]
 
+    @property
+    def is_rows_alone(self) -> bool:
+        """Whether no rollup is part of it."""
+        return not self.days and not self.quarters
+
     def row_count(self, connection: sa.Connection, most: int) -> int:
         """Return how many requests and calls are to be read as rows, no more than `most` + 1 of each."""
         return sum(_count(connection, table, self.rows, most) for table in (schema.request_log, schema.llm_call))
+
+
+def rows_alone(since: datetime, until: datetime) -> Plan:
+    """Return the plan that reads all rows."""
+    return Plan((), (), ((since.timestamp(), until.timestamp()),))
 
 
 def plan(connection: sa.Connection, since: datetime, until: datetime, *, days: bool = True) -> Plan:
@@ -73,7 +87,8 @@ def _joined(starts: Iterable[int], length: int) -> list[Span]:
 def _count(connection: sa.Connection, table: sa.Table, spans: Sequence[Span], most: int) -> int:
     if not spans:
         return 0
-    some = sa.select(sa.literal(1)).select_from(table).where(rows.within(table.c.ts, spans)).limit(most + 1).subquery()
+    within = sa.or_(*(rows.within(table.c.ts, span) for span in rows.joined(spans)))
+    some = sa.select(sa.literal(1)).select_from(table).where(within).limit(most + 1).subquery()
     return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
@@ -85,12 +100,13 @@ def read(
     where: Column | None = None,
     also: Column | None = None,
     tallies: Tallies,
-    times: bool = True,
+    times: Collection[str] = TIMES,
+    most: float = math.inf,
 ) -> Iterator[Told]:
     """Yield what the parts of a plan come to; `where` holds of rollups, `also`, which means the same, of rows.
 
-    Without `times`, rollups come without their bins. Rows are read once for all that asks with the same `tallies`, so
-    these are for one `also` each.
+    `times` are the bins that are wanted of rollups. Rows are read once for all that asks with the same `tallies`, so
+    these are for one `also` each. Raises TooMany where more than `most` rows are to be read.
     """
     names = KINDS[kind]
     columns = (rollup.c.start, *(rollup.c[name] for name in names), *(rollup.c[name] for name in rollups.SUMS))
@@ -99,20 +115,15 @@ def read(
             continue
         bounds = sa.or_(*(sa.and_(rollup.c.start >= int(a), rollup.c.start < int(b)) for a, b in spans))
         conditions = [rollup.c.minutes == minutes, rollup.c.kind == kind, bounds, *(() if where is None else (where,))]
-        own = (rollup.c.latency, rollup.c.ttfb) if times else (sa.literal("").label("none"), sa.literal("").label("no"))
+        own = [rollup.c[name] if name in times else sa.literal("").label(name) for name in TIMES]
         for row in connection.execute(sa.select(*columns, *own).where(*conditions)):
             start, *rest = row
             yield start, tuple(rest[: len(names)]), cells.read(rest[len(names) :])
-    yield from _of_rows(_tally(connection, plan.rows, also, tallies, calls=ADDED.get(kind, kind) == "call"), kind)
-
-
-def _tally(
-    connection: sa.Connection, spans: Sequence[Span], also: Column | None, tallies: Tallies, *, calls: bool
-) -> Tally:
-    key = calls, tuple(spans)
+    of_rows = ADDED.get(kind, kind)
+    key = of_rows, tuple(plan.rows)
     if key not in tallies:
-        tallies[key] = rows.tally(connection, spans, calls=calls, also=also)
-    return tallies[key]
+        tallies[key] = rows.tally(connection, plan.rows, of_rows, also=also, most=most)
+    yield from _of_rows(tallies[key], kind)
 
 
 def _of_rows(found: Tally, kind: str) -> Iterator[Told]:
