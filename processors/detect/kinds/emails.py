@@ -86,7 +86,8 @@ def _is_login(text: str, start: int, end: int) -> bool:
     if text[start : start + 4] == "git@" and behind == ":":
         return True
     before = text[max(0, start - _REACH) : start]
-    return _LOGIN.search(before) is not None or (behind == ":" and _COPY.search(before) is not None)
+    logs_in = "ssh" in before and _LOGIN.search(before) is not None
+    return logs_in or (behind == ":" and _COPY.search(before) is not None)
 
 
 def _in_url(text: str, start: int) -> bool:

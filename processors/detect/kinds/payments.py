@@ -76,11 +76,11 @@ def card(text: str, match: re.Match[str]) -> Span | None:
     digits = raw if raw.isdigit() else _NOT_DIGITS.sub("", raw)
     if digits.count(digits[0]) == len(digits) or not issuer(digits) or not luhn(digits):
         return None
-    if _CARD_WORD.search(text, max(0, span.start - _REACH), span.start):
+    plain = digits is raw
+    usual = len(digits) in _CARD_LENGTHS and (plain or not _SMALL_GROUP.search(raw))
+    if usual and not (plain and _is_other(text, span)):
         return span
-    if len(digits) not in _CARD_LENGTHS or (digits is not raw and _SMALL_GROUP.search(raw)):
-        return None
-    return None if digits is raw and _is_other(text, span) else span
+    return span if _CARD_WORD.search(text, max(0, span.start - _REACH), span.start) else None
 
 
 def _is_other(text: str, span: Span) -> bool:
