@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from otel_telemetry.base.foreign_text import spreadsheet
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types, schema
 from otel_telemetry.exporters.request_log.operate import browse, listing
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.reading import Reading
@@ -63,8 +63,8 @@ def parquet(first: Rows, rest: Iterator[Rows]) -> Iterator[bytes]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     types = {
-        schema.UtcTime: pa.timestamp("us", tz="UTC"),
-        schema.Money: pa.decimal128(20, schema.PICO),
+        column_types.UtcTime: pa.timestamp("us", tz="UTC"),
+        column_types.Money: pa.decimal128(20, column_types.PICO),
         sa.Boolean: pa.bool_(),
         sa.BigInteger: pa.int64(),
         sa.Double: pa.float64(),

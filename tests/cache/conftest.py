@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -84,3 +85,8 @@ def where(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture
 def cache(make: Make, where: dict[str, Any]) -> ResponseCache:
     return make(**where)
+
+
+def everything(url: str) -> dict[bytes, bytes]:
+    with redis.Redis.from_url(url) as client:
+        return {key: client.get(key) for key in client.scan_iter()}

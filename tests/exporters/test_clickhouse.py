@@ -23,7 +23,7 @@ from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.clickhouse import tables
 from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.db import database, outbox, schema
+from otel_telemetry.exporters.request_log.db import column_types, database, outbox
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
 from otel_telemetry.exporters.request_log.store.store import open_store
@@ -76,7 +76,9 @@ def there(server: ClickHouse) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for table in tables.TABLES:
         names = ", ".join(
-            f"toString({name}) AS {name}" if isinstance(column.type, schema.Money | schema.UtcTime) else name
+            f"toString({name}) AS {name}"
+            if isinstance(column.type, column_types.Money | column_types.UtcTime)
+            else name
             for name, column in table.c.items()
         )
         settings = "SETTINGS output_format_json_quote_64bit_integers = 0"
@@ -87,7 +89,7 @@ def there(server: ClickHouse) -> dict[str, list[dict[str, Any]]]:
 
 
 def _plain(table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
-    money = {name for name, column in table.c.items() if isinstance(column.type, schema.Money)}
+    money = {name for name, column in table.c.items() if isinstance(column.type, column_types.Money)}
     return {name: Decimal(value) if name in money else value for name, value in row.items() if value is not None}
 
 

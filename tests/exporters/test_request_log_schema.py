@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from otel_telemetry.base import records
-from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.db import column_types, database, schema
 from otel_telemetry.exporters.request_log.derive import requests
 
 REQUEST_LOG = [
@@ -219,7 +219,7 @@ def test_money_comes_back_digit_for_digit_and_sums_in_plain_sql(tmp_path):
     from decimal import Decimal
 
     amounts = [Decimal("0.000000000001"), Decimal("999.999999999999"), Decimal("0.1"), Decimal("0.2"), None]
-    table = sa.Table("money", sa.MetaData(), sa.Column("amount", schema.Money))
+    table = sa.Table("money", sa.MetaData(), sa.Column("amount", column_types.Money))
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'money.db'}")
     with engine.begin() as connection:
         table.create(connection)

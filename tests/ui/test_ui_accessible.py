@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.db import column_types, database, schema
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.gateway.spool.operator import Operator
@@ -57,7 +57,7 @@ def filled(table: sa.Table, **values):
         if column.computed is None and name not in _IDS and name not in values:
             if type(column.type) is sa.Text:
                 row[name] = HOSTILE
-            elif isinstance(column.type, schema.Json):
+            elif isinstance(column.type, column_types.Json):
                 row[name] = json_value
     return row | values
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types, schema
 
 INSERT, CHANGE, ERASE, EXPIRE, ACT = b"i", b"c", b"e", b"x", b"a"
 KINDS: Final = {INSERT: "insert", CHANGE: "change", ERASE: "erase", EXPIRE: "expire", ACT: "act"}
@@ -29,7 +29,7 @@ _REF: Final = 16
 _LONGEST: Final = 60_000
 #: The columns that commitments cover. Ones that are added later come with a version of their own.
 COLUMNS: Final = tuple(schema.request_log.c.keys())
-_PICO: Final = Decimal(1).scaleb(-schema.PICO)
+_PICO: Final = Decimal(1).scaleb(-column_types.PICO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def of_row(kind: bytes, now_us: int, ref: bytes, commitment: bytes = NOTHING) ->
 
 def of_act(now_us: int, told: Mapping[str, Any]) -> bytes:
     """Return the leaf of an act."""
-    text = schema.encode({str(name): value for name, value in told.items()}).encode()
+    text = column_types.encode({str(name): value for name, value in told.items()}).encode()
     if len(text) > _LONGEST:
-        text = schema.encode({"act": told.get("act"), "by": told.get("by"), "cut": True}).encode()
+        text = column_types.encode({"act": told.get("act"), "by": told.get("by"), "cut": True}).encode()
     return _HEAD.pack(_VERSION, ACT, now_us) + text
 
 
@@ -80,7 +80,7 @@ def canonical(row: Mapping[str, Any]) -> bytes:
     """Return a row's bytes: each value by its type, so that NULL, empty, 1 and 1.0 all differ."""
     parts = [_VERSION]
     for name in COLUMNS:
-        value = _bytes(row[name], is_json=isinstance(schema.request_log.c[name].type, schema.Json))
+        value = _bytes(row[name], is_json=isinstance(schema.request_log.c[name].type, column_types.Json))
         parts += (struct.pack(">I", len(value)), value)
     return b"".join(parts)
 
@@ -89,7 +89,7 @@ def _bytes(value: Any, *, is_json: bool) -> bytes:
     if value is None:
         return b"n"
     if is_json:
-        return b"j" + schema.encode(value).encode()
+        return b"j" + column_types.encode(value).encode()
     if isinstance(value, bool):
         return b"t" if value else b"f"
     if isinstance(value, int):

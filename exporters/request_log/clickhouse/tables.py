@@ -13,15 +13,15 @@ import sqlalchemy as sa
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.exporters.request_log.clickhouse.client import KEY, ClickHouse
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types, schema
 from otel_telemetry.exporters.request_log.db.outbox import RowKey
 
 TABLES: Final = (schema.request_log, schema.llm_call)
 OWN: Final = {"rev": "UInt64", "is_deleted": "UInt8"}
 _TYPES: Final[tuple[tuple[type[Any], str], ...]] = (
-    (schema.UtcTime, "DateTime64(6, 'UTC')"),
-    (schema.Money, "Decimal(20, 12)"),
-    (schema.Json, "String"),
+    (column_types.UtcTime, "DateTime64(6, 'UTC')"),
+    (column_types.Money, "Decimal(20, 12)"),
+    (column_types.Json, "String"),
     (sa.Boolean, "Bool"),
     (sa.BigInteger, "Int64"),
     (sa.Double, "Float64"),
@@ -76,8 +76,8 @@ def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:
             continue
         if isinstance(value, datetime):
             sent[name] = time(value)
-        elif isinstance(table.c[name].type, schema.Json):
-            sent[name] = schema.encode(value)
+        elif isinstance(table.c[name].type, column_types.Json):
+            sent[name] = column_types.encode(value)
         else:
             sent[name] = value
     return sent

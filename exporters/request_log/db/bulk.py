@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from otel_telemetry.exporters.request_log.db import copy_text, schema
+from otel_telemetry.exporters.request_log.db import column_types, copy_text
 
 Row = Sequence[Any]
 Encoder = Callable[[Any], Any]
@@ -54,7 +54,7 @@ def _encoders(table: sa.Table, columns: tuple[str, ...], *, postgres: bool) -> t
     found: list[Encoder | None] = []
     for name in columns:
         kind = table.c[name].type
-        encoder: Encoder | None = schema.encode if isinstance(kind, schema.Json) else None
+        encoder: Encoder | None = column_types.encode if isinstance(kind, column_types.Json) else None
         found.append(encoder if postgres else _SQLITE.get(type(kind), encoder))
     return tuple(found)
 
@@ -67,7 +67,11 @@ def _sqlite_time(value: datetime) -> str:
 
 
 #: Truth values are integers to its driver already, but it takes five times as long to see that.
-_SQLITE: Final[dict[type[Any], Encoder]] = {schema.UtcTime: _sqlite_time, schema.Money: float, sa.Boolean: int}
+_SQLITE: Final[dict[type[Any], Encoder]] = {
+    column_types.UtcTime: _sqlite_time,
+    column_types.Money: float,
+    sa.Boolean: int,
+}
 
 
 def _encoded(
@@ -161,7 +165,7 @@ class _PostgresBulk:
         values = ", ".join(f"k{n}" for n in range(len(columns)))
         statement = f"INSERT INTO {table.name} ({named}) SELECT {values} FROM {_given(table, columns, ())}"  # noqa: S608
         names = [f"k{n}" for n in range(len(columns))]
-        given = schema.encode([dict(zip(names, row, strict=True)) for row in rows])
+        given = column_types.encode([dict(zip(names, row, strict=True)) for row in rows])
         return self._connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", (given,)).rowcount
 
     def update(self, table: sa.Table, keys: tuple[str, ...], values: tuple[str, ...], rows: Sequence[Row]) -> None:
@@ -178,7 +182,7 @@ class _PostgresBulk:
             return
         names = [*(f"k{n}" for n in range(len(keys))), *(f"v{n}" for n in range(len(values)))]
         where = " AND ".join(f"{table.name}.{name} = given.k{n}" for n, name in enumerate(keys))
-        given = schema.encode([dict(zip(names, row, strict=True)) for row in rows])
+        given = column_types.encode([dict(zip(names, row, strict=True)) for row in rows])
         self._connection.exec_driver_sql(f"{statement} WHERE {where}", (given,))
 
 

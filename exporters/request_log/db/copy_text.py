@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 _NULL: Final = "\\N"
 _SPECIAL: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -27,9 +27,9 @@ def _texts(column: sa.Column[Any], values: Sequence[Any]) -> Sequence[str]:
     kind = column.type
     if isinstance(kind, sa.Boolean):
         return [_FLAGS[value] for value in values]
-    if isinstance(kind, (sa.Text, schema.Json)):
+    if isinstance(kind, (sa.Text, column_types.Json)):
         return _escaped(values)
-    write = datetime.isoformat if isinstance(kind, schema.UtcTime) else str
+    write = datetime.isoformat if isinstance(kind, column_types.UtcTime) else str
     return [_NULL if value is None else write(value) for value in values]
 
 

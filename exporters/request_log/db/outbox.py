@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types, schema
 
 #: Trace id, span id, and start of a row.
 RowKey = tuple[str, str, datetime]
@@ -30,7 +30,7 @@ outbox_target = sa.Table(
     "outbox_target",
     schema.metadata,
     sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("ts", schema.UtcTime, nullable=False),
+    sa.Column("ts", column_types.UtcTime, nullable=False),
 )
 
 

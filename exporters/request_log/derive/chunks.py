@@ -23,7 +23,7 @@ from typing import Any, Final
 import orjson
 
 from otel_telemetry.base import conventions, records
-from otel_telemetry.exporters.request_log.db import coerce, schema
+from otel_telemetry.exporters.request_log.db import coerce, column_types
 from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSpan
@@ -105,7 +105,7 @@ def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
                     each.caller,
                 ]
             )
-    return schema.encode([VERSION, facts[0].trace_id, base, list(services), list(sources), spans])
+    return column_types.encode([VERSION, facts[0].trace_id, base, list(services), list(sources), spans])
 
 
 def _call(fact: Fact) -> dict[str, Any]:

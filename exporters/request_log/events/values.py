@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from otel_telemetry.base import conventions, ids, records
-from otel_telemetry.exporters.request_log.db import coerce, schema
+from otel_telemetry.exporters.request_log.db import coerce, column_types
 from otel_telemetry.exporters.request_log.db.coerce import Notes
 from otel_telemetry.exporters.request_log.events.app_events import identity
 
@@ -27,7 +27,7 @@ def record_id(event: records.AppEvent, *about: str) -> str:
     if own is None or own in about:
         return identity(event)
     identifying = [event.name, str(event.values.get("type")), *about, own]
-    return ids.digest(schema.encode(identifying).encode(), b"said id")
+    return ids.digest(column_types.encode(identifying).encode(), b"said id")
 
 
 def when(event: records.AppEvent) -> int:

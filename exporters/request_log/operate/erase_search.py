@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from otel_telemetry.base import conventions
-from otel_telemetry.exporters.request_log.db import rollups, schema
+from otel_telemetry.exporters.request_log.db import column_types, rollups, schema
 from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
@@ -69,7 +69,7 @@ class Person:
     @property
     def quoted(self) -> str:
         """What was given, as it stands in JSON."""
-        return schema.encode(self.value)
+        return column_types.encode(self.value)
 
     def is_named(self, row: Row) -> bool:
         """Return whether a row names them."""
@@ -367,7 +367,7 @@ def _everything(table: sa.Table, dialect: str) -> sa.ColumnElement[Any]:
     texts = [
         sa.func.coalesce(sa.type_coerce(column, sa.Text), "")
         for column in table.c
-        if isinstance(column.type, sa.Text | schema.Json) and column.name not in _NO_NAMES
+        if isinstance(column.type, sa.Text | column_types.Json) and column.name not in _NO_NAMES
     ]
     joined: sa.ColumnElement[Any] = texts[0]
     for text in texts[1:]:

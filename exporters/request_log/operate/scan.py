@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.audit import trail
-from otel_telemetry.exporters.request_log.db import bulk, database, outbox, rollups, schema
+from otel_telemetry.exporters.request_log.db import bulk, column_types, database, outbox, rollups, schema
 from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
@@ -84,8 +84,8 @@ _FACT: Final = sa.Table(
     sa.Column("span_id", sa.Text, primary_key=True),
     sa.Column("service", sa.Text, nullable=False),
     sa.Column("stage", sa.Text),
-    sa.Column("request_fields", schema.Json),
-    sa.Column("caller", schema.Json),
+    sa.Column("request_fields", column_types.Json),
+    sa.Column("caller", column_types.Json),
     *(
         sa.Column(column.name, column.type)
         for column in schema.llm_call.c
@@ -394,7 +394,7 @@ _OF_FACT: Final = ("trace_id", "span_id", "service", "stage", "request_fields", 
 @cache
 def _texts(table: sa.Table) -> tuple[sa.Column[Any], ...]:
     """Return the columns that hold texts or JSON."""
-    texts = (c for c in table.c if isinstance(c.type, sa.Text | schema.Json) and c.computed is None)
+    texts = (c for c in table.c if isinstance(c.type, sa.Text | column_types.Json) and c.computed is None)
     return tuple(column for column in texts if column.name not in _OURS)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from otel_telemetry.exporters.request_log.db import rollups, schema
+from otel_telemetry.exporters.request_log.db import column_types, rollups, schema
 from otel_telemetry.exporters.request_log.rollup.cells import Tally
 
 Column = sa.ColumnElement[Any]
@@ -152,4 +152,4 @@ def _plain(dialect: str, column: Column) -> Column:
     """Return a column as its driver gives it."""
     if dialect != "sqlite":
         return column
-    return sa.type_coerce(column, sa.Text if isinstance(column.type, schema.UtcTime) else sa.Double)
+    return sa.type_coerce(column, sa.Text if isinstance(column.type, column_types.UtcTime) else sa.Double)

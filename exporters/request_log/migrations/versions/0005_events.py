@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0005"
 down_revision = "0004"
@@ -39,13 +39,13 @@ def _workflow() -> None:
         "workflow_run",
         sa.Column("id", sa.Text(), nullable=False),
         *_text("name", "description", "application", "environment"),
-        sa.Column("input", schema.Json()),
-        sa.Column("output", schema.Json()),
+        sa.Column("input", column_types.Json()),
+        sa.Column("output", column_types.Json()),
         *_text("status", "trace_id", "span_id"),
-        sa.Column("tags", schema.Json()),
-        sa.Column("info", schema.Json()),
-        sa.Column("created_at", schema.UtcTime(), nullable=False),
-        sa.Column("updated_at", schema.UtcTime(), nullable=False),
+        sa.Column("tags", column_types.Json()),
+        sa.Column("info", column_types.Json()),
+        sa.Column("created_at", column_types.UtcTime(), nullable=False),
+        sa.Column("updated_at", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_workflow_run_created_at", "workflow_run", ["created_at"])
@@ -55,14 +55,14 @@ def _workflow() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=False),
         *_text("type", "parent_step", "name"),
-        sa.Column("input", schema.Json()),
-        sa.Column("output", schema.Json()),
+        sa.Column("input", column_types.Json()),
+        sa.Column("output", column_types.Json()),
         *_text("status"),
-        sa.Column("tags", schema.Json()),
-        sa.Column("info", schema.Json()),
+        sa.Column("tags", column_types.Json()),
+        sa.Column("info", column_types.Json()),
         *_text("span_id"),
-        sa.Column("start_time", schema.UtcTime()),
-        sa.Column("end_time", schema.UtcTime()),
+        sa.Column("start_time", column_types.UtcTime()),
+        sa.Column("end_time", column_types.UtcTime()),
         sa.PrimaryKeyConstraint("id", "run_id"),
     )
     op.create_index("ix_workflow_step_run_id", "workflow_step", ["run_id"])
@@ -74,14 +74,14 @@ def _events() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         *_text("run_id", "step_id"),
         sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("data", schema.Json()),
-        sa.Column("error", schema.Json()),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("data", column_types.Json()),
+        sa.Column("error", column_types.Json()),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         *_text("request_id", "trace_id", "session_id", "user_id", "application", "environment"),
         *_text("organization_id", "project_id", "workflow_id", "workflow_name"),
         sa.Column("step_index", sa.BigInteger()),
         *_text("prompt_id", "prompt_version"),
-        sa.Column("meta", schema.Json()),
+        sa.Column("meta", column_types.Json()),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_workflow_event_ts", "workflow_event", ["ts"])
@@ -95,8 +95,8 @@ def _bookkeeping() -> None:
         "workflow_state",
         sa.Column("run_id", sa.Text(), nullable=False),
         sa.Column("step_id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
-        sa.Column("stamps", schema.Json(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
+        sa.Column("stamps", column_types.Json(), nullable=False),
         sa.Column("has_text", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "step_id"),
     )
@@ -106,7 +106,7 @@ def _bookkeeping() -> None:
     op.create_table(
         "workflow_seen",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_workflow_seen_ts", "workflow_seen", ["ts"])
@@ -116,11 +116,11 @@ def _said_by_people() -> None:
     op.create_table(
         "feedback",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         *_text("request_id", "trace_id", "session_id", "ip_hash"),
         sa.Column("verdict", sa.Text(), nullable=False),
         *_text("query", "answer", "note", "model", "scope"),
-        sa.Column("sources", schema.Json()),
+        sa.Column("sources", column_types.Json()),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_feedback_ts", "feedback", ["ts"])
@@ -131,10 +131,10 @@ def _said_by_people() -> None:
     op.create_table(
         "browser_event",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         *_text("session_id", "user_agent", "ip_hash"),
-        sa.Column("data", schema.Json()),
+        sa.Column("data", column_types.Json()),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_browser_event_ts", "browser_event", ["ts"])

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0008"
 down_revision = "0007"
@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("service", sa.Text(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("local_root", sa.Boolean(), nullable=False),
-        sa.Column("facts", schema.Json()),
+        sa.Column("facts", column_types.Json()),
         sa.PrimaryKeyConstraint("trace_id", "span_id"),
     )
     op.create_index("ix_span_waiting_at", "span_waiting", ["at_us"], postgresql_using="brin")

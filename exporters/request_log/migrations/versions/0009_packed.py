@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0009"
 down_revision = "0008"
@@ -17,7 +17,7 @@ def upgrade() -> None:
         "span_packed",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True),
         sa.Column("trace_key", sa.BigInteger(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )

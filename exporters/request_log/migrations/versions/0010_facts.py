@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from otel_telemetry.base import records
-from otel_telemetry.exporters.request_log.db import bulk, coerce, schema
+from otel_telemetry.exporters.request_log.db import bulk, coerce, column_types, schema
 from otel_telemetry.exporters.request_log.derive.facts import LEGACY, Fact
 from otel_telemetry.exporters.request_log.store.facts_table import FactsTable
 
@@ -42,7 +42,7 @@ _CLAIM: Final = sa.Table(
     "request_claim",
     sa.MetaData(),
     *(sa.Column(name, sa.Text) for name in ("claimed_id", "trace_id", "span_id")),
-    sa.Column("ts", schema.UtcTime),
+    sa.Column("ts", column_types.UtcTime),
 )
 
 _log = logging.getLogger("otel_telemetry.request_log")
@@ -69,7 +69,7 @@ def _make() -> None:
         "trace_facts",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True),
         sa.Column("trace_key", sa.BigInteger(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.Column("has_text", sa.Boolean(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -79,7 +79,7 @@ def _make() -> None:
         sa.Column("claimed_id", sa.Text(), nullable=False),
         sa.Column("trace_id", sa.Text(), nullable=False),
         sa.Column("span_id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("claimed_id", "trace_id", "span_id"),
     )
     op.create_index("ix_trace_facts_trace_key", "trace_facts", ["trace_key"])
@@ -236,6 +236,11 @@ def _unpacked(connection: sa.Connection) -> Iterator[tuple[int, list[list[Row]]]
 
 def _table(name: str, columns: Sequence[str]) -> sa.Table:
     """Return a table as it was."""
-    types: dict[str, Any] = {"ts": schema.UtcTime, "facts": schema.Json, "part": schema.Json, "at_us": sa.BigInteger}
+    types: dict[str, Any] = {
+        "ts": column_types.UtcTime,
+        "facts": column_types.Json,
+        "part": column_types.Json,
+        "at_us": sa.BigInteger,
+    }
     types |= dict.fromkeys((*_FLAGS,), sa.Boolean)
     return sa.Table(name, sa.MetaData(), *(sa.Column(column, types.get(column, sa.Text)) for column in columns))

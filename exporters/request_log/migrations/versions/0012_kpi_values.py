@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0012"
 down_revision = "0011"
@@ -17,10 +17,10 @@ def upgrade() -> None:
         "kpi_value",
         sa.Column("kpi", sa.Text(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.Column("trace_id", sa.Text()),
         sa.Column("value", sa.Double(), nullable=False),
-        sa.Column("labels", schema.Json()),
+        sa.Column("labels", column_types.Json()),
         sa.PrimaryKeyConstraint("kpi", "id"),
     )
     op.create_index("ix_kpi_value_ts", "kpi_value", ["ts"])

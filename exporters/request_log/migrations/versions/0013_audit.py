@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0013"
 down_revision = "0012"
@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("public_key", sa.Text(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -48,7 +48,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_checkpoint",
         sa.Column("size", sa.BigInteger(), nullable=False, autoincrement=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("size"),
     )

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0016"
 down_revision = "0015"
@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("place", sa.BigInteger(), nullable=False),
         sa.Column("trace_id", sa.Text(), nullable=False),
         sa.Column("span_id", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("claimed_id", "place"),
     )
     op.execute(

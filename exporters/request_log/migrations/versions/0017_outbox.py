@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.db import column_types
 
 revision = "0017"
 down_revision = "0016"
@@ -23,6 +23,6 @@ def upgrade() -> None:
     op.create_table(
         "outbox_target",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("ts", schema.UtcTime(), nullable=False),
+        sa.Column("ts", column_types.UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
