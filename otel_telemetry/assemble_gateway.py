@@ -46,7 +46,7 @@ def gateway_of(settings: Settings, load: Callable[[], Settings] | None = None) -
     from otel_telemetry.gateway.serve.supervisor import Supervisor  # noqa: PLC0415  # apps need none of it
 
     config = settings.gateway
-    _refuse_own_door(settings)
+    _refuse_own_endpoint(settings)
     if config.transport == "kafka" and config.role != "redact":
         from otel_telemetry.gateway.kafka import client  # noqa: PLC0415
 
@@ -69,7 +69,7 @@ def _maker(settings: Settings, secret: bytes) -> "Make":
 def _anew(load: Callable[[], Settings], secret: bytes) -> "tuple[GatewaySettings, Make]":
     """Read the settings anew, and find out whether processes can be made of them."""
     settings = load()
-    _refuse_own_door(settings)
+    _refuse_own_endpoint(settings)
     redactor_of(settings)
     return settings.gateway, _maker(settings, secret)
 
@@ -126,7 +126,7 @@ def _while_running(started: Settings, load: Callable[[], Settings], cached: Rule
     from otel_telemetry.gateway.serve.reload import NewSettings  # noqa: PLC0415
 
     settings = load()
-    _refuse_own_door(settings)
+    _refuse_own_endpoint(settings)
     late = tuple(_changed(started, settings))
     if cached is None and started.gateway.transport == "disk":
         return NewSettings(settings.gateway, None, lambda: None, late)
@@ -230,7 +230,7 @@ def _in_one_process(settings: Settings) -> Settings:
     return settings.model_copy(update={"request_log": settings.request_log.model_copy(update={"writers": 1})})
 
 
-def _refuse_own_door(settings: Settings) -> None:
+def _refuse_own_endpoint(settings: Settings) -> None:
     """Refuse to forward to this gateway itself: each batch would come in again and again."""
     gateway = settings.gateway
     if gateway.role == "redact":

@@ -111,13 +111,13 @@ async def _body(request: Request) -> bytes:
 
 
 def _record(record: Record, redactor: Redactor | None) -> None:
-    if redactor is None or not events.is_heard(record.name):
+    if redactor is None or not events.is_recorded(record.name):
         return
     values = {conventions.REQUEST_LOG + name: value for name, value in record.values.items()}
     items = {**values, **record.attributes}.items()
     clean = (redactor.item(key, value) for key, value in items if value is not None)
     attributes = dict(item for item in clean if item is not None)
-    events.tell(record.name, redactor.string(record.title), attributes, context=events.NOWHERE)
+    events.emit(record.name, redactor.string(record.title), attributes, context=events.NOWHERE)
 
 
 def _refused(error: TelemetryError) -> Response:

@@ -108,49 +108,49 @@ class Request:
         """Set columns of the request; the last value for each counts."""
         for name, value in columns.items():
             if value is not None:
-                self._say(name, value)
+                self._set(name, value)
 
     @_guarded
     def degrade(self, reason: str) -> None:
         """Record why the answer is degraded, as a fixed token to group by."""
-        self._say("degraded", reason)
+        self._set("degraded", reason)
 
     @_guarded
     def skip(self, reason: str) -> None:
         """Record that the request was declined and why: no model is called, the row is written all the same."""
-        self._say("degraded", reason)
+        self._set("degraded", reason)
         if self._route is None:
-            self._say("route", "none")
+            self._set("route", "none")
 
     @_guarded
     def fail(self, error: BaseException | str) -> None:
         """Record that the request failed, with the exception or a text."""
-        said = error if isinstance(error, str) else type(error).__name__
-        self._say("ok", False)
-        self._say("error", said[:MAX_ERROR])
+        text = error if isinstance(error, str) else type(error).__name__
+        self._set("ok", False)
+        self._set("error", text[:MAX_ERROR])
         # What cancels a task writes the address of its scope into the message: nothing to group by.
         if isinstance(error, Exception) and (message := str(error)):
-            said = f"{said}: {message}"
-            self._say("error", said[:MAX_ERROR])
+            text = f"{text}: {message}"
+            self._set("error", text[:MAX_ERROR])
         if self._own:
-            self._span.set_status(Status(StatusCode.ERROR, said[:MAX_ERROR]))
+            self._span.set_status(Status(StatusCode.ERROR, text[:MAX_ERROR]))
 
     @_guarded
     def cache_hit(self) -> None:
         """Record that the answer came from a cache."""
-        self._say("cache_hit", True)
+        self._set("cache_hit", True)
 
     @_guarded
-    def feedback(self, verdict: str, **said: Any) -> str | None:
+    def feedback(self, verdict: str, **fields: Any) -> str | None:
         """Say what a person thinks of this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
         about = events.request_ids(self._span) | self._known("session_id")
-        return events.feedback(verdict, **{**about, **said})
+        return events.feedback(verdict, **{**about, **fields})
 
     @_guarded
-    def event(self, type: str, /, **said: Any) -> str | None:  # noqa: A002 - the column's name
+    def event(self, type: str, /, **fields: Any) -> str | None:  # noqa: A002 - the column's name
         """Say what happened in a workflow of this request; see `otel_telemetry.event`."""
         about = {} if type in _OF_RUNS else events.request_ids(self._span)
-        return events.event(type, **{**about, **self._known("session_id", "user_id"), **said})
+        return events.event(type, **{**about, **self._known("session_id", "user_id"), **fields})
 
     def _known(self, *names: str) -> dict[str, Any]:
         return {name: self._columns[name] for name in names if self._columns.get(name) is not None}
@@ -233,7 +233,7 @@ class Request:
             self._span.end()
 
     @_guarded
-    def _say(self, name: str, value: Any) -> None:
+    def _set(self, name: str, value: Any) -> None:
         if name == "route":
             self._route = str(value)
         if not self._span.is_recording():
@@ -248,7 +248,7 @@ class Request:
     @_guarded
     def _spent(self, stage: str, seconds: float) -> None:
         self._stages[stage] = self._stages.get(stage, 0.0) + seconds * 1000
-        self._say(f"stage_ms.{stage}", round(self._stages[stage], 3))
+        self._set(f"stage_ms.{stage}", round(self._stages[stage], 3))
 
 
 class Stage:
@@ -294,10 +294,10 @@ class _Silent(Request):
     def _spent(self, stage: str, seconds: float) -> None:
         """Do nothing."""
 
-    def feedback(self, verdict: str, **said: Any) -> None:
+    def feedback(self, verdict: str, **fields: Any) -> None:
         """Do nothing."""
 
-    def event(self, type: str, /, **said: Any) -> None:  # noqa: A002 - the column's name
+    def event(self, type: str, /, **fields: Any) -> None:  # noqa: A002 - the column's name
         """Do nothing."""
 
 

@@ -98,8 +98,8 @@ class _OlderVariables(_FileSource):
     """What variables of older systems say. They are told of where nothing is said by their names here."""
 
     def __call__(self) -> dict[str, Any]:
-        older_variables.tell(variable, self.current_state)
-        return older_variables.said()
+        older_variables.log_used(variable, self.current_state)
+        return older_variables.as_settings()
 
 
 def load(**arguments: Any) -> Settings:

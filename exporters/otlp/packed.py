@@ -35,8 +35,8 @@ def packing(call: "grpc.UnaryUnaryMultiCallable[bytes, bytes]") -> "grpc.UnaryUn
         def prepare_packed(body: bytes, *arguments: Any) -> tuple[Any, ...]:
             state, operations, *rest = prepare(body, *arguments)
             message = cygrpc.SendMessageOperation(gzipped(body), _IS_PACKED)
-            kept = (message if isinstance(each, cygrpc.SendMessageOperation) else each for each in operations)
-            return (state, tuple(kept), *rest)
+            replaced = (message if isinstance(each, cygrpc.SendMessageOperation) else each for each in operations)
+            return (state, tuple(replaced), *rest)
 
         made._prepare = prepare_packed  # noqa: SLF001
     return call

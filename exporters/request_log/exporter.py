@@ -101,11 +101,11 @@ class RequestLogLogExporter(LogRecordExporter):
 
     def _write(self, bodies: Sequence[bytes]) -> None:
         calls = [call for body in bodies for call in logs.from_otlp(body)]
-        told = [each for body in bodies for each in app_events.from_otlp(body)]
+        events = [each for body in bodies for each in app_events.from_otlp(body)]
         if calls:
             self._store.write(calls)
-        if told:
-            self._store.write_events(told)
+        if events:
+            self._store.write_events(events)
         if active.wants("logs"):
             self._store.keep_seen(one for body in bodies for one in observed.of_logs(active.kpis, body))
 

@@ -41,8 +41,8 @@ def keep_last_resort() -> None:
 
 def _print_last_resort(record: logging.LogRecord) -> bool:
     last = logging.lastResort
-    heard = any(not isinstance(handler, LoggingHandler) for handler in _handlers(record.name))
-    if last is not None and record.levelno >= last.level and not heard:
+    is_shown = any(not isinstance(handler, LoggingHandler) for handler in _handlers(record.name))
+    if last is not None and record.levelno >= last.level and not is_shown:
         last.handle(record)
     return True
 

@@ -66,9 +66,9 @@ def feedback(
         here = _here() if request_id is None and trace_id is None else {}
         texts = {"query": query, "answer": answer, "note": note}
         about = {"session_id": session_id, "model": model, "scope": scope, "sources": sources}
-        said = {"verdict": verdict, "request_id": request_id, "trace_id": trace_id, **texts, **about}
-        known = {name: value for name, value in said.items() if value is not None}
-        return _say(conventions.FEEDBACK_EVENT, f"feedback: {verdict}", {**here, **known}, context=NOWHERE)
+        fields = {"verdict": verdict, "request_id": request_id, "trace_id": trace_id, **texts, **about}
+        known = {name: value for name, value in fields.items() if value is not None}
+        return _emit_own(conventions.FEEDBACK_EVENT, f"feedback: {verdict}", {**here, **known}, context=NOWHERE)
     except Exception as error:  # noqa: BLE001 - the border to the app
         shielded(FEEDBACK, error)
         return None
@@ -94,10 +94,10 @@ def event(
     if not _enabled:
         return None
     try:
-        said = {"type": type, "id": id, "run_id": run_id, "step_id": step_id, "data": data, **values}
+        fields = {"type": type, "id": id, "run_id": run_id, "step_id": step_id, "data": data, **values}
         if type not in conventions.RUN_TYPES | conventions.STEP_TYPES:
-            said = {**_here(), **{name: value for name, value in said.items() if value is not None}}
-        return _say(conventions.WORKFLOW_EVENT, str(type), said, time_ns=times.nanoseconds(time))
+            fields = {**_here(), **{name: value for name, value in fields.items() if value is not None}}
+        return _emit_own(conventions.WORKFLOW_EVENT, str(type), fields, time_ns=times.nanoseconds(time))
     except Exception as error:  # noqa: BLE001 - the border to the app
         shielded(EVENT, error)
         return None
@@ -119,23 +119,23 @@ def request_ids(span: trace.Span) -> dict[str, Any]:
     return {"request_id": given or f"{trace_id}-{span_id}", "trace_id": trace_id}
 
 
-def _say(
-    name: str, title: str, said: Mapping[str, Any], *, time_ns: int | None = None, context: Context | None = None
+def _emit_own(
+    name: str, title: str, fields: Mapping[str, Any], *, time_ns: int | None = None, context: Context | None = None
 ) -> str | None:
-    if not is_heard(name):
+    if not is_recorded(name):
         return None
     own = ids.new_id()
-    attributes = {conventions.REQUEST_LOG + key: value for key, value in {**said, "event_id": own}.items()}
-    tell(name, title, attributes, time_ns=time_ns, context=context)
+    attributes = {conventions.REQUEST_LOG + key: value for key, value in {**fields, "event_id": own}.items()}
+    emit(name, title, attributes, time_ns=time_ns, context=context)
     return own
 
 
-def is_heard(name: str) -> bool:
+def is_recorded(name: str) -> bool:
     """Return whether a record of that name would go anywhere."""
     return _enabled and _listened_to(get_logger(conventions.SCOPE_NAME), name)
 
 
-def tell(
+def emit(
     name: str,
     title: str,
     attributes: Mapping[str, Any],
@@ -187,4 +187,4 @@ def _plain(value: Any, depth: int) -> Any:
     return str(value)
 
 
-__all__ = ["NOWHERE", "event", "feedback", "is_heard", "request_ids", "set_enabled", "tell"]
+__all__ = ["NOWHERE", "emit", "event", "feedback", "is_recorded", "request_ids", "set_enabled"]

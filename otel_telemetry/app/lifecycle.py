@@ -48,13 +48,13 @@ def flush_on_signals() -> None:
 
 def _flush_and_end(number: int, frame: FrameType | None) -> None:
     del frame
-    _hear_no_more()
+    _ignore_signals()
     _LastFlush().run()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _hear_no_more() -> None:
+def _ignore_signals() -> None:
     """Let a last flush that has begun come to its end: a second signal would cut it off."""
     _replace(_flush_and_end, signal.SIG_IGN)
 
@@ -102,7 +102,7 @@ def _prepare(flush: "_LastFlush") -> None:
 
 @_undisturbed
 def _at_exit(flush: "_LastFlush") -> None:
-    _hear_no_more()
+    _ignore_signals()
     with contextlib.suppress(RuntimeError):  # no more threads here: the SDK's own handlers flush, in their time
         flush.prepare()
         flush.run([_taken_from_the_sdk(provider) for provider in providers()])
@@ -122,7 +122,7 @@ def _at_end_of_forks(util: Any) -> None:
 
 
 def _end_of_fork() -> None:
-    _hear_no_more()
+    _ignore_signals()
     _LastFlush().run()
 
 

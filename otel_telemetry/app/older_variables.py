@@ -22,7 +22,7 @@ PROMETHEUS_PORT: Final = "PROMETHEUS_PORT"
 EXPORTER_PORT: Final = "OTEL_EXPORTER_PROMETHEUS_PORT"
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,7 +75,7 @@ VARIABLES: Final = (
 )
 
 
-def said() -> dict[str, Any]:
+def as_settings() -> dict[str, Any]:
     """Return the settings from older variables, as nested mappings."""
     found: dict[str, Any] = {}
     for each in VARIABLES:
@@ -91,12 +91,12 @@ def _value(each: OldVariable) -> Any:
     return each.read(given) if given and each.read else None
 
 
-def tell(variable: Callable[[str], str], given: Mapping[str, Any]) -> None:
+def log_used(variable: Callable[[str], str], given: Mapping[str, Any]) -> None:
     """Warn of each older variable that is set, and of which nothing is `given` by its name here; once a process."""
     for each in VARIABLES:
-        if not os.environ.get(each.name) or each.name in _told or _is_given(each.setting, given):
+        if not os.environ.get(each.name) or each.name in _logged or _is_given(each.setting, given):
             continue
-        _told.add(each.name)
+        _logged.add(each.name)
         used = "it is used as that" if _value(each) is not None else f"it is not used: {each.why}"
         _log.warning("%s is set, which is called %s here; %s", each.name, variable(each.setting), used)
 

@@ -148,9 +148,9 @@ class _Filter:
 
     def _mapping(self, value: Mapping[Any, Any], texts: Texts, depth: int) -> Any:
         kept: dict[Any, Any] = {}
-        told = self._named_inside(value)
+        named = self._named_inside(value)
         for name, item in value.items():
-            stays = GONE if told and name != told and not is_measure(str(name)) else item
+            stays = GONE if named and name != named and not is_measure(str(name)) else item
             stays = stays if stays is GONE else self.under(str(name), item, texts, depth)
             if stays is not GONE and (texts == "all" or _SLUG.fullmatch(str(name).lower())):
                 kept[name] = stays
@@ -160,8 +160,8 @@ class _Filter:
         """Return which member names what the others hold, as in {"name": "prompt", "value": "..."}; or ""."""
         if "value" in value or "Value" in value or "values" in value:
             for name in ("name", "key", "Name", "Key", "field", "attribute"):
-                said = value.get(name)
-                if isinstance(said, str) and meaning(said, sure=self._sure) in (CONTENT, ANSWER):
+                inner_name = value.get(name)
+                if isinstance(inner_name, str) and meaning(inner_name, sure=self._sure) in (CONTENT, ANSWER):
                     return name
         return ""
 

@@ -82,7 +82,7 @@ _MEASURES: Final = words(
 )
 #: Of these, what can hold words of an answer or lead to them; and names of one word that can.
 _CHOSEN: Final = words("label labels category categories class url uri path error errors names route location")
-_SAID_ALONE: Final = words("name reason")
+_TEXT_ALONE: Final = words("name reason")
 #: Lists of tokens are their text in numbers.
 _TOKEN_LISTS: Final = words("input_ids output_ids token_ids prompt_token_ids completion_token_ids")
 _TEXTS_OF_OTHERS: Final = words("error status exception reason alt help label button log warning title link")
@@ -189,4 +189,4 @@ def _by_last(words: list[str]) -> Meaning:
 def is_measure(name: str) -> bool:
     """Return whether a name is that of a count, an id, a kind or a time: a model chooses no such value by itself."""
     words = _split(name)
-    return bool(words) and words[-1] in _MEASURES - _CHOSEN and (len(words) > 1 or words[-1] not in _SAID_ALONE)
+    return bool(words) and words[-1] in _MEASURES - _CHOSEN and (len(words) > 1 or words[-1] not in _TEXT_ALONE)

@@ -27,26 +27,26 @@ class Relay(MeterProvider):
     """Keeps all measurements until they are taken."""
 
     def __init__(self) -> None:
-        self._kept: list[Measurement] = []
+        self._measurements: list[Measurement] = []
 
     def get_meter(self, name: str, *_: Any, **__: Any) -> "_Meter":
         """Return a meter. Instruments that are not the suite's own are kept too, but `replay` knows none of them."""
-        return _Meter(name, self._kept)
+        return _Meter(name, self._measurements)
 
     def take(self) -> list[Measurement]:
         """Return what was measured since the last time."""
-        taken = list(self._kept)
-        del self._kept[: len(taken)]
+        taken = list(self._measurements)
+        del self._measurements[: len(taken)]
         return taken
 
 
 class _Meter(NoOpMeter):
-    def __init__(self, name: str, kept: list[Measurement]) -> None:
+    def __init__(self, name: str, measurements: list[Measurement]) -> None:
         super().__init__(name)
-        self._kept = kept
+        self._measurements = measurements
 
     def create_counter(self, name: str, *_: Any, **__: Any) -> Any:
-        return _Instrument(name, self._kept)
+        return _Instrument(name, self._measurements)
 
     create_histogram = create_gauge = create_up_down_counter = create_counter
 
@@ -54,18 +54,18 @@ class _Meter(NoOpMeter):
 class _Instrument:
     """Counter, histogram and gauge at once."""
 
-    def __init__(self, name: str, kept: list[Measurement]) -> None:
+    def __init__(self, name: str, measurements: list[Measurement]) -> None:
         self._name = name
-        self._kept = kept
+        self._measurements = measurements
 
     def add(self, amount: float, attributes: dict[str, Any] | None = None, *_: Any, **__: Any) -> None:
-        self._kept.append(Measurement(self._name, "add", amount, attributes))
+        self._measurements.append(Measurement(self._name, "add", amount, attributes))
 
     def record(self, amount: float, attributes: dict[str, Any] | None = None, *_: Any, **__: Any) -> None:
-        self._kept.append(Measurement(self._name, "record", amount, attributes))
+        self._measurements.append(Measurement(self._name, "record", amount, attributes))
 
     def set(self, amount: float, attributes: dict[str, Any] | None = None, *_: Any, **__: Any) -> None:
-        self._kept.append(Measurement(self._name, "set", amount, attributes))
+        self._measurements.append(Measurement(self._name, "set", amount, attributes))
 
 
 def replay(measurements: Iterable[Measurement]) -> None:

@@ -97,8 +97,8 @@ class RedisStore:
 
     def server_numbers(self) -> Mapping[str, float]:
         """Return Redis's own figures under the names of SERVER_NUMBERS; nothing if it does not answer."""
-        said: Mapping[str, Any] = self._try("info", lambda client: client.info("memory", "stats"), {})
-        return {name: float(said[name]) for name in SERVER_NUMBERS if isinstance(said.get(name), int | float)}
+        figures: Mapping[str, Any] = self._try("info", lambda client: client.info("memory", "stats"), {})
+        return {name: float(figures[name]) for name in SERVER_NUMBERS if isinstance(figures.get(name), int | float)}
 
     def close(self) -> None:
         """Close the connections of threads."""

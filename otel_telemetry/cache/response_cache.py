@@ -69,7 +69,7 @@ class ResponseCache:
         self._handler = EntryHandler(parts, measures)
         self._sync = SyncLookup(self._handler)
         self._async = AsyncLookup(self._handler)
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def key(self, tool: str, arguments: Mapping[str, Any]) -> str | None:
         """Return the key of a call, or None where none can be made of its arguments."""
@@ -179,8 +179,8 @@ class ResponseCache:
 
     def _problem(self, operation: str, reason: str, message: str) -> None:
         metrics.cache_problems.add(1, {"operation": operation, "reason": reason})
-        if message not in self._told and len(self._told) < 100:  # noqa: PLR2004 - of the same cache
-            self._told.add(message)
+        if message not in self._logged and len(self._logged) < 100:  # noqa: PLR2004 - of the same cache
+            self._logged.add(message)
             _logger.warning("otel_telemetry: cache: %s", message)
 
 

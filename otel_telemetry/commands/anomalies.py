@@ -48,14 +48,14 @@ def anomalies(
     finally:
         engine.dispose()
     if as_json:
-        tables.as_json([_told(one) for one in found.anomalies])
+        tables.as_json([_as_row(one) for one in found.anomalies])
     else:
         _show(found)
     if check and any(one.end is None for one in found.anomalies):
         raise typer.Exit(1)
 
 
-def _told(one: Anomaly) -> dict[str, object]:
+def _as_row(one: Anomaly) -> dict[str, object]:
     return {
         "service": one.service,
         "level": one.level,

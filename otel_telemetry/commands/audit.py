@@ -158,7 +158,7 @@ def audit_verify(
 
 
 def _show(found: check.Found, *, as_json: bool) -> None:
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "leaves": found.leaves,
         "rows": found.rows,
         "erased": found.erased,
@@ -168,7 +168,7 @@ def _show(found: check.Found, *, as_json: bool) -> None:
         "problems": found.problems,
     }
     if as_json:
-        tables.as_json([told])
+        tables.as_json([figures])
         return
     for problem in found.problems[:_SHOWN]:
         _err.print(f"[bold red]wrong[/] {escape(tables.visible(problem))}", soft_wrap=True)
@@ -176,7 +176,7 @@ def _show(found: check.Found, *, as_json: bool) -> None:
         _err.print(f"and {found.wrong - _SHOWN:,} more; --json lists the first thousand")
     state = "does not hold" if found.problems else "holds"
     sys.stdout.write(
-        f"the trail {state}: {found.leaves} leaves ({told['signed_leaves']} of them signed), {found.rows} rows, "
+        f"the trail {state}: {found.leaves} leaves ({figures['signed_leaves']} of them signed), {found.rows} rows, "
         f"{found.erased} erased or expired, {found.checkpoints} checkpoints\n"
     )
 
@@ -184,7 +184,7 @@ def _show(found: check.Found, *, as_json: bool) -> None:
 def _sign(engine: sa.Engine, config: RequestLogSettings) -> None:
     signer = keys.signer(config.audit)
     with engine.begin() as connection:
-        _must_be_kept(connection)
+        _require_trail(connection)
         note = trail.sign(connection, signer)
     if note is not None:
         keys.anchor(config.audit, note)
@@ -203,8 +203,8 @@ def _uncommitted(engine: sa.Engine) -> Iterator[list[trail.Key]]:
         yield spans
 
 
-def _must_be_kept(connection: sa.Connection) -> None:
-    if not trail.is_kept(connection):
+def _require_trail(connection: sa.Connection) -> None:
+    if not trail.exists(connection):
         raise ConfigurationError("request_log.audit", "this database has no trail", "otel-telemetry audit init")
 
 

@@ -62,7 +62,7 @@ def _forward(name: str, config: ForwardSettings) -> list[Probe]:
     finally:
         sink.close()
     where = f"{config.protocol} {config.endpoint}"
-    return [Probe(name, f"{where} ({', '.join(signals)})", *said) for said, signals in found.items()]
+    return [Probe(name, f"{where} ({', '.join(signals)})", *outcome) for outcome, signals in found.items()]
 
 
 def _loki(name: str, config: LokiSettings, where: str) -> Probe:
@@ -85,11 +85,11 @@ def _asked(ask: Callable[[], object], name: str) -> tuple[str, str, bool]:
     return "", "", False
 
 
-def _next(said: str, name: str) -> str:
+def _next(problem: str, name: str) -> str:
     """Return the step that fits what was said."""
-    _, _, hint = said.rpartition("; ")
-    if hint.startswith(("check ", "set ")) and hint != said:
+    _, _, hint = problem.rpartition("; ")
+    if hint.startswith(("check ", "set ")) and hint != problem:
         return f"{hint} ({name}.headers, .endpoint, .protocol, .signals)"
-    if any(word in said.lower() for word in _TLS):
+    if any(word in problem.lower() for word in _TLS):
         return f"https:// or http:// in {name}.endpoint as it is there; {name}.ca_file, where its authority is your own"
     return f"start it, or correct {name}.endpoint and {name}.protocol; until then what it should get waits in the spool"

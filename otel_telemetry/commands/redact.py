@@ -66,7 +66,7 @@ def redact(
             pieces = redact_stream(redactor, _read(path, advance), tally, ner)
             _write(pieces, path, output, in_place=in_place, check=check)
     if summary or check:
-        _tell(tally)
+        _show(tally)
     raise typer.Exit(1 if check and tally.found else 0)
 
 
@@ -151,7 +151,7 @@ class _Bar(AbstractContextManager[Advance]):
         self._bar.stop()
 
 
-def _tell(tally: Tally) -> None:
+def _show(tally: Tally) -> None:
     """Print the findings by type and rule on stderr, most frequent first. Never what was found."""
     table = Table("type", "rule", "found", "characters", row_styles=["", "dim"])
     for (type_, rule), found in tally.found.most_common():

@@ -51,7 +51,7 @@ def reprice(
         return
     title = f"{'would be' if dry_run else ''} repriced by {cost.price_version()}".lstrip()
     tables.show(tables.table(title, _COLUMNS, rows, tables.window(), _SPARE) if rows else "no model calls in that time")
-    _tell(repricing.outcome, dry_run=dry_run)
+    _show(repricing.outcome, dry_run=dry_run)
 
 
 def _rows(outcome: Outcome) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def _tell(outcome: Outcome, *, dry_run: bool) -> None:
+def _show(outcome: Outcome, *, dry_run: bool) -> None:
     console = Console(stderr=True)
     if outcome.requests:
         console.print(f"{outcome.requests:,} requests {'would get' if dry_run else 'have'} new costs with that")

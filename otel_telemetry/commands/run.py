@@ -79,7 +79,7 @@ def run(
     places = surroundings.destinations()
     database = _database(settings, places)
     if not quiet:
-        _tell(command[0], _facts(settings, redactor, places, database))
+        _show(command[0], _facts(settings, redactor, places, database))
     sys.argv = ["opentelemetry-instrument", executable, *command[1:]]
     auto_instrumentation.run()
 
@@ -171,8 +171,8 @@ def _facts(settings: Settings, redactor: Redactor, places: list[Destination], da
     service = os.environ.get("OTEL_SERVICE_NAME") or "[yellow]unknown_service[/] (--service-name NAME)"
     facts = [("service", service if "[" in service else escape(service))]
     for signal in surroundings.SIGNALS:
-        told = [_place(settings, place, database) for place in places if place.signal == signal]
-        facts.append((signal, ", ".join(told) or "[dim]nowhere[/]"))
+        described = [_place(settings, place, database) for place in places if place.signal == signal]
+        facts.append((signal, ", ".join(described) or "[dim]nowhere[/]"))
     secret = settings.redaction.pseudonyms.secret
     unset = f"[yellow]no secret[/]: addresses and ids redacted in full; set {_SECRET}"
     facts += [
@@ -224,7 +224,7 @@ def _name(each: Instrumentation) -> str:
     return escape(f"{own[each.name]} ({each.why})" if each.why else own[each.name])
 
 
-def _tell(program: str, facts: list[tuple[str, str]]) -> None:
+def _show(program: str, facts: list[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right")
     table.add_column(overflow="fold")

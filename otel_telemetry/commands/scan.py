@@ -65,11 +65,11 @@ def scan(
     else:
         title = f"{'rewritten' if fix else 'found'} in {sum(scanned.rows.values()):,} texts"
         tables.show(tables.table(title, _COLUMNS, rows, tables.window()) if rows else "nothing found")
-    _tell(scanned, fix=fix)
+    _show(scanned, fix=fix)
     raise typer.Exit(1 if scanned.left or (rows and not fix) else 0)
 
 
-def _tell(scanned: Scan, *, fix: bool) -> None:
+def _show(scanned: Scan, *, fix: bool) -> None:
     console = Console(stderr=True)
     if scanned.found and not fix:
         console.print("[dim]next:[/] otel-telemetry scan --fix")

@@ -94,16 +94,16 @@ def _where_to(settings: settings_module.Settings) -> str:
     """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
     if settings.gateway.role == "redact":
         return "requests are redacted and returned to the client; nothing is stored"
-    kept = f"what is acknowledged is kept in {_kept_in(settings)}"
+    storage = f"what is acknowledged is kept in {_stored_in(settings)}"
     if settings.gateway.role == "receive":
-        return f"{kept}; a gateway with --role deliver takes it from there"
+        return f"{storage}; a gateway with --role deliver takes it from there"
     on = [f"OTLP to {name} at {urlsplit(one.endpoint).netloc}" for name, one in sorted(settings.forward.items())]
     if settings.loki.endpoint:
         on.append(f"log lines to {urlsplit(settings.loki.endpoint).netloc}")
-    return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, kept])
+    return ", ".join([f"rows go to {make_url(settings.request_log.url)}", *on, storage])
 
 
-def _kept_in(settings: settings_module.Settings) -> str:
+def _stored_in(settings: settings_module.Settings) -> str:
     if settings.gateway.transport == "disk":
         return str(settings.gateway.spool_dir)
     kafka = settings.gateway.kafka

@@ -174,7 +174,7 @@ def _details(number: int, values: Values) -> Any:
     return _record(DETAILS_EVENT, values, {**_CALL, conventions.RESPONSE_ID: f"answer-{number}"})
 
 
-def _said(event: str, **fixed: Any) -> Callable[[int, Values], Any]:
+def _event_of(event: str, **fixed: Any) -> Callable[[int, Values], Any]:
     """Return what makes a record of something said; `fixed` is what all such records say, `#` the record's number."""
 
     def make(number: int, values: Values) -> Any:
@@ -195,8 +195,8 @@ class _Way:
     holders: Sequence[str] = (f"{conventions.REQUEST_LOG}args", "gen_ai.response.extra", "note")
 
 
-def _told(event: str, **fixed: str) -> _Way:
-    return _Way("logs", _said(event, **fixed), lambda written: written.said, _TEXTS, _COLUMNS)
+def _way_of_event(event: str, **fixed: str) -> _Way:
+    return _Way("logs", _event_of(event, **fixed), lambda written: written.events, _TEXTS, _COLUMNS)
 
 
 #: Everything that becomes rows.
@@ -206,13 +206,15 @@ WAYS: Final[Mapping[str, _Way]] = {
     "events of model calls": _Way("traces", _event_of_call, lambda written: written.llm_calls),
     "errors of model calls": _Way("traces", _failed_call, lambda written: written.llm_calls),
     "log records of model calls": _Way("logs", _details, lambda written: written.llm_calls),
-    "workflow runs": _told(conventions.WORKFLOW_EVENT, type=conventions.RUN_START, run_id="run-#"),
-    "workflow steps": _told(conventions.WORKFLOW_EVENT, type=conventions.STEP_START, run_id="run", step_id="step-#"),
-    "workflow events": _told(conventions.WORKFLOW_EVENT, type="tool_execution", run_id="run-#"),
-    "feedback": _told(conventions.FEEDBACK_EVENT, verdict="up", request_id="r-#"),
-    "browser events": _told(conventions.BROWSER_EVENT, type="byok_call"),
+    "workflow runs": _way_of_event(conventions.WORKFLOW_EVENT, type=conventions.RUN_START, run_id="run-#"),
+    "workflow steps": _way_of_event(
+        conventions.WORKFLOW_EVENT, type=conventions.STEP_START, run_id="run", step_id="step-#"
+    ),
+    "workflow events": _way_of_event(conventions.WORKFLOW_EVENT, type="tool_execution", run_id="run-#"),
+    "feedback": _way_of_event(conventions.FEEDBACK_EVENT, verdict="up", request_id="r-#"),
+    "browser events": _way_of_event(conventions.BROWSER_EVENT, type="byok_call"),
     "dead letters": _Way(
-        "logs", _said(conventions.WORKFLOW_EVENT), lambda written: written.dead_letters, _TEXTS, _COLUMNS
+        "logs", _event_of(conventions.WORKFLOW_EVENT), lambda written: written.dead_letters, _TEXTS, _COLUMNS
     ),
 }
 

@@ -58,18 +58,18 @@ class Root:
         Hits whose cost is not known are counted beside the sum of the others.
         """
         self.is_request()
-        said: dict[str, bool | int | float] = {CACHE_HIT: True}
+        attributes: dict[str, bool | int | float] = {CACHE_HIT: True}
         if saved_ms is not None:
             self._saved_ms = (self._saved_ms or 0.0) + saved_ms
-            said[CACHE_SAVED_MS] = round(self._saved_ms, 3)
+            attributes[CACHE_SAVED_MS] = round(self._saved_ms, 3)
         if saved_usd is not None:
             self._saved_usd = (self._saved_usd or Decimal(0)) + saved_usd
-            said[CACHE_SAVED_USD] = float(self._saved_usd)
+            attributes[CACHE_SAVED_USD] = float(self._saved_usd)
         else:
             self._unpriced_hits += 1
         if self._saved_usd is not None and self._unpriced_hits:
-            said[CACHE_UNPRICED_HITS] = self._unpriced_hits
-        self.span.set_attributes(said)
+            attributes[CACHE_UNPRICED_HITS] = self._unpriced_hits
+        self.span.set_attributes(attributes)
 
     def _write(self) -> None:
         if self._is_request and self._ttfb_ms is not None and self.span.is_recording():

@@ -47,10 +47,10 @@ class InstrumentSettings(BaseModel):
 
     def captures(self, *, store_text: bool = False) -> bool:
         """Return whether prompts and answers are put on spans; `store_text`, whether rows keep them."""
-        said = os.environ.get(CAPTURE_VARIABLE, "").strip().lower()
+        variable = os.environ.get(CAPTURE_VARIABLE, "").strip().lower()
         if self.capture_content is not None:
             return self.capture_content
-        return said in _ON_SPANS or (store_text and said not in _NOT_ON_SPANS)
+        return variable in _ON_SPANS or (store_text and variable not in _NOT_ON_SPANS)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -53,18 +53,18 @@ class LogMeasures:
         metrics.count_posted(event)
         given = payload.get("response")
         response: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-        said = {**payload, **response}
-        if event in _DRIFTS or said.get("drift") is True:
+        fields = {**payload, **response}
+        if event in _DRIFTS or fields.get("drift") is True:
             self._measures.drifted("policy", 1)
-        repairs = said.get("repairs", 1 if event in _REPAIRS or said.get("repaired") is True else 0)
+        repairs = fields.get("repairs", 1 if event in _REPAIRS or fields.get("repaired") is True else 0)
         if count := _number(repairs):
             self._measures.repaired("content", min(_MOST_AT_ONCE, math.ceil(count)))
-        tokens, latency, first = (_number(said.get(name)) for name in ("tokens", "latency_ms", "ttfb_ms"))
+        tokens, latency, first = (_number(fields.get(name)) for name in ("tokens", "latency_ms", "ttfb_ms"))
         if tokens and latency:
             self._rate.record(tokens, latency / _MILLISECONDS)
         if first:
             self._ttfb.record(first / _MILLISECONDS)
-        failure = _failure(said)
+        failure = _failure(fields)
         if latency or (failure and event not in _DRIFTS):
             self._duration.record((latency or 0) / _MILLISECONDS, self._attributes(event, payload, failure, redacted))
 
@@ -90,15 +90,15 @@ class LogMeasures:
         return self._labels[label].word(value)
 
 
-def _failure(said: Mapping[str, Any]) -> str | None:
+def _failure(fields: Mapping[str, Any]) -> str | None:
     """Return the kind of error that an entry tells of, None for none. What was skipped is none."""
-    error = said.get("error")
+    error = fields.get("error")
     if isinstance(error, Mapping):
         kind = error.get("type")
         return kind if isinstance(kind, str) else "error"
-    if error or said.get("ok") is False or said.get("success") is False:
+    if error or fields.get("ok") is False or fields.get("success") is False:
         return "error"
-    status = said.get("status")
+    status = fields.get("status")
     return "error" if isinstance(status, str) and status.lower() in _FAILED else None
 
 

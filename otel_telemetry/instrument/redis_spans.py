@@ -44,7 +44,7 @@ def annotate(seen: Sequence[Lookup], seconds: float) -> None:
     sums = [sum(column) for column in zip(*(counts for _, found in seen for counts in found.values()), strict=True)]
     hits, misses, size = sums
     families = sorted({family for _, found in seen for family in found})[:_MAX_FAMILIES]
-    said: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         conventions.CACHE_SPAN_HITS: hits,
         conventions.CACHE_SPAN_MISSES: misses,
         conventions.CACHE_SPAN_FAMILY: families[0] if len(families) == 1 else families,
@@ -52,8 +52,8 @@ def annotate(seen: Sequence[Lookup], seconds: float) -> None:
         conventions.CACHE_SPAN_DURATION: round(seconds * 1000, 3),
     }
     if hits + misses == 1:
-        said[conventions.CACHE_SPAN_HIT] = hits == 1
-    span.set_attributes(said)
+        attributes[conventions.CACHE_SPAN_HIT] = hits == 1
+    span.set_attributes(attributes)
 
 
 def clean_name(args: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.older import values
-from otel_telemetry.older.said import OldSpan, Said, own_id
+from otel_telemetry.older.items import Item, OldSpan, own_id
 from otel_telemetry.older.values import Row
 
 _TABLE: Final = "request_log"
@@ -64,22 +64,22 @@ def not_understood(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if snake(name) not in _TIMES and _column(name) is None]
 
 
-def said(table: str, row: Row, service: str | None) -> Sequence[Said]:
+def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
     """Return what a row says; raises ValueError where it is none of a request_log."""
     del table
     at = values.moment({snake(name): value for name, value in row.items()}, *_TIMES)
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in row.items():
         if value is None or snake(name) in _TIMES:
             continue
         column = _column(name)
-        told[column or snake(name)] = _read(column, name, row)
-    told.update(_cost(told.pop("cost_usd", None), told))
-    error = told.get("error") or None
-    latency = told.get("latency_ms")
-    user = told.pop("user_id", None)
-    told["error"] = error
-    attributes = values.prefixed(conventions.REQUEST_LOG, told)
+        fields[column or snake(name)] = _read(column, name, row)
+    fields.update(_cost(fields.pop("cost_usd", None), fields))
+    error = fields.get("error") or None
+    latency = fields.get("latency_ms")
+    user = fields.pop("user_id", None)
+    fields["error"] = error
+    attributes = values.prefixed(conventions.REQUEST_LOG, fields)
     attributes[conventions.USER_ID] = user
     own = own_id("bot", _TABLE, row.get("id"), at)
     return [OldSpan(own, "request", "SERVER", at, latency, attributes, service=service)]
@@ -97,9 +97,9 @@ def _read(column: str | None, name: str, row: Row) -> Any:
     return values.text(row, name) if column else values.lenient_json(row, name)
 
 
-def _cost(given: Any, told: Row) -> dict[str, Any]:
+def _cost(given: Any, fields: Row) -> dict[str, Any]:
     """Return the cost as money in text: one number, or parts by name, whose sum it is where no total is told."""
-    parts = {name: told[name] for name in _COST[1:] if told.get(name) is not None}
+    parts = {name: fields[name] for name in _COST[1:] if fields.get(name) is not None}
     if isinstance(given, dict):
         unknown = [name for name in given if _part(name) is None]
         if unknown:

@@ -16,16 +16,16 @@ from otel_telemetry.exporters.request_log.db.older import BOT, CHRONICLE, MODULE
 from otel_telemetry.exporters.request_log.store.store import Written
 from otel_telemetry.gateway.receive.rest.records import Record
 from otel_telemetry.older import bot, chronicle, module
-from otel_telemetry.older.said import OldSpan, Said, bodies
+from otel_telemetry.older.items import Item, OldSpan, bodies
 from otel_telemetry.older.source import BadRow, OldRow, Source, url_of
 from otel_telemetry.older.values import Row
 
 _AT_ONCE: Final = 200
-_MOST_TOLD: Final = 10
+_MOST_SHOWN: Final = 10
 
 Signal = Literal["traces", "logs"]
-Read = Callable[[str, Row, str | None], Sequence[Said]]
-_READ: Final[dict[System, Read]] = {MODULE: module.said, BOT: bot.said, CHRONICLE: chronicle.said}
+Read = Callable[[str, Row, str | None], Sequence[Item]]
+_READ: Final[dict[System, Read]] = {MODULE: module.items_of, BOT: bot.items_of, CHRONICLE: chronicle.items_of}
 
 
 class Clean(Protocol):
@@ -96,18 +96,18 @@ class Import:
 
     def _check(self, old: OldRow, tally: Tally) -> None:
         try:
-            said = self._read(old)
-            bodies(said)
+            items = self._read(old)
+            bodies(items)
         except BadRow as bad:
             if not self._skip:
                 raise
             tally.skipped += 1
-            self.bad = [*self.bad, bad][:_MOST_TOLD]
+            self.bad = [*self.bad, bad][:_MOST_SHOWN]
             return
-        at = min(item.start_ns if isinstance(item, OldSpan) else _time(item) for item in said)
+        at = min(item.start_ns if isinstance(item, OldSpan) else _time(item) for item in items)
         tally.oldest_ns = at if tally.oldest_ns is None else min(at, tally.oldest_ns)
 
-    def _read(self, old: OldRow) -> Sequence[Said]:
+    def _read(self, old: OldRow) -> Sequence[Item]:
         try:
             return _READ[old.system](old.table, old.values, self._service)
         except (ValueError, MalformedTelemetry, OverflowError) as error:
@@ -120,11 +120,11 @@ class Import:
         """
         for table, tally in self.tallies.items():
             for batch in runs(self._source.rows(table), lambda _: 1, _AT_ONCE):
-                said = [item for old in batch for item in self._read_again(old)]
-                for signal, body in bodies(said):
+                items = [item for old in batch for item in self._read_again(old)]
+                for signal, body in bodies(items):
                     clean = redact(signal, body)
                     written = write(signal, [clean.body])
-                    tally.new += written.spans + written.said
+                    tally.new += written.spans + written.events
                     tally.lost += clean.rejected + written.dead_letters
                 yield table, len(batch)
         if self._source.has_changed():
@@ -133,7 +133,7 @@ class Import:
                 "next: stop the program that writes it, and run this again for the rest; nothing comes twice"
             )
 
-    def _read_again(self, old: OldRow) -> Sequence[Said]:
+    def _read_again(self, old: OldRow) -> Sequence[Item]:
         try:
             return self._read(old)
         except BadRow:

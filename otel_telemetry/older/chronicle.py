@@ -8,7 +8,7 @@ from uuid import UUID
 from otel_telemetry.base import conventions
 from otel_telemetry.gateway.receive.rest.records import Record
 from otel_telemetry.older import values
-from otel_telemetry.older.said import OldSpan, Said, own_id
+from otel_telemetry.older.items import Item, OldSpan, own_id
 from otel_telemetry.older.values import Row
 
 _SYSTEM: Final = "chronicle"
@@ -48,9 +48,9 @@ COLUMNS: Final = {
 }
 
 
-def said(table: str, row: Row, service: str | None) -> Sequence[Said]:
+def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
     """Return what a row says; raises ValueError where it is none of its table."""
-    read: dict[str, Callable[[Row, str | None], Sequence[Said]]] = {
+    read: dict[str, Callable[[Row, str | None], Sequence[Item]]] = {
         "chronicle_events": _event,
         "chronicle_runs": _run,
         "chronicle_steps": _step,
@@ -58,7 +58,7 @@ def said(table: str, row: Row, service: str | None) -> Sequence[Said]:
     return read[table](row, service)
 
 
-def _event(row: Row, service: str | None) -> Sequence[Said]:
+def _event(row: Row, service: str | None) -> Sequence[Item]:
     at = values.moment(row, "created_at")
     about = {name: values.text(row, name) for name in (*_ABOUT, *_CALLERS)}
     application, environment = _text_or_none(row, "application") or service, _text_or_none(row, "environment")
@@ -79,7 +79,7 @@ def _event(row: Row, service: str | None) -> Sequence[Said]:
     return [Record(conventions.WORKFLOW_EVENT, kind, at, at, columns, {}, application, environment)]
 
 
-def _call(row: Row, at: int, about: Row, application: str | None, environment: str | None) -> Said:
+def _call(row: Row, at: int, about: Row, application: str | None, environment: str | None) -> Item:
     asked, answered = _map(row, "chat_request"), _map(row, "chat_response")
     usage = answered.get("usage") if isinstance(answered.get("usage"), dict) else {}
     choices = [each for each in answered.get("choices") or () if isinstance(each, dict)]
@@ -98,7 +98,7 @@ def _call(row: Row, at: int, about: Row, application: str | None, environment: s
         conventions.HTTP_RESEND_COUNT: values.number(row, "retries"),
         **{name: asked[key] for key, name in _ASKED.items() if isinstance(asked.get(key), int | float)},
     }
-    said_of_call = {
+    call_columns = {
         **about,
         **{f"request_{name}": values.text(row, f"request_{name}") for name in _CALLERS},
         "step_index": values.number(row, "step_index"),
@@ -119,14 +119,14 @@ def _call(row: Row, at: int, about: Row, application: str | None, environment: s
         at,
         values.number(row, "request_latency_ms") if latency is None else latency,
         {**attributes, **values.prefixed(conventions.REQUEST_LOG, own_words)},
-        values.prefixed(conventions.REQUEST_LOG, said_of_call),
+        values.prefixed(conventions.REQUEST_LOG, call_columns),
         None if error is None else error if isinstance(error, str) else json.dumps(error, ensure_ascii=False),
         application,
         environment,
     )
 
 
-def _run(row: Row, service: str | None) -> Sequence[Said]:
+def _run(row: Row, service: str | None) -> Sequence[Item]:
     began, changed = values.moment(row, "created_at"), values.moment(row, "updated_at")
     run = _id(row, "id")
     origin = _text_or_none(row, "application") or service, _text_or_none(row, "environment")
@@ -139,12 +139,12 @@ def _run(row: Row, service: str | None) -> Sequence[Said]:
     }
     end = {"id": run, "status": values.text(row, "status"), "output": values.json(row, "output")}
     return [
-        _told(conventions.RUN_START, began, start, (run,), origin),
-        _told(conventions.RUN_UPDATE, max(began, changed), end, (run, end["status"]), origin),
+        _event_record(conventions.RUN_START, began, start, (run,), origin),
+        _event_record(conventions.RUN_UPDATE, max(began, changed), end, (run, end["status"]), origin),
     ]
 
 
-def _step(row: Row, service: str | None) -> Sequence[Said]:
+def _step(row: Row, service: str | None) -> Sequence[Item]:
     began, ended = values.optional_moment(row, "start_time"), values.optional_moment(row, "end_time")
     run, step, status = _id(row, "run_id"), _id(row, "id"), values.text(row, "status")
     output = values.json(row, "output")
@@ -159,24 +159,28 @@ def _step(row: Row, service: str | None) -> Sequence[Said]:
     }
     end = {"run_id": run, "step_id": step, "status": status, "output": output}
     origin = service, None
-    said: list[Said] = []
+    items: list[Item] = []
     at = began or ended
     if at is None:
         raise ValueError("start_time is missing")
-    said.append(_told(conventions.STEP_START, at, start, (run, step), origin))
+    items.append(_event_record(conventions.STEP_START, at, start, (run, step), origin))
     if status == "error":
-        said.append(_told(conventions.STEP_ERROR, ended or at, {**end, "error": output}, (run, step, status), origin))
+        items.append(
+            _event_record(conventions.STEP_ERROR, ended or at, {**end, "error": output}, (run, step, status), origin)
+        )
     elif ended is not None:
-        said.append(_told(conventions.STEP_END, ended, end, (run, step, status), origin))
+        items.append(_event_record(conventions.STEP_END, ended, end, (run, step, status), origin))
     elif status not in (None, "started"):
-        said.append(_told(conventions.STEP_STATE, at, {**end, "state": status}, (run, step, status), origin))
-    return said
+        items.append(_event_record(conventions.STEP_STATE, at, {**end, "state": status}, (run, step, status), origin))
+    return items
 
 
-def _told(kind: str, at: int, columns: Row, key: Sequence[Any], origin: tuple[str | None, str | None]) -> Record:
+def _event_record(
+    kind: str, at: int, columns: Row, key: Sequence[Any], origin: tuple[str | None, str | None]
+) -> Record:
     """Return an event of a run or step. Its id has its time: one that went on since it was brought over says more."""
-    told = {**columns, "type": kind, "event_id": own_id(_SYSTEM, kind, *key, at)}
-    return Record(conventions.WORKFLOW_EVENT, kind, at, at, told, {}, *origin)
+    fields = {**columns, "type": kind, "event_id": own_id(_SYSTEM, kind, *key, at)}
+    return Record(conventions.WORKFLOW_EVENT, kind, at, at, fields, {}, *origin)
 
 
 def _own(row: Row, table: str, at: int) -> str:

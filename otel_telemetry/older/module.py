@@ -10,7 +10,7 @@ from otel_telemetry.base import conventions
 from otel_telemetry.gateway.receive.rest import models
 from otel_telemetry.gateway.receive.rest.records import Record
 from otel_telemetry.older import values
-from otel_telemetry.older.said import OldSpan, Said, own_id
+from otel_telemetry.older.items import Item, OldSpan, own_id
 from otel_telemetry.older.values import Row
 
 _SYSTEM: Final = "module"
@@ -30,12 +30,12 @@ COLUMNS: Final = {
 }
 
 
-def said(table: str, row: Row, service: str | None) -> Sequence[Said]:
+def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
     """Return what a row says; raises ValueError or MalformedTelemetry where it is none of its table."""
     return [{"ask_logs": _asked, "feedback": _judged, "events": _seen}[table](row, service)]
 
 
-def _asked(row: Row, service: str | None) -> Said:
+def _asked(row: Row, service: str | None) -> Item:
     at = values.moment(row, "ts")
     latency = values.number(row, "latency_ms")
     columns = {
@@ -59,10 +59,10 @@ def _asked(row: Row, service: str | None) -> Said:
     return OldSpan(own, "ask", "SERVER", at, latency, attributes, service=service)
 
 
-def _judged(row: Row, service: str | None) -> Said:
+def _judged(row: Row, service: str | None) -> Item:
     at = values.moment(row, "ts")
-    told = {name: values.text(row, name) for name in ("query", "answer", "note", "model", "scope", "sid")}
-    given = {**told, "verdict": row.get("verdict"), "sources": values.lenient_json(row, "sources_json")}
+    fields = {name: values.text(row, name) for name in ("query", "answer", "note", "model", "scope", "sid")}
+    given = {**fields, "verdict": row.get("verdict"), "sources": values.lenient_json(row, "sources_json")}
     read = models.read(models.Feedback, given)
     columns = {
         **read.model_dump(exclude={"sid"}),
@@ -74,10 +74,10 @@ def _judged(row: Row, service: str | None) -> Said:
     return Record(conventions.FEEDBACK_EVENT, title, at, at, columns, {}, service)
 
 
-def _seen(row: Row, service: str | None) -> Said:
+def _seen(row: Row, service: str | None) -> Item:
     at = values.moment(row, "ts")
-    told = {"type": row.get("type"), "sid": values.text(row, "sid"), "ua": values.text(row, "ua")}
-    read = models.read(models.BrowserEvent, told)
+    fields = {"type": row.get("type"), "sid": values.text(row, "sid"), "ua": values.text(row, "ua")}
+    read = models.read(models.BrowserEvent, fields)
     columns = {
         "type": read.type,
         "event_id": own_id(_SYSTEM, "events", row.get("id"), at, read.type),

@@ -144,8 +144,8 @@ class Source:
             hint = "stop the program that has it open"
         else:
             hint = "name another one; where its program was killed, the -wal or -journal beside it belongs to it"
-        said = str(error.orig).strip().splitlines()[0]
-        return ConfigurationError(_KEY, f"{self._shown} cannot be read: {said}", hint)
+        message = str(error.orig).strip().splitlines()[0]
+        return ConfigurationError(_KEY, f"{self._shown} cannot be read: {message}", hint)
 
     def count(self, table: str) -> int:
         """Return how many rows a table has; 0 where a file is damaged: `rows` tells where."""

@@ -66,7 +66,11 @@ def make_page(
 
 
 def _application(pages: Pages, routes: list[Route]) -> Starlette:
-    handlers: dict[Any, Any] = {Problem: _told(pages), HTTPException: _told(pages), Exception: _told(pages)}
+    handlers: dict[Any, Any] = {
+        Problem: _error_handler(pages),
+        HTTPException: _error_handler(pages),
+        Exception: _error_handler(pages),
+    }
     found = Starlette(routes=[Route(ROOT, _root), *routes], exception_handlers=handlers)
     found.router.redirect_slashes = False  # a redirect would name the host that the caller named
     return found
@@ -86,10 +90,10 @@ def _root(request: Request) -> Response:
     return RedirectResponse(f"{ROOT}/")
 
 
-def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
+def _error_handler(pages: Pages) -> Callable[[Request, Exception], Response]:
     """Return the handler that tells errors: as JSON to programs, as a page to people."""
 
-    def tell(request: Request, error: Exception) -> Response:
+    def handle(request: Request, error: Exception) -> Response:
         problem = _problem(error)
         headers = {"retry-after": str(problem.retry_after)} if problem.retry_after else {}
         if isinstance(error, HTTPException):
@@ -100,7 +104,7 @@ def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
         answer.headers.update(headers)
         return answer
 
-    return tell
+    return handle
 
 
 def problem_body(problem: Problem) -> dict[str, Any]:

@@ -106,9 +106,9 @@ class View:
     def query(self, **changes: Any) -> str:
         """Return the query string of this view with other values; None takes one away. A change goes to page one."""
         changes = {"after": None, **changes}
-        kept = [(key, value) for key, value in self.given if key not in changes]
-        kept += [pair for key, value in changes.items() for pair in _pairs(key, value)]
-        return f"?{urlencode(kept)}" if kept else "?"
+        pairs = [(key, value) for key, value in self.given if key not in changes]
+        pairs += [pair for key, value in changes.items() for pair in _pairs(key, value)]
+        return f"?{urlencode(pairs)}" if pairs else "?"
 
     def time_query(self) -> str:
         """Return the query string with the time alone, for links to other pages."""

@@ -55,7 +55,7 @@ def bars(view: View, series: Mapping[int, Row], parts: Parts, label: Callable[[f
             x=round(n * width + width * _GAP / 2, 2),
             width=round(width * (1 - _GAP), 2),
             parts=_stacked(each, top),
-            title=f"{_time(view, n)}: {_said(each, label, title)}",
+            title=f"{_time(view, n)}: {_described(each, label, title)}",
             href=view.query(range=None, since=_iso(view, n), until=_iso(view, n + 1)),
         )
         for n, each in sorted(drawn.items())
@@ -77,7 +77,7 @@ def _stacked(parts: Sequence[tuple[str, float]], top: float) -> list[tuple[str, 
     return found
 
 
-def _said(parts: Sequence[tuple[str, float]], label: Callable[[float], str], title: str) -> str:
+def _described(parts: Sequence[tuple[str, float]], label: Callable[[float], str], title: str) -> str:
     if len(parts) == 1:
         return f"{label(parts[0][1])} {title}"
     return ", ".join(f"{label(value)} {name}" for name, value in reversed(parts))

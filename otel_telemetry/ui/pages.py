@@ -188,9 +188,9 @@ class Pages:
         return _json(
             [
                 {
-                    **_told(dataclasses.asdict(row), texts=texts),
-                    "calls": [_told(dataclasses.asdict(call), texts=texts) for call in calls],
-                    "feedback": [_told(each, texts=texts, names=_FEEDBACK_TEXTS) for each in feedback],
+                    **_shown_fields(dataclasses.asdict(row), texts=texts),
+                    "calls": [_shown_fields(dataclasses.asdict(call), texts=texts) for call in calls],
+                    "feedback": [_shown_fields(each, texts=texts, names=_FEEDBACK_TEXTS) for each in feedback],
                 }
                 for row, calls, feedback in self._one(request.path_params["id"])
             ]
@@ -217,9 +217,9 @@ def _address(template: str, trace_id: str) -> str:
 
 
 def _feedback(connection: sa.Connection, row: Any) -> list[dict[str, Any]]:
-    said = schema.feedback.c
-    columns = [said[name] for name in ("id", "ts", "verdict", *_FEEDBACK_TEXTS, "scope")]
-    query = sa.select(*columns).where(said.request_id == row.id).order_by(said.ts).limit(report_one.MOST)
+    feedback = schema.feedback.c
+    columns = [feedback[name] for name in ("id", "ts", "verdict", *_FEEDBACK_TEXTS, "scope")]
+    query = sa.select(*columns).where(feedback.request_id == row.id).order_by(feedback.ts).limit(report_one.MOST)
     return [dict(each) for each in connection.execute(query).mappings()]
 
 
@@ -229,7 +229,7 @@ def _stages(stages: Any) -> list[tuple[str, float]]:
     return [(name, float(ms)) for name, ms in known.items() if isinstance(ms, int | float)]
 
 
-def _told(row: dict[str, Any], *, texts: bool, names: tuple[str, ...] = _TEXTS) -> dict[str, Any]:
+def _shown_fields(row: dict[str, Any], *, texts: bool, names: tuple[str, ...] = _TEXTS) -> dict[str, Any]:
     return row if texts else {key: value for key, value in row.items() if key not in names}
 
 

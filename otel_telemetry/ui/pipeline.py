@@ -29,7 +29,7 @@ _CUT: Final = 500
 _EVER: Final = 1 << 62
 _PREFIX: Final = "otel_telemetry_"
 #: Counters that tell what became of what came in, and the labels by which they are told apart.
-_TOLD: Final = {
+_LABELS: Final = {
     "accepted": ("signal",),
     "refused": ("signal", "reason"),
     "dropped": ("signal", "reason"),
@@ -57,13 +57,13 @@ Counts = dict[tuple[str, ...], float]
 
 def counters(text: bytes) -> dict[str, Counts]:
     """Return what the counters say, summed over processes, by their labels; of one that was never counted, nothing."""
-    found: dict[str, Counts] = {name: {} for name in _TOLD}
+    found: dict[str, Counts] = {name: {} for name in _LABELS}
     for family in text_string_to_metric_families(text.decode()):
         name = family.name.removeprefix(_PREFIX).removesuffix("_total")
         if name in found:
             for sample in family.samples:
                 if not sample.name.endswith("_created"):
-                    key = tuple(sample.labels.get(label, "") for label in _TOLD[name])
+                    key = tuple(sample.labels.get(label, "") for label in _LABELS[name])
                     found[name][key] = found[name].get(key, 0.0) + sample.value
     return {name: dict(sorted(counts.items(), key=lambda pair: -pair[1])) for name, counts in found.items()}
 

@@ -17,7 +17,7 @@ _DATE: Final = (
     rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? (?:19|20)?\d{{2}}"
     r"|(?:19|20)\d{2}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:(?:19|20)\d{2}|\d{2}))(?!\d)"
 )
-_TOLD: Final = re.compile(
+_BIRTH: Final = re.compile(
     r"(?i)\b(?:born|birth ?day|date of birth|d\.?o\.?b\.?|geboren|geburts(?:tag|datum)|née? le|date de naissance"
     r"|nac[ií](?:do|da)?"
     rf"|fecha de nacimiento|nat[oa] il|data di nascita|nascid[oa]|data de nascimento)\b[^\n\d]{{0,30}}?({_DATE})"
@@ -26,5 +26,5 @@ _TOLD: Final = re.compile(
 
 def dates_of_birth(text: str) -> Iterator[Span]:
     """Yield the dates in a text that are told as somebody's birth."""
-    for found in _TOLD.finditer(text):
+    for found in _BIRTH.finditer(text):
         yield *found.span(1), DATE_TIME

@@ -28,8 +28,8 @@ _LEAST: Final = 0.06
 _CERTAIN: Final = 0.85
 #: Letters of words in capitals that are rather abbreviations than names.
 _SHORT: Final = 5
-_KEPT: Final = 4_096
-_LONGEST_KEPT: Final = 64
+_CACHE_ENTRIES: Final = 4_096
+_MOST_SPANS: Final = 64
 #: How many names of one batch of texts are looked for in all of them.
 _MOST_PEOPLE: Final = 1_000
 _WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")  # noqa: RUF001
@@ -96,11 +96,11 @@ class _Seen:
             return spans
 
     def put(self, digest: bytes, spans: list[Span]) -> None:
-        if len(spans) > _LONGEST_KEPT:
+        if len(spans) > _MOST_SPANS:
             return
         with self._lock:
             self._spans[digest] = spans
-            if len(self._spans) > _KEPT:
+            if len(self._spans) > _CACHE_ENTRIES:
                 self._spans.popitem(last=False)
 
 
@@ -199,7 +199,9 @@ def _people(texts: Sequence[str], found: Sequence[Sequence[Span]]) -> re.Pattern
                 whole = text[start:end]
                 parts = _WORD.findall(whole)
                 names.update(
-                    [whole, *(part for part in parts if _tells(part))] if len(parts) > 1 else filter(_tells, parts)
+                    [whole, *(part for part in parts if _is_distinctive(part))]
+                    if len(parts) > 1
+                    else filter(_is_distinctive, parts)
                 )
     if not names:
         return None
@@ -207,7 +209,7 @@ def _people(texts: Sequence[str], found: Sequence[Sequence[Span]]) -> re.Pattern
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
-def _tells(part: str) -> bool:
+def _is_distinctive(part: str) -> bool:
     """Return whether a part of a name tells of somebody by itself, and is no common word."""
     return len(part) > 2 and part[:1].isupper() and part.lower() not in NOBODY  # noqa: PLR2004  # `Al`, `Jo`
 

@@ -103,11 +103,11 @@ def _replace(ner: NerRedactor, field: _Field, redactor: Redactor, findings: list
         if clean is not field.value:
             field.owner.body.CopyFrom(to_message(clean))
         return
-    kept = ner.item(field.key, field.value, redactor, findings, known)
-    if kept is None:
+    cleaned = ner.item(field.key, field.value, redactor, findings, known)
+    if cleaned is None:
         field.owner.attributes.remove(field.holder)
-    elif kept[1] is not field.value:
-        field.holder.value.CopyFrom(to_message(kept[1]))
+    elif cleaned[1] is not field.value:
+        field.holder.value.CopyFrom(to_message(cleaned[1]))
 
 
 def _summarise(span: Any, findings: Sequence[Finding]) -> None:

@@ -28,9 +28,9 @@ _LABELS: Final = {
 _NEEDLESS: Final = ("tagger", "parser", "senter", "morphologizer", "attribute_ruler", "lemmatizer", "textcat")
 _BATCH: Final = 32
 #: One thread at a time: a spaCy vocabulary has one memory zone. A process is forked between two texts, not within one.
-_TURN: Final = threading.Lock()
+_LOCK: Final = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_TURN.acquire, after_in_parent=_TURN.release, after_in_child=_TURN.release)
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 class SpacyRecogniser:
@@ -59,7 +59,7 @@ class SpacyRecogniser:
     def find(self, texts: Sequence[str]) -> list[list[Match]]:
         """Return what each text holds: in order, without overlaps, and never within what redaction wrote."""
         valid = [readable(text) for text in texts]
-        with _TURN, self._nlp.memory_zone():
+        with _LOCK, self._nlp.memory_zone():
             batch = self._engine.process_batch(valid, self._language, batch_size=_BATCH)
             found = [self._spans(text, artifacts) for text, artifacts in batch]
         return [matches(text, spans) for text, spans in zip(texts, found, strict=True)]

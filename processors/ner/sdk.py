@@ -163,13 +163,13 @@ def _cleaned(
         known: Known | None = ner.known(value for record in records for value in values(ner, record))
     except Exception:  # noqa: BLE001  # one text can cost its own record only: the next step tells which
         known = None
-    kept = []
+    cleaned = []
     for record in records:
         try:
-            kept.append(clean(record, known))
+            cleaned.append(clean(record, known))
         except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, this record must not leave
             finding_counts.withheld(signal)
-    return kept
+    return cleaned
 
 
 def _span_values(ner: NerRedactor, span: Any) -> list[AnyValue]:
@@ -192,12 +192,12 @@ def _attributes(
     findings: list[Finding],
     known: Known | None,
 ) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+    cleaned: dict[str, Any] = {}
     for key, value in (attributes or {}).items():
         item = ner.item(key, value, redactor, findings, known) if ner.applies(key, redactor) else (key, value)
         if item is not None:
-            kept[key] = item[1]
-    return kept
+            cleaned[key] = item[1]
+    return cleaned
 
 
 def _like(old: Any, attributes: dict[str, Any]) -> BoundedAttributes:

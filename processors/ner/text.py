@@ -69,7 +69,7 @@ class NerRedactor:
         policy = policy_of(redactor)
         if is_safe(key) or (policy.keys and policy.of_key(key) == "keep"):
             return False
-        if is_content(key) or _says_content(key):
+        if is_content(key) or _names_content(key):
             return self._settings.content and policy.content != "keep"
         return any(glob(pattern).fullmatch(key) for pattern in self._settings.keys)
 
@@ -166,7 +166,7 @@ def ner_of(settings: RedactionSettings, redactor: Redactor) -> NerRedactor | Non
 
 
 @lru_cache(4_096)
-def _says_content(key: str) -> bool:
+def _names_content(key: str) -> bool:
     """Return whether the name of an attribute says that it is content: `app.prompt`, `shop.user_query`."""
     return content_rules.names(key)
 

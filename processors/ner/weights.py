@@ -80,11 +80,11 @@ def _wide_weights(model: bytes) -> bytes:
 
     made_of = hashlib.sha256(model + onnxruntime.__version__.encode()).hexdigest()
     name = f"names-{made_of[:32]}.onnx"
-    kept = user_cache.load(name)
-    if kept is None:
-        kept = _widened(model)
-        user_cache.keep(name, kept)
-    return kept
+    cached = user_cache.load(name)
+    if cached is None:
+        cached = _widened(model)
+        user_cache.keep(name, cached)
+    return cached
 
 
 def _widened(model: bytes) -> bytes:

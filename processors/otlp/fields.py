@@ -90,7 +90,7 @@ class Cleaner:
 
     def _event_message(self, start: int, end: int, descriptor: Descriptor) -> bytes | None:
         """Clean a span event or log record, whose name may say that it is content, which the policy drops."""
-        self._event, self._of_model = _told(_EVENTS[descriptor.full_name].FromString(self._buffer[start:end]))
+        self._event, self._of_model = _event_name(_EVENTS[descriptor.full_name].FromString(self._buffer[start:end]))
         whole = content_rules.is_message(self._event)
         splice = wire.Splice(self._buffer, start, end)
         for field in wire.fields(self._buffer, start, end):
@@ -210,8 +210,8 @@ def _lacks(message: Any, size: int) -> bool:
     return bool(message.ByteSize() != size)
 
 
-def _told(record: Any) -> tuple[str, bool]:
+def _event_name(record: Any) -> tuple[str, bool]:
     """Return the name of a span event or log record, and whether it has attributes of a model call."""
-    said = next((pair.value.string_value for pair in record.attributes if pair.key == "event.name"), "")
+    named = next((pair.value.string_value for pair in record.attributes if pair.key == "event.name"), "")
     name: str = record.name if isinstance(record, Span.Event) else record.event_name
-    return name or said, any(content_rules.is_of_model(pair.key) for pair in record.attributes)
+    return name or named, any(content_rules.is_of_model(pair.key) for pair in record.attributes)

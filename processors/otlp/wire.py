@@ -113,30 +113,30 @@ class Splice:
 
     def __init__(self, buffer: bytes, start: int, end: int) -> None:
         self._buffer = buffer
-        self._kept = start
+        self._copied_to = start
         self._start = start
         self._end = end
         self._pieces: list[bytes] = []
 
     def replace(self, field: Field, payload: bytes | None) -> None:
         """Put `payload` in the place of a field's own, or leave the field out where it is None. Call in wire order."""
-        self._pieces.append(self._buffer[self._kept : field.tag])
+        self._pieces.append(self._buffer[self._copied_to : field.tag])
         if payload is not None:
             self._pieces.append(length_delimited(field.number, payload))
-        self._kept = field.end
+        self._copied_to = field.end
 
     def cut(self, position: int) -> None:
         """Leave out everything from `position` on. Nothing can be replaced behind it."""
-        self._pieces.append(self._buffer[self._kept : position])
-        self._kept = self._end
+        self._pieces.append(self._buffer[self._copied_to : position])
+        self._copied_to = self._end
 
     def append(self, field: bytes) -> None:
         """Add a whole field at the end."""
-        self._pieces.append(self._buffer[self._kept : self._end] + field)
-        self._kept = self._end
+        self._pieces.append(self._buffer[self._copied_to : self._end] + field)
+        self._copied_to = self._end
 
     def result(self) -> bytes | None:
         """Return the message's new bytes, or None where nothing was replaced."""
         if not self._pieces:
             return None
-        return b"".join(self._pieces) + self._buffer[self._kept : self._end]
+        return b"".join(self._pieces) + self._buffer[self._copied_to : self._end]

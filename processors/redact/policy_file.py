@@ -108,8 +108,8 @@ class _Reader:
 
     def _kept(self, node: yaml.Node, kept: frozenset[str]) -> frozenset[str]:
         """Return the kinds of address that are kept: those that were, but for what the section says of them."""
-        said = {kind: self._choice(child, ("keep", "redact")) for kind, child in self._members(node, KINDS)}
-        return frozenset(kind for kind in KINDS if said.get(kind, "keep" if kind in kept else "redact") == "keep")
+        choices = {kind: self._choice(child, ("keep", "redact")) for kind, child in self._members(node, KINDS)}
+        return frozenset(kind for kind in KINDS if choices.get(kind, "keep" if kind in kept else "redact") == "keep")
 
     def _key_rule(self, pattern: str, node: yaml.Node) -> KeyRule:
         action = self._action(node)

@@ -29,14 +29,14 @@ class DeferredAttributes(BoundedAttributes):
         self._extended_attributes = True  # what is in them was accepted before; opentelemetry-api 1.44 asks in copies
         self._lock = threading.Lock()
         self._immutable = True
-        self._turn = threading.Lock()
+        self._make_lock = threading.Lock()
         self._make: Callable[[], dict[str, AnyValue]] | None = make
         self._made: dict[str, AnyValue] = {}
 
     @property
     def _dict(self) -> dict[str, AnyValue]:  # type: ignore[override]  # where the SDK keeps and reads them
         if self._make is not None:
-            with self._turn:
+            with self._make_lock:
                 if self._make is not None:
                     self._made = self._make()
                     self._make = None
@@ -66,11 +66,11 @@ def redacted_later(attributes: Any, origin: Origin, seen: Sightings, event: str 
     def make() -> dict[str, AnyValue]:
         findings = Findings(seen)
         try:
-            kept = clean_attributes(origin.redactor, own, findings, event)
+            cleaned = clean_attributes(origin.redactor, own, findings, event)
         except Exception:  # noqa: BLE001  # fail closed: whatever went wrong, these values must not leave
             finding_counts.withheld("traces")
             return {}
         finding_counts.count(findings, origin.service)
-        return kept
+        return cleaned
 
     return DeferredAttributes(attributes, make)

@@ -57,15 +57,15 @@ def clean_attributes(
     judged_whole = event and redactor.drops_content
     seen = None if judged_whole or not isinstance(findings, Findings) else findings.seen.hits
     dirty = attributes.keys() if seen is None else _dirty(attributes, seen)
-    kept: dict[str, AnyValue] = {}
+    cleaned: dict[str, AnyValue] = {}
     for key, value in attributes.items():
         item = redactor.item_of(event, key, value, findings) if key in dirty else (key, value)
         if item is not None:
             name = item[0]
-            while name in kept:
+            while name in cleaned:
                 name += "_"
-            kept[name] = item[1]
-    return kept
+            cleaned[name] = item[1]
+    return cleaned
 
 
 def _dirty(attributes: Mapping[str, AnyValue], hits: Container[str]) -> set[str]:

@@ -77,8 +77,8 @@ class _Example:
         self._locator: Locator = make_locator("re", rule.triggers)
         self._trigger = (0, 0)
         self.match = self._find(self.text) or Match(0, len(self.text), rule.type, rule.id, 0)
-        settled = (m.type for m in detector.find(self.text) if m.start < self.match.end and self.match.start < m.end)
-        self.type = next(settled, self.match.type)
+        types = (m.type for m in detector.find(self.text) if m.start < self.match.end and self.match.start < m.end)
+        self.type = next(types, self.match.type)
         self.varies = self._variant(self.text, 0, set()) is not None
 
     def canary(self, number: int, taken: set[str]) -> Canary:
@@ -128,7 +128,7 @@ class Canaries:
         for example in examples:
             self._by_type.setdefault(example.type, []).append(example)
         for type_, own in self._by_type.items():
-            self._by_type[type_] = _in_turns([example for example in own if example.varies] or own)
+            self._by_type[type_] = _by_rank([example for example in own if example.varies] or own)
         self._taken: set[str] = set()
         self._given: Counter[str] = Counter()
         self._drawn = 0
@@ -173,13 +173,13 @@ def type_of_name(name: str) -> str:
     return HASHED_KEYS.get(name) or keys.classify(name)
 
 
-def _in_turns(examples: Iterable[_Example]) -> list[_Example]:
+def _by_rank(examples: Iterable[_Example]) -> list[_Example]:
     """Return the first example of each rule, then the second of each, so that every rule has its turn."""
-    turns: Counter[str] = Counter()
+    ranks: Counter[str] = Counter()
     numbered = []
     for example in examples:
-        numbered.append((turns[example.rule.id], example))
-        turns[example.rule.id] += 1
+        numbered.append((ranks[example.rule.id], example))
+        ranks[example.rule.id] += 1
     return [example for _, example in sorted(numbered, key=lambda pair: pair[0])]
 
 

@@ -42,11 +42,14 @@ class Place:
         self.public = ""
 
     def run(self, *arguments: str, code: int = 0) -> Any:
-        told = {"OTEL_TELEMETRY_REQUEST_LOG__URL": self.url, "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "s" * 20}
+        details = {
+            "OTEL_TELEMETRY_REQUEST_LOG__URL": self.url,
+            "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "s" * 20,
+        }
         audit = {"enabled": True, "key_file": str(self.audit.key_file), "anchor_file": str(self.audit.anchor_file)}
         for name, value in {**audit, "origin": self.audit.origin}.items():
-            told[f"OTEL_TELEMETRY_REQUEST_LOG__AUDIT__{name.upper()}"] = str(value)
-        done = CliRunner().invoke(app, [*arguments], env=told, catch_exceptions=False)
+            details[f"OTEL_TELEMETRY_REQUEST_LOG__AUDIT__{name.upper()}"] = str(value)
+        done = CliRunner().invoke(app, [*arguments], env=details, catch_exceptions=False)
         assert done.exit_code == code, done.output
         return done.stdout
 
@@ -123,10 +126,10 @@ def test_all_that_is_done_by_rule_holds_and_an_erased_row_leaves_a_proof_and_not
     place.run("audit", "checkpoint", "--export", str(files))
     assert "holds" in place.run("audit", "verify", "--files", str(files), "--public-key", place.public)
     acts = [
-        entries.read(leaf).told["act"]
+        entries.read(leaf).details["act"]
         for (body,) in place.sql("SELECT body FROM audit_entry ORDER BY first")
         for leaf in entries.unbundled(bytes(body))
-        if entries.read(leaf).told
+        if entries.read(leaf).details
     ]
     assert acts == ["erase", "reprice", "trim"]
 
@@ -136,7 +139,7 @@ def test_what_operators_do_beside_the_rows_is_in_the_trail_without_people(place:
     place.run("pseudonym", "jane@example.com")
     place.run("trim", "--older-than", "36000d")
     bodies = [bytes(body) for (body,) in place.sql("SELECT body FROM audit_entry WHERE count = 1 ORDER BY first")]
-    acts = [entries.read(entries.unbundled(body)[0]).told for body in bodies]
+    acts = [entries.read(entries.unbundled(body)[0]).details for body in bodies]
     assert [act["act"] for act in acts] == ["key", "pseudonym", "trim"]
     assert all(act["by"] for act in acts)
     assert b"jane" not in b"".join(bodies)

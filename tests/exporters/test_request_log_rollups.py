@@ -18,8 +18,8 @@ from otel_telemetry.exporters.request_log.operate.report_groups import Period
 from otel_telemetry.exporters.request_log.operate.reprice import Repricing
 from otel_telemetry.exporters.request_log.rollup import bins, build, cells, reading
 from otel_telemetry.exporters.request_log.rollup.build import Builder
-from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
 from otel_telemetry.exporters.request_log.rollup.rows import TooMany
+from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.store.retention import Retention
 from otel_telemetry.exporters.request_log.store.store import Store
 
@@ -29,7 +29,7 @@ NOW = START + timedelta(days=4)
 
 @pytest.fixture(autouse=True)
 def _only_when_told(monkeypatch):
-    monkeypatch.setattr(Keeper, "written", lambda _: None)
+    monkeypatch.setattr(Rollups, "written", lambda _: None)
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])

@@ -93,7 +93,7 @@ def test_the_log_says_once_a_minute_how_many_were_set_aside(
     for number in range(1, 500):
         now[0] += 1
         kept.set_aside(number, "invalid: HTTP 400")
-        kept.tell()
+        kept.log_refusals()
     told = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
     assert len(told) == 9
     assert "can never take 60 batches, the first is 2 (60 invalid)" in told[1]

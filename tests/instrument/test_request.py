@@ -225,7 +225,7 @@ def hostile() -> Any:
 def test_arguments_that_cannot_be_used_are_counted_and_told_once(
     spans: Telemetry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_telemetry.instrument.shield._told", set())
+    monkeypatch.setattr("otel_telemetry.instrument.shield._logged", set())
     with request(route="direct", scope=hostile()) as r:
         r.set(topk={"a": hostile()})
         r.fail(hostile())

@@ -13,7 +13,7 @@ from otel_telemetry.app import older_variables
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(older_variables, "_told", set())
+    monkeypatch.setattr(older_variables, "_logged", set())
     for each in older_variables.VARIABLES:
         monkeypatch.delenv(each.name, raising=False)
 

@@ -35,7 +35,7 @@ _ORDER: Final = {name: place for place, name in enumerate(MEASURES)}
 _SUNDAY: Final = 6
 _DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _NAME: Final = 60
-_TOLD: Final = 0.15
+_NOTABLE_CHANGE: Final = 0.15
 
 
 @dataclass(slots=True)
@@ -137,17 +137,17 @@ def _roots(all_series: Sequence[_One], table: Table, config: AnomalySettings) ->
     """Return one anomaly for each service and stretch of time: by its root, with what happened beside it."""
     pending = [(one, incident) for one in all_series for incident in one.verdict.incidents]
     pending.sort(key=lambda each: _rank(*each))
-    told: list[tuple[_One, Incident, Anomaly]] = []
+    reported: list[tuple[_One, Incident, Anomaly]] = []
     for one, incident in pending:
         root = next(
-            (each for each in told if each[0].key.service == one.key.service and _meet(each[1], incident)), None
+            (each for each in reported if each[0].key.service == one.key.service and _meet(each[1], incident)), None
         )
         if root is not None:
             root[2].also.append(_short(one, incident))
             continue
         anomaly = _anomaly(one, incident, all_series, table, config)
-        told.append((one, incident, anomaly))
-    return sorted((each[2] for each in told), key=lambda each: each.since)
+        reported.append((one, incident, anomaly))
+    return sorted((each[2] for each in reported), key=lambda each: each.since)
 
 
 def _rank(one: _One, incident: Incident) -> tuple[int, int, float]:
@@ -193,11 +193,11 @@ def _reasons(key: Key, incident: Incident, all_series: Sequence[_One]) -> list[s
     found = []
     factors = {name: _ratio(own[name], incident) for name in ("requests", "tokens", "cost") if name in own}
     calls, tokens, cost = (factors.get(name) for name in ("requests", "tokens", "cost"))
-    if calls and abs(calls - 1) > _TOLD:
+    if calls and abs(calls - 1) > _NOTABLE_CHANGE:
         found.append(f"{_times(calls)} the calls")
-    if tokens and abs(tokens - 1) > _TOLD:
+    if tokens and abs(tokens - 1) > _NOTABLE_CHANGE:
         found.append(f"{_times(tokens)} the tokens in each")
-    if cost and calls and tokens and abs(cost / (calls * tokens) - 1) > _TOLD:
+    if cost and calls and tokens and abs(cost / (calls * tokens) - 1) > _NOTABLE_CHANGE:
         found.append(f"{_times(cost / (calls * tokens))} the price of a token")
     return found
 

@@ -42,8 +42,8 @@ class Watch:
         self._not_before = 0.0
         self._lock = threading.Lock()
         meter = api.get_meter(conventions.SCOPE_NAME)
-        told = "Hours unlike others that are going on, by service, level, name and measure: 1, by their root."
-        meter.create_observable_gauge("otel_telemetry.anomaly", [self._observe], description=told)
+        description = "Hours unlike others that are going on, by service, level, name and measure: 1, by their root."
+        meter.create_observable_gauge("otel_telemetry.anomaly", [self._observe], description=description)
         meter.create_observable_gauge(
             "otel_telemetry.anomalies_open", [self._count], description="How many such incidents are open."
         )

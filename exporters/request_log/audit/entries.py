@@ -40,7 +40,7 @@ class Entry:
     time: datetime
     ref: bytes
     commitment: bytes
-    told: dict[str, Any]
+    details: dict[str, Any]
 
 
 def of_row(kind: bytes, now_us: int, ref: bytes, commitment: bytes = NOTHING) -> bytes:
@@ -48,11 +48,11 @@ def of_row(kind: bytes, now_us: int, ref: bytes, commitment: bytes = NOTHING) ->
     return _HEAD.pack(_VERSION, kind, now_us) + ref + commitment
 
 
-def of_act(now_us: int, told: Mapping[str, Any]) -> bytes:
+def of_act(now_us: int, details: Mapping[str, Any]) -> bytes:
     """Return the leaf of an act."""
-    text = column_types.encode({str(name): value for name, value in told.items()}).encode()
+    text = column_types.encode({str(name): value for name, value in details.items()}).encode()
     if len(text) > _LONGEST:
-        text = column_types.encode({"act": told.get("act"), "by": told.get("by"), "cut": True}).encode()
+        text = column_types.encode({"act": details.get("act"), "by": details.get("by"), "cut": True}).encode()
     return _HEAD.pack(_VERSION, ACT, now_us) + text
 
 

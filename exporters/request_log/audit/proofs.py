@@ -66,7 +66,7 @@ def prove(connection: sa.Connection, index: int) -> dict[str, Any]:
         "what": entries.KINDS[entry.kind],
         "time": entry.time.isoformat(),
         "ref": entry.ref.hex() or None,
-        "act": entry.told or None,
+        "act": entry.details or None,
         "entry": base64.b64encode(leaf).decode(),
         "proof": [base64.b64encode(each).decode() for each in proof],
         "checkpoint": note,

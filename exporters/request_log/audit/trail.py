@@ -31,14 +31,14 @@ _SPAN: Final = ("trace_id", "span_id")
 _log, _salt, _row = schema.audit_log.c, schema.audit_salt.c, schema.request_log.c
 
 
-def is_kept(connection: sa.Connection) -> bool:
+def exists(connection: sa.Connection) -> bool:
     """Return whether this database has a trail."""
     return connection.execute(sa.select(_log.id)).first() is not None
 
 
 def start(connection: sa.Connection, signer: Signer) -> None:
     """Begin a trail, where there is none."""
-    if not is_kept(connection):
+    if not exists(connection):
         values = {"id": 1, "origin": signer.name, "public_key": signer.public, "size": 0, "ts": datetime.now(UTC)}
         connection.execute(sa.insert(schema.audit_log).values(values))
 
@@ -51,7 +51,7 @@ def follow(connection: sa.Connection, spans: Iterable[Key], *, gone: bytes = ent
     _lock(connection)
     now = time.time_ns() // 1_000
     leaves: list[bytes] = []
-    kept: list[tuple[Any, ...]] = []
+    salts: list[tuple[Any, ...]] = []
     size = _size(connection)
     lost: list[Key] = []
     for chunk in _chunks(keys):
@@ -63,25 +63,25 @@ def follow(connection: sa.Connection, spans: Iterable[Key], *, gone: bytes = ent
                 salt = secrets.token_bytes(32)
                 kind = entries.INSERT if ref is None else entries.CHANGE
                 ref = ref or secrets.token_bytes(16)
-                kept.append((*key, ref, salt, size + len(leaves)))
+                salts.append((*key, ref, salt, size + len(leaves)))
                 leaves.append(entries.of_row(kind, now, ref, entries.commitment(salt, rows[key])))
             elif ref is not None:
                 leaves.append(entries.of_row(gone, now, ref))
                 lost.append(key)
-    _forget(connection, [*lost, *(row[:2] for row in kept)])
-    if kept:
+    _forget(connection, [*lost, *(row[:2] for row in salts)])
+    if salts:
         names = ("trace_id", "span_id", "ref", "salt", "leaf")
-        connection.execute(sa.insert(schema.audit_salt), [dict(zip(names, row, strict=True)) for row in kept])
+        connection.execute(sa.insert(schema.audit_salt), [dict(zip(names, row, strict=True)) for row in salts])
     _append(connection, size, leaves)
     return len(leaves)
 
 
-def act(connection: sa.Connection, what: str, told: Mapping[str, Any]) -> None:
+def act(connection: sa.Connection, what: str, details: Mapping[str, Any]) -> None:
     """Append an operator's act, where there is a trail: what was done, by which user of the machine, and how much."""
-    if not is_kept(connection):
+    if not exists(connection):
         return
     _lock(connection)
-    entry = entries.of_act(time.time_ns() // 1_000, {"act": what, "by": _user(), **told})
+    entry = entries.of_act(time.time_ns() // 1_000, {"act": what, "by": _user(), **details})
     _append(connection, _size(connection), [entry])
 
 

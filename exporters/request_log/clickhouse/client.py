@@ -73,10 +73,10 @@ def _encode(row: Mapping[str, Any]) -> bytes:
 
 
 def _refusal(place: str, code: str, text: str) -> TelemetryError:
-    told = text.strip()[:_SHOWN]
+    message = text.strip()[:_SHOWN]
     number = int(code) if code.isdigit() else 0
     if number in _ROWS_FAULT:
-        return RowsRefused(told)
+        return RowsRefused(message)
     if number in _SETTING:
-        return ConfigurationError(KEY, f"ClickHouse at {place} refuses: {told}", "otel-telemetry clickhouse init")
-    return StoreUnavailable(f"ClickHouse at {place} cannot take rows now: {told}")
+        return ConfigurationError(KEY, f"ClickHouse at {place} refuses: {message}", "otel-telemetry clickhouse init")
+    return StoreUnavailable(f"ClickHouse at {place} cannot take rows now: {message}")

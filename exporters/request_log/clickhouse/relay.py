@@ -130,7 +130,7 @@ class Relay:
             self._server.insert(table.name, rows, token)
         except RowsRefused as error:
             if len(rows) == 1:
-                self._bury(table, rows[0], str(error))
+                self._dead_letter(table, rows[0], str(error))
                 return
             middle = len(rows) // 2
             self._insert(table, rows[:middle], f"{token}a")
@@ -138,7 +138,7 @@ class Relay:
         else:
             self.sent += len(rows)
 
-    def _bury(self, table: sa.Table, row: Row, reason: str) -> None:
+    def _dead_letter(self, table: sa.Table, row: Row, reason: str) -> None:
         letter = {
             "id": f"clickhouse-{table.name}-{row['trace_id']}-{row['span_id']}",
             "ts": datetime.now(UTC),

@@ -11,7 +11,7 @@ from typing import Any
 from otel_telemetry.base import content
 
 
-def kept(value: Any, column: str = "", *, store_text: bool) -> Any:
+def storable(value: Any, column: str = "", *, store_text: bool) -> Any:
     """Return what may be stored of a value in a column: all of it with `store_text`; None where nothing stays."""
     if store_text or value is None:
         return value
@@ -29,5 +29,5 @@ def members(values: Mapping[str, Any], *, store_text: bool) -> dict[str, Any]:
 
 def error_text(text: str | None, *, store_text: bool) -> str | None:
     """Return an error's text, without what it quotes of a prompt as JSON."""
-    stays = kept(text, "error", store_text=store_text)
+    stays = storable(text, "error", store_text=store_text)
     return stays if isinstance(stays, str) else None

@@ -74,5 +74,5 @@ def load(body: str) -> tuple[list[RowKey], list[RowKey], list[str]]:
     return _keys(requests), _keys(calls), renamed
 
 
-def _keys(told: Iterable[Sequence[Any]]) -> list[RowKey]:
-    return [(trace, span, datetime.fromisoformat(ts)) for trace, span, ts in told]
+def _keys(rows: Iterable[Sequence[Any]]) -> list[RowKey]:
+    return [(trace, span, datetime.fromisoformat(ts)) for trace, span, ts in rows]

@@ -31,7 +31,7 @@ _FROM_DIALECTS: Final = (
 _OF_SENDER: Final = ("organization_id", "project_id", "user_id")
 #: Marks in `meta` a call whose own span is about all of its tries, instead of one for each.
 ALL_TRIES: Final = "all_tries"
-_OUR_META: Final = charge.KEPT | {"problems", "stage", ALL_TRIES}
+_OUR_META: Final = charge.PRICE_KEYS | {"problems", "stage", ALL_TRIES}
 
 
 def _name(value: Any, key: str, notes: Notes) -> str | None:

@@ -67,7 +67,7 @@ class Outline:
     kind: str = ""
 
 
-Told = records.Span | Outline
+SpanData = records.Span | Outline
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,8 +89,8 @@ def origin(resource: records.Attributes) -> Origin:
     application = coerce.text(named, conventions.SERVICE_NAME, notes, coerce.NAME_LIMIT)
     service = application or conventions.UNKNOWN_SERVICE
     region = coerce.text(resource.get(conventions.CLOUD_REGION), conventions.CLOUD_REGION, notes, coerce.NAME_LIMIT)
-    said = call_words.of_resource(resource, notes)
-    return Origin(service, application, environment(resource, notes), region, notes, said)
+    words = call_words.of_resource(resource, notes)
+    return Origin(service, application, environment(resource, notes), region, notes, words)
 
 
 def environment(resource: records.Attributes, notes: Notes) -> str | None:
@@ -99,7 +99,7 @@ def environment(resource: records.Attributes, notes: Notes) -> str | None:
     return coerce.text(found, conventions.DEPLOYMENT_ENVIRONMENT, notes, coerce.NAME_LIMIT)
 
 
-def error_text(span: Told, notes: Notes) -> str | None:
+def error_text(span: SpanData, notes: Notes) -> str | None:
     """Return what went wrong: the status message, else the exception, else the kind of error."""
     if span.status != "ERROR" and conventions.ERROR_TYPE not in span.attributes:
         return None
@@ -115,7 +115,7 @@ def error_text(span: Told, notes: Notes) -> str | None:
     return coerce.text(kind, "error", notes)
 
 
-def status_code(span: Told) -> Any:
+def status_code(span: SpanData) -> Any:
     """Return the HTTP status that the span reports, by its current or its older name."""
     code = span.attributes.get(conventions.HTTP_RESPONSE_STATUS_CODE)
     return code if code is not None else span.attributes.get(conventions.HTTP_STATUS_CODE_OLD)
@@ -224,8 +224,8 @@ def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> No
 
 def _doubt(call: records.LlmCall, counts: dict[str, int | None], reading: dialects.Reading, notes: Notes) -> None:
     """Note what is wrong with the counts: what our own span says of them, or a total that nothing adds up to."""
-    said = reading.attributes.get(conventions.USAGE_PROBLEMS)
-    for each in said[:_MOST_DOUBTS] if isinstance(said, (list, tuple)) else ():
+    problems = reading.attributes.get(conventions.USAGE_PROBLEMS)
+    for each in problems[:_MOST_DOUBTS] if isinstance(problems, (list, tuple)) else ():
         name, _, problem = str(each).partition(": ")
         if problem in conventions.COUNT_PROBLEMS and _COUNT_NAME.fullmatch(name):
             notes.refuse(name, problem)

@@ -33,8 +33,8 @@ VERSION: Final = 1
 _FLAGS: Final = 5
 #: Columns of a call that follow from its span.
 _IMPLIED: Final = frozenset({"id", "request_id", "trace_id", "span_id", "parent_span_id", "ts", "application"})
-_KEPT: Final = tuple(field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED)
-_kept_of: Final = attrgetter(*_KEPT)
+_STORED: Final = tuple(field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED)
+_stored_of: Final = attrgetter(*_STORED)
 _COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
 #: Items of a span that says something, behind those that all have.
 _MANY: Final = 6
@@ -110,25 +110,25 @@ def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
 
 def _call(fact: Fact) -> dict[str, Any]:
     call = fact.call
-    kept = {name: value for name, value in zip(_KEPT, _kept_of(call), strict=True) if value is not None}
-    if kept["event_type"] == "llm_call":
-        del kept["event_type"]
-    if not kept["retries"]:
-        del kept["retries"]
-    if not kept["rate_limited"]:
-        del kept["rate_limited"]
-    if kept["ok"]:
-        del kept["ok"]
-    if "cost_usd" in kept:
+    stored = {name: value for name, value in zip(_STORED, _stored_of(call), strict=True) if value is not None}
+    if stored["event_type"] == "llm_call":
+        del stored["event_type"]
+    if not stored["retries"]:
+        del stored["retries"]
+    if not stored["rate_limited"]:
+        del stored["rate_limited"]
+    if stored["ok"]:
+        del stored["ok"]
+    if "cost_usd" in stored:
         for name in _COSTS:
-            if name in kept:
-                kept[name] = str(kept[name])
+            if name in stored:
+                stored[name] = str(stored[name])
     application, ts = (call.application, call.ts) if call is not None else (None, None)
     if application != _application(fact.service):
-        kept["application"] = application
+        stored["application"] = application
     if ts != fact.ts:
-        kept["ts"] = ts
-    return kept
+        stored["ts"] = ts
+    return stored
 
 
 def _application(service: str) -> str | None:
@@ -178,19 +178,19 @@ def _fact(head: list[Any], ids: list[str], span: list[Any]) -> Fact:
     return fact
 
 
-def _loaded(fact: Fact, kept: dict[str, Any]) -> records.LlmCall:
-    kept.setdefault("application", _application(fact.service))
-    at = kept.pop("ts", None)
+def _loaded(fact: Fact, stored: dict[str, Any]) -> records.LlmCall:
+    stored.setdefault("application", _application(fact.service))
+    at = stored.pop("ts", None)
     for name in _COSTS:
-        if name in kept:
-            kept[name] = Decimal(kept[name])
+        if name in stored:
+            stored[name] = Decimal(stored[name])
     return records.LlmCall(
         id=row_id(fact.trace_id, fact.span_id),
         trace_id=fact.trace_id,
         span_id=fact.span_id,
         parent_span_id=fact.parent,
         ts=fact.ts if at is None else datetime.fromisoformat(at),
-        **kept,
+        **stored,
     )
 
 

@@ -174,7 +174,7 @@ class Fact:
         return self.request_state
 
     @property
-    def says_something(self) -> bool:
+    def is_relevant(self) -> bool:
         """Return whether it has a part in rows by itself."""
         return self.call is not None or self.has_request_fields or self.stage is not None or self.cached
 

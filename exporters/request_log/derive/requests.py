@@ -115,7 +115,7 @@ COLUMNS: Final[Mapping[str, Reader]] = {
 #: Columns that take any JSON, or any text of an error.
 _FREE: Final = frozenset({"topk", "error"})
 #: Columns that only the span and its resource say.
-_NOT_SAID: Final = frozenset({"ts", "trace_id", "span_id", "service", "environment", "cost_source"})
+_FROM_SPAN_ONLY: Final = frozenset({"ts", "trace_id", "span_id", "service", "environment", "cost_source"})
 _CALLING: Final = frozenset({"CLIENT", "PRODUCER"})
 _OF_PEERS: Final = ("net.", "network.")
 #: Where a request came in, best first; where the app names no route, this is it.
@@ -123,7 +123,7 @@ ENDPOINTS: Final = ("http_route", "task_name", "rpc_method")
 _ENTRY: Final = (*ENDPOINTS, "http_method", "http_status_code")
 
 
-def facts(span: calls.Told, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
+def facts(span: calls.SpanData, own: Shape, source: calls.Origin, *, store_text: bool) -> dict[str, Any]:
     """Return the request fields of a span; `own` is the shape of its attributes. Never raises for attribute values."""
     notes = Notes(source.notes)
     found: dict[str, Any] = {"service": source.application, "environment": source.environment, "region": source.region}
@@ -153,11 +153,11 @@ def _set_field(
     elif name in TEXT_COLUMNS and not store_text:
         return
     elif name in COLUMNS:
-        free = free_json.kept(value, name, store_text=store_text) if name in _FREE else value
+        free = free_json.storable(value, name, store_text=store_text) if name in _FREE else value
         found[name] = COLUMNS[name](free, name, notes)
-    elif name in _NOT_SAID:
+    elif name in _FROM_SPAN_ONLY:
         notes.refuse(name, "is what the span and its resource say")
-    elif (stays := free_json.kept(value, name, store_text=store_text)) is None:
+    elif (stays := free_json.storable(value, name, store_text=store_text)) is None:
         return
     elif name == "meta":
         meta.update(_map(stays, name, notes) or {})
@@ -165,7 +165,9 @@ def _set_field(
         coerce.keep(meta, name, stays, notes)
 
 
-def _from_elsewhere(span: calls.Told, own: Shape, found: dict[str, Any], meta: dict[str, Any], notes: Notes) -> None:
+def _from_elsewhere(
+    span: calls.SpanData, own: Shape, found: dict[str, Any], meta: dict[str, Any], notes: Notes
+) -> None:
     """Fill in what general conventions say too. On a span that calls somebody, the other side is no client."""
     attributes = span.attributes
     for column, keys in own.general.items():
@@ -191,15 +193,15 @@ def _first(attributes: records.Attributes, keys: tuple[str, ...]) -> Any:
     return None
 
 
-def _from_span(span: calls.Told, found: dict[str, Any], notes: Notes, *, store_text: bool) -> None:
+def _from_span(span: calls.SpanData, found: dict[str, Any], notes: Notes, *, store_text: bool) -> None:
     if found.get("latency_ms") is None:
         found["latency_ms"] = coerce.milliseconds(span.start_ns, span.end_ns, "latency_ms", notes)
-    said_error = found.get("error") is not None
-    if not said_error:
+    has_error = found.get("error") is not None
+    if not has_error:
         found["error"] = free_json.error_text(calls.error_text(span, notes), store_text=store_text)
     code = calls.status_code(span)
     faulty = isinstance(code, (int, float)) and code >= _SERVER_FAULT
-    found["ok"] = span.status != "ERROR" and not faulty and not said_error and found.get("ok") is not False
+    found["ok"] = span.status != "ERROR" and not faulty and not has_error and found.get("ok") is not False
 
 
 def has_text(fields: Mapping[str, Any] | None) -> bool:

@@ -23,21 +23,21 @@ def question(call: records.LlmCall) -> str | None:
         return None
     asked = [message for message in _messages(call.chat_request) if _role(message) in _PEOPLE]
     if asked:
-        return _kept(_text(asked[-1]))
+        return _limited(_text(asked[-1]))
     given = call.chat_request.values() if isinstance(call.chat_request, Mapping) else ()
-    return _kept(next((value for value in reversed(list(given)) if isinstance(value, str)), None))
+    return _limited(next((value for value in reversed(list(given)) if isinstance(value, str)), None))
 
 
 def answer(call: records.LlmCall) -> str | None:
     """Return the model's text."""
-    said = call.chat_response
-    if said is None or isinstance(said, str):
-        return _kept(said)
-    texts = [_text(message) for message in _messages(said) if _role(message) not in _OTHERS]
-    return _kept("\n".join(filter(None, texts)))
+    response = call.chat_response
+    if response is None or isinstance(response, str):
+        return _limited(response)
+    texts = [_text(message) for message in _messages(response) if _role(message) not in _OTHERS]
+    return _limited("\n".join(filter(None, texts)))
 
 
-def _kept(text: str | None) -> str | None:
+def _limited(text: str | None) -> str | None:
     return coerce.text(text, "text", coerce.Notes(), coerce.CONTENT_LIMIT) if text else None
 
 

@@ -88,7 +88,7 @@ def read(span: records.Span, own: Shape | None = None) -> Reading:
     reading.is_from_cache = _is_from_cache(reading)
     reading.is_model_call = not reading.is_from_cache and _is_model_call(reading, span)
     if reading.is_model_call:
-        _hear_events(reading, span)
+        _read_events(reading, span)
         _to_current_names(reading, span)
     return reading
 
@@ -132,14 +132,14 @@ def _is_model_call(reading: Reading, span: records.Span) -> bool:
 
     Where no dialect tells kinds apart, it is of an older convention: one that names a model and its usage.
     """
-    said_so = False
+    is_call = False
     for rank in reading.shape.telling:
         dialect = DIALECTS[rank]
         kind = parsed(reading.attributes.get(dialect.kind)) if dialect.kind else None  # MLflow's stand in JSON
         if isinstance(kind, str):
             if kind not in dialect.calls:
                 return False
-            said_so = said_so or conventions.OPERATION_NAME in dialect.calls[kind]
+            is_call = is_call or conventions.OPERATION_NAME in dialect.calls[kind]
             reading.imply(rank, dialect.calls[kind])
             if dialect.kind == conventions.OPERATION_NAME:
                 reading.values[conventions.OPERATION_NAME] = dialect.calls[kind][conventions.OPERATION_NAME]
@@ -150,7 +150,7 @@ def _is_model_call(reading: Reading, span: records.Span) -> bool:
         return False
     has_model = conventions.REQUEST_MODEL in values or conventions.RESPONSE_MODEL in values
     has_usage = conventions.USAGE_INPUT_TOKENS in values or conventions.USAGE_OUTPUT_TOKENS in values
-    return said_so or (conventions.OPERATION_NAME not in values and has_model and has_usage)
+    return is_call or (conventions.OPERATION_NAME not in values and has_model and has_usage)
 
 
 def _is_from_cache(reading: Reading) -> bool:
@@ -171,7 +171,7 @@ def _is_only_announced(dialect: Dialect, values: Mapping[str, Any]) -> bool:
     return not any(name in values for name in dialect.announced_by)
 
 
-def _hear_events(reading: Reading, span: records.Span) -> None:
+def _read_events(reading: Reading, span: records.Span) -> None:
     for event in span.events:
         for rank in reading.shape.spoken:
             if event.name in DIALECTS[rank].events and event.time_ns >= span.start_ns:

@@ -17,7 +17,7 @@ _MOST_CHARACTERS: Final = 4_096
 _MOST_REMEMBERED: Final = 1_024
 
 #: What a call says of itself, on its own span.
-CALL_SAYS: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
+CALL_ATTRIBUTES: Final = frozenset(conventions.REQUEST_LOG + name for name in records.LlmCall.__dataclass_fields__)
 _PREFIX: Final = len(conventions.REQUEST_LOG)
 
 Paths = Mapping[str, str]
@@ -56,7 +56,7 @@ UNMARKED: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if not
 #: The dialects that tell what a span is, and those that announce calls.
 _TELLING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.kind or dialect.spans)
 _ANNOUNCING: Final = frozenset(rank for rank, dialect in enumerate(DIALECTS) if dialect.announced_by)
-_KEPT: Final = frozenset(key for dialect in DIALECTS for key in dialect.extra_keys)
+_EXTRA_KEYS: Final = frozenset(key for dialect in DIALECTS for key in dialect.extra_keys)
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,7 +118,7 @@ def _shape(given: tuple[str, ...]) -> Shape:
         names=tuple(name for name in _NAMES if name[0] in there and name[1] in spoken),
         inside=tuple(inside for inside in _INSIDE if inside[0] in there and inside[1] in spoken),
         is_known=not there.isdisjoint(_KNOWN),
-        extra_keys=tuple(key for key in keys if is_kept(key) and key not in _KNOWN and not is_content(key)),
+        extra_keys=tuple(key for key in keys if goes_to_meta(key) and key not in _KNOWN and not is_content(key)),
         request_log_keys=request_log_keys,
         general={
             column: tuple(key for key in of if key in there) for column, of in GENERAL if not there.isdisjoint(of)
@@ -126,13 +126,13 @@ def _shape(given: tuple[str, ...]) -> Shape:
         general_keys=tuple(key for key in keys if key in _GENERAL_KEYS),
         is_silent=not request_log_keys and there.isdisjoint(_DECISIVE),
         has_request_fields=bool(carrying),
-        has_request_fields_as_call=any(key not in CALL_SAYS for key in carrying),
+        has_request_fields_as_call=any(key not in CALL_ATTRIBUTES for key in carrying),
     )
 
 
-def is_kept(attribute: str) -> bool:
+def goes_to_meta(attribute: str) -> bool:
     """Return whether an attribute without a column has a place in the row's meta."""
-    return attribute.startswith(conventions.GEN_AI) or attribute in _KEPT
+    return attribute.startswith(conventions.GEN_AI) or attribute in _EXTRA_KEYS
 
 
 def is_content(attribute: str) -> bool:

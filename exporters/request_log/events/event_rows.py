@@ -116,7 +116,7 @@ def _event(event: records.AppEvent, kind: str, *, store_text: bool) -> dict[str,
     row["application"] = row["application"] or service(event, notes)
     row["environment"] = row["environment"] or environment(event.resource, notes)
     row["trace_id"] = row["trace_id"] or event.trace_id
-    meta = as_map(free_json.kept(values.get("meta"), store_text=store_text), "meta", notes)
+    meta = as_map(free_json.storable(values.get("meta"), store_text=store_text), "meta", notes)
     others = {key: value for key, value in values.items() if key not in row and key not in _NOT_META}
     for key, value in free_json.members(others, store_text=store_text).items():
         coerce.keep(meta, key, value, notes)
@@ -129,18 +129,18 @@ def _event(event: records.AppEvent, kind: str, *, store_text: bool) -> dict[str,
 def _free(value: Any, column: str, notes: Notes, *, store_text: bool) -> Any:
     """Return free JSON, without what people asked and models answered unless texts are stored."""
     limit = coerce.CONTENT_LIMIT if store_text and column == "data" else coerce.TEXT_LIMIT
-    return coerce.parsed(free_json.kept(value, column, store_text=store_text), column, notes, limit)
+    return coerce.parsed(free_json.storable(value, column, store_text=store_text), column, notes, limit)
 
 
 def letter(event: records.AppEvent, reason: str, now: datetime, *, store_text: bool) -> dict[str, Any]:
     """Return the row of dead_letter for a record that no table would take."""
     notes = Notes()
-    kept: dict[str, Any] = {}
+    item: dict[str, Any] = {}
     unread = False
     try:
         for key, value in free_json.members(event.values, store_text=store_text).items():
             if key != "ip_hash" and (store_text or key not in _MAY_BE_TEXT):
-                coerce.keep(kept, str(key), value, notes)
+                coerce.keep(item, str(key), value, notes)
     except Exception:  # noqa: BLE001  # being unreadable may be the very reason why it is here
         unread = True
     return {
@@ -152,5 +152,5 @@ def letter(event: records.AppEvent, reason: str, now: datetime, *, store_text: b
         "span_id": event.span_id,
         "service": coerce.text(event.resource.get(conventions.SERVICE_NAME), conventions.SERVICE_NAME, notes),
         "name": event.name,
-        "item": None if unread else kept,
+        "item": None if unread else item,
     }

@@ -13,8 +13,8 @@ from otel_telemetry.exporters.request_log.derive.calls import environment
 from otel_telemetry.exporters.request_log.events.values import InvalidEvent, as_map, record_id, service, when
 from otel_telemetry.exporters.request_log.events.workflow_subject import OUTPUT, Change, Stamp
 
-_RUN_SAYS: Final = ("name", "description", "trace_id", "span_id")
-_STEP_SAYS: Final = ("name", "parent_step", "span_id")
+_RUN_FIELDS: Final = ("name", "description", "trace_id", "span_id")
+_STEP_FIELDS: Final = ("name", "parent_step", "span_id")
 #: What else may be said with a run or a step: its `info` takes it.
 _INFO: Final = (
     *("organization_id", "project_id", "user_id", "session_id", "request_id", "workflow_id", "workflow_name"),
@@ -64,7 +64,7 @@ def _ids(event: records.AppEvent, values: Mapping[str, Any], notes: Notes, *, is
 
 
 def _run(change: Change, event: records.AppEvent, values: Mapping[str, Any], kind: str, notes: Notes) -> None:
-    for name in _RUN_SAYS:
+    for name in _RUN_FIELDS:
         change.set(name, coerce.text(values.get(name), name, notes))
     change.set("application", coerce.text(values.get("application"), "application", notes, coerce.NAME_LIMIT))
     change.set("environment", coerce.text(values.get("environment"), "environment", notes, coerce.NAME_LIMIT))
@@ -80,7 +80,7 @@ def _run(change: Change, event: records.AppEvent, values: Mapping[str, Any], kin
 
 
 def _step(change: Change, event: records.AppEvent, values: Mapping[str, Any], kind: str, notes: Notes) -> None:
-    for name in _STEP_SAYS:
+    for name in _STEP_FIELDS:
         change.set(name, coerce.text(values.get(name), name, notes))
     change.set("type", coerce.text(values.get("step_type"), "step_type", notes, coerce.NAME_LIMIT))
     status = coerce.text(values.get("status"), "status", notes, coerce.NAME_LIMIT)
@@ -101,7 +101,7 @@ def _payload(change: Change, values: Mapping[str, Any], kind: str, notes: Notes,
             change.set(name, coerce.parsed(values[name], name, notes, coerce.CONTENT_LIMIT))
             change.has_text = True
     if values.get("error") is not None:
-        error = coerce.parsed(free_json.kept(values["error"], "error", store_text=store_text), "error", notes)
+        error = coerce.parsed(free_json.storable(values["error"], "error", store_text=store_text), "error", notes)
         if kind == conventions.STEP_ERROR:
             change.set(OUTPUT, error)
         else:
@@ -111,13 +111,13 @@ def _payload(change: Change, values: Mapping[str, Any], kind: str, notes: Notes,
 
 
 def _describe(change: Change, values: Mapping[str, Any], notes: Notes, *, store_text: bool) -> None:
-    tags = coerce.parsed(free_json.kept(values.get("tags"), "tags", store_text=store_text), "tags", notes)
+    tags = coerce.parsed(free_json.storable(values.get("tags"), "tags", store_text=store_text), "tags", notes)
     change.set("tags", (tags if isinstance(tags, list) or tags is None else [tags]) or None)
-    change.info.update(as_map(free_json.kept(values.get("info"), store_text=store_text), "info", notes))
+    change.info.update(as_map(free_json.storable(values.get("info"), store_text=store_text), "info", notes))
     for name in _INFO:
         if values.get(name) is not None:
             change.info[name] = _info(values[name], name, notes)
-    change.info.update(as_map(free_json.kept(values.get("meta"), store_text=store_text), "meta", notes))
+    change.info.update(as_map(free_json.storable(values.get("meta"), store_text=store_text), "meta", notes))
     if notes:
         change.info["problems"] = dict(notes)
 

@@ -48,19 +48,19 @@ class Measure:
         self.kpi = kpi
         self._labels = [(name, _Label(kpi.settings.labels[name])) for name, _ in kpi.labels]
         self._sets: set[Words] = set()
-        self._owed: dict[Words, float] = {}
+        self._deficit: dict[Words, float] = {}
         given = kpi.settings
         # Of other units Prometheus would make a part of the name.
         unit = given.unit if given.unit in _UNITS or not given.unit else f"{{{given.unit.strip('{}')}}}"
-        told: dict[str, Any] = {"unit": unit, "description": given.description}
+        options: dict[str, Any] = {"unit": unit, "description": given.description}
         if kpi.kind == "histogram":
             bounds = list(given.buckets or ())
-            told["explicit_bucket_boundaries_advisory"] = bounds
-            self._record = _meter.create_histogram(kpi.name, **told).record
+            options["explicit_bucket_boundaries_advisory"] = bounds
+            self._record = _meter.create_histogram(kpi.name, **options).record
         elif kpi.kind == "gauge":
-            self._record = _meter.create_gauge(kpi.name, **told).set
+            self._record = _meter.create_gauge(kpi.name, **options).set
         else:
-            self._record = _meter.create_counter(kpi.name, **told).add
+            self._record = _meter.create_counter(kpi.name, **options).add
         if kpi.kind == "counter" and not kpi.labels:
             self._record(0, {})
 
@@ -71,7 +71,7 @@ class Measure:
         if value.problem:
             metrics.kpi_skipped.add(1, {"kpi": self.kpi.name, "reason": value.problem})
             return
-        self._say(self._words(value), value.number)
+        self._record_number(self._words(value), value.number)
 
     def change(self, before: Value | None, after: Value | None) -> None:
         """Record what a row is now in place of what it was."""
@@ -83,16 +83,16 @@ class Measure:
             return
         if before is not None and not before.problem:
             words = self._words(before)
-            self._owed[words] = self._owed.get(words, 0.0) + before.number
+            self._deficit[words] = self._deficit.get(words, 0.0) + before.number
         self.take(after)
 
-    def _say(self, words: Words, number: float) -> None:
+    def _record_number(self, words: Words, number: float) -> None:
         if self.kpi.kind == "counter":
-            owed = self._owed.pop(words, 0.0)
-            if owed > number:
-                self._owed[words] = owed - number
+            deficit = self._deficit.pop(words, 0.0)
+            if deficit > number:
+                self._deficit[words] = deficit - number
                 return
-            number -= owed
+            number -= deficit
         named = dict(zip((name for name, _ in self._labels), words, strict=True))
         self._record(number, named)
 

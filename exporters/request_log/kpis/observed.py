@@ -102,8 +102,8 @@ def log_getter(record: LogRecord, resource: records.Attributes) -> Get:
 
 
 def _identity(record: LogRecord, resource: records.Attributes) -> str:
-    told = record.SerializeToString(deterministic=True), repr(sorted(resource.items(), key=str)).encode()
-    return blake2b(b"\0".join(told), digest_size=16, person=b"kpi").hexdigest()
+    identifying = record.SerializeToString(deterministic=True), repr(sorted(resource.items(), key=str)).encode()
+    return blake2b(b"\0".join(identifying), digest_size=16, person=b"kpi").hexdigest()
 
 
 def from_otlp(kpis: Iterable[Kpi], signal: str, body: bytes) -> Iterator[Seen]:

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.exporters.request_log.audit import trail
 from otel_telemetry.exporters.request_log.db import bulk, database, outbox, rollups, schema
-from otel_telemetry.exporters.request_log.operate.erase_search import Found, Key, Person, Search, Tell, key_of
+from otel_telemetry.exporters.request_log.operate.erase_search import Found, Key, Person, Progress, Search, key_of
 from otel_telemetry.exporters.request_log.store.facts_table import FactsTable
 
 _TRACES: Final = 200
@@ -57,10 +57,10 @@ class Eraser:
         self._reader.dispose()
         self._engine.dispose()
 
-    def find(self, tell: Tell = lambda _: None) -> Found:
+    def find(self, progress: Progress = lambda _: None) -> Found:
         """Return what is the person's. Changes nothing."""
         with self._reader.connect() as connection:
-            return Search(connection, self._person, tell).run()
+            return Search(connection, self._person, progress).run()
 
     def erase(self, found: Found, gone: Gone = lambda _, __: None) -> Erased:
         """Delete what was found, and what has come since; see `reclaim` for the bytes."""
@@ -125,7 +125,7 @@ class Eraser:
 
 def _spans(connection: sa.Connection, keys: Sequence[Key]) -> list[trail.Key]:
     """Return the spans of requests, where the trail has to tell that they go."""
-    if not keys or not trail.is_kept(connection):
+    if not keys or not trail.exists(connection):
         return []
     row = schema.request_log.c
     query = sa.select(row.trace_id, row.span_id)

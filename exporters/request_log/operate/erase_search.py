@@ -35,7 +35,7 @@ Kind = Literal["user", "ip", "session"]
 Key = tuple[Any, ...]
 Row = Mapping[str, Any]
 #: Told of each table that is being read.
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 _CHUNK: Final = 500
 #: Columns, and keys within JSON, that hold such an id.
@@ -125,12 +125,12 @@ class Search:
     """Looks for one person. `run` returns what is theirs; nothing is changed."""
 
     def __init__(
-        self, connection: sa.Connection, person: Person, tell: Tell = lambda _: None, *, quick: bool = False
+        self, connection: sa.Connection, person: Person, progress: Progress = lambda _: None, *, quick: bool = False
     ) -> None:
         self._quick = quick
         self._connection = connection
         self._person = person
-        self._tell = tell
+        self._progress = progress
         self._found = Found()
         self._requests: dict[str, Row] = {}  # by id
         self._runs: set[str] = set()
@@ -149,7 +149,7 @@ class Search:
         for name, rows in named.items():
             for row in rows if name != schema.request_log.name else ():
                 self._take(schema.metadata.tables[name], row)
-        self._take_said()
+        self._take_other_rows()
         self._take_workflows(named)
         return self._found
 
@@ -170,7 +170,7 @@ class Search:
 
     def _naming(self, table: sa.Table) -> Iterator[Row]:
         """Yield the rows of a table that name the person."""
-        self._tell(table.name)
+        self._progress(table.name)
         person = self._person
         given = (*person.names, person.value)
         dialect = self._connection.dialect.name
@@ -184,7 +184,7 @@ class Search:
     def _naming_facts(self) -> Iterator[Row]:
         """Yield what is known of spans that names the person."""
         table = schema.trace_facts
-        self._tell(table.name)
+        self._progress(table.name)
         query = sa.select(table.c.body).where(sa.or_(*self._mentions(table.c.body, self._person.quoted)))
         for body in self._connection.execute(query.execution_options(yield_per=PAGE)).scalars():
             for fact in chunks.load(body):
@@ -264,22 +264,22 @@ class Search:
                 Trace().add(facts)
                 yield from facts
 
-    def _take_said(self) -> None:
+    def _take_other_rows(self) -> None:
         """Take values of figures, dead letters, feedback and browser events of the requests, traces and sessions."""
-        letters, said, events = schema.dead_letter, schema.feedback, schema.browser_event
+        letters, feedback, events = schema.dead_letter, schema.feedback, schema.browser_event
         for row in self._select(_VALUED, schema.kpi_value.c.trace_id, self._found.traces):
             self._take(schema.kpi_value, row)
         if self._quick:
-            for column, values in ((said.c.request_id, self._requests), (said.c.session_id, self._sessions)):
-                for row in self._select([said.c.id], column, values):
-                    self._take(said, row)
+            for column, values in ((feedback.c.request_id, self._requests), (feedback.c.session_id, self._sessions)):
+                for row in self._select([feedback.c.id], column, values):
+                    self._take(feedback, row)
             return
         for row in self._all(letters, "id", "trace_id"):
             if row["trace_id"] in self._found.traces:
                 self._take(letters, row)
-        for row in self._all(said, "id", "request_id", "trace_id", "session_id"):
+        for row in self._all(feedback, "id", "request_id", "trace_id", "session_id"):
             if self._is_theirs(row):
-                self._take(said, row)
+                self._take(feedback, row)
         for row in self._select([events.c.id], events.c.session_id, self._sessions):
             self._take(events, row)
 
@@ -350,13 +350,13 @@ def _few(table: sa.Table) -> list[sa.Column[Any]]:
 def _content(fact: Fact) -> Row:
     """Return what a span says, as far as it can name somebody."""
     call = fact.call
-    said = {} if call is None else {name: getattr(call, name) for name in _OF_CALL}
+    of_call = {} if call is None else {name: getattr(call, name) for name in _OF_CALL}
     return {
         "service": fact.service,
         "stage": fact.stage,
         "request_fields": fact.request_fields,
         "caller": fact.caller,
-        **said,
+        **of_call,
     }
 
 

@@ -148,7 +148,7 @@ class FromRollups:
     _plan: reading.Plan
     _times: Collection[str] = reading.TIMES
     approximate = True
-    _known: dict[str, list[reading.Told]] = field(default_factory=dict)
+    _known: dict[str, list[reading.Sums]] = field(default_factory=dict)
     _cells: dict[str, Cells] = field(default_factory=dict)
     _tallies: reading.Tallies = field(default_factory=dict)
     _called: reading.Tallies = field(default_factory=dict)
@@ -186,9 +186,9 @@ class FromRollups:
             tallies=self._called,
             times=self._times,
         )
-        told = [(start, tuple(key[names.index(name)] for name in KINDS["model"]), cell) for start, key, cell in found]
-        named = _answered(told)
-        grouped = cells.merged(((_model(key, named),), cell) for _, key, cell in told)
+        sums = [(start, tuple(key[names.index(name)] for name in KINDS["model"]), cell) for start, key, cell in found]
+        named = _answered(sums)
+        grouped = cells.merged(((_model(key, named),), cell) for _, key, cell in sums)
         return "llm_calls", _ranked("llm_calls", "model", grouped, percentiles=True)
 
     def series(self, step: timedelta) -> dict[int, Row]:
@@ -202,11 +202,11 @@ class FromRollups:
         days = step % _DAY == timedelta(0) and begin % _DAY.total_seconds() == 0
         alike = days or self._plan.is_rows_alone
         kind = "request" if self._filters else "all"
-        told: Iterable[reading.Told] = self._known.get(kind, ()) if alike else ()
-        if not told:
+        sums: Iterable[reading.Sums] = self._known.get(kind, ()) if alike else ()
+        if not sums:
             plan = self._plan if alike else reading.plan(self._connection, since, until, days=False)
-            told = self._read(kind, plan, times=("latency",))
-        steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in told)
+            sums = self._read(kind, plan, times=("latency",))
+        steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in sums)
         return {step: _row("requests", cell, percentiles=True) for (step,), cell in steps.items()}
 
     def cache(self) -> Row:
@@ -230,13 +230,13 @@ class FromRollups:
         places = [] if name == "all" else [_AT[name]]
         return cells.merged((tuple(key[place] for place in places), cell) for key, cell in self._cells[kind].items())
 
-    def _of(self, kind: str) -> list[reading.Told]:
+    def _of(self, kind: str) -> list[reading.Sums]:
         if kind not in self._known:
             times = {"degraded": (), "route": self._times}.get(kind, reading.TIMES)
             self._known[kind] = list(self._read(kind, self._plan, times=times))
         return self._known[kind]
 
-    def _read(self, kind: str, plan: reading.Plan, *, times: Collection[str] = reading.TIMES) -> Iterator[reading.Told]:
+    def _read(self, kind: str, plan: reading.Plan, *, times: Collection[str] = reading.TIMES) -> Iterator[reading.Sums]:
         """Yield the requests that the filters let through; with a model, also those whose calls have it."""
         model = self._filters.model
         if model is None or plan.is_rows_alone:
@@ -251,7 +251,7 @@ class FromRollups:
 
     def _read_one(
         self, kind: str, plan: reading.Plan, also: Column | None, *, times: Collection[str]
-    ) -> Iterator[reading.Told]:
+    ) -> Iterator[reading.Sums]:
         where = condition(self._filters) if self._filters and not plan.is_rows_alone else None
         most = MOST if plan.is_rows_alone else math.inf
         return reading.read(
@@ -313,11 +313,11 @@ def _added(one: Row | None, other: Row) -> Row:
     return found | {name: _sum((one[name], other[name])) for name in _PERHAPS}
 
 
-def _answered(told: Iterable[reading.Told]) -> dict[str, str]:
+def _answered(sums: Iterable[reading.Sums]) -> dict[str, str]:
     """Return by which model a name was answered last, for names that failed and are no answer's own."""
     failed: set[str] = set()
     last: dict[str, tuple[int, str]] = {}
-    for start, key, _ in told:
+    for start, key, _ in sums:
         model, asked, ok = key[_OF_CALL["model"]], key[_OF_CALL["model_requested"]], key[_OF_CALL["is_ok"]]
         if not ok and model == asked and model is not None:
             failed.add(model)

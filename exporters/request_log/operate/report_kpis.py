@@ -93,7 +93,7 @@ def _values(
     for chunk in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():
         for row in chunk:
             columns = _Columns(zip(names, row[first:], strict=True))
-            value = _kept(kpi, columns) if stored else kpi.of(columns.__getitem__)
+            value = _stored_value(kpi, columns) if stored else kpi.of(columns.__getitem__)
             if value is not None:
                 yield tuple(row[:first]), value
 
@@ -107,7 +107,7 @@ def _bucket(dialect: str, ts: Any, name: str) -> sa.ColumnElement[str]:
     return sa.func.to_char(sa.func.timezone("UTC", ts), form)
 
 
-def _kept(kpi: Kpi, row: Mapping[str, Any]) -> Value:
+def _stored_value(kpi: Kpi, row: Mapping[str, Any]) -> Value:
     """Return a value that was kept; one from before the labels were others has none of them."""
     words = row["labels"] or []
     return Value(row["value"], tuple(words) if len(words) == len(kpi.labels) else (None,) * len(kpi.labels))

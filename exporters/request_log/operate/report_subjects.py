@@ -18,7 +18,7 @@ from otel_telemetry.exporters.request_log.operate.report_groups import (
 from otel_telemetry.exporters.request_log.rollup.rows import in_meta
 
 _log: Final = schema.request_log.c
-_said: Final = schema.feedback.c
+_feedback: Final = schema.feedback.c
 
 #: By what the cache and feedback can be reported.
 CACHE_BY: Final[Mapping[str, Column]] = {"route": _log.route, "service": _log.service}
@@ -69,12 +69,12 @@ def feedback(connection: sa.Connection, by: Sequence[str], period: Period) -> li
     request = schema.request_log.alias("request")
     own = {
         "route": sa.func.coalesce(request.c.route, _of_trace("route")),
-        "model": sa.func.coalesce(_said.model, request.c.model, _of_trace("model")),
-        "scope": _said.scope,
+        "model": sa.func.coalesce(_feedback.model, request.c.model, _of_trace("model")),
+        "scope": _feedback.scope,
     }
-    keys = [dimension(connection.dialect.name, name, _said.ts, own) for name in by]
-    told = schema.feedback.outerjoin(request, request.c.id == _said.request_id)
-    given = sa.select(*keys, _said.verdict).select_from(told).where(period.of(_said.ts)).subquery()
+    keys = [dimension(connection.dialect.name, name, _feedback.ts, own) for name in by]
+    joined = schema.feedback.outerjoin(request, request.c.id == _feedback.request_id)
+    given = sa.select(*keys, _feedback.verdict).select_from(joined).where(period.of(_feedback.ts)).subquery()
     counts = [sa.func.count(sa.case((given.c.verdict == word, 1))).label(word) for word in ("up", "down")]
     groups = [given.c[name] for name in by]
     query = sa.select(*groups, sa.func.count().label("feedback"), *counts).group_by(*groups)
@@ -85,7 +85,7 @@ def feedback(connection: sa.Connection, by: Sequence[str], period: Period) -> li
 def _of_trace(name: str) -> Column:
     """Return a column of the request that feedback is about, where it names no more than a trace."""
     request = schema.request_log.alias()
-    same = request.c.trace_id == _said.trace_id, _said.request_id.is_(None)
+    same = request.c.trace_id == _feedback.trace_id, _feedback.request_id.is_(None)
     column = sa.select(request.c[name]).correlate(schema.feedback).where(*same).order_by(request.c.ts).limit(1)
     return column.scalar_subquery()
 

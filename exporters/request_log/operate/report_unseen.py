@@ -19,11 +19,11 @@ def unseen(connection: sa.Connection) -> dict[str, int]:
     """Return the hosts and how many calls each got, the most first, among the newest requests."""
     newest = sa.select(_log.meta).order_by(_log.ts.desc()).limit(_NEWEST).subquery()
     if connection.dialect.name == "sqlite":
-        said: Any = sa.func.json_extract(sa.type_coerce(newest.c.meta, sa.Text), f"$.{KEY}")
+        column: Any = sa.func.json_extract(sa.type_coerce(newest.c.meta, sa.Text), f"$.{KEY}")
     else:
-        said = sa.type_coerce(newest.c.meta, postgresql.JSONB)[KEY].astext
+        column = sa.type_coerce(newest.c.meta, postgresql.JSONB)[KEY].astext
     found: Counter[str] = Counter()
-    for value in connection.execute(sa.select(said).where(said.is_not(None))).scalars():
+    for value in connection.execute(sa.select(column).where(column.is_not(None))).scalars():
         found.update(_counts(value))
     return dict(found.most_common())
 

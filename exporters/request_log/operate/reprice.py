@@ -81,7 +81,7 @@ class Repricing:
             self._engine.dispose()
             self._engine = database.connect(url)
             with self._engine.connect() as connection:
-                self._audited = trail.is_kept(connection)
+                self._audited = trail.exists(connection)
 
     def __enter__(self) -> Self:
         return self

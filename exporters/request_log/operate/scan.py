@@ -39,7 +39,7 @@ _TABLES: Final = (
     *_FIRST,
     *(table for table in schema.metadata.sorted_tables if table not in {*_FIRST, *_DERIVED}),
 )
-_SAID: Final = conventions.REQUEST_LOG
+_PREFIX: Final = conventions.REQUEST_LOG
 _NEVER_NULL: Final = "[REDACTED_VALUE]"
 #: Hexadecimal, or words of ours.
 _OURS: Final = frozenset(
@@ -71,7 +71,7 @@ _DRAWN: Final = re.compile(r"(?=[0-9-]*[a-f])[0-9a-f-]{16,}")
 #: JSON whose keys are names of attributes, and what those names begin with.
 _MAPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("item", "chat_request", "response_meta"), ""),
-    **dict.fromkeys(("request_fields", "caller"), _SAID),
+    **dict.fromkeys(("request_fields", "caller"), _PREFIX),
 }
 #: JSON that holds sums of ours beside what was told: only its texts are looked at, no number.
 _SUMS: Final = frozenset({"stamps"})
@@ -275,7 +275,7 @@ class Scan:
 
     def _map(self, service: str, prefix: str, value: dict[str, Any]) -> tuple[Any, list[str]]:
         """Judge a map of attributes entry by entry; what the policy drops is left out."""
-        kept: dict[str, Any] = {}
+        cleaned: dict[str, Any] = {}
         found: list[str] = []
         for key, old in value.items():
             attribute = _ATTRIBUTES.get(key, prefix + key) if prefix else key
@@ -287,8 +287,8 @@ class Scan:
                 name, new, types = self._cleaner.clean(service, plain, old)
             found += types
             if new is not None or old is None:
-                kept[key if name == plain else name] = new
-        return (kept if found else value), found
+                cleaned[key if name == plain else name] = new
+        return (cleaned if found else value), found
 
     def _sums(self, service: str, value: Any) -> tuple[Any, list[str]]:
         """Judge the texts beside sums of ours; numbers are left alone."""
@@ -337,7 +337,7 @@ class Scan:
         for table in rolled:
             outbox.note_rows(connection, table, [change.row["id"] for change in changes if change.table is table])
         outbox.note_renamed(connection, [row_id(row["trace_id"], row["span_id"]) for row in renamed])
-        if trail.is_kept(connection):
+        if trail.exists(connection):
             own = (row for table, row, _, _ in changes if table is schema.request_log)
             trail.follow(connection, [(row["trace_id"], row["span_id"]) for row in own])
             trail.act(connection, "scan", {"rows": len(changes)})
@@ -400,7 +400,7 @@ def _texts(table: sa.Table) -> tuple[sa.Column[Any], ...]:
 
 def _name(column: str) -> str:
     """Return the name of the attribute that a column comes from, "" for none."""
-    return "" if column in _PLAIN else _ATTRIBUTES.get(column, _SAID + column)
+    return "" if column in _PLAIN else _ATTRIBUTES.get(column, _PREFIX + column)
 
 
 def _gather(value: Any, prefix: str, into: list[str]) -> None:

@@ -72,7 +72,7 @@ class Tail:
 
     def follow(self, waited: Callable[[], None] = lambda: None) -> Iterator[records.Request]:
         """Yield requests from now on, for good; `waited` is called each time that nothing came for a while."""
-        source = self._told if self._engine.dialect.name == "postgresql" else self._looked
+        source = self._notified if self._engine.dialect.name == "postgresql" else self._looked
         while True:
             try:
                 yield from source(waited)
@@ -102,14 +102,14 @@ class Tail:
                 last = connection.execute(newest).scalar() or 0  # a rebuilt file counts from one
 
     # --- PostgreSQL -------------------------------------------------------------------------------------------------
-    def _told(self, waited: Callable[[], None]) -> Iterator[records.Request]:
+    def _notified(self, waited: Callable[[], None]) -> Iterator[records.Request]:
         raw = self._engine.raw_connection()
         try:
             listening: Any = raw.driver_connection
             listening.autocommit = True
-            heard = _listen(listening)
+            listens = _listen(listening)
             while True:
-                notes = _notes(listening) if heard else _slept()
+                notes = _notes(listening) if listens else _slept()
                 with self._engine.connect() as connection:
                     if notes and MANY not in notes:
                         yield from self._named(

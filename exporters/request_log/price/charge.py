@@ -25,7 +25,7 @@ MATCH: Final = "price_match"
 #: What of `meta` a price brings along.
 PRICED_BY: Final = frozenset({MATCH, "price_model", "computed_cost_usd", "unpriced"})
 #: What of `meta` belongs to a price.
-KEPT: Final = PRICED_BY | {"usage"}
+PRICE_KEYS: Final = PRICED_BY | {"usage"}
 #: Providers whose answers state a bill of 0 where they really charge nothing.
 _FREE_AT: Final = frozenset({"openrouter"})
 _TIER: Final = "service_tier"
@@ -95,10 +95,10 @@ def _counts_of_kinds(usage: Mapping[str, Any], *, in_tokens: bool) -> dict[str, 
 
 def meta(found: cost.Cost, model: str | None, *, given: bool) -> dict[str, Any]:
     """Return what is kept of a price beside the cost; `model`: the one that it was found by, if not the answer's."""
-    kept = {MATCH: found.match if model is None else "requested"}
+    noted = {MATCH: found.match if model is None else "requested"}
     if model is not None:
-        kept["price_model"] = model
-    return {**kept, "computed_cost_usd": str(found.total)} if given else kept
+        noted["price_model"] = model
+    return {**noted, "computed_cost_usd": str(found.total)} if given else noted
 
 
 def usage(values: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
@@ -108,16 +108,16 @@ def usage(values: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
         if count := coerce.integer(values[key], key, notes):
             found[_KINDS[key]] = count
     for name, meaning in ((_TIER, dialect_table.SERVICE_TIER), (_FEATURE, dialect_table.UNPRICED_FEATURE)):
-        if meaning in values and (said := coerce.text(values[meaning], name, notes, coerce.ID_LIMIT)):
-            found[name] = said
+        if meaning in values and (value := coerce.text(values[meaning], name, notes, coerce.ID_LIMIT)):
+            found[name] = value
     return found
 
 
 def moved(own: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return `meta` of a call with what another, whose cost it takes over, has of a price."""
-    kept = {key: value for key, value in (own or {}).items() if key not in KEPT}
-    taken = {key: value for key, value in (other or {}).items() if key in KEPT}
-    return {**taken, **kept} or None
+    rest = {key: value for key, value in (own or {}).items() if key not in PRICE_KEYS}
+    taken = {key: value for key, value in (other or {}).items() if key in PRICE_KEYS}
+    return {**taken, **rest} or None
 
 
 def given(attributes: records.Attributes, values: Mapping[str, Any], notes: Notes) -> Decimal | None:

@@ -244,14 +244,14 @@ def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
         read_kinds, read = amounts.of_kinds(_INPUT_KINDS, tuple(name for name, _ in _CACHED_KINDS), rates.input)
         made_kinds, written = amounts.of_kinds(_OUTPUT_KINDS, _NO_CACHE[: len(_OUTPUT_KINDS)], rates.output)
         anew = tokens.prompt - tokens.cached - tokens.cache_write - read_kinds
-        said = tokens.completion - reasoning - made_kinds
-        if anew < 0 or said < 0 or tokens.cached < cached_kinds:
+        text_tokens = tokens.completion - reasoning - made_kinds
+        if anew < 0 or text_tokens < 0 or tokens.cached < cached_kinds:
             return NoPrice("the counts contradict each other")
         read += amounts.of(anew, rates.input, "input tokens") + amounts.fees()
         read += amounts.of(tokens.cache_write - hour, rates.cache_write, "cache writes")
         read += amounts.of(hour, rates.prices.cache_write_1h_mtok, "cache writes for an hour")
         cached += amounts.of(tokens.cached - cached_kinds, rates.cached, "cached tokens")
-        written += amounts.of(said, rates.output, "output tokens")
+        written += amounts.of(text_tokens, rates.output, "output tokens")
         written += amounts.of(reasoning, rates.reasoning, "reasoning")
         if rates.fee is not None:
             read += amounts.of(1, rates.fee, "a request", _THOUSAND)

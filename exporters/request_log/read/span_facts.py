@@ -170,7 +170,7 @@ def to_fact(span: records.Span | IrrelevantSpan, *, store_text: bool) -> Fact | 
     if type(span) is IrrelevantSpan:
         return span
     found = fact(cast("records.Span", span), store_text=store_text)
-    if found.says_something:
+    if found.is_relevant:
         return found
     at_us = found.start_ns // 1_000
     return IrrelevantSpan(

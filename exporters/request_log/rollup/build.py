@@ -21,7 +21,7 @@ from otel_telemetry.exporters.request_log.rollup.cells import ADDED, Cells, Tall
 _DAY_SECONDS: Final = DAY * 60
 _QUARTER_SECONDS: Final = QUARTER * 60
 #: Rows come that long after their time, as a rule: a quarter is summed up once it is over for so long.
-_SETTLED_SECONDS: Final = 60
+_LATE_SECONDS: Final = 60
 _TABLES: Final = (schema.request_log, schema.llm_call)
 
 
@@ -68,7 +68,7 @@ class Builder:
             return set(connection.execute(query).scalars())
 
     def _missing_quarters(self, today: int) -> Iterator[int]:
-        until = int((self._now() - _SETTLED_SECONDS) // _QUARTER_SECONDS) * _QUARTER_SECONDS
+        until = int((self._now() - _LATE_SECONDS) // _QUARTER_SECONDS) * _QUARTER_SECONDS
         done = self._done(QUARTER, today)
         missing = [start for start in range(today, until, _QUARTER_SECONDS) if start not in done]
         yield from reversed(missing)
@@ -90,7 +90,7 @@ class Builder:
         with self._writer.begin() as connection:
             _mark(connection, minutes, [start], token)
         with self._reader.connect() as connection:
-            told = list(summed(connection, start, minutes))
+            rows = list(summed(connection, start, minutes))
         with self._writer.begin() as connection:
             own = rollup_done.c
             query = sa.select(own.token).where(own.minutes == minutes, own.start == start)
@@ -106,7 +106,7 @@ class Builder:
                     ),
                 )
             )
-            bulk.bulk(connection).insert(rollup, told)
+            bulk.bulk(connection).insert(rollup, rows)
             _mark(connection, QUARTER, quarters, "")
             _mark(connection, minutes, [start], "")
         return True
@@ -152,13 +152,13 @@ def wrong(connection: sa.Connection) -> Iterator[tuple[int, int]]:
         done.setdefault(start - start % _DAY_SECONDS, []).append((start, minutes))
     for day, spans in done.items():
         within = rollup.c.start >= day, rollup.c.start < day + _DAY_SECONDS
-        kept = _by_span(list(row) for row in connection.execute(sa.select(rollup).where(*within)))
+        stored = _by_span(list(row) for row in connection.execute(sa.select(rollup).where(*within)))
         made = _by_span(summed(connection, day, DAY))
-        yield from (span for span in spans if kept.get(span) != made.get(span))
+        yield from (span for span in spans if stored.get(span) != made.get(span))
 
 
-def _by_span(told: Iterable[list[Any]]) -> dict[tuple[int, int], list[str]]:
+def _by_span(rows: Iterable[list[Any]]) -> dict[tuple[int, int], list[str]]:
     found: dict[tuple[int, int], list[str]] = {}
-    for row in told:
+    for row in rows:
         found.setdefault((row[0], row[1]), []).append(repr(row))
     return {span: sorted(rows_of) for span, rows_of in found.items()}

@@ -21,7 +21,7 @@ _QUARTER_SECONDS: Final = QUARTER * 60
 TIMES: Final = ("latency", "ttfb")
 
 #: When a span begins, what its rows have in common, and their sums.
-Told = tuple[int, Key, Cell]
+Sums = tuple[int, Key, Cell]
 #: Rows that were read already: of which kind, and of which spans.
 Tallies = dict[tuple[str, tuple[Span, ...]], Tally]
 
@@ -102,7 +102,7 @@ def read(
     tallies: Tallies,
     times: Collection[str] = TIMES,
     most: float = math.inf,
-) -> Iterator[Told]:
+) -> Iterator[Sums]:
     """Yield what the parts of a plan come to; `where` holds of rollups, `also`, which means the same, of rows.
 
     `times` are the bins that are wanted of rollups. Rows are read once for all that asks with the same `tallies`, so
@@ -126,7 +126,7 @@ def read(
     yield from _of_rows(tallies[key], kind)
 
 
-def _of_rows(found: Tally, kind: str) -> Iterator[Told]:
+def _of_rows(found: Tally, kind: str) -> Iterator[Sums]:
     for start, of_start in found.cells.items():
         own = cells.added(kind, of_start.items()) if kind in ADDED else of_start
         for key, cell in own.items():

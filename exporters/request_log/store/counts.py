@@ -245,16 +245,16 @@ class Counters:
             _log.warning("rows were written, but not counted", exc_info=True)
 
     def _add(self, delta: CountDelta) -> None:
-        told = metrics.requests, metrics.request_duration, metrics.request_ttfb
-        self._add_buckets(self._requests, delta.requests, *told)
-        told = metrics.llm_calls, metrics.llm_call_duration, metrics.llm_call_ttfb
-        self._add_buckets(self._calls, delta.calls, *told)
+        instruments = metrics.requests, metrics.request_duration, metrics.request_ttfb
+        self._add_buckets(self._requests, delta.requests, *instruments)
+        instruments = metrics.llm_calls, metrics.llm_call_duration, metrics.llm_call_ttfb
+        self._add_buckets(self._calls, delta.calls, *instruments)
         self._add_usage(delta.usage)
         for source, rows in delta.rows.items():
             measures.active.changed(source, [(before, after) for before, after in rows.values()])
 
-    def _add_buckets(self, labels: _Labels, buckets: Mapping[Values, _Bucket], *told: Any) -> None:
-        counter, duration, first_byte = told
+    def _add_buckets(self, labels: _Labels, buckets: Mapping[Values, _Bucket], *instruments: Any) -> None:
+        counter, duration, first_byte = instruments
         by_words: dict[Words, _Bucket] = {}
         for values, bucket in buckets.items():
             by_words.setdefault(labels.words(values), _Bucket()).merge(bucket)

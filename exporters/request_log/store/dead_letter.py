@@ -30,14 +30,14 @@ def letter(span: records.Span, reason: str, now: datetime, *, store_text: bool) 
 
 
 def _item(attributes: Mapping[str, Any], notes: coerce.Notes, *, store_text: bool) -> dict[str, Any] | None:
-    kept: dict[str, Any] = {}
+    item: dict[str, Any] = {}
     try:
         for key, value in free_json.members(attributes, store_text=store_text).items():
             if not _is_private(str(key), store_text=store_text):
-                coerce.keep(kept, str(key), value, notes)
+                coerce.keep(item, str(key), value, notes)
     except Exception:  # noqa: BLE001  # being unreadable may be the very reason why it is here
         return None
-    return kept
+    return item
 
 
 def _is_private(key: str, *, store_text: bool) -> bool:

@@ -68,16 +68,16 @@ class FactsTable:
     def _ask(self, query: sa.Executable, traces: Collection[str]) -> Any:
         return ask(self._connection, query, [(str(chunks.trace_key(trace_id)), None) for trace_id in traces])
 
-    def insert(self, told: Iterable[Sequence[Fact | IrrelevantSpan]]) -> None:
+    def insert(self, facts: Iterable[Sequence[Fact | IrrelevantSpan]]) -> None:
         """Add a row with the new facts of each trace."""
-        self._bulk.insert(table, map(chunks.row, told))
+        self._bulk.insert(table, map(chunks.row, facts))
 
-    def replace(self, traces: Collection[str], told: Iterable[Sequence[Fact]]) -> None:
+    def replace(self, traces: Collection[str], facts: Iterable[Sequence[Fact]]) -> None:
         """Replace all facts of these traces by the given ones; traces without any lose theirs."""
         rows = self._ask(self._queries.rows, traces)
         old = [(number,) for number, body in rows if chunks.load(body)[0].trace_id in traces]
         self._bulk.delete(table, ("id",), old)
-        self.insert(told)
+        self.insert(facts)
 
     def clear_texts(self, before: datetime) -> int:
         """Remove the texts of a page of rows that are older; return how many rows that were."""

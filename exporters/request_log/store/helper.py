@@ -85,10 +85,10 @@ class Helper:
         """Wait until it has written; return what went wrong, as `Writer.write` raises it, or HelperGone."""
         if self._failed is None:
             with self._or_gone():
-                return self._hear(self._open())
+                return self._receive(self._open())
         return self._failed
 
-    def _hear(self, connection: Connection) -> Exception | None:
+    def _receive(self, connection: Connection) -> Exception | None:
         if not connection.poll(_ANSWER_SECONDS):
             raise TimeoutError(f"no answer for {_ANSWER_SECONDS:.0f} s")
         answer: _Answer = connection.recv()
@@ -142,8 +142,8 @@ def main(connection: int, write_lock: int) -> None:
     """Run the helper process: write the requested bodies until the parent ends."""
     for number in (signals.SIGINT, signals.SIGTERM):
         signals.signal(number, signals.SIG_IGN)  # a service manager sends them to all; the deliverer says when to end
-    told = relay.Relay()
-    api.set_meter_provider(told)
+    measured = relay.Relay()
+    api.set_meter_provider(measured)
     logged = _LogList()
     logging.getLogger().addHandler(logged)
     logging.getLogger().setLevel(logging.INFO)
@@ -154,7 +154,7 @@ def main(connection: int, write_lock: int) -> None:
         writer = Writer(config, WriteLock(open(write_lock, "r+b")), committed)  # noqa: SIM115  # until the process ends
         while True:
             signal, share = asked.recv()
-            answer = _Answer(_error_of(writer, signal, share), committed.take(), told.take(), logged.take())
+            answer = _Answer(_error_of(writer, signal, share), committed.take(), measured.take(), logged.take())
             asked.send(answer)
 
 

@@ -85,10 +85,10 @@ class Retention:
                 yield (table.name, "row"), count(table, is_old)
         if self._texts_before is not None:
             for table, (condition, _) in _TEXTS.items():
-                kept = table.c.ts >= self._rows_before if self._rows_before is not None else sa.true()
+                has_row = table.c.ts >= self._rows_before if self._rows_before is not None else sa.true()
                 yield (
                     (table.name, "text"),
-                    count(table, table.c.ts < self._texts_before, sa.text(f"({condition})"), kept),
+                    count(table, table.c.ts < self._texts_before, sa.text(f"({condition})"), has_row),
                 )
             for table, has_text in workflow_trim.texts(self._texts_before, self._rows_before):
                 yield (table.name, "text"), count(table, has_text)
@@ -103,7 +103,7 @@ class Retention:
 
     def _all(self) -> Iterator[Step]:
         with self._engine.connect() as connection:
-            self._audited = trail.is_kept(connection)
+            self._audited = trail.exists(connection)
         if self._rows_before is not None:
             if self._postgres:
                 yield from self._drop_partitions(self._rows_before)

@@ -41,7 +41,7 @@ from otel_telemetry.exporters.request_log.kpis import observed
 from otel_telemetry.exporters.request_log.kpis.config import TABLES
 from otel_telemetry.exporters.request_log.kpis.measures import active
 from otel_telemetry.exporters.request_log.read import span_facts
-from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
+from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.store import counts, dead_letter
 from otel_telemetry.exporters.request_log.store.batch import Batch, TraceCache
 from otel_telemetry.exporters.request_log.store.retention import Retention
@@ -75,7 +75,7 @@ class Written:
     spans: int = 0
     llm_calls: int = 0
     requests: int = 0
-    said: int = 0
+    events: int = 0
     dead_letters: int = 0
 
     def add(self, other: Self) -> None:
@@ -83,7 +83,7 @@ class Written:
         self.spans += other.spans
         self.llm_calls += other.llm_calls
         self.requests += other.requests
-        self.said += other.said
+        self.events += other.events
         self.dead_letters += other.dead_letters
 
 
@@ -118,7 +118,7 @@ class Store:
         self._to_outbox = False
         self._timer: threading.Timer | None = None
         #: Who writes for another process leaves rollups to that one.
-        self._keeper = None if self._given_counters else Keeper(self._config.url)
+        self._rollups = None if self._given_counters else Rollups(self._config.url)
         #: Where what is committed counts.
         self.counters = self._given_counters or counts.Counters(self._config.cost_budget_per_day_usd)
 
@@ -154,7 +154,7 @@ class Store:
         if not self._config.audit.enabled:
             return None
         with engine.begin() as connection:
-            if not trail.is_kept(connection):
+            if not trail.exists(connection):
                 problem = "this database has no trail yet"
                 raise ConfigurationError("request_log.audit.enabled", problem, "otel-telemetry audit init begins it")
         return keys.signer(self._config.audit)
@@ -200,15 +200,15 @@ class Store:
         """
         return self._store(spans, self._place, self._transact)
 
-    def write_events(self, said: Iterable[records.AppEvent]) -> Written:
+    def write_events(self, events: Iterable[records.AppEvent]) -> Written:
         """Store events; one that is already stored changes nothing. Raises StoreUnavailable, as `write` does."""
-        return self._store(said, self._build, self._transact_events)
+        return self._store(events, self._build, self._transact_events)
 
     def _place(self, span: records.Span | IrrelevantSpan) -> Fact | IrrelevantSpan:
         return span if type(span) is IrrelevantSpan else span_facts.to_fact(span, store_text=self._config.store_text)
 
-    def _build(self, said: records.AppEvent) -> Row | Change:
-        return event_rows.build(said, store_text=self._config.store_text)
+    def _build(self, event: records.AppEvent) -> Row | Change:
+        return event_rows.build(event, store_text=self._config.store_text)
 
     def _store(self, given: Iterable[Item], build: Build[Item, Built], transact: Transact[Built]) -> Written:
         """Build what each item becomes and store it; what cannot be built, or not be stored, goes aside."""
@@ -222,7 +222,7 @@ class Store:
         with self._mine():  # from opening on, for who shares the store may close it at any time
             self._opened()
             written = self._in_parts(built, build, transact) if built else Written()
-            written.dead_letters += self._bury(dead)
+            written.dead_letters += self._dead_letter(dead)
             self._trim()
         return written
 
@@ -257,7 +257,7 @@ class Store:
     ) -> Written:
         """Store the halves of what could not be stored, each by itself; one item alone goes aside."""
         if len(part) == 1:
-            return Written(dead_letters=self._bury([(part[0][1], reason)]))
+            return Written(dead_letters=self._dead_letter([(part[0][1], reason)]))
         fresh = [(build(item), item) for _, item in part]  # what was tried may have been worked on
         middle = len(fresh) // 2
         written = self._in_parts(fresh[:middle], build, transact)
@@ -297,7 +297,7 @@ class Store:
             for source, rows in new.items():
                 active.came(source, rows)
 
-        return Written(said=sum(counts.values())), finish
+        return Written(events=sum(counts.values())), finish
 
     def keep_seen(self, seen: Iterable[observed.Seen]) -> list[observed.Seen]:
         """Keep what spans and log records are in users' own figures; return what is new."""
@@ -337,15 +337,15 @@ class Store:
         def finish() -> None:
             self._arm()
             batch.remember()
-            if self._keeper is not None:
-                self._keeper.written()
+            if self._rollups is not None:
+                self._rollups.written()
             metrics.rows_written.add(written.llm_calls, {"table": "llm_call"})
             metrics.rows_written.add(written.requests, {"table": "request_log"})
             self.counters.add(tables.delta)
 
         return written, finish
 
-    def _bury(self, dead: Sequence[tuple[Given, str]]) -> int:
+    def _dead_letter(self, dead: Sequence[tuple[Given, str]]) -> int:
         """Put spans and records aside, each with its reason."""
         if not dead or self._engine is None:
             return 0
@@ -374,9 +374,9 @@ class Store:
                 self._timer.cancel()
                 self._timer = None
             self._sign()
-            if self._keeper is not None:
-                self._keeper.stop()
-                self._keeper = Keeper(self._config.url)
+            if self._rollups is not None:
+                self._rollups.stop()
+                self._rollups = Rollups(self._config.url)
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None

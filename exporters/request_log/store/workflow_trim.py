@@ -49,8 +49,8 @@ def rows(before: datetime) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
 
 def texts(before: datetime, rows_before: datetime | None) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
     """Yield which rows `clear` would clear, without those that `delete` takes."""
-    kept = _state.ts >= rows_before if rows_before is not None else sa.true()
-    old = sa.select(*_KEY).where(_state.ts < before, _state.has_text, kept)
+    has_row = _state.ts >= rows_before if rows_before is not None else sa.true()
+    old = sa.select(*_KEY).where(_state.ts < before, _state.has_text, has_row)
     for table in (workflow_run, workflow_step):
         yield table, _of(table, old)
 

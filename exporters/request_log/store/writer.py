@@ -47,12 +47,12 @@ class Writer:
 
     def _write_logs(self, bodies: Sequence[bytes]) -> Written:
         calls = [call for body in bodies for call in logs.from_otlp(body)]
-        told = [each for body in bodies for each in app_events.from_otlp(body)]
+        events = [each for body in bodies for each in app_events.from_otlp(body)]
         written = Written()
-        if calls or not told:
+        if calls or not events:
             written.add(self._store.write(calls))
-        if told:
-            written.add(self._store.write_events(told))
+        if events:
+            written.add(self._store.write_events(events))
         return written
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ class Delivery:
                 self._queue_empty()
                 memory.give_back(self._unreturned)
                 self._unreturned = 0
-                self._refusals.tell()
+                self._refusals.log_refusals()
                 self._spool.wait(self._sink.name, _LOOK_SECONDS)
         except StoreUnavailable as error:  # the spool itself
             self._pause(error)
@@ -273,7 +273,7 @@ class Delivery:
             kind = reason.partition(":")[0]
             metrics.dead_lettered.add(batch.items, {"exporter": self._sink.name, "reason": kind})
             self._refusals.set_aside(batch.seq, reason)
-        self._refusals.tell()
+        self._refusals.log_refusals()
 
     # --- waiting ----------------------------------------------------------------------------------------------------
     def _pause(self, error: TelemetryError) -> None:

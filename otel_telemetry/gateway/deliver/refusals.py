@@ -18,9 +18,9 @@ class Refusals:
         self._name = name
         self._in_a_row = 0
         self._reason = ""
-        self._untold: Counter[str] = Counter()
+        self._unlogged: Counter[str] = Counter()
         self._first = 0
-        self._told_at = -_SILENT_SECONDS
+        self._logged_at = -_SILENT_SECONDS
 
     @property
     def problem(self) -> str:
@@ -40,19 +40,19 @@ class Refusals:
 
     def set_aside(self, seq: int, reason: str) -> None:
         """Take note of a dead letter for the log."""
-        if not self._untold:
+        if not self._unlogged:
             self._first = seq
-        self._untold[reason.partition(":")[0]] += 1
+        self._unlogged[reason.partition(":")[0]] += 1
 
-    def tell(self) -> None:
+    def log_refusals(self) -> None:
         """Say what was set aside since the last time, if that is long enough ago."""
-        if not self._untold or time.monotonic() - self._told_at < _SILENT_SECONDS:
+        if not self._unlogged or time.monotonic() - self._logged_at < _SILENT_SECONDS:
             return
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._untold.items()))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._unlogged.items()))
         _log.error(
             "%s can never take %d batches, the first is %d (%s); they are kept as dead letters: "
             "`otel-telemetry spool status` shows them",
-            self._name, self._untold.total(), self._first, reasons,
+            self._name, self._unlogged.total(), self._first, reasons,
         )  # fmt: skip
-        self._untold.clear()
-        self._told_at = time.monotonic()
+        self._unlogged.clear()
+        self._logged_at = time.monotonic()

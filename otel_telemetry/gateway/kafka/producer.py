@@ -4,7 +4,7 @@ Only an offset proves that. What a broker takes for a repetition has none, and t
 the same (seen on topics that had just been made, where a message that was reported as delivered was missing). Its
 sender is told to send it again.
 
-A thread splits and sends what is queued, another hears of the brokers' acknowledgements. While the brokers are away
+A thread splits and sends what is queued, another polls for the brokers' acknowledgements. While the brokers are away
 new messages are refused at once, and the second thread asks once a second whether they are back.
 """
 
@@ -100,7 +100,7 @@ class Producer:
         self._over = threading.Event()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._producer = self._make()
-        names = {"write": self._write_loop, "hear": self._hear_loop}
+        names = {"write": self._write_loop, "poll": self._poll_loop}
         self._threads = [
             threading.Thread(target=run, name=f"otel-telemetry-kafka-{name}", daemon=True)
             for name, run in names.items()
@@ -215,8 +215,8 @@ class Producer:
             return BrokersAway(self._away(error.args[0]))
         return None
 
-    # --- the thread that hears --------------------------------------------------------------------------------------
-    def _hear_loop(self) -> None:
+    # --- the thread that polls --------------------------------------------------------------------------------------
+    def _poll_loop(self) -> None:
         ask_at = time.monotonic()
         while not self._over.is_set():
             try:
@@ -227,7 +227,7 @@ class Producer:
                     self._ask()
                     ask_at = time.monotonic() + _ASK_SECONDS
             except Exception:  # noqa: BLE001 - the library has some of its own; senders wait for this thread
-                _log.exception("hearing of acknowledgements stumbled, it goes on")
+                _log.exception("polling for acknowledgements failed, it goes on")
 
     def _outcome(self, error: "KafkaError | None", message: "Message") -> TelemetryError | None:
         if error is not None:

@@ -76,9 +76,9 @@ def create(config: KafkaSettings, replicas: int, retention_hours: float) -> list
         "max.message.bytes": str(config.max_message_bytes + _OVERHEAD),
         "min.insync.replicas": str(max(_ONE_REPLICA, replicas - 1)),
     }
-    kept = {"retention.ms": str(int(retention_hours * 3_600_000))}
+    retention = {"retention.ms": str(int(retention_hours * 3_600_000))}
     made = [
-        NewTopic(name, count, replicas, config={**common, **(_LETTERS if name == topics.dead_letters else kept)})
+        NewTopic(name, count, replicas, config={**common, **(_LETTERS if name == topics.dead_letters else retention)})
         for name, count in topics.partitions.items()
         if name not in there
     ]

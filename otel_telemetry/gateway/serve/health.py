@@ -106,8 +106,8 @@ class Health:
         """Return how each process of the group is, and put in what the others know of delivery."""
         if self._worker is None:
             return {}
-        found, told = members(self._worker)
-        for parts in told:
+        found, answers = members(self._worker)
+        for parts in answers:
             exporters = parts["exporters"].items()
             own["exporters"].update({sink: part for sink, part in exporters if part["status"] != _ELSEWHERE})
             own.update({key: parts[key] for key in (_NOWHERE,) if key in parts})
@@ -118,12 +118,12 @@ def members(worker: WorkerContext) -> tuple[dict[str, Any], list[dict[str, Any]]
     """Return how each process of a group is, and what the others say of their parts."""
     restarts = worker.group.restarts()
     found = {worker.name: {"status": _OK, "restarts": restarts[worker.name]}}
-    told = []
+    answers = []
     for name, answer in worker.group.ask_others(worker.name, "health").items():
         found[name] = {"status": _OK if answer else "away", "restarts": restarts[name]}
         if answer:
-            told.append(json.loads(answer))
-    return dict(sorted(found.items())), told
+            answers.append(json.loads(answer))
+    return dict(sorted(found.items())), answers
 
 
 def _spool_part(spool: Transport, now: SpoolStatus) -> dict[str, Any]:

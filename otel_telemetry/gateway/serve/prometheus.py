@@ -136,13 +136,13 @@ class _CacheServer(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        said = self._server_numbers()
+        figures = self._server_numbers()
         for name, (shown, help_text) in _REDIS_GAUGES.items():
-            if name in said:
-                yield GaugeMetricFamily(_REDIS + shown, help_text, value=said[name])
+            if name in figures:
+                yield GaugeMetricFamily(_REDIS + shown, help_text, value=figures[name])
         for name, help_text in _REDIS_COUNTERS.items():
-            if name in said:
-                yield CounterMetricFamily(_REDIS + name, help_text, value=said[name])
+            if name in figures:
+                yield CounterMetricFamily(_REDIS + name, help_text, value=figures[name])
 
 
 class _SpoolCollector(Collector):

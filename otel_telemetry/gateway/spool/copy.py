@@ -157,8 +157,10 @@ class Copy:
         self._count_letters()
 
     def _keep_letter(self, row: Sequence[object]) -> None:
-        kept = self._target.execute("INSERT OR IGNORE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tuple(row))
-        self._saved.dead_letters += kept.rowcount
+        inserted = self._target.execute(
+            "INSERT OR IGNORE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tuple(row)
+        )
+        self._saved.dead_letters += inserted.rowcount
 
     def _count_letters(self) -> None:
         """Compare what was saved with how many there were."""
@@ -176,9 +178,9 @@ class Copy:
 
         There are gaps only where something was lost before; what some sink has not got yet is always looked for.
         """
-        last, kept = self._target.execute("SELECT seq, batches - trimmed FROM total").fetchone()
+        last, count = self._target.execute("SELECT seq, batches - trimmed FROM total").fetchone()
         there = self._found.batches if not self._totals_known else ()
-        ends = [min(there, default=last - kept + 1), max(there, default=last)]
+        ends = [min(there, default=last - count + 1), max(there, default=last)]
         ends[0] = min(ends[0], self._delivered() + 1)
         for position, order in enumerate(("ASC", "DESC")):
             with contextlib.suppress(*_UNREADABLE):
@@ -240,18 +242,18 @@ class Copy:
         self._forget_known(last)
         if not self._totals_known and (self._saved.batches or self._pages.count):
             self._saved.unknown |= self._pages.missing()
-        kept, items, size = self._target.execute(
+        count, items, size = self._target.execute(
             "SELECT count(*), coalesce(sum(items), 0), coalesce(sum(length(body)), 0) FROM batch"
         ).fetchone()
         self._target.execute(
             "UPDATE total SET seq = ?, batches = max(batches, ?), trimmed = max(batches, ?) - ?,"
             " items = max(items, ?), bytes = max(bytes, ?)",
-            (last, kept, kept, kept, items, size),
+            (last, count, count, count, items, size),
         )
         self._target.execute(_RECOUNT)
         self._target.execute("DELETE FROM sqlite_sequence WHERE name = 'batch'")
         self._target.execute("INSERT INTO sqlite_sequence VALUES ('batch', ?)", (last,))  # no number is given twice
-        self._tell()
+        self._log_saved()
 
     def _delivered(self) -> int:
         """Return the number up to which all sinks have everything; 0 where no cursor came over."""
@@ -264,7 +266,7 @@ class Copy:
         lost = self._saved.lost.items()
         self._saved.lost = {seq: items for seq, items in lost if seq in expected and seq not in known}
 
-    def _tell(self) -> None:
+    def _log_saved(self) -> None:
         saved = self._saved
         for sink, at in self._target.execute("SELECT sink, seq FROM cursor").fetchall():
             missed = [items for seq, items in saved.lost.items() if seq > at]

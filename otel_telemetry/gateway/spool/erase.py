@@ -35,7 +35,7 @@ _TOGETHER: Final = 8  # a body may have 64 MiB
 _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.2
 
-Tell = Callable[[int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +93,21 @@ class SpoolEraser:
         counts = (self._connection.execute(f"SELECT count(*) FROM {name}") for name in ("batch", "dead_letter"))  # noqa: S608  # ours
         return 2 * sum(int(count.fetchone()[0]) for count in counts)
 
-    def find(self, tell: Tell = lambda _: None) -> ErasureResult:
+    def find(self, progress: Progress = lambda _: None) -> ErasureResult:
         """Count what would go; `traces` are those that name the person in the spool. Changes nothing."""
-        self._learn(tell)
+        self._learn(progress)
         done = ErasureResult(traces=set(self._wanted.traces))
         for table in ("batch", "dead_letter"):
             for _, signal, items, body in self._rows(table):
-                tell(1)
+                progress(1)
                 cleaned = self._cleaned(signal, body)
                 if cleaned is not None:
                     self._count(done, table, items, cleaned)
         return done
 
-    def erase(self, tell: Tell = lambda _: None) -> ErasureResult:
+    def erase(self, progress: Progress = lambda _: None) -> ErasureResult:
         """Erase; see `rebuild` for the bytes."""
-        self._learn(tell)
+        self._learn(progress)
         done = ErasureResult(traces=set(self._wanted.traces))
         for table in ("batch", "dead_letter"):
             rows = self._rows(table)
@@ -120,7 +120,7 @@ class SpoolEraser:
                             self._replace(table, key, items, body, cleaned)
                 for (_, _, items, _), cleaned in changes:
                     self._count(done, table, items, cleaned)
-                tell(len(chunk))
+                progress(len(chunk))
         return done
 
     def rebuild(self) -> None:
@@ -144,12 +144,12 @@ class SpoolEraser:
                 )
             time.sleep(_PAUSE)
 
-    def _learn(self, tell: Tell) -> None:
+    def _learn(self, progress: Progress) -> None:
         """Find the traces that name the person in the spool itself: they may not have come to a database yet."""
         found = set(self._wanted.traces)
         for table in ("batch", "dead_letter"):
             for _, signal, _, body in self._rows(table):
-                tell(1)
+                progress(1)
                 if signal != "metrics" and self._wanted.may_be_in(body):
                     found |= {item.trace_id for item in self._naming(signal, body)}
         self._wanted = replace(self._wanted, traces=frozenset(found - self._wanted.mixed - {b""}))
@@ -234,8 +234,8 @@ def _strip(signal: str, message: Any, wanted: ErasureTarget) -> int:
     for group in getattr(message, groups):
         _keep(getattr(group, scopes), lambda scope: not wanted.is_in(scope.scope))
         for scope in getattr(group, scopes):
-            kept = _keep_points if signal == "metrics" else _keep_item
-            _keep(getattr(scope, items), lambda item, kept=kept: kept(item, wanted))  # type: ignore[misc]  # bound at once
+            keep_one = _keep_points if signal == "metrics" else _keep_item
+            _keep(getattr(scope, items), lambda item, keep_one=keep_one: keep_one(item, wanted))  # type: ignore[misc]  # bound at once
         _keep(getattr(group, scopes), lambda scope: bool(getattr(scope, items)))
     _keep(getattr(message, groups), lambda group: bool(getattr(group, scopes)))
     return before - sum(_size(signal, item) for _, _, item in _items(signal, message))

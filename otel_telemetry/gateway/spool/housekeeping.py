@@ -54,7 +54,7 @@ class Housekeeper:
         self._retention_ns = int(retention_hours * 3600e9)
         self._max_age_ns = int(max_age_hours * 3600e9)
         self._max_dead_bytes = max_dead_bytes
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def step(self, too_much: float, *, disk_low: bool) -> bool:
         """Do a little; true if there may be more. `too_much` are the bytes that have to go whatever their age.
@@ -129,8 +129,8 @@ class Housekeeper:
                 spool_file.count_outcome(self._connection, sink, _DEAD_TOO_MANY, len(gone), items)
         for _, signal, count, _ in gone:
             metrics.dropped.add(count, {"signal": signal, "exporter": sink, "reason": _DEAD_TOO_MANY})
-        if gone and sink not in self._told:
-            self._told.add(sink)
+        if gone and sink not in self._logged:
+            self._logged.add(sink)
             _log.error(
                 "%s has more than %d bytes of dead letters: the oldest are dropped, and counted, from here on; see "
                 "`otel-telemetry spool status`, and replay them once it takes them", sink, self._max_dead_bytes,

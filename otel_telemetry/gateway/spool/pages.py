@@ -97,9 +97,9 @@ class Pages:
         head = self._page(1)
         if len(head) < _PAGE or max(self._last_in_log, _number(head, 28)) > self.count:
             return True
-        return any(self._says_nothing(number) for number in range(2, self.count + 1))
+        return any(self._is_unreadable(number) for number in range(2, self.count + 1))
 
-    def _says_nothing(self, number: int) -> bool:
+    def _is_unreadable(self, number: int) -> bool:
         if number in self._free or number in self._followed or _is_map(number):
             return False
         return self._page(number)[0] not in _TREE

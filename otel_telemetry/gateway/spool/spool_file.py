@@ -42,7 +42,7 @@ _BUSY_SECONDS: Final = 5.0
 _WAL_LIMIT: Final = 64 << 20
 _CLAIM_SECONDS: Final = 2.0  # a gateway that was killed takes a moment to be gone, with all of its processes
 _CLAIM_LOOK_SECONDS: Final = 0.02
-_SAY_AGAIN_SECONDS: Final = 60.0
+_LOG_AGAIN_SECONDS: Final = 60.0
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
@@ -205,12 +205,12 @@ def wait_for_write_lock(lock: int, stopped: Callable[[], bool]) -> None:
 
 
 def _wait(lock: int, stopped: Callable[[], bool]) -> None:
-    say_at = time.monotonic() + _CLAIM_SECONDS
+    log_at = time.monotonic() + _CLAIM_SECONDS
     while not _try_lock(lock, fcntl.LOCK_EX):
         if stopped():
             raise StoppedWaiting
-        if time.monotonic() > say_at:
-            say_at = time.monotonic() + _SAY_AGAIN_SECONDS
+        if time.monotonic() > log_at:
+            log_at = time.monotonic() + _LOG_AGAIN_SECONDS
             _log.warning("waiting for the spool: another process has its lock %s; fuser shows which", WRITE_LOCK_NAME)
         time.sleep(_CLAIM_LOOK_SECONDS)
 
@@ -279,9 +279,9 @@ def open_sound(path: Path, *, thorough: bool = False) -> sqlite3.Connection:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if said != "ok":
-        raise sqlite3.DatabaseError(said)
+    result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if result != "ok":
+        raise sqlite3.DatabaseError(result)
 
 
 def open_reader(folder: Path) -> sqlite3.Connection:

@@ -359,7 +359,7 @@ class Spool:
         if not self.problem:
             _log.error("the spool cannot be written, senders are told to retry: %s", error)
         self.problem = str(error)
-        self._tell_of_damage(error)
+        self._log_damage(error)
         kind = SpoolDamaged if spool_file.means_damage(error) else DiskFull if no_room(error) else StoreUnavailable
         for task in tasks:
             task.future.set_exception(kind(f"the spool cannot be written: {error}"))
@@ -384,10 +384,10 @@ class Spool:
             return self._housekeeper is not None and self._keep_house(self._housekeeper)
         except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
-            self._tell_of_damage(error)
+            self._log_damage(error)
             return False
 
-    def _tell_of_damage(self, error: Exception) -> None:
+    def _log_damage(self, error: Exception) -> None:
         if spool_file.means_damage(error):
             self.on_damage()
 

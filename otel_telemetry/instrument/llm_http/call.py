@@ -121,8 +121,8 @@ class ModelCall:
     def _capture_prompt(self, body: Json) -> None:
         messages, system = self._dialect.prompt(body)
         for key, value in ((conventions.INPUT_MESSAGES, messages), (conventions.SYSTEM_INSTRUCTIONS, system)):
-            if said := content.dump(value):
-                self.span.set_attribute(key, said)
+            if text := content.dump(value):
+                self.span.set_attribute(key, text)
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
@@ -329,7 +329,7 @@ class ModelCall:
 
     def _attributes(self) -> dict[str, Attribute]:
         seen = self._seen
-        told: tuple[tuple[str, Attribute | None], ...] = (
+        values: tuple[tuple[str, Attribute | None], ...] = (
             (conventions.HTTP_RESPONSE_STATUS_CODE, self._status),
             (conventions.RESPONSE_ID, seen.id),
             (conventions.RESPONSE_MODEL, seen.model),
@@ -339,14 +339,14 @@ class ModelCall:
             (conventions.USAGE_CACHE_CREATION_TOKENS, seen.cache_creation),
             (conventions.USAGE_REASONING_TOKENS, seen.reasoning),
         )
-        found = {key: value for key, value in told if value is not None}
+        found = {key: value for key, value in values if value is not None}
         if seen.finish:
             found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
         found.update(seen.also)
         if self._first is not None:
             found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
-        if seen.capture and (said := content.dump(content.answers(seen))):
-            found[conventions.OUTPUT_MESSAGES] = said
+        if seen.capture and (text := content.dump(content.answers(seen))):
+            found[conventions.OUTPUT_MESSAGES] = text
         return found
 
     def _measure(self, seconds: float, error_type: str | None) -> None:

@@ -10,29 +10,29 @@ MAX_CHARACTERS = 64 << 10  # of one attribute
 
 def dump(messages: Iterable[Json]) -> str | None:
     """Return the JSON text of the last messages that fit, or None where there are none. It is always whole JSON."""
-    kept: list[str] = []
+    fitting: list[str] = []
     room = MAX_CHARACTERS - 2
     for message in reversed(list(messages)):
-        said = clean(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
-        if len(said) + 1 > room:
+        text = clean(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+        if len(text) + 1 > room:
             break
-        kept.append(said)
-        room -= len(said) + 1
-    return f"[{','.join(reversed(kept))}]" if kept else None
+        fitting.append(text)
+        room -= len(text) + 1
+    return f"[{','.join(reversed(fitting))}]" if fitting else None
 
 
 def answers(seen: CallState) -> list[Json]:
     """Return what was answered as output messages."""
     return [
-        {"role": said.role, "parts": list(_parts(said)), "finish_reason": seen.finish.get(index, "")}
-        for index, said in sorted(seen.messages.items())
+        {"role": message.role, "parts": list(_parts(message)), "finish_reason": seen.finish.get(index, "")}
+        for index, message in sorted(seen.messages.items())
     ]
 
 
-def _parts(said: Message) -> Iterable[Json]:
-    if said.reasoning:
-        yield {"type": "reasoning", "content": "".join(said.reasoning)}
-    if said.text:
-        yield {"type": "text", "content": "".join(said.text)}
-    for call in said.tools.values():
+def _parts(message: Message) -> Iterable[Json]:
+    if message.reasoning:
+        yield {"type": "reasoning", "content": "".join(message.reasoning)}
+    if message.text:
+        yield {"type": "text", "content": "".join(message.text)}
+    for call in message.tools.values():
         yield {"type": "tool_call", **call}

@@ -64,11 +64,11 @@ def _note(host: str) -> None:
             host,
         )
     root = active.live_root()
-    _say(root.span if root is not None else trace.get_current_span(), host)
+    _add_to_span(root.span if root is not None else trace.get_current_span(), host)
 
 
-def _say(span: trace.Span, host: str) -> None:
-    """Say it on the request's span, beside what it said before."""
+def _add_to_span(span: trace.Span, host: str) -> None:
+    """Add one to the host's count, in an attribute of the request's span."""
     if not span.is_recording():
         return
     key = conventions.REQUEST_LOG + KEY

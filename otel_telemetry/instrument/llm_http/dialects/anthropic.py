@@ -82,25 +82,25 @@ class Messages:
 
     def _block(self, seen: CallState, block: Json, index: Any) -> None:
         tool = block.get("type") == "tool_use"
-        said = block.get("text") or block.get("thinking")
-        if tool or said:
+        text = block.get("text") or block.get("thinking")
+        if tool or text:
             seen.content = True
-        if kept := seen.message():
-            _keep(kept, block.get("text"), block.get("thinking"))
+        if captured := seen.message():
+            _keep(captured, block.get("text"), block.get("thinking"))
             if tool:
                 arguments = base.dumped(block.get("input")) if block.get("input") else ""
-                kept.tool(base.count(index), block.get("id"), block.get("name"), arguments)
+                captured.tool(base.count(index), block.get("id"), block.get("name"), arguments)
 
     def _delta(self, seen: CallState, delta: Json, index: Any) -> None:
         key = _TEXTS.get(str(delta.get("type")))
-        said = delta.get(key) if key else None
-        if not said:
+        text = delta.get(key) if key else None
+        if not text:
             return
         seen.content = True
-        if kept := seen.message():
-            _keep(kept, delta.get("text"), delta.get("thinking"))
+        if captured := seen.message():
+            _keep(captured, delta.get("text"), delta.get("thinking"))
             if key == "partial_json":
-                kept.tool(base.count(index), None, None, said)
+                captured.tool(base.count(index), None, None, text)
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
@@ -111,9 +111,9 @@ class Messages:
         return messages, base.content_parts(body.get("system"))
 
 
-def _keep(kept: Message, text: Any, thinking: Any) -> None:
-    kept.add(kept.text, text)
-    kept.add(kept.reasoning, thinking)
+def _keep(captured: Message, text: Any, thinking: Any) -> None:
+    captured.add(captured.text, text)
+    captured.add(captured.reasoning, thinking)
 
 
 def _parts(content: Any) -> list[Json]:
@@ -129,6 +129,6 @@ def _part(block: Json) -> Json:
         name, arguments = base.text(block.get("name")), base.dumped(block.get("input"))
         return {"type": "tool_call", "id": base.text(block.get("id")), "name": name, "arguments": arguments}
     if kind == "tool_result":
-        said = "".join(str(part.get("content", "")) for part in base.content_parts(block.get("content")))
-        return {"type": "tool_call_response", "id": base.text(block.get("tool_use_id")), "response": said}
+        text = "".join(str(part.get("content", "")) for part in base.content_parts(block.get("content")))
+        return {"type": "tool_call_response", "id": base.text(block.get("tool_use_id")), "response": text}
     return next(iter(base.content_parts([block])), {"type": "unknown"})

@@ -253,9 +253,9 @@ def content_parts(value: Any) -> list[Json]:
         return [{"type": "text", "content": value[:MAX_CAPTURED]}]
     found: list[Json] = []
     for item in items(value):
-        said = item.get("text")
-        if isinstance(said, str):
-            found.append({"type": "text", "content": said[:MAX_CAPTURED]})
+        content = item.get("text")
+        if isinstance(content, str):
+            found.append({"type": "text", "content": content[:MAX_CAPTURED]})
         elif kind := text(item.get("type")):
             found.append({"type": kind})
     return found

@@ -36,9 +36,9 @@ def _headers(seen: CallState, headers: Mapping[str, str]) -> None:
     """Learn from an answer's headers: its id, and counts that the body may say better."""
     seen.name(headers.get("x-amzn-requestid"), None)
     for name, column in _COUNT_HEADERS:
-        said = headers.get(name) or ""
-        if said.isascii() and said.isdecimal() and getattr(seen, column) is None:
-            setattr(seen, column, base.count(int(said[:16])))
+        header = headers.get(name) or ""
+        if header.isascii() and header.isdecimal() and getattr(seen, column) is None:
+            setattr(seen, column, base.count(int(header[:16])))
 
 
 class Converse:
@@ -66,15 +66,15 @@ class Converse:
     def event(self, seen: CallState, value: Json) -> None:
         """Learn from one event."""
         for kind in value:
-            said = base.part(value, kind)
+            event = base.part(value, kind)
             if kind == "contentBlockDelta":
-                self._delta(seen, base.part(said, "delta"), said.get("contentBlockIndex"))
+                self._delta(seen, base.part(event, "delta"), event.get("contentBlockIndex"))
             elif kind == "contentBlockStart":
-                self._tool(seen, base.part(said, "start", "toolUse"), said.get("contentBlockIndex"), "")
+                self._tool(seen, base.part(event, "start", "toolUse"), event.get("contentBlockIndex"), "")
             elif kind == "messageStop":
-                seen.finished(said.get("stopReason"))
+                seen.finished(event.get("stopReason"))
             elif kind == "metadata":
-                self._ended(seen, said)
+                self._ended(seen, event)
             elif kind.endswith("Exception"):
                 seen.failed({"type": kind})
 
@@ -89,9 +89,9 @@ class Converse:
             tool = base.part(block, "toolUse")
             self._tool(seen, tool, position, base.dumped(tool.get("input")) if tool else "")
 
-    def _ended(self, seen: CallState, said: Json) -> None:
-        _usage(seen, base.part(said, "usage"))
-        tier = base.part(said, "serviceTier").get("type") or base.part(said, "performanceConfig").get("latency")
+    def _ended(self, seen: CallState, metadata: Json) -> None:
+        _usage(seen, base.part(metadata, "usage"))
+        tier = base.part(metadata, "serviceTier").get("type") or base.part(metadata, "performanceConfig").get("latency")
         if tier not in (None, "default", "standard"):
             seen.tier(tier)
 
@@ -101,17 +101,17 @@ class Converse:
         arguments = base.part(delta, "toolUse").get("input")
         if delta.get("text") or thought or arguments:
             seen.content = True
-        if kept := seen.message():
-            kept.add(kept.text, delta.get("text"))
-            kept.add(kept.reasoning, thought)
+        if captured := seen.message():
+            captured.add(captured.text, delta.get("text"))
+            captured.add(captured.reasoning, thought)
             if isinstance(arguments, str):
-                kept.tool(base.count(index), None, None, arguments)
+                captured.tool(base.count(index), None, None, arguments)
 
     def _tool(self, seen: CallState, tool: Json, index: Any, arguments: str) -> None:
         if tool:
             seen.content = True
-            if kept := seen.message():
-                kept.tool(base.count(index), tool.get("toolUseId"), tool.get("name"), arguments)
+            if captured := seen.message():
+                captured.tool(base.count(index), tool.get("toolUseId"), tool.get("name"), arguments)
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
@@ -165,8 +165,8 @@ class Invoke(Converse):
             )
             if text:
                 seen.content = True
-                if kept := seen.message():
-                    kept.add(kept.text, text)
+                if captured := seen.message():
+                    captured.add(captured.text, text)
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""

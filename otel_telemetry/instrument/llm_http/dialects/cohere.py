@@ -74,23 +74,23 @@ class Chat:
         for block in base.items(content if isinstance(content, list) else [content]):
             if block.get("text") or block.get("thinking"):
                 seen.content = True
-            if kept := seen.message():
-                kept.add(kept.text, block.get("text"))
-                kept.add(kept.reasoning, block.get("thinking"))
+            if captured := seen.message():
+                captured.add(captured.text, block.get("text"))
+                captured.add(captured.reasoning, block.get("thinking"))
 
     def _tools(self, seen: CallState, calls: Any, index: int | None) -> None:
         for position, call in enumerate(base.items(calls if isinstance(calls, list) else [calls])):
             seen.content = True
-            if kept := seen.message():
+            if captured := seen.message():
                 function = base.part(call, "function")
                 key = position if index is None else index
-                kept.tool(key, call.get("id"), function.get("name"), function.get("arguments"))
+                captured.tool(key, call.get("id"), function.get("name"), function.get("arguments"))
 
     def _plan(self, seen: CallState, plan: Any) -> None:
         if plan:
             seen.content = True
-            if kept := seen.message():
-                kept.add(kept.reasoning, plan)
+            if captured := seen.message():
+                captured.add(captured.reasoning, plan)
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
@@ -130,8 +130,8 @@ class ChatV1(Chat):
         _usage(seen, base.part(value, "meta"))
         self._text(seen, value.get("text"))
 
-    def _text(self, seen: CallState, said: Any) -> None:
-        self._content(seen, {"text": said})
+    def _text(self, seen: CallState, text: Any) -> None:
+        self._content(seen, {"text": text})
 
 
 class Embed(Chat):

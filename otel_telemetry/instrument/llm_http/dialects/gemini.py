@@ -108,10 +108,12 @@ class GenerateContent:
         call = base.part(part, "functionCall")
         if part.get("text") or call or part.get("inlineData"):
             seen.content = True
-        if kept := seen.message(index):
-            kept.add(kept.reasoning if part.get("thought") else kept.text, part.get("text"))
+        if captured := seen.message(index):
+            captured.add(captured.reasoning if part.get("thought") else captured.text, part.get("text"))
             if call:
-                kept.tool((position, len(kept.tools)), call.get("id"), call.get("name"), base.dumped(call.get("args")))
+                captured.tool(
+                    (position, len(captured.tools)), call.get("id"), call.get("name"), base.dumped(call.get("args"))
+                )
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""

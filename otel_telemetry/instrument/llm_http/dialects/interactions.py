@@ -63,8 +63,10 @@ class Interactions:
         elif kind.endswith(".delta"):
             delta = base.part(value, "delta")
             seen.content = True
-            if kept := seen.message():
-                kept.add(kept.reasoning if "thought" in str(delta.get("type")) else kept.text, delta.get("text"))
+            if captured := seen.message():
+                captured.add(
+                    captured.reasoning if "thought" in str(delta.get("type")) else captured.text, delta.get("text")
+                )
         elif interaction := base.part(value, "interaction"):
             self._learn(seen, interaction, is_over=kind.startswith("interaction.complete"))
 
@@ -73,10 +75,10 @@ class Interactions:
         if value.get("error"):
             seen.failed(value["error"])
         self._learn(seen, value, is_over=True)
-        if kept := seen.message():
+        if captured := seen.message():
             for step in (*base.items(value.get("steps")), *base.items(value.get("outputs"))):
                 for piece in base.items(step.get("content")) or [step]:
-                    kept.add(kept.text, piece.get("text"))
+                    captured.add(captured.text, piece.get("text"))
 
     def _learn(self, seen: CallState, interaction: Json, *, is_over: bool) -> None:
         seen.name(interaction.get("id"), interaction.get("model"))

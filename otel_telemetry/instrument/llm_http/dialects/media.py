@@ -97,8 +97,8 @@ class Speech(_Call):
     def request(self, body: Json) -> dict[str, Attribute]:
         """Return the attributes that a request's body gives: the characters of the text are what is charged."""
         found = super().request(body)
-        if isinstance(said := body.get("input"), str):
-            found[f"{conventions.USAGE_DETAILS}input_characters"] = len(said)
+        if isinstance(text := body.get("input"), str):
+            found[f"{conventions.USAGE_DETAILS}input_characters"] = len(text)
         return found
 
 

@@ -38,17 +38,17 @@ class Chat:
         if value.get("error"):
             seen.failed(value["error"])
         message = base.part(value, "message")
-        said = message.get("content") or value.get("response")
+        text = message.get("content") or value.get("response")
         thought = message.get("thinking") or value.get("thinking")
         tools = message.get("tool_calls")
-        if said or thought or tools:
+        if text or thought or tools:
             seen.content = True
-        if kept := seen.message():
-            kept.add(kept.text, said)
-            kept.add(kept.reasoning, thought)
+        if captured := seen.message():
+            captured.add(captured.text, text)
+            captured.add(captured.reasoning, thought)
             for call in base.items(tools):
                 function = base.part(call, "function")
-                kept.tool(len(kept.tools), None, function.get("name"), base.dumped(function.get("arguments")))
+                captured.tool(len(captured.tools), None, function.get("name"), base.dumped(function.get("arguments")))
         seen.finished(value.get("done_reason"))
         seen.ended = value.get("done") is True
         self._usage(seen, value)

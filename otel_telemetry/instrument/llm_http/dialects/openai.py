@@ -126,21 +126,21 @@ class Chat:
             seen.tier(value["service_tier"])
         usage(seen, value.get("usage") or base.part(value, "x_groq").get("usage"))
 
-    def _choice(self, seen: CallState, choice: Json, said: Json, at: Any) -> None:
-        tools = said.get("tool_calls") or said.get("function_call")
+    def _choice(self, seen: CallState, choice: Json, message: Json, at: Any) -> None:
+        tools = message.get("tool_calls") or message.get("function_call")
         if not seen.content:
-            seen.content = bool(tools or choice.get("text") or any(map(said.get, _CONTENT_KEYS)))
-        kept = seen.message(at)
-        if kept is None:
+            seen.content = bool(tools or choice.get("text") or any(map(message.get, _CONTENT_KEYS)))
+        captured = seen.message(at)
+        if captured is None:
             return
-        kept.add(kept.text, choice.get("text"))
+        captured.add(captured.text, choice.get("text"))
         for key in _TEXT_KEYS:
-            kept.add(kept.text, said.get(key))
-        kept.add(kept.reasoning, said.get("reasoning_content") or said.get("reasoning"))
+            captured.add(captured.text, message.get(key))
+        captured.add(captured.reasoning, message.get("reasoning_content") or message.get("reasoning"))
         for position, call in enumerate(base.items(tools)):
             function = base.part(call, "function")
             index = base.count(call.get("index"))
-            kept.tool(
+            captured.tool(
                 position if index is None else index, call.get("id"), function.get("name"), function.get("arguments")
             )
 

@@ -90,19 +90,19 @@ class Responses:
         if not delta:
             return
         seen.content = True
-        kept = seen.message()
-        if kept is None:
+        captured = seen.message()
+        if captured is None:
             return
         if kind.startswith("response.function_call"):
-            kept.tool(str(value.get("output_index")), None, None, delta)
+            captured.tool(str(value.get("output_index")), None, None, delta)
         else:
-            kept.add(kept.reasoning if "reasoning" in kind else kept.text, delta)
+            captured.add(captured.reasoning if "reasoning" in kind else captured.text, delta)
 
     def _tool(self, seen: CallState, key: Any, item: Json, arguments: Any) -> None:
         if item.get("type") == "function_call":
             seen.content = True
-            if kept := seen.message():
-                kept.tool(str(key), item.get("call_id"), item.get("name"), arguments)
+            if captured := seen.message():
+                captured.tool(str(key), item.get("call_id"), item.get("name"), arguments)
 
     def _ended(self, seen: CallState, response: Json) -> None:
         """Learn how it ended: the status, or the reason why it is incomplete."""
@@ -118,13 +118,13 @@ class Responses:
         """Learn from a whole answer."""
         seen.name(value.get("id"), value.get("model"))
         self._ended(seen, value)
-        kept = seen.message()
-        for position, item in enumerate(base.items(value.get("output")) if kept else ()):
+        captured = seen.message()
+        for position, item in enumerate(base.items(value.get("output")) if captured else ()):
             self._tool(seen, position, item, item.get("arguments"))
             for piece in (*base.items(item.get("content")), *base.items(item.get("summary"))):
-                if kept:
-                    into = kept.reasoning if item.get("type") == "reasoning" else kept.text
-                    kept.add(into, piece.get("text") or piece.get("refusal"))
+                if captured:
+                    into = captured.reasoning if item.get("type") == "reasoning" else captured.text
+                    captured.add(into, piece.get("text") or piece.get("refusal"))
 
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
@@ -147,8 +147,8 @@ def _item(item: Json) -> Json:
         }
         return {"role": "assistant", "parts": [call]}
     if kind == "function_call_output":
-        said = item.get("output")
-        response = said[: base.MAX_CAPTURED] if isinstance(said, str) else None
+        output = item.get("output")
+        response = output[: base.MAX_CAPTURED] if isinstance(output, str) else None
         answer = {"type": "tool_call_response", "id": base.text(item.get("call_id")), "response": response}
         return {"role": "tool", "parts": [answer]}
     return {"role": base.text(item.get("role")) or "user", "parts": content_parts(item.get("content"))}

@@ -32,7 +32,7 @@ class OldSpan:
     environment: str | None = None
 
 
-Said = OldSpan | Record
+Item = OldSpan | Record
 
 
 def own_id(system: str, table: str, *key: Any) -> str:
@@ -43,16 +43,16 @@ def own_id(system: str, table: str, *key: Any) -> str:
     return ids.id_from("import", system, table, *(str(part) for part in key)).replace("-", "")
 
 
-def bodies(said: Iterable[Said]) -> list[tuple[Literal["traces", "logs"], bytes]]:
+def bodies(given: Iterable[Item]) -> list[tuple[Literal["traces", "logs"], bytes]]:
     """Return OTLP requests of what was said."""
-    items = list(said)
+    items = list(given)
     spans = [item for item in items if isinstance(item, OldSpan)]
-    told = [item for item in items if isinstance(item, Record)]
+    events = [item for item in items if isinstance(item, Record)]
     found: list[tuple[Literal["traces", "logs"], bytes]] = []
     if spans:
         found.append(("traces", _trace_request(spans)))
-    if told:
-        found.append(("logs", records.request(told)))
+    if events:
+        found.append(("logs", records.request(events)))
     return found
 
 

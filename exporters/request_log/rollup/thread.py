@@ -12,7 +12,7 @@ _log = logging.getLogger("otel_telemetry.request_log")
 _PAUSE_SECONDS: Final = 15.0
 
 
-class Keeper:
+class Rollups:
     """Sums up what is missing, again and again, while rows are written; what goes wrong is tried again later."""
 
     def __init__(self, url: str, pause: float = _PAUSE_SECONDS) -> None:
