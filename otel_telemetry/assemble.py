@@ -149,7 +149,7 @@ def default_environment(settings: Settings, exporter: str | None = None) -> None
         os.environ.setdefault("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false")
 
 
-def prometheus_place(settings: Settings) -> tuple[str, int, str]:
+def prometheus_address(settings: Settings) -> tuple[str, int, str]:
     """Return host, port and service of the Prometheus exporter: the settings', or OpenTelemetry's own variables'."""
     given = settings.prometheus
     service = str(Resource.create().attributes.get(conventions.SERVICE_NAME, ""))

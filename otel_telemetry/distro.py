@@ -89,7 +89,7 @@ class PrometheusReader(reader.PrometheusReader):
     """The Prometheus exporter as the SDK makes it: from the settings, or OpenTelemetry's own variables."""
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(*assemble.prometheus_place(settings.load(**({"prometheus": given} if given else {}))))
+        super().__init__(*assemble.prometheus_address(settings.load(**({"prometheus": given} if given else {}))))
 
 
 class RequestLogLogExporter(request_log.RequestLogLogExporter):

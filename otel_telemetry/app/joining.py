@@ -118,12 +118,12 @@ def _missing(provider: Any, classes: Iterable[Any], given: Mapping[Any, Mapping[
 
 def _is_same(ours: Any, other: Any) -> bool:
     """Return whether two exporters send to the same place, as far as they say where."""
-    place = _place(ours)
+    address = _address(ours)
     related = isinstance(ours, type(other)) or isinstance(other, type(ours))
-    return place == _place(other) if place is not None else related
+    return address == _address(other) if address is not None else related
 
 
-def _place(exporter: Any) -> str | None:
+def _address(exporter: Any) -> str | None:
     """Return where an exporter sends to: host and port, where OTLP's two ports are one; or a database."""
     if (url := getattr(exporter, "url", None)) is not None:
         return str(url)

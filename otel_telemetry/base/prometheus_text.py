@@ -36,9 +36,9 @@ def _average(families: Mapping[str, Metric]) -> None:
     if rate is None:
         return
     found: dict[str, list[float]] = {}
-    for place, name in enumerate(_LOOKUPS):
+    for index, name in enumerate(_LOOKUPS):
         for one in families[name].samples if name in families else ():
-            found.setdefault(one.labels.get(_CACHE, ""), [0.0, 0.0])[place] += one.value
+            found.setdefault(one.labels.get(_CACHE, ""), [0.0, 0.0])[index] += one.value
     shown = {one.labels.get(_CACHE, ""): one for one in rate.samples}
     rate.samples = [
         one._replace(

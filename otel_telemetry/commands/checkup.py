@@ -161,12 +161,12 @@ def _destinations(settings: Settings) -> Iterator[Check]:
         )
     if not places:
         yield Check("exporters", State.NOTE, "there are none: nothing leaves", "set OTEL_TRACES_EXPORTER")
-    for place in places:
-        where = surroundings.masked(place.where)
-        problem = surroundings.unreachable(place.where) if place.where else ""
+    for destination in places:
+        where = surroundings.masked(destination.where)
+        problem = surroundings.unreachable(destination.where) if destination.where else ""
         hint = "start it (`otel-telemetry serve`), or correct OTEL_EXPORTER_OTLP_ENDPOINT" if problem else ""
         state = State.PROBLEM if problem else State.OK
-        yield Check(place.signal, state, f"{place.exporter} {where}{problem}".strip(), hint)
+        yield Check(destination.signal, state, f"{destination.exporter} {where}{problem}".strip(), hint)
 
 
 def _database(settings: Settings) -> Iterator[Check]:

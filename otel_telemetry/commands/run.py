@@ -76,10 +76,10 @@ def run(
     _pin()
     _require_our_interpreter(executable)
     redactor = Redactor(settings.redaction)
-    places = surroundings.destinations()
-    database = _database(settings, places)
+    destinations = surroundings.destinations()
+    database = _database(settings, destinations)
     if not quiet:
-        _show(command[0], _facts(settings, redactor, places, database))
+        _show(command[0], _facts(settings, redactor, destinations, database))
     sys.argv = ["opentelemetry-instrument", executable, *command[1:]]
     auto_instrumentation.run()
 
@@ -152,9 +152,9 @@ def _interpreter(executable: str) -> str | None:
     return path if "python" in Path(path).name else None
 
 
-def _database(settings: Settings, places: list[Destination]) -> str:
+def _database(settings: Settings, destinations: list[Destination]) -> str:
     """Open the database once where the app will write to it, so that a wrong URL stops here; return what to say."""
-    if not surroundings.writes_rows(places) or config_file.named():
+    if not surroundings.writes_rows(destinations) or config_file.named():
         return ""
     store = Store(settings.request_log)
     try:
@@ -166,12 +166,16 @@ def _database(settings: Settings, places: list[Destination]) -> str:
     return " [green](open)[/]"
 
 
-def _facts(settings: Settings, redactor: Redactor, places: list[Destination], database: str) -> list[tuple[str, str]]:
+def _facts(
+    settings: Settings, redactor: Redactor, destinations: list[Destination], database: str
+) -> list[tuple[str, str]]:
     """Return what there is to say, line by line."""
     service = os.environ.get("OTEL_SERVICE_NAME") or "[yellow]unknown_service[/] (--service-name NAME)"
     facts = [("service", service if "[" in service else escape(service))]
     for signal in surroundings.SIGNALS:
-        described = [_place(settings, place, database) for place in places if place.signal == signal]
+        described = [
+            _described(settings, destination, database) for destination in destinations if destination.signal == signal
+        ]
         facts.append((signal, ", ".join(described) or "[dim]nowhere[/]"))
     secret = settings.redaction.pseudonyms.secret
     unset = f"[yellow]no secret[/]: addresses and ids redacted in full; set {_SECRET}"
@@ -183,7 +187,7 @@ def _facts(settings: Settings, redactor: Redactor, places: list[Destination], da
         ("not reached", f"[yellow]{escape(error.problem)}[/]: {escape(error.hint)}")
         for error in registered.unreached(redactor)
     ]
-    if unseen := surroundings.unseen_by_sampler(settings, places):
+    if unseen := surroundings.unseen_by_sampler(settings, destinations):
         facts.append(("sampler", f"[yellow]{escape(unseen)}[/]"))
     found = surroundings.instrumentations(settings)
     facts.append(("instruments", ", ".join(_name(each) for each in found if each.starts) or "[yellow]nothing[/]"))
@@ -193,9 +197,9 @@ def _facts(settings: Settings, redactor: Redactor, places: list[Destination], da
         facts.append(("not seen", f"[yellow]{escape(', '.join(missing))}[/]: {escape(mend)}"))
     facts += [
         ("nobody listens", f"[yellow]{escape(each)}[/]: start a gateway there (otel-telemetry serve), or use --db")
-        for each in surroundings.unheard(places)
+        for each in surroundings.unheard(destinations)
     ]
-    if surroundings.writes_rows(places) and (hosts := surroundings.unseen_calls(settings.request_log.url)):
+    if surroundings.writes_rows(destinations) and (hosts := surroundings.unseen_calls(settings.request_log.url)):
         facts.append(("unseen calls", f"[yellow]{escape(surroundings.counted(hosts))}[/]: {surroundings.NAME_HOSTS}"))
     facts.append(("texts", _texts(settings)))
     return facts
@@ -210,11 +214,11 @@ def _texts(settings: Settings) -> str:
     return f"[dim]prompts and answers are not kept ({switch}=true keeps them, redacted)[/]"
 
 
-def _place(settings: Settings, place: Destination, database: str) -> str:
-    if place.exporter == assemble.REQUEST_LOG and not config_file.named():
-        return f"{place.exporter} {escape(surroundings.masked_database(settings.request_log.url))}{database}"
+def _described(settings: Settings, destination: Destination, database: str) -> str:
+    if destination.exporter == assemble.REQUEST_LOG and not config_file.named():
+        return f"{destination.exporter} {escape(surroundings.masked_database(settings.request_log.url))}{database}"
     file = f" [dim]({escape(str(config_file.named()))})[/]" if config_file.named() else ""
-    return f"{escape(place.exporter)} {escape(surroundings.masked(place.where))}".rstrip() + file
+    return f"{escape(destination.exporter)} {escape(surroundings.masked(destination.where))}".rstrip() + file
 
 
 def _name(each: Instrumentation) -> str:

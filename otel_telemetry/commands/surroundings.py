@@ -77,12 +77,12 @@ class Destination:
     where: str = ""
 
 
-def unseen_by_sampler(settings: Settings, places: Sequence[Destination]) -> str:
+def unseen_by_sampler(settings: Settings, found: Sequence[Destination]) -> str:
     """Say what share of requests has no row because the sampler leaves it out; nothing where all have one."""
     sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
     if config_file.named() or sampler.removeprefix("parentbased_") in ("", "always_on"):
         return ""
-    if settings.request_log.unsampled and writes_rows(places):
+    if settings.request_log.unsampled and writes_rows(found):
         return ""
     share = _share(sampler, os.environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
     seen = "no request" if share == 0 else f"{share:.4g} % of requests" if share is not None else "some requests"
@@ -145,9 +145,9 @@ def uninstrumented() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def unheard(places: Iterable[Destination]) -> list[str]:
+def unheard(found: Iterable[Destination]) -> list[str]:
     """Return the addresses that telemetry would be sent to, and where nobody listens, each with the reason."""
-    addresses = dict.fromkeys(place.where for place in places if place.where)
+    addresses = dict.fromkeys(destination.where for destination in found if destination.where)
     return [f"{masked(address)}{problem}" for address in addresses if (problem := unreachable(address))]
 
 
@@ -259,9 +259,9 @@ def counted(hosts: Mapping[str, int]) -> str:
     return ", ".join(shown[:_MOST_HOSTS]) + more
 
 
-def writes_rows(places: Iterable[Destination]) -> bool:
+def writes_rows(found: Iterable[Destination]) -> bool:
     """Tell whether the app itself writes to the database of request_log.url."""
-    return any(place.exporter == assemble.REQUEST_LOG for place in places)
+    return any(destination.exporter == assemble.REQUEST_LOG for destination in found)
 
 
 def masked(url: str) -> str:

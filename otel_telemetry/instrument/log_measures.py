@@ -72,7 +72,7 @@ class LogMeasures:
         self, event: str, payload: Mapping[str, Any], failure: str | None, redacted: Collection[str]
     ) -> dict[str, str]:
         args = payload.get("args")
-        models = [place.get("model") for place in (payload, args) if isinstance(place, Mapping)]
+        models = [source.get("model") for source in (payload, args) if isinstance(source, Mapping)]
         found = {
             conventions.OPERATION_NAME: self._word("endpoint", payload.get("tool"), "tool" in redacted)
             or self._word("endpoint", event),

@@ -88,7 +88,7 @@ def install(observer: "Observer") -> Callable[[], None]:
         owner = _class(module, name)
         if owner is not None and method in vars(owner):
             wrapper = (_async if asynchronous else _sync)(observer, switch, of_pipeline=pipeline)
-            _place(owner, method, wrapper)
+            _wrap(owner, method, wrapper)
             placed.append((owner, method, wrapper))
 
     def undo() -> None:
@@ -107,7 +107,7 @@ def _class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _place(owner: type, method: str, wrapper: Wrapper) -> None:
+def _wrap(owner: type, method: str, wrapper: Wrapper) -> None:
     """Put a wrapper around the method itself, below all wrappers that are there already."""
     outer: Any = None
     inner = vars(owner)[method]

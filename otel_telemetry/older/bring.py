@@ -111,7 +111,7 @@ class Import:
         try:
             return _READ[old.system](old.table, old.values, self._service)
         except (ValueError, MalformedTelemetry, OverflowError) as error:
-            raise BadRow(old.table, old.place, str(error)) from None
+            raise BadRow(old.table, old.row_name, str(error)) from None
 
     def bring(self, redact: Redact, write: Write) -> Iterator[tuple[str, int]]:
         """Bring all rows over, yielding the table and the number of rows of each batch; raises StoreUnavailable.

@@ -35,19 +35,19 @@ class OldRow:
 
     system: System
     table: str
-    place: str
+    row_name: str
     values: Mapping[str, Any]
 
 
 class BadRow(StoreError):
     """A row that cannot be read, or is not what its table holds. Nothing was changed. `hint` says what to do next."""
 
-    def __init__(self, table: str, place: str, problem: str, hint: str = _CORRECT) -> None:
+    def __init__(self, table: str, row_name: str, problem: str, hint: str = _CORRECT) -> None:
         self.table = table
-        self.place = place
+        self.row_name = row_name
         self.problem = problem
         self.hint = hint
-        super().__init__(f"table {table}, {place}: {problem}")
+        super().__init__(f"table {table}, {row_name}: {problem}")
 
 
 class Source:
@@ -159,8 +159,8 @@ class Source:
     def rows(self, table: str) -> Iterator[OldRow]:
         """Yield the rows of a table in the order of their keys; raises BadRow where one cannot be read."""
         system = self.tables[table]
-        for place, values in self._from_file(table) if self._path else self._from_server(table):
-            yield OldRow(system, table, place, values)
+        for row_name, values in self._from_file(table) if self._path else self._from_server(table):
+            yield OldRow(system, table, row_name, values)
 
     def _from_file(self, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Read some rows at a time, so that the program whose file it is has to wait for no more than these."""
@@ -171,8 +171,8 @@ class Source:
                 last = number
                 yield f"row {number}", dict(zip(names, values, strict=True))
             if fault:
-                place = "the first row" if last == _BEFORE_ALL else f"the row behind row {last}"
-                raise BadRow(table, place, fault, _RECOVER)
+                row_name = "the first row" if last == _BEFORE_ALL else f"the row behind row {last}"
+                raise BadRow(table, row_name, fault, _RECOVER)
             if len(rows) < _AT_ONCE:
                 return
 

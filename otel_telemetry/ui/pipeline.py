@@ -133,9 +133,9 @@ def done(request: Request) -> tuple[str, int] | None:
 _DIGITS: Final = 10
 
 
-def series(counts: Counts, place: int) -> Iterator[tuple[str, float]]:
+def series(counts: Counts, index: int) -> Iterator[tuple[str, float]]:
     """Yield sums by one of the labels, the largest first."""
     found: dict[str, float] = {}
     for key, value in counts.items():
-        found[key[place]] = found.get(key[place], 0.0) + value
+        found[key[index]] = found.get(key[index], 0.0) + value
     yield from sorted(found.items(), key=lambda pair: -pair[1])

@@ -64,5 +64,5 @@ class Plant:
             return None
         counts = pipeline.counters(self._insight.counters())
         found, checks, leaks = (counts[name] for name in ("redactions", "leak_checks", "leaks"))
-        by = {name: list(pipeline.series(found, place)) for place, name in enumerate(("type", "rule", "service"))}
+        by = {name: list(pipeline.series(found, index)) for index, name in enumerate(("type", "rule", "service"))}
         return {"by": by, "checks": sum(checks.values()), "leaks": sum(leaks.values()), "found": sum(found.values())}

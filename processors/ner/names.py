@@ -215,5 +215,5 @@ def _is_distinctive(part: str) -> bool:
 
 
 def _with_people(text: str, spans: Sequence[Span], people: re.Pattern[str]) -> list[Span]:
-    again = [(*place.span(), PERSON) for place in people.finditer(text)]
+    again = [(*match.span(), PERSON) for match in people.finditer(text)]
     return _apart([*spans, *again]) if again else list(spans)

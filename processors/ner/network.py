@@ -40,11 +40,11 @@ class Labeller:
     def label(self, text: str) -> list[Token]:
         """Return the tokens of a text that belong to a name or an address, in order."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        ids, places = encoding.ids, encoding.offsets
+        ids, offsets = encoding.ids, encoding.offsets
         found: list[Token] = []
         for at in range(0, len(ids), self._window):
             scores = self._scores(ids[at : at + self._window])
-            found.extend(self._tokens(scores, places[at : at + self._window]))
+            found.extend(self._tokens(scores, offsets[at : at + self._window]))
         return found
 
     def _scores(self, ids: Sequence[int]) -> Any:
@@ -59,13 +59,13 @@ class Labeller:
         shares = powers / powers.sum(axis=-1, keepdims=True)
         return np.stack([shares[:, columns].sum(axis=-1) for columns in self._columns], axis=-1)
 
-    def _tokens(self, scores: Any, places: Sequence[tuple[int, int]]) -> list[Token]:
+    def _tokens(self, scores: Any, offsets: Sequence[tuple[int, int]]) -> list[Token]:
         likeliest, together = scores.argmax(axis=-1), scores.sum(axis=-1)
         chosen = (together >= self._least).nonzero()[0]
         return [
-            Token(places[number][0], places[number][1], _TYPES[likeliest[number]], float(together[number]))
+            Token(offsets[number][0], offsets[number][1], _TYPES[likeliest[number]], float(together[number]))
             for number in chosen
-            if places[number][1] > places[number][0]
+            if offsets[number][1] > offsets[number][0]
         ]
 
 

@@ -125,12 +125,12 @@ def _items(ner: NerRedactor, signal: str, request: Any) -> Iterator[_Item]:
     for number, group in enumerate(getattr(request, groups)):
         service = _service(group)
         redactor = ner.redactor_for(service)
-        for place, scope in enumerate(getattr(group, scopes)):
+        for scope_number, scope in enumerate(getattr(group, scopes)):
             siblings = getattr(scope, items)
             for index, message in enumerate(siblings):
                 fields = list(_fields(ner, signal, message, redactor))
                 if fields:
-                    path = f"{groups}[{number}].{scopes}[{place}].{items}[{index}]"
+                    path = f"{groups}[{number}].{scopes}[{scope_number}].{items}[{index}]"
                     yield _Item(message, siblings, path, service, redactor, fields)
 
 

@@ -47,7 +47,7 @@ def readable(text: str) -> str:
 
 def matches(text: str, spans: Sequence[Span]) -> list[Match]:
     """Return the findings of a text from the spans in it, which are in order."""
-    written = [place.span() for place in _WRITTEN.finditer(text)] if spans else []
+    written = [match.span() for match in _WRITTEN.finditer(text)] if spans else []
     pieces = [piece for span in spans for piece in _outside(text, written, *span)]
     return [Match(start, end, kind, f"ner.{kind.lower()}", _PRIORITY) for start, end, kind in _addresses(text, pieces)]
 
@@ -81,7 +81,7 @@ def _addresses(text: str, spans: Sequence[tuple[int, int, str]]) -> Iterator[tup
         span = _numbered(text, start, end) if kind == LOCATION else (start, end, kind)
         if last is None:
             last = span
-        elif span[0] < last[1] or (_is_place(last) and _is_place(span) and _JOINT.match(text[last[1] : span[0]])):
+        elif span[0] < last[1] or (_is_location(last) and _is_location(span) and _JOINT.match(text[last[1] : span[0]])):
             joined = ADDRESS if ADDRESS in (last[2], span[2]) else last[2]
             last = (last[0], max(last[1], span[1]), joined)
         else:
@@ -91,7 +91,7 @@ def _addresses(text: str, spans: Sequence[tuple[int, int, str]]) -> Iterator[tup
         yield last
 
 
-def _is_place(span: tuple[int, int, str]) -> bool:
+def _is_location(span: tuple[int, int, str]) -> bool:
     return span[2] in (LOCATION, ADDRESS)
 
 

@@ -22,7 +22,7 @@ MOST_ITEMS: Final = 1_000_000
 MOST_ITEM_BYTES: Final = 16 << 20  # it is parsed, scanned and written as a whole, each time in a copy
 MOST_PARTS: Final = 250_000  # fields in one item that is larger than a slice
 _GROUPS, _SCOPES, _ITEMS = 1, 2, 2
-_PLACE: Final = re.compile(r"(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\])?)?")
+_PATH: Final = re.compile(r"(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\])?)?")
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,7 +62,7 @@ class Slice:
 
     def path(self, problem: str) -> str:
         """Return what is said about an item of it with the path that it has in the whole request."""
-        found = _PLACE.match(problem)
+        found = _PATH.match(problem)
         if found is None or self.at == (0, 0, 0):
             return problem
         steps = []
@@ -218,14 +218,14 @@ def _too_many_items() -> TooDense:
 def count_items(body: bytes) -> int:
     """Count the items of a request that cannot be parsed, as far as it can be read; 1 at least."""
     count = 0
-    places: list[tuple[int, int, tuple[int, ...]]] = [(0, len(body), (_GROUPS, _SCOPES, _ITEMS))]
-    while places:
-        start, end, numbers = places.pop()
+    ranges: list[tuple[int, int, tuple[int, ...]]] = [(0, len(body), (_GROUPS, _SCOPES, _ITEMS))]
+    while ranges:
+        start, end, numbers = ranges.pop()
         try:
             for field in wire.fields(body, start, end):
                 if field.holds(numbers[0]):
                     count += len(numbers) == 1
-                    places += [(field.start, field.end, numbers[1:])] if len(numbers) > 1 else []
+                    ranges += [(field.start, field.end, numbers[1:])] if len(numbers) > 1 else []
         except wire.NotWire:
             continue
     return max(1, count)

@@ -25,8 +25,8 @@ class Origin(NamedTuple):
 
 
 #: A resource and a scope as they came, held so that no identity is reused, and what they are without personal data.
-_Place = tuple[Resource, InstrumentationScope | None, Origin, InstrumentationScope | None]
-_MOST_PLACES: Final = 256
+_Known = tuple[Resource, InstrumentationScope | None, Origin, InstrumentationScope | None]
+_MOST_KNOWN: Final = 256
 
 
 class _Memo(Generic[Shared, Made]):
@@ -57,7 +57,7 @@ class Origins:
         self.redactor = redactor
         self._resources: _Memo[Resource, Origin] = _Memo()
         self._scopes: _Memo[InstrumentationScope, InstrumentationScope] = _Memo()
-        self._places: dict[int, _Place] = {}
+        self._known: dict[int, _Known] = {}
 
     def of(self, resource: Resource) -> Origin:
         """Return the origin that belongs to a resource."""
@@ -73,14 +73,14 @@ class Origins:
         self, resource: Resource, scope: InstrumentationScope | None
     ) -> tuple[Origin, InstrumentationScope | None]:
         """Return both at once: every span needs them, and few places produce all spans of a process."""
-        known = self._places.get(id(scope))
+        known = self._known.get(id(scope))
         if known is not None and known[0] is resource and known[1] is scope:
             return known[2], known[3]
         origin = self.of(resource)
         clean = self.scope(scope, origin)
-        if len(self._places) >= _MOST_PLACES:
-            self._places = {}
-        self._places[id(scope)] = resource, scope, origin, clean
+        if len(self._known) >= _MOST_KNOWN:
+            self._known = {}
+        self._known[id(scope)] = resource, scope, origin, clean
         return origin, clean
 
     def _clean_resource(self, resource: Resource) -> Origin:

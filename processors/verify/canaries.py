@@ -185,9 +185,9 @@ def _by_rank(examples: Iterable[_Example]) -> list[_Example]:
 
 def _changed(text: str, match: Match, random: Random) -> str:
     """Return the text with one to four letters or digits of the value replaced by others of their kind."""
-    places = [at for at in range(match.start, match.end) if text[at].isascii() and text[at].isalnum()]
+    positions = [at for at in range(match.start, match.end) if text[at].isascii() and text[at].isalnum()]
     letters = list(text)
-    for at in random.sample(places, min(len(places), random.randint(1, 4))):
+    for at in random.sample(positions, min(len(positions), random.randint(1, 4))):
         kind = _DIGITS if letters[at].isdigit() else _LETTERS.upper() if letters[at].isupper() else _LETTERS
         letters[at] = random.choice(kind)
     return "".join(letters)

@@ -94,7 +94,7 @@ def verify(redactor: Redactor, rules: Sequence[Rule], service: str = finding_cou
     )
     for surface, processor in probes:
         report.outcomes += _sdk(surface, processor, policy_of(own), service, canaries=canaries, hard=hard)
-    order = {place: n for n, place in enumerate(dict.fromkeys((o.slot.surface, o.slot.path) for o in report.outcomes))}
+    order = {field: n for n, field in enumerate(dict.fromkeys((o.slot.surface, o.slot.path) for o in report.outcomes))}
     report.outcomes.sort(key=lambda o: order[o.slot.surface, o.slot.path])
     return report
 

@@ -25,7 +25,7 @@ from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.redact.rewrite import Writer
 
 _NAMES: Final = {validator: name for name, validator in VALIDATORS.items()}
-_MOST_PLACES: Final = 1000
+_MOST_MATCHES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def _near_misses(text: str, rules: dict[str, Rule], matches: list[Match]) -> lis
     for rule in rules.values():
         if rule.validator is None:
             continue
-        for end, number in _located(rule.triggers).scan(data, _MOST_PLACES):
-            places = (end - widths(rule.triggers[number])[0], end)
-            start, stop = (len(data[:at].decode("utf-8", "ignore")) for at in places)
+        for end, number in _located(rule.triggers).scan(data, _MOST_MATCHES):
+            bounds = (end - widths(rule.triggers[number])[0], end)
+            start, stop = (len(data[:at].decode("utf-8", "ignore")) for at in bounds)
             if apply(rule, text, start, stop) is not None:
                 continue
             match = apply(dataclasses.replace(rule, validator=None), text, start, stop)

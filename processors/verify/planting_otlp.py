@@ -113,7 +113,7 @@ class Field:
 
     def plant(self, request: Message, slot: Slot, text: Any) -> None:
         """Put text into a place of this field."""
-        if not _place(request, self.steps, slot, text):
+        if not _plant(request, self.steps, slot, text):
             raise LookupError(self.path)
 
 
@@ -187,7 +187,7 @@ def _walk(descriptor: Descriptor, above: tuple[Any, ...]) -> Iterator[tuple[Any,
     yield (*above, None)  # a field that a later version adds
 
 
-def _place(message: Any, steps: tuple[Any, ...], slot: Slot, text: Any) -> bool:
+def _plant(message: Any, steps: tuple[Any, ...], slot: Slot, text: Any) -> bool:
     """Put text where the steps lead; False where the only way there would erase what is planted already."""
     step, *rest = steps
     if step is None:
@@ -201,8 +201,8 @@ def _place(message: Any, steps: tuple[Any, ...], slot: Slot, text: Any) -> bool:
     holder = getattr(message, step.name)
     if not is_repeated(step):
         holder.SetInParent()
-        return _place(holder, tuple(rest), slot, text)
-    return any(_place(each, tuple(rest), slot, text) for each in holder) or _place(
+        return _plant(holder, tuple(rest), slot, text)
+    return any(_plant(each, tuple(rest), slot, text) for each in holder) or _plant(
         _added(holder), tuple(rest), slot, text
     )
 

@@ -120,7 +120,7 @@ def test_a_row_that_is_none_stops_all_with_its_table_and_place(tmp_path, table, 
     done = run(old, "--into", f"sqlite:///{tmp_path / 'new.db'}")
     assert done.exit_code == 1
     assert isinstance(done.exception, BadRow)
-    assert (done.exception.table, done.exception.place) == (table, place)
+    assert (done.exception.table, done.exception.row_name) == (table, place)
     assert problem in done.exception.problem
     assert not (tmp_path / "new.db").exists()
 
@@ -143,7 +143,7 @@ def test_a_damaged_page_stops_it_with_the_table_and_the_last_good_row(tmp_path):
     done = run(old, "--into", f"sqlite:///{tmp_path / 'new.db'}", "--skip-bad-rows")
     assert isinstance(done.exception, BadRow)
     assert done.exception.table == "events"
-    assert re.fullmatch(r"the row behind row [1-9]\d*", done.exception.place)
+    assert re.fullmatch(r"the row behind row [1-9]\d*", done.exception.row_name)
     assert not (tmp_path / "new.db").exists()
 
 

@@ -31,7 +31,7 @@ from otel_telemetry.exporters.request_log.kpis.definitions import Kpi
 
 _HOUR: Final = timedelta(hours=1)
 _LEVELS: Final = ("service", "route", "model")
-_ORDER: Final = {name: place for place, name in enumerate(MEASURES)}
+_ORDER: Final = {name: rank for rank, name in enumerate(MEASURES)}
 _SUNDAY: Final = 6
 _DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _NAME: Final = 60

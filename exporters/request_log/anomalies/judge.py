@@ -101,9 +101,9 @@ class Judge:
             self._notes.append(f"{gaps} hours are missing")
         self._left_out = [hour is None for hour in self._hours]
         self._levels: list[float | None] = [None] * len(self._hours)
-        self._places: dict[int, list[int]] = {}
+        self._by_slot: dict[int, list[int]] = {}
         for at, slot in enumerate(slots):
-            self._places.setdefault(slot, []).append(at)
+            self._by_slot.setdefault(slot, []).append(at)
         self._spread = 1.0
         #: How far each hour was from what was expected, and the window of the seven days before the hour that is next.
         self._scores: list[float | None] = [None] * len(self._hours)
@@ -211,7 +211,7 @@ class Judge:
 
     def _before(self, now: int) -> list[int]:
         """Return the hours of the weeks before that have the same place in the week, the latest first."""
-        same = self._places[self._slots[now]]
+        same = self._by_slot[self._slots[now]]
         end = bisect_right(same, now - DAY)
         return [at for at in reversed(same[max(0, end - WEEKS) : end]) if at > 0]
 

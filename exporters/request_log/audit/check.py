@@ -208,11 +208,11 @@ def _take(leaf: bytes, number: int, side: SideTable, found: Found) -> None:
         found.erased += entry.kind in {entries.ERASE, entries.EXPIRE}
 
 
-def _tile(place: tuple[int, int], own: bytes, right: bytes, found: Found) -> None:
+def _tile(address: tuple[int, int], own: bytes, right: bytes, found: Found) -> None:
     """Compare a stored tile with the one that the entries make."""
     if own == right:
         return
-    level, number = place
+    level, number = address
     name = path(level, number, len(right) // _HASH)
     if len(own) != len(right):
         found.problem(f"{name} is {'missing' if not own else 'cut'}: {len(own)} bytes, not {len(right)}")

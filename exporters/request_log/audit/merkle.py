@@ -62,15 +62,15 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree: b
     """Return whether a proof shows that a leaf is at `index` of the tree with that hash (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
-    place, last, found = index, size - 1, leaf
+    position, last, found = index, size - 1, leaf
     for each in proof:
         if last == 0:
             return False
-        if place & 1 or place == last:
+        if position & 1 or position == last:
             found = node_hash(each, found)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
+            while not position & 1 and position:
+                position, last = position >> 1, last >> 1
         else:
             found = node_hash(found, each)
-        place, last = place >> 1, last >> 1
+        position, last = position >> 1, last >> 1
     return last == 0 and found == tree

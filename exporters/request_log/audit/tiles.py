@@ -37,18 +37,18 @@ class Tiles:
 
     def append(self, size: int, leaves: list[bytes]) -> None:
         """Add hashes of leaves behind the `size` that there are."""
-        level, place, new = 0, size, leaves
+        level, position, new = 0, size, leaves
         while new:
             full: list[bytes] = []
-            number = place // WIDTH
-            hashes = self.tile(level, number)[: place % WIDTH * _HASH] + b"".join(new)
+            number = position // WIDTH
+            hashes = self.tile(level, number)[: position % WIDTH * _HASH] + b"".join(new)
             for start in range(0, len(hashes), WIDTH * _HASH):
                 part = hashes[start : start + WIDTH * _HASH]
                 self._held[level, number] = self.changed[level, number] = part
                 if len(part) == WIDTH * _HASH:
                     full.append(_top(part))
                 number += 1
-            level, place, new = level + 1, place // WIDTH, full
+            level, position, new = level + 1, position // WIDTH, full
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete tree over 2^level leaves. Raises MissingTile where its tile is too short."""

@@ -35,7 +35,7 @@ class ClickHouse:
         self.database = parts.path.strip("/")
         with contextlib.suppress(ValueError):
             if parts.scheme in {"http", "https"} and parts.hostname and parts.port and self.database.isidentifier():
-                self.place = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+                self.address = f"{parts.scheme}://{parts.hostname}:{parts.port}"
                 self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
                 self._headers = {"X-ClickHouse-User": unquote(parts.username or "default")}
                 if parts.password:
@@ -49,13 +49,13 @@ class ClickHouse:
         Raises StoreUnavailable where trying again may help, ConfigurationError where only other settings or
         `otel-telemetry clickhouse init` do, RowsRefused where it is the rows.
         """
-        url = f"{self.place}/?{urlencode({'query': statement})}"
+        url = f"{self.address}/?{urlencode({'query': statement})}"
         try:
             answer = self._pool.request("POST", url, body=body, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
-            raise StoreUnavailable(f"ClickHouse at {self.place} does not answer: {type(error).__name__}") from error
+            raise StoreUnavailable(f"ClickHouse at {self.address} does not answer: {type(error).__name__}") from error
         if answer.status != _OK:
-            raise _refusal(self.place, answer.headers.get(_CODE, ""), answer.data.decode("utf-8", "replace"))
+            raise _refusal(self.address, answer.headers.get(_CODE, ""), answer.data.decode("utf-8", "replace"))
         return answer.data
 
     def rows(self, query: str) -> list[dict[str, Any]]:
@@ -72,11 +72,11 @@ def _encode(row: Mapping[str, Any]) -> bytes:
     return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)  # names of columns are no plain texts
 
 
-def _refusal(place: str, code: str, text: str) -> TelemetryError:
+def _refusal(address: str, code: str, text: str) -> TelemetryError:
     message = text.strip()[:_SHOWN]
     number = int(code) if code.isdigit() else 0
     if number in _ROWS_FAULT:
         return RowsRefused(message)
     if number in _SETTING:
-        return ConfigurationError(KEY, f"ClickHouse at {place} refuses: {message}", "otel-telemetry clickhouse init")
-    return StoreUnavailable(f"ClickHouse at {place} cannot take rows now: {message}")
+        return ConfigurationError(KEY, f"ClickHouse at {address} refuses: {message}", "otel-telemetry clickhouse init")
+    return StoreUnavailable(f"ClickHouse at {address} cannot take rows now: {message}")

@@ -171,10 +171,10 @@ def _inside(value: Mapping[Any, Any] | Sequence[Any], key: str, notes: Notes, li
     return [structure(item, key, notes, limit, depth) for item in islice(value, _ITEMS)]
 
 
-def keep(place: dict[str, Any], key: str, value: Any, notes: Notes) -> None:
+def keep(target: dict[str, Any], key: str, value: Any, notes: Notes) -> None:
     """Put a value into a JSON object of at most 256 keys."""
-    if len(place) < _ITEMS:
-        place[clean(key)[:ID_LIMIT]] = structure(value, key, notes)
+    if len(target) < _ITEMS:
+        target[clean(key)[:ID_LIMIT]] = structure(value, key, notes)
     else:
         notes.refuse("meta", f"more than {_ITEMS} keys")
 

@@ -304,8 +304,8 @@ def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Note
         if not store_text and _is_long(value):
             notes.refuse(key, "long text left out")
             continue
-        place = response if key.startswith(("gen_ai.response.", "gen_ai.usage.")) else meta
-        coerce.keep(place, key, value, notes)
+        target = response if key.startswith(("gen_ai.response.", "gen_ai.usage.")) else meta
+        coerce.keep(target, key, value, notes)
     if "stage" in own.request_log_keys:
         stage = coerce.text(span.attributes[conventions.STAGE], "stage", notes, coerce.ID_LIMIT)
         if stage is not None:

@@ -69,14 +69,14 @@ def holds_text(fact: Fact) -> bool:
 
 
 def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
-    places = {each.span_id: place for place, each in enumerate(facts)}
+    positions = {each.span_id: position for position, each in enumerate(facts)}
     services: dict[str, int] = {}
     sources: dict[str, int] = {}
     spans: list[list[Any]] = []
     for each in facts:
         if type(each) is IrrelevantSpan:
             _, span_id, parent, of, at_us, local_root, request_fields = each
-            head: list[Any] = [span_id, places.get(parent, parent) if parent is not None else None]  # not or
+            head: list[Any] = [span_id, positions.get(parent, parent) if parent is not None else None]  # not or
             head += [services.setdefault(of, len(services)), at_us * 1_000 - base, int(local_root)]
             if request_fields is not None:
                 head.append(request_fields)
@@ -93,7 +93,7 @@ def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
             spans.append(
                 [
                     each.span_id,
-                    places.get(parent, parent) if parent is not None else None,
+                    positions.get(parent, parent) if parent is not None else None,
                     services.setdefault(each.service, len(services)),
                     each.start_ns - base,
                     int(flags),
@@ -148,8 +148,8 @@ def load(body: str) -> list[Fact]:
 
 def _fact(head: list[Any], ids: list[str], span: list[Any]) -> Fact:
     trace_id, base, services, sources = head
-    span_id, place, service, start, flags, *more = span
-    parent = ids[place] if type(place) is int else place
+    span_id, position, service, start, flags, *more = span
+    parent = ids[position] if type(position) is int else position
     begin = base + start
     if len(more) < _MANY:  # it says nothing
         request_fields = more[0] if more else None

@@ -84,15 +84,15 @@ class RequestSum:
     def _count(self, row: records.LlmCall, sign: int) -> None:
         self.calls += sign
         self.rate_limited += sign * row.rate_limited
-        for place, amount in enumerate(_tokens(row)):
+        for index, amount in enumerate(_tokens(row)):
             if amount is not None:
-                self.tokens[place] += sign * amount
-                self.known_tokens[place] += sign
+                self.tokens[index] += sign * amount
+                self.known_tokens[index] += sign
         if row.cost_usd is not None:
             self.known_costs += sign
-            for place, cost in enumerate(_costs(row)):
+            for index, cost in enumerate(_costs(row)):
                 if cost is not None:
-                    self.costs[place] += sign * cost
+                    self.costs[index] += sign * cost
         if row.cost_source is not None:
             version = f" {row.price_version}" if row.cost_source == "computed" else ""
             source = f"{row.cost_source}{version}"

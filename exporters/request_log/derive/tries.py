@@ -47,8 +47,8 @@ def _count(counts: list[int]) -> int:
 
 
 def _pop_below(ends: list[int], number: int) -> int:
-    place = bisect_left(ends, number) - 1
-    return ends.pop(place) if place >= 0 else 0
+    index = bisect_left(ends, number) - 1
+    return ends.pop(index) if index >= 0 else 0
 
 
 def began(alike: Sequence["Fact"]) -> dict[str, int | None]:

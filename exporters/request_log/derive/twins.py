@@ -137,8 +137,8 @@ class _Lane:
             at = first - 1
             while at >= 0 and self._keys[at][0] >= start - self._longest - _BETWEEN_NS:
                 if self._facts[self._keys[at]].end_ns >= start - _BETWEEN_NS:
-                    for place in range(at, first):
-                        end = max(end, self._facts[self._keys[place]].end_ns)
+                    for index in range(at, first):
+                        end = max(end, self._facts[self._keys[index]].end_ns)
                     first, start, grew = at, self._keys[at][0], True
                 at -= 1
         return [self._facts[key] for key in self._keys[first : last + 1]]
@@ -176,28 +176,28 @@ def _swap(clusters: dict[str, list[Fact]], pairs: Sequence[tuple[_Rank, Fact, Fa
         for beside in near[span_id]:
             taken = clusters[beside.span_id]
             same = [fact for fact in taken if fact.source == cluster[0].source]
-            if len(same) == 1 and _change_places(cluster[0], same[0], taken, clusters, near):
+            if len(same) == 1 and _exchange(cluster[0], same[0], taken, clusters, near):
                 break
 
 
 def _dissolve(cluster: list[Fact], clusters: dict[str, list[Fact]], near: dict[str, list[Fact]]) -> bool:
     """Let each report of a cluster join another cluster, if all of them can."""
-    places: list[tuple[Fact, list[Fact]]] = []
+    moves: list[tuple[Fact, list[Fact]]] = []
     for fact in cluster:
-        taken = [id(place) for _, place in places]
+        taken = [id(target) for _, target in moves]
         found = (clusters[other.span_id] for other in near.get(fact.span_id, ()))
         free = (each for each in found if each is not cluster and id(each) not in taken)
-        place = next((each for each in free if _may_join(each, [fact], same_answer=False)), None)
-        if place is None:
+        target = next((each for each in free if _may_join(each, [fact], same_answer=False)), None)
+        if target is None:
             return False
-        places.append((fact, place))
-    for fact, place in places:
-        place.append(fact)
-        clusters[fact.span_id] = place
+        moves.append((fact, target))
+    for fact, target in moves:
+        target.append(fact)
+        clusters[fact.span_id] = target
     return True
 
 
-def _change_places(
+def _exchange(
     alone: Fact, placed: Fact, cluster: list[Fact], clusters: dict[str, list[Fact]], near: dict[str, list[Fact]]
 ) -> bool:
     """Put a report in the place of another one, where that finds a place with one that is alone or lacks its source."""
@@ -205,11 +205,11 @@ def _change_places(
     if not _may_join(rest, [alone], same_answer=False):
         return False
     for other in near[placed.span_id]:
-        place = clusters[other.span_id]
-        if place is not cluster and _may_join(place, [placed], same_answer=False):
+        target = clusters[other.span_id]
+        if target is not cluster and _may_join(target, [placed], same_answer=False):
             cluster[:] = [*rest, alone]
-            place.append(placed)
-            clusters[alone.span_id], clusters[placed.span_id] = cluster, place
+            target.append(placed)
+            clusters[alone.span_id], clusters[placed.span_id] = cluster, target
             return True
     return False
 
@@ -224,12 +224,12 @@ def _may_join(mine: Sequence[Fact], theirs: Sequence[Fact], *, same_answer: bool
 
 def _pairs(facts: Sequence[Fact]) -> Iterator[tuple[_Rank, Fact, Fact]]:
     by_id: dict[str, list[Fact]] = {}
-    for place, fact in enumerate(facts):
+    for index, fact in enumerate(facts):
         if fact.answer_id is not None:
             same = by_id.setdefault(fact.answer_id, [])
             yield from (_ranked(0, each, fact) for each in same[-_MOST:] if _writer(each) != _writer(fact))
             same.append(fact)
-        for other in facts[place + 1 : place + 1 + _MOST]:
+        for other in facts[index + 1 : index + 1 + _MOST]:
             if other.start_ns > fact.end_ns + _BETWEEN_NS:
                 break
             if other.source != fact.source and (sureness := _likeness(fact, other)):

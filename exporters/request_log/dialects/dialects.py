@@ -303,14 +303,14 @@ def _nested(attributes: records.Attributes, prefix: str) -> Any:
     for key, value in attributes.items():
         if not key.startswith(prefix):
             continue
-        place = tree
+        node = tree
         *path, last = key[len(prefix) :].split(".")
         for step in path[:_DEEPEST]:
-            inner = place.setdefault(step, {})
+            inner = node.setdefault(step, {})
             if not isinstance(inner, dict):
-                inner = place[step] = {"": inner}
-            place = inner
-        place[last] = value
+                inner = node[step] = {"": inner}
+            node = inner
+        node[last] = value
     return _listed(tree) if tree else None
 
 

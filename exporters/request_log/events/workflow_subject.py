@@ -175,8 +175,8 @@ def packed(stamps: Mapping[str, Stamp]) -> dict[str, list[str]]:
     """Return which columns each event set, which is shorter than the stamp of each column."""
     found: dict[str, list[str]] = {}
     for name, stamp in stamps.items():
-        place = f"{stamp.at}/{stamp.kind}/{stamp.time_ns - stamp.at}/{stamp.place}"
-        found.setdefault(f"{place} {stamp.event_id}", []).append(name)
+        head = f"{stamp.at}/{stamp.kind}/{stamp.time_ns - stamp.at}/{stamp.place}"
+        found.setdefault(f"{head} {stamp.event_id}", []).append(name)
     for names in found.values():
         names.sort()
     return found
@@ -185,11 +185,11 @@ def packed(stamps: Mapping[str, Stamp]) -> dict[str, list[str]]:
 def unpacked(columns: Mapping[str, list[str]], row: Mapping[str, Any]) -> dict[str, Stamp]:
     """Return the stamp of each column; `row` tells what stamps of earlier versions do not."""
     found: dict[str, Stamp] = {}
-    for head, names in columns.items():
-        place, _, event_id = head.partition(" ")
-        if "/" not in place:
+    for key, names in columns.items():
+        head, _, event_id = key.partition(" ")
+        if "/" not in head:
             return _as_before(columns, row)
-        at, kind, later, of_request = map(int, place.split("/"))
+        at, kind, later, of_request = map(int, head.split("/"))
         found.update(dict.fromkeys(names, Stamp(at, kind, at + later, of_request, event_id)))
     return found
 

@@ -39,7 +39,7 @@ def path(text: str, *, of_rows: bool = False) -> Path:
 
     In rows `a` is the column: no column's name has a dot.
     """
-    steps: list[str | int] = [int(place) if place else name for place, name in _STEP.findall(text)]
+    steps: list[str | int] = [int(index) if index else name for index, name in _STEP.findall(text)]
     ways = []
     for length in range(1 if of_rows else len(steps), 0, -1):
         own = steps[:length]

@@ -34,8 +34,8 @@ _KNOWN: Final = {*_NAMES, "outcome", "absent"}
 _INDEXED: Final = {"user", "session"}
 _OUTCOMES: Final = {"ok", "failed", "degraded", "cached"}
 _OF_CALLS: Final = {"service", "environment", "region"}
-_AT: Final = {name: place for place, name in enumerate(KINDS["request"])}
-_OF_CALL: Final = {name: place for place, name in enumerate(KINDS["model"])}
+_AT: Final = {name: index for index, name in enumerate(KINDS["request"])}
+_OF_CALL: Final = {name: index for index, name in enumerate(KINDS["model"])}
 _DAY: Final = timedelta(days=1)
 _QUARTER: Final = rollups.QUARTER * 60
 
@@ -227,8 +227,8 @@ class FromRollups:
             self._cells[kind] = cells.merged((key, cell) for _, key, cell in self._of(kind))
         if kind != "request":
             return self._cells[kind]
-        places = [] if name == "all" else [_AT[name]]
-        return cells.merged((tuple(key[place] for place in places), cell) for key, cell in self._cells[kind].items())
+        indexes = [] if name == "all" else [_AT[name]]
+        return cells.merged((tuple(key[index] for index in indexes), cell) for key, cell in self._cells[kind].items())
 
     def _of(self, kind: str) -> list[reading.Sums]:
         if kind not in self._known:

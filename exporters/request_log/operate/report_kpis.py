@@ -47,13 +47,13 @@ def kpis(
     buckets = [name for name in by if name in BUCKETS]
     for kpi in asked:
         names = [*buckets, *(name for name, _ in kpi.labels)]
-        places = [names.index(name) for name in by]
+        indexes = [names.index(name) for name in by]
         ranked = kpi.kind != "counter"
         for moment, value in _values(connection, kpi, buckets, period, newest):
             if value.problem:
                 continue
             words = moment + value.words
-            own = groups.setdefault(tuple([words[place] for place in places]), {}).setdefault(kpi.name, _Sum())
+            own = groups.setdefault(tuple([words[index] for index in indexes]), {}).setdefault(kpi.name, _Sum())
             own.count += 1
             own.total += value.number
             if ranked:

@@ -31,7 +31,7 @@ Key = tuple[Any, ...]
 Cells = dict[Key, "Cell"]
 
 _PICO: Final = 10**12
-_AT: Final = {name: place for place, name in enumerate(rollups.SUMS)}
+_AT: Final = {name: index for index, name in enumerate(rollups.SUMS)}
 _COST: Final = _AT["cost_usd"]
 _REST: Final = _AT["cost_pico"]
 _COLUMNS: Final = tuple(rollups.rollup.c.keys())
@@ -90,8 +90,8 @@ def merged(cells: Iterable[tuple[Key, Cell]]) -> Cells:
 def added(kind: str, found: Iterable[tuple[Key, Cell]]) -> Cells:
     """Return the cells of a kind, from those that it is added up of."""
     names = KINDS[ADDED[kind]]
-    places = [names.index(name) for name in KINDS[kind]]
-    return merged((tuple(key[place] for place in places), cell) for key, cell in found)
+    indexes = [names.index(name) for name in KINDS[kind]]
+    return merged((tuple(key[index] for index in indexes), cell) for key, cell in found)
 
 
 def whole(cells: Cells) -> Cells:

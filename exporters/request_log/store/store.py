@@ -198,13 +198,13 @@ class Store:
 
         Raises StoreUnavailable where the same call may succeed later: what of it is stored then changes nothing.
         """
-        return self._store(spans, self._place, self._transact)
+        return self._store(spans, self._to_fact, self._transact)
 
     def write_events(self, events: Iterable[records.AppEvent]) -> Written:
         """Store events; one that is already stored changes nothing. Raises StoreUnavailable, as `write` does."""
         return self._store(events, self._build, self._transact_events)
 
-    def _place(self, span: records.Span | IrrelevantSpan) -> Fact | IrrelevantSpan:
+    def _to_fact(self, span: records.Span | IrrelevantSpan) -> Fact | IrrelevantSpan:
         return span if type(span) is IrrelevantSpan else span_facts.to_fact(span, store_text=self._config.store_text)
 
     def _build(self, event: records.AppEvent) -> Row | Change:

@@ -33,7 +33,7 @@ _COMMIT_ALL_SECONDS: Final = 5.0
 
 _log = logging.getLogger("otel_telemetry.gateway.kafka")
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """Topic and partition."""
 
 #: What a message of the topics is: a batch to deliver, or a dead letter at once; None: nothing for this destination.
@@ -45,7 +45,7 @@ class _Taken:
     """A batch that `due` returned; `letter` is the key of the dead letter that it is, b"" where it is none."""
 
     batch: Batch
-    place: Place
+    partition: Partition
     offset: int
     letter: bytes = b""
 
@@ -72,8 +72,8 @@ class Cursor:
         self._consumer: Consumer | None = None
         self._read: deque[Message] = deque()  # what was read while nothing was wanted
         self._open: dict[int, _Taken] = {}
-        self._position: dict[Place, int] = {}
-        self._committed: dict[Place, int] = {}
+        self._position: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
         self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
         self._number = 0
         self._woken = threading.Event()
@@ -144,8 +144,8 @@ class Cursor:
 
     def _take(self, consumer: "Consumer", message: "Message") -> _Taken | None:
         topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-        place = (topic, partition)
-        self._look_for_gap(consumer, place, offset)
+        source = (topic, partition)
+        self._look_for_gap(consumer, source, offset)
         self._number += 1
         again = topic == self._topics.replay
         if again:
@@ -161,24 +161,24 @@ class Cursor:
                 max(1, opened.items), {"exporter": self._sink, "reason": opened.reason.partition(":")[0]}
             )
             _log.error("%s cannot have message %d of %s[%d]: %s", self._sink, offset, topic, partition, opened.reason)
-        self._position[place] = offset + 1
+        self._position[source] = offset + 1
         if not isinstance(opened, Batch):
             return None
-        return _Taken(opened, place, offset, letter.key if letter else b"")
+        return _Taken(opened, source, offset, letter.key if letter else b"")
 
-    def _look_for_gap(self, consumer: "Consumer", place: Place, offset: int) -> None:
+    def _look_for_gap(self, consumer: "Consumer", partition: Partition, offset: int) -> None:
         """Count what the topic's retention took away before it was delivered."""
-        expected = self._position.get(place, -1)
+        expected = self._position.get(partition, -1)
         if 0 <= expected < offset:
-            low, _ = consumer.get_watermark_offsets(_partition(place), timeout=_ASK_SECONDS)
+            low, _ = consumer.get_watermark_offsets(_partition(partition), timeout=_ASK_SECONDS)
             lost = min(low, offset) - expected
             if lost > 0:
                 self.expired += lost
-                signal = self._topics.signal_of.get(place[0], "logs")
+                signal = self._topics.signal_of.get(partition[0], "logs")
                 metrics.dropped.add(lost, {"signal": signal, "exporter": self._sink, "reason": "expired"})
                 _log.error(
                     "%d messages of %s[%d] were gone before %s had them: the topic's retention is too short for it",
-                    lost, *place, self._sink,
+                    lost, *partition, self._sink,
                 )  # fmt: skip
 
     # --- what is delivered ------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Cursor:
         parts: Counter[int] = Counter()
         for batch, reason in dead:
             taken = self._open[batch.seq]
-            key = taken.letter or letters.key_of(self._sink, *taken.place, taken.offset)
+            key = taken.letter or letters.key_of(self._sink, *taken.partition, taken.offset)
             number = parts[batch.seq]
             parts[batch.seq] += 1
             key += b"/%d" % number if number else b""
@@ -210,14 +210,14 @@ class Cursor:
         """Commit what is delivered; where that fails it is tried again with the next."""
         done = dict(self._position)
         for taken in self._open.values():
-            done[taken.place] = min(done[taken.place], taken.offset)
+            done[taken.partition] = min(done[taken.partition], taken.offset)
         if time.monotonic() > self._commit_all_at:  # whether a broker that died had taken a commit is not always told
             self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
             self._committed.clear()
-        fresh = {place: offset for place, offset in done.items() if self._committed.get(place) != offset}
+        fresh = {partition: offset for partition, offset in done.items() if self._committed.get(partition) != offset}
         if fresh:
             self._committed.update(fresh)
-            offsets = [_partition(place, offset) for place, offset in fresh.items()]
+            offsets = [_partition(partition, offset) for partition, offset in fresh.items()]
             if wait:
                 consumer.commit(offsets=offsets, asynchronous=False)
             else:
@@ -233,11 +233,13 @@ class Cursor:
 
         try:
             for one in consumer.committed(partitions, timeout=_ASK_SECONDS):
-                place = (one.topic, one.partition)
+                partition = (one.topic, one.partition)
                 if one.offset >= 0:
-                    self._position[place] = self._committed[place] = one.offset
+                    self._position[partition] = self._committed[partition] = one.offset
                 else:  # new: it is committed soon, so that its lag is known
-                    self._position[place], _ = consumer.get_watermark_offsets(_partition(place), timeout=_ASK_SECONDS)
+                    self._position[partition], _ = consumer.get_watermark_offsets(
+                        _partition(partition), timeout=_ASK_SECONDS
+                    )
         except confluent_kafka.KafkaException as error:  # a gap is not seen then
             _log.info("%s: where it stands is not known yet: %s", self._sink, error.args[0].str())
 
@@ -252,11 +254,11 @@ class Cursor:
 
     def _on_lost(self, _: "Consumer", partitions: "list[TopicPartition]") -> None:
         gone = {(one.topic, one.partition) for one in partitions}
-        self._open = {seq: taken for seq, taken in self._open.items() if taken.place not in gone}
+        self._open = {seq: taken for seq, taken in self._open.items() if taken.partition not in gone}
         self._read = deque(message for message in self._read if (message.topic(), message.partition()) not in gone)
-        for place in gone:
-            self._position.pop(place, None)
-            self._committed.pop(place, None)
+        for partition in gone:
+            self._position.pop(partition, None)
+            self._committed.pop(partition, None)
 
     # --- while nothing is wanted ------------------------------------------------------------------------------------
     def hold(self) -> None:
@@ -298,7 +300,7 @@ def _as_batch(letter: Letter, number: int) -> Batch:
     return Batch(number, letter.signal, letter.received_ns, letter.items, letter.body)
 
 
-def _partition(place: Place, offset: int = -1001) -> "TopicPartition":
+def _partition(partition: Partition, offset: int = -1001) -> "TopicPartition":
     from confluent_kafka import TopicPartition  # noqa: PLC0415
 
-    return TopicPartition(*place, offset)
+    return TopicPartition(*partition, offset)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from otel_telemetry.base.errors import BrokersAway, ConfigurationError
 from otel_telemetry.gateway.kafka import client, letters, topics
 from otel_telemetry.gateway.kafka.config import KafkaSettings
-from otel_telemetry.gateway.kafka.consumer import Place
+from otel_telemetry.gateway.kafka.consumer import Partition
 from otel_telemetry.gateway.kafka.producer import Producer, Record
 from otel_telemetry.gateway.kafka.reader import Head, KafkaReader
 from otel_telemetry.gateway.spool.operator import Count
@@ -80,32 +80,32 @@ class KafkaOperator:
     # --- places -----------------------------------------------------------------------------------------------------
     def replay_since(self, exporter: str, since_ns: int) -> Count:
         """Set the exporter's place back, before the first messages that are still there and came at or after a time."""
-        done = self._place_of(exporter, "--since")
+        done = self._committed(exporter, "--since")
         first, last = self._reader.ends()
-        ours = {place for place in done if place in last}
+        ours = {partition for partition in done if partition in last}
         back = {
-            place: (max(offset, first[place]), done[place])
-            for place, offset in self._reader.since(since_ns, ours).items()
-            if 0 <= offset < done[place]
+            partition: (max(offset, first[partition]), done[partition])
+            for partition, offset in self._reader.since(since_ns, ours).items()
+            if 0 <= offset < done[partition]
         }
-        return self._move(exporter, {place: start for place, (start, _) in back.items()}, back)
+        return self._move(exporter, {partition: start for partition, (start, _) in back.items()}, back)
 
     def drop_undelivered(self, exporter: str, before_ns: int) -> Count:
         """Move the exporter's place behind what it has not got and came before a time."""
-        done = self._place_of(exporter, "--undelivered")
+        done = self._committed(exporter, "--undelivered")
         first, last = self._reader.ends()
         left = self._reader.undelivered(done, first, last)
         until = self._reader.since(min(before_ns, _LATEST_NS), left)
         over = {}
-        for place, (start, end) in left.items():
-            stop = until[place] if until[place] >= 0 else end
+        for partition, (start, end) in left.items():
+            stop = until[partition] if until[partition] >= 0 else end
             if stop > start:
-                over[place] = (start, stop)
-        return self._move(exporter, {place: stop for place, (_, stop) in over.items()}, over)
+                over[partition] = (start, stop)
+        return self._move(exporter, {partition: stop for partition, (_, stop) in over.items()}, over)
 
     def forget(self, exporter: str) -> Count:
         """Drop all that an exporter has not got, and its group. Refused while it is delivered to."""
-        done = self._place_of(exporter, "--forget")
+        done = self._committed(exporter, "--forget")
         first, last = self._reader.ends()
         count = self._count_messages(self._reader.undelivered(done, first, last))
         if not self._dry_run:
@@ -114,20 +114,20 @@ class KafkaOperator:
             self._result(answers[group])
         return count
 
-    def _move(self, exporter: str, to: Mapping[Place, int], ranges: Mapping[Place, tuple[int, int]]) -> Count:
+    def _move(self, exporter: str, to: Mapping[Partition, int], ranges: Mapping[Partition, tuple[int, int]]) -> Count:
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition  # noqa: PLC0415
 
         count = self._count_messages(ranges)
         if to and not self._dry_run:
             group = self._topics.group(exporter)
-            offsets = [TopicPartition(*place, offset) for place, offset in to.items()]
+            offsets = [TopicPartition(*partition, offset) for partition, offset in to.items()]
             asked = self._admin.alter_consumer_group_offsets(
                 [ConsumerGroupTopicPartitions(group, offsets)], request_timeout=_ASK_SECONDS
             )
             self._result(asked[group])
         return count
 
-    def _count_messages(self, ranges: Mapping[Place, tuple[int, int]]) -> Count:
+    def _count_messages(self, ranges: Mapping[Partition, tuple[int, int]]) -> Count:
         """Count the messages and their items; those of others count as one item each."""
         batches = items = 0
         for message in self._reader.between(ranges):
@@ -135,14 +135,14 @@ class KafkaOperator:
             items += max(1, client.number(client.header(message, client.ITEMS)))
         return Count(batches, items)
 
-    def _known(self, exporter: str) -> dict[Place, int]:
+    def _known(self, exporter: str) -> dict[Partition, int]:
         known = self._reader.positions()
         if exporter not in known:
             hint = f"Kafka knows {', '.join(sorted(known)) or 'none yet'}"
             raise ConfigurationError("--exporter", f"there is nothing for {exporter!r} in the topics", hint)
         return known[exporter]
 
-    def _place_of(self, exporter: str, option: str) -> dict[Place, int]:
+    def _committed(self, exporter: str, option: str) -> dict[Partition, int]:
         """Return what an exporter has committed; refused while somebody delivers to it."""
         done = self._known(exporter)
         if members := self._reader.members(exporter):

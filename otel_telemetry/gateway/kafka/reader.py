@@ -12,7 +12,7 @@ from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import BrokersAway
 from otel_telemetry.gateway.kafka import client, letters, topics
 from otel_telemetry.gateway.kafka.config import KafkaSettings
-from otel_telemetry.gateway.kafka.consumer import Place
+from otel_telemetry.gateway.kafka.consumer import Partition
 from otel_telemetry.gateway.kafka.letters import Letter
 from otel_telemetry.gateway.spool.reader import DeadLetters, Lag, SpoolStatus
 
@@ -68,10 +68,10 @@ class KafkaReader:
             for head in self._letters.values():
                 dead_items[head.sink] += head.items
                 dead_bytes[head.sink] += head.bytes
-            of_signals = [place for place in last if place[0] in self._topics.signal_of]
+            of_signals = [partition for partition in last if partition[0] in self._topics.signal_of]
             return SpoolStatus(
                 bytes=None,
-                batches=sum(last[place] - first[place] for place in of_signals),
+                batches=sum(last[partition] - first[partition] for partition in of_signals),
                 oldest_seconds=max((one.seconds for one in lag.values()), default=0.0),
                 dead_letters=len(self._letters),
                 lag=lag,
@@ -82,7 +82,7 @@ class KafkaReader:
                 dead_bytes=dead_bytes,
             )
 
-    def ends(self) -> tuple[dict[Place, int], dict[Place, int]]:
+    def ends(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         """Return the first offset, and the next one, of each partition of our topics."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
         from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415
@@ -95,16 +95,16 @@ class KafkaReader:
         )
         return self._offsets(first), self._offsets(last)
 
-    def since(self, received_ns: int, places: Iterable[Place]) -> dict[Place, int]:
+    def since(self, received_ns: int, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the first offset of each partition whose message came at or after a time, -1 where none did."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
         from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415
 
         spec = OffsetSpec.for_timestamp(received_ns // 1_000_000)
-        asked = {TopicPartition(*place): spec for place in places}
+        asked = {TopicPartition(*partition): spec for partition in partitions}
         return self._offsets(self._admin.list_offsets(asked, request_timeout=_ASK_SECONDS)) if asked else {}
 
-    def _offsets(self, answers: Mapping[Any, Any]) -> dict[Place, int]:
+    def _offsets(self, answers: Mapping[Any, Any]) -> dict[Partition, int]:
         return {(asked.topic, asked.partition): self._of(answer).offset for asked, answer in answers.items()}
 
     def _of(self, answer: Any) -> Any:
@@ -117,7 +117,7 @@ class KafkaReader:
             reason = error.args[0] if error.args else "no answer in time"
             raise BrokersAway(client.away(self._config, reason)) from None
 
-    def positions(self) -> dict[str, dict[Place, int]]:
+    def positions(self) -> dict[str, dict[Partition, int]]:
         """Return what each destination has committed: the offset of the next message, by partition."""
         from confluent_kafka import ConsumerGroupTopicPartitions  # noqa: PLC0415
 
@@ -142,24 +142,24 @@ class KafkaReader:
         group = self._topics.group(sink)
         return len(self._of(self._admin.describe_consumer_groups([group], request_timeout=_ASK_SECONDS)[group]).members)
 
-    def _lag(self, done: Mapping[Place, int], first: Mapping[Place, int], last: Mapping[Place, int]) -> Lag:
+    def _lag(self, done: Mapping[Partition, int], first: Mapping[Partition, int], last: Mapping[Partition, int]) -> Lag:
         left = self.undelivered(done, first, last)
         batches = sum(end - start for start, end in left.values())
-        return Lag(batches, None, None, self._age({place: start for place, (start, _) in left.items()}))
+        return Lag(batches, None, None, self._age({partition: start for partition, (start, _) in left.items()}))
 
     def undelivered(
-        self, done: Mapping[Place, int], first: Mapping[Place, int], last: Mapping[Place, int]
-    ) -> dict[Place, tuple[int, int]]:
+        self, done: Mapping[Partition, int], first: Mapping[Partition, int], last: Mapping[Partition, int]
+    ) -> dict[Partition, tuple[int, int]]:
         """Return what a destination has not got: the first offset and the next, of partitions where there is any."""
         taken = {topic for topic, _ in done if topic in self._topics.signal_of}
         found = {}
-        for place, end in last.items():
-            start = max(done.get(place, 0), first[place])
-            if place[0] in taken and start < end:
-                found[place] = (start, end)
+        for partition, end in last.items():
+            start = max(done.get(partition, 0), first[partition])
+            if partition[0] in taken and start < end:
+                found[partition] = (start, end)
         return found
 
-    def _age(self, starts: Mapping[Place, int]) -> float:
+    def _age(self, starts: Mapping[Partition, int]) -> float:
         """Return the age in seconds of the oldest of the messages at these places."""
         if not starts:
             return 0.0
@@ -171,13 +171,13 @@ class KafkaReader:
         return max(0.0, time.time() - oldest)
 
     # --- messages ---------------------------------------------------------------------------------------------------
-    def _messages(self, starts: Mapping[Place, int], stop: Any, seconds: float) -> "Iterator[Message]":
+    def _messages(self, starts: Mapping[Partition, int], stop: Any, seconds: float) -> "Iterator[Message]":
         """Yield messages from these places on until `stop`, or until none comes for some seconds."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         consumer = self._looker()
         try:
-            consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+            consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
             silent_until = time.monotonic() + seconds
             while not stop() and time.monotonic() < silent_until:
                 message = consumer.poll(_POLL_SECONDS)
@@ -190,16 +190,16 @@ class KafkaReader:
         finally:
             consumer.close()
 
-    def between(self, ranges: Mapping[Place, tuple[int, int]]) -> "Iterator[Message]":
+    def between(self, ranges: Mapping[Partition, tuple[int, int]]) -> "Iterator[Message]":
         """Yield the messages of each partition from an offset to before another."""
-        left = {place: end for place, (start, end) in ranges.items() if start < end}
-        starts = {place: start for place, (start, end) in ranges.items() if start < end}
+        left = {partition: end for partition, (start, end) in ranges.items() if start < end}
+        starts = {partition: start for partition, (start, end) in ranges.items() if start < end}
         for message in self._messages(starts, stop=lambda: not left, seconds=_ASK_SECONDS * 2):
-            place, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
-            if place in left and offset < left[place]:
+            partition, offset = (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
+            if partition in left and offset < left[partition]:
                 yield message
-            if place in left and offset + 1 >= left[place]:
-                del left[place]
+            if partition in left and offset + 1 >= left[partition]:
+                del left[partition]
 
     def _looker(self) -> "Consumer":
         import confluent_kafka  # noqa: PLC0415
@@ -215,13 +215,13 @@ class KafkaReader:
         return confluent_kafka.Consumer(given)
 
     # --- dead letters -----------------------------------------------------------------------------------------------
-    def _read_letters(self, last: Mapping[Place, int]) -> None:
+    def _read_letters(self, last: Mapping[Partition, int]) -> None:
         """Take note of letters that came or went since the last time."""
-        place = (self._topics.dead_letters, 0)
-        end = last.get(place, 0)
+        partition = (self._topics.dead_letters, 0)
+        end = last.get(partition, 0)
         if end < self._letters_until:  # another topic of that name
             self._letters, self._letters_until = {}, 0
-        for message in self.between({place: (self._letters_until, end)}):
+        for message in self.between({partition: (self._letters_until, end)}):
             key = message.key() or b""
             letter = letters.read(message)
             if letter is None:
@@ -244,8 +244,8 @@ class KafkaReader:
         if not heads:
             return
         wanted = {head.offset for head in heads.values()}
-        place = (self._topics.dead_letters, 0)
-        for message in self.between({place: (min(wanted), max(wanted) + 1)}):
+        partition = (self._topics.dead_letters, 0)
+        for message in self.between({partition: (min(wanted), max(wanted) + 1)}):
             if message.offset() in wanted and (letter := letters.read(message)):
                 yield letter
 
@@ -272,7 +272,11 @@ class KafkaReader:
     def cat(self) -> Iterator[str]:
         """Yield what gateways wrote to the topics, oldest first in each partition; others' is not redacted."""
         first, last = self.ends()
-        ranges = {place: (first[place], end) for place, end in last.items() if place[0] in self._topics.signal_of}
+        ranges = {
+            partition: (first[partition], end)
+            for partition, end in last.items()
+            if partition[0] in self._topics.signal_of
+        }
         for message in self.between(ranges):
             if client.header(message, client.ITEMS) and (body := message.value()):
                 yield otlp_json.encode(self._topics.signal_of[str(message.topic())], body)

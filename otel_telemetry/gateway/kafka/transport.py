@@ -116,12 +116,12 @@ class KafkaTransport:
         items = client.number(client.header(message, client.ITEMS))
         if items >= 0:
             return Batch(number, signal, received_ns, items, body)
-        place = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
+        source = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
         try:
             cleaned = self._redact(signal, body)
         except MalformedTelemetry as error:
-            where = f"{place[0]}[{place[1]}] at {place[2]}, {len(body)} bytes, is not kept here: it is not redacted"
-            return Letter(letters.key_of(sink, *place), sink, signal, received_ns, 0, f"{error}: {where}", b"")
+            where = f"{source[0]}[{source[1]}] at {source[2]}, {len(body)} bytes, is not kept here: it is not redacted"
+            return Letter(letters.key_of(sink, *source), sink, signal, received_ns, 0, f"{error}: {where}", b"")
         if cleaned.rejected:
             metrics.dropped.add(cleaned.rejected, {"signal": signal, "exporter": sink, "reason": "invalid"})
         return Batch(number, signal, received_ns, cleaned.items, cleaned.body) if cleaned.items else None

@@ -66,7 +66,7 @@ class SalvageResult:
 class _Head(NamedTuple):
     """A batch as its page shows it; where the body is, is known by its place."""
 
-    place: CellAddress
+    address: CellAddress
     items: int
 
 
@@ -84,9 +84,9 @@ class _Found:
                 self.tables[names[shape]].append(row.values)
             elif shape in _BATCH_SHAPES and row.values[1] in _SIGNALS:
                 items = row.values[3]
-                self.batches[row.rowid].append(_Head(row.place, items if isinstance(items, int) else 0))
+                self.batches[row.rowid].append(_Head(row.address, items if isinstance(items, int) else 0))
             elif shape.startswith(_LETTER_SHAPE):
-                self.letters[row.rowid] = row.place
+                self.letters[row.rowid] = row.address
             elif shape.startswith("niiiii") and len(shape) == _LOSS_COLUMNS:
                 self.tables["loss"].append((row.rowid, *row.values[1:]))
             elif shape == "nt":
@@ -150,8 +150,8 @@ class Copy:
             for row in self._source.execute("SELECT * FROM dead_letter ORDER BY id"):
                 self._keep_letter(row)
         except _UNREADABLE:
-            for number, place in sorted(self._found.letters.items()):
-                found = self._pages.whole(place)
+            for number, address in sorted(self._found.letters.items()):
+                found = self._pages.whole(address)
                 if found is not None and found.shape() == f"{_LETTER_SHAPE}b":
                     self._keep_letter((number, *found.values[1:]))
         self._count_letters()
@@ -215,7 +215,7 @@ class Copy:
 
     def _rows_of(self, seq: int, heads: Sequence[_Head]) -> Iterator[tuple[object, ...]]:
         for head in heads:
-            found: Row | None = self._pages.whole(head.place)
+            found: Row | None = self._pages.whole(head.address)
             if found is not None and found.shape() in _WHOLE_BATCH:
                 yield (seq, *found.values[1:5], *(found.values[5:] or (None,)))
 

@@ -48,7 +48,7 @@ class Row:
 
     rowid: int
     values: tuple[Value, ...]
-    place: CellAddress
+    address: CellAddress
 
     def shape(self) -> str:
         """Return a letter for each column: n(ull), i(nteger), t(ext), b(lob), c(ut)."""
@@ -85,9 +85,9 @@ class Pages:
                     if row is not None:
                         yield row
 
-    def whole(self, place: CellAddress) -> Row | None:
+    def whole(self, address: CellAddress) -> Row | None:
         """Return a row with all of its columns, as far as they can be read."""
-        return self._row(place, whole=True)
+        return self._row(address, whole=True)
 
     def missing(self) -> bool:
         """Return whether pages are gone or say nothing, so that there may have been more rows than can be seen.
@@ -136,16 +136,16 @@ class Pages:
             return ()
         return struct.unpack_from(f">{count}H", page, first)
 
-    def _row(self, place: CellAddress, *, whole: bool) -> Row | None:
-        page = self._page(place.page)
+    def _row(self, address: CellAddress, *, whole: bool) -> Row | None:
+        page = self._page(address.page)
         try:
-            return self._decode(page, place, whole=whole)
+            return self._decode(page, address, whole=whole)
         except (IndexError, ValueError, struct.error):  # no row
             return None
 
-    def _decode(self, page: bytes, place: CellAddress, *, whole: bool) -> Row:
-        kind = page[_HEADER_BYTES if place.page == 1 else 0]
-        at = place.cell + (4 if kind == _INDEX_INNER else 0)
+    def _decode(self, page: bytes, address: CellAddress, *, whole: bool) -> Row:
+        kind = page[_HEADER_BYTES if address.page == 1 else 0]
+        at = address.cell + (4 if kind == _INDEX_INNER else 0)
         size, at = _varint(page, at)
         rowid = 0
         if kind == _TABLE_LEAF:
@@ -154,7 +154,7 @@ class Pages:
         payload = page[at : at + local]
         if whole and local < size:
             payload += self._overflow(_number(page, at + local), size - local)
-        return Row(rowid, tuple(_values(payload)), place)
+        return Row(rowid, tuple(_values(payload)), address)
 
     def _overflow(self, number: int, size: int) -> bytes:
         """Return what a row has on pages of its own; less than `size` where the chain is broken."""

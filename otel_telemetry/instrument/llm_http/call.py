@@ -84,7 +84,7 @@ class ModelCall:
     # --- the request --------------------------------------------------------------------------------------------
 
     def start(
-        self, tracer: Tracer, body: Json, host: str, port: int | None, place: otel_context.Context | None = None
+        self, tracer: Tracer, body: Json, host: str, port: int | None, context: otel_context.Context | None = None
     ) -> None:
         """Begin the span with what the request says, below the current span or the one of `place`."""
         endpoint, operation = self._endpoint, self._dialect.operation
@@ -109,7 +109,7 @@ class ModelCall:
         name = f"{operation} {model}" if model else operation
         self._started = time.perf_counter()  # now, as the span does
         began = self._started_ns = time.time_ns() if self._later is None else self._began(self._later)
-        self.span = tracer.start_span(name, place, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
+        self.span = tracer.start_span(name, context, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
         if self._seen.capture and self.span.is_recording():
             self._capture_prompt(body)
 

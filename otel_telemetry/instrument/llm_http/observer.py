@@ -94,7 +94,7 @@ class Observer:
         afterwards.watch()
         call = ModelCall(endpoint, self._measures, capture=self._capture)
         port = sent.port or _PORTS.get(sent.scheme)
-        call.start(self._tracer, sent.body(), sent.host, port, _place(current, root))
+        call.start(self._tracer, sent.body(), sent.host, port, _parent_context(current, root))
         if attempt := sent.header(_RETRY_COUNT):
             call.resent(attempt)
         return call
@@ -105,12 +105,12 @@ class Observer:
         if begun is None or not is_http_instrumentation_enabled() or otel_context.get_value(_SUPPRESS_LLM):
             return None
         call = ModelCall(begun.endpoint, self._measures, capture=self._capture, fetches=begun)
-        place = trace.set_span_in_context(NonRecordingSpan(begun.context))
-        call.start(self._tracer, {}, sent.host, sent.port or _PORTS.get(sent.scheme), place)
+        context = trace.set_span_in_context(NonRecordingSpan(begun.context))
+        call.start(self._tracer, {}, sent.host, sent.port or _PORTS.get(sent.scheme), context)
         return call
 
 
-def _place(current: trace.Span, root: active.Root | None) -> Context | None:
+def _parent_context(current: trace.Span, root: active.Root | None) -> Context | None:
     """Return where a call's span belongs if not below the current span.
 
     LangSmith makes a span current that is none, with a trace id of its own: the call would leave its request. MLflow

@@ -56,8 +56,8 @@ def _urlopen(observer: Observer) -> Callable[..., Any]:
 def _sent(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OutgoingRequest:
     """Return a request; its URL is a path, or a whole address where a proxy is asked."""
     url, body, headers = (
-        args[place] if len(args) > place else kwargs.get(name)
-        for place, name in ((1, "url"), (2, "body"), (3, "headers"))
+        args[position] if len(args) > position else kwargs.get(name)
+        for position, name in ((1, "url"), (2, "body"), (3, "headers"))
     )
     path = str(url).partition("?")[0]
     scheme, host, port = pool.scheme, pool.host, pool.port

@@ -8,8 +8,8 @@ from otel_telemetry.instrument.llm_http.dialects import base
 from otel_telemetry.instrument.llm_http.dialects.base import CallState, Json
 
 #: Where answers, and the last events of streams, have their usage.
-_PLACES: Final = ("response", "message", "interaction", "delta")
-_ANY_PLACE: Final = frozenset(_PLACES)
+_PARTS: Final = ("response", "message", "interaction", "delta")
+_ANY_PART: Final = frozenset(_PARTS)
 _NAMES: Final = ("usage", "usageMetadata")
 _TOTALS: Final = ("total_tokens", "totalTokenCount")
 _COUNTS: Final = ("tokens", "tokencount")
@@ -19,14 +19,14 @@ _MOST: Final = 8
 def look(seen: CallState, value: Json) -> None:
     """Note what is wrong with the usage of an answer, if it has one; a later one replaces an earlier one."""
     _look_at(seen, value)
-    if not _ANY_PLACE.isdisjoint(value):
-        for place in (value[name] for name in _PLACES if isinstance(value.get(name), dict)):
-            _look_at(seen, place)
+    if not _ANY_PART.isdisjoint(value):
+        for part in (value[name] for name in _PARTS if isinstance(value.get(name), dict)):
+            _look_at(seen, part)
 
 
-def _look_at(seen: CallState, place: Json) -> None:
+def _look_at(seen: CallState, part: Json) -> None:
     for name in _NAMES:
-        usage = place.get(name)
+        usage = part.get(name)
         if usage is None:
             continue
         if not _is_plain(seen, usage):

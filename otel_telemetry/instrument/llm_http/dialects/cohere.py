@@ -13,7 +13,7 @@ from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallStat
 
 def _usage(seen: CallState, value: Json) -> None:
     for name in ("input_tokens", "output_tokens"):
-        given = (base.part(value, place).get(name) for place in ("billed_units", "tokens"))
+        given = (base.part(value, name_of_part).get(name) for name_of_part in ("billed_units", "tokens"))
         known = next((known for raw in given if (known := base.count(raw)) is not None), None)
         if known is not None:
             setattr(seen, name, known)

@@ -64,8 +64,8 @@ class Rerank(_Call):
     def _count(self, seen: CallState, value: Json) -> None:
         usage, meta = base.part(value, "usage"), base.part(value, "meta")
         _tokens(seen, usage)
-        for place in (meta, base.part(meta, "tokens"), base.part(meta, "billed_units")):
-            if (known := base.count(place.get("input_tokens"))) is not None:
+        for part in (meta, base.part(meta, "tokens"), base.part(meta, "billed_units")):
+            if (known := base.count(part.get("input_tokens"))) is not None:
                 seen.input_tokens = known
         if seen.input_tokens is None:
             seen.input_tokens = base.count(usage.get("total_tokens"))

@@ -113,7 +113,7 @@ class Chat:
         """Learn from a whole answer."""
         self._learn(seen, value, "message")
 
-    def _learn(self, seen: CallState, value: Json, place: str) -> None:
+    def _learn(self, seen: CallState, value: Json, key: str) -> None:
         seen.name(value.get("id"), value.get("model"))
         if value.get("error"):
             seen.failed(value["error"])
@@ -121,7 +121,7 @@ class Chat:
             index = choice.get("index")
             if reason := choice.get("finish_reason"):
                 seen.finished(reason, index)
-            self._choice(seen, choice, base.part(choice, place), index)
+            self._choice(seen, choice, base.part(choice, key), index)
         if "service_tier" in value:
             seen.tier(value["service_tier"])
         usage(seen, value.get("usage") or base.part(value, "x_groq").get("usage"))
