@@ -81,7 +81,7 @@ def redactor(
 def _serve(**given: dict[str, Any]) -> None:
     """Serve by the settings, and what was given on the command line."""
     load = partial(settings_module.load, **given)
-    with logs.kept_back():
+    with logs.buffered():
         settings = load()
         logs.use(settings.gateway)
     gateway = assemble_gateway.gateway_of(settings, load)

@@ -12,7 +12,7 @@ import pytest
 
 from otel_telemetry.gateway.receive import suspects
 from otel_telemetry.gateway.receive.suspects import Suspects, mark_of
-from otel_telemetry.gateway.receive.watch import Turns
+from otel_telemetry.gateway.receive.watch import Admission
 from tests.gateway.conftest import trace_request
 
 ONE, OTHER = mark_of("traces", b"one"), mark_of("traces", b"other")
@@ -36,9 +36,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return found
 
 
-def working_on(folder: Path, *marks: suspects.Mark, places: int = 2, place: int = 0) -> Suspects:
+def working_on(folder: Path, *marks: suspects.Mark, places: int = 2, receiver: int = 0) -> Suspects:
     made = Suspects(folder, places)
-    for slot, mark in zip(made.slots(place), marks, strict=False):
+    for slot, mark in zip(made.slots(receiver), marks, strict=False):
         made.enter(slot, mark)
     return made
 
@@ -63,7 +63,7 @@ def test_what_was_worked_on_alone_is_refused_and_several_are_suspected(tmp_path:
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV])
 def test_only_what_its_own_receiver_worked_on_is_blamed(tmp_path: Path, kernel: Kernel, number: int) -> None:
-    known = working_on(tmp_path, ONE, place=1)
+    known = working_on(tmp_path, ONE, receiver=1)
     assert known.died(0, number) == []
     assert known.died(1, number) == [ONE]
     assert known.died(1, number) == []
@@ -154,10 +154,10 @@ def test_a_request_is_known_again_when_it_is_packed_anew() -> None:
 
 
 async def test_one_is_worked_on_alone_and_the_others_side_by_side() -> None:
-    turns, inside, most, seen = Turns(), set[int](), [0], list[set[int]]()
+    admission, inside, most, seen = Admission(), set[int](), [0], list[set[int]]()
 
     async def work(number: int, *, alone: bool) -> None:
-        await turns.enter(alone=alone)
+        await admission.enter(alone=alone)
         inside.add(number)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -165,7 +165,7 @@ async def test_one_is_worked_on_alone_and_the_others_side_by_side() -> None:
                 seen.append(set(inside))
             most[0] = max(most[0], len(inside))
         inside.discard(number)
-        turns.leave(alone=alone)
+        admission.leave(alone=alone)
 
     async with asyncio.timeout(10):
         await asyncio.gather(*(work(number, alone=number in {3, 4, 9}) for number in range(12)))
@@ -173,12 +173,12 @@ async def test_one_is_worked_on_alone_and_the_others_side_by_side() -> None:
         assert all(len(one) == 1 for one in seen)
         assert {one for each in seen for one in each} == {3, 4, 9}
 
-        await turns.enter(alone=False)
+        await admission.enter(alone=False)
         waiting = asyncio.create_task(work(1, alone=True))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait({waiting})
-        turns.leave(alone=False)
+        admission.leave(alone=False)
         await work(2, alone=False)
 
 
@@ -191,7 +191,7 @@ async def test_a_gateway_refuses_what_killed_it_and_keeps_the_rest(serving: Any,
         said = [(await client.post("/v1/traces", content=deadly)).status_code for _ in range(2)]
         assert said == [413, 413]
         assert (await client.post("/v1/traces", content=other)).status_code == 200
-        assert running.gateway.receiver.watch.suspects.told(mark_of("traces", deadly))
+        assert running.gateway.receiver.watch.suspects.has_letter(mark_of("traces", deadly))
         status = (await client.get("/health")).json()["parts"]["spool"]
         assert status["dead_letters"] == 1
         assert len(running.gateway.receiver.watch.free) == len(known.slots(0))

@@ -51,7 +51,7 @@ class Keys:
 
     def become(self, keys: Sequence[SecretStr], open_endpoints: Sequence[str] = ()) -> None:
         """Know these keys from the next request on, and no others."""
-        known = tuple(_entry(place, key.get_secret_value()) for place, key in enumerate(keys, 1))
+        known = tuple(_entry(number, key.get_secret_value()) for number, key in enumerate(keys, 1))
         self._known, self._open = known, opened(open_endpoints)
 
     def __bool__(self) -> bool:
@@ -119,15 +119,15 @@ def entry(key: str, roles: Sequence[Role]) -> str:
     return f"{'+'.join(roles)}{':' if roles else ''}{_HASHED}{digest_of(key).hex()}"
 
 
-def _entry(place: int, text: str) -> tuple[bytes, frozenset[Role]]:
+def _entry(number: int, text: str) -> tuple[bytes, frozenset[Role]]:
     match = _ENTRY.fullmatch(text)
     named, key = match.groups() if match else (None, "")
     if not key.strip():
-        raise ConfigurationError(_SETTING, f"entry {place} has no key", "`otel-telemetry key` makes one")
+        raise ConfigurationError(_SETTING, f"entry {number} has no key", "`otel-telemetry key` makes one")
     roles: frozenset[Role] = frozenset(role for role in ROLES if role in named.split("+")) if named else _EVERYTHING
     if roles > _PUBLIC:
         hint = "whoever opens the page has a public key: make another one for the other roles"
-        raise ConfigurationError(_SETTING, f"entry {place} is public and has other roles, too", hint)
+        raise ConfigurationError(_SETTING, f"entry {number} is public and has other roles, too", hint)
     if "admin" in roles:
         roles = _EVERYTHING
     if not key.lower().startswith(_HASHED):
@@ -135,9 +135,9 @@ def _entry(place: int, text: str) -> tuple[bytes, frozenset[Role]]:
     digest = key[len(_HASHED) :]
     hint = "`otel-telemetry key` prints one with its key"
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        raise ConfigurationError(_SETTING, f"entry {place} is no SHA-256 digest of 64 hex digits", hint)
+        raise ConfigurationError(_SETTING, f"entry {number} is no SHA-256 digest of 64 hex digits", hint)
     if bytes.fromhex(digest) == digest_of(""):
-        raise ConfigurationError(_SETTING, f"entry {place} is the digest of an empty key", hint)
+        raise ConfigurationError(_SETTING, f"entry {number} is the digest of an empty key", hint)
     return bytes.fromhex(digest), roles
 
 

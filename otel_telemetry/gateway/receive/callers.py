@@ -65,19 +65,19 @@ class AbandonedRequests(Generic[_Answer]):
     """Requests whose senders have left, and their answers, of which some are still to come. For the event loop only."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[_Key, list[_AbandonedRequest[_Answer]]] = OrderedDict()
+        self._answers: OrderedDict[_Key, list[_AbandonedRequest[_Answer]]] = OrderedDict()
 
     def remember(self, signal: str, body: bytes, answer: Future[_Answer]) -> None:
         """Note what was sent; an answer that is an error is forgotten once it is known."""
         key = signal, len(body)
         one = _AbandonedRequest(_digest(body), answer)
-        self._kept.setdefault(key, []).append(one)
-        self._kept.move_to_end(key)
+        self._answers.setdefault(key, []).append(one)
+        self._answers.move_to_end(key)
         self._trim()
 
     def answer(self, signal: str, body: bytes) -> Future[_Answer] | None:
         """Return the answer to the same bytes, where they came before and nobody heard it."""
-        same = self._kept.get((signal, len(body)))
+        same = self._answers.get((signal, len(body)))
         if not same:  # nothing is hashed then
             return None
         digest, now = _digest(body), time.monotonic()
@@ -87,12 +87,12 @@ class AbandonedRequests(Generic[_Answer]):
 
     def _trim(self) -> None:
         now = time.monotonic()
-        while self._kept:
-            oldest = next(iter(self._kept))
-            if len(self._kept) <= _MOST and self._kept[oldest][-1].until > now:
+        while self._answers:
+            oldest = next(iter(self._answers))
+            if len(self._answers) <= _MOST and self._answers[oldest][-1].until > now:
                 break
-            del self._kept[oldest]
-        newest = self._kept[next(reversed(self._kept))] if self._kept else []
+            del self._answers[oldest]
+        newest = self._answers[next(reversed(self._answers))] if self._answers else []
         del newest[:-_MOST]
 
 

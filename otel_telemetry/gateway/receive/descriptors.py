@@ -13,9 +13,7 @@ try:
 except ImportError:  # Windows, where this can be imported, and no gateway runs
     resource = None  # type: ignore[assignment]
 
-_KEPT_BACK: Final = (
-    128  # for the spool, the destinations, the sockets of the group, and certificates that are read anew
-)
+_RESERVED: Final = 128  # for the spool, the destinations, the sockets of the group, and certificates that are read anew
 _LISTENERS: Final = 2
 _FEWEST: Final = 8
 
@@ -23,7 +21,7 @@ _FEWEST: Final = 8
 def raise_limit() -> int:
     """Raise the soft limit of open files to the hard one; return the limit that holds now."""
     if resource is None:
-        return _KEPT_BACK * _LISTENERS
+        return _RESERVED * _LISTENERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS has a smaller limit of its own
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -39,12 +37,12 @@ def connections(wanted: int) -> int:
     if limit == resource.RLIM_INFINITY:
         return wanted
     free = limit - _open_now()
-    kept = min(_KEPT_BACK, free // 2)
-    return max(_FEWEST, min(wanted, (free - kept) // _LISTENERS))
+    reserved = min(_RESERVED, free // 2)
+    return max(_FEWEST, min(wanted, (free - reserved) // _LISTENERS))
 
 
 def _open_now() -> int:
     for folder in (Path("/proc/self/fd"), Path("/dev/fd")):
         with contextlib.suppress(OSError):
             return sum(1 for _ in folder.iterdir())
-    return _KEPT_BACK
+    return _RESERVED

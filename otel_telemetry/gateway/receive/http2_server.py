@@ -110,7 +110,7 @@ class Http2Server:
         """Take a connection in; False where there are too many that are in use."""
         if self._by_address and sum(one.address == connection.address for one in self._connections) >= self._by_address:
             self._count_closed("address_full")
-            self._tell(
+            self._log_rarely(
                 "%s has as many gRPC connections as one address may have, and gets no more;"
                 " see gateway.max_connections_per_address", connection.address,
             )  # fmt: skip
@@ -132,7 +132,7 @@ class Http2Server:
     def note_calmed(self, address: str, why: str) -> None:
         """Count and log a connection that is closed because its client makes too much work for nothing."""
         self._count_closed(why)
-        self._tell(
+        self._log_rarely(
             "a gRPC connection of %s was closed: too many header fields before a call was accepted, or too many control"
             " frames and refused calls; otel_telemetry_connections_closed_total counts these", address,
         )  # fmt: skip
@@ -210,13 +210,13 @@ class Http2Server:
             self._warn()
 
     def _warn(self) -> None:
-        self._tell(
+        self._log_rarely(
             "gRPC has %d connections, its bound: those that are unused for longest are closed for new ones, and"
             " where all are in use, the new ones; see gateway.max_connections and the limit of open files",
             self._max_connections,
         )
 
-    def _tell(self, message: str, value: object) -> None:
+    def _log_rarely(self, message: str, value: object) -> None:
         """Log something that many connections may be the cause of, once a minute at most."""
         now = time.monotonic()
         if now - self._logged > _LOG_SECONDS:

@@ -105,12 +105,16 @@ class Receiver(Cleaning):
         self, signal: Signal, decoded: Decoded, room: Room, cleaned: Sequence[RedactedRequest]
     ) -> Accepted:
         """Return once all of it is on disk, and counted."""
-        kept = [(clean.body, clean.items) for clean in cleaned if clean.items]
+        batches = [(clean.body, clean.items) for clean in cleaned if clean.items]
         items = sum(clean.items for clean in cleaned)
-        if kept:
-            room.grow(max(0, sum(len(body) for body, _ in kept) - len(decoded.body)))
-            stored = self._spool.append(signal, *kept[0]) if len(kept) == 1 else self._spool.append_all(signal, kept)
-            stored.add_done_callback(lambda done: self._count_kept(signal, decoded, items, done))
+        if batches:
+            room.grow(max(0, sum(len(body) for body, _ in batches) - len(decoded.body)))
+            stored = (
+                self._spool.append(signal, *batches[0])
+                if len(batches) == 1
+                else self._spool.append_all(signal, batches)
+            )
+            stored.add_done_callback(lambda done: self._count_stored(signal, decoded, items, done))
             await asyncio.wrap_future(stored)
         else:
             self._count(signal, decoded, 0)
@@ -119,9 +123,9 @@ class Receiver(Cleaning):
         body = cleaned[0].body if len(cleaned) == 1 else b""
         return Accepted(items, rejected, problem, body, body is not decoded.body)
 
-    def _count_kept(self, signal: Signal, decoded: Decoded, items: int, kept: Future[int]) -> None:
+    def _count_stored(self, signal: Signal, decoded: Decoded, items: int, stored: Future[int]) -> None:
         """Count what is on disk, also where its sender has gone away meanwhile: it is delivered all the same."""
-        if not kept.cancelled() and kept.exception() is None:
+        if not stored.cancelled() and stored.exception() is None:
             self._count(signal, decoded, items)
 
     @staticmethod

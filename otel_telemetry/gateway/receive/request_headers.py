@@ -28,16 +28,16 @@ _OF_RESOURCE: Final = {
 
 def of(request: Request) -> dict[str, Any]:
     """Return {column: value}; raises MalformedTelemetry naming a header that cannot be read."""
-    said: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for name, value in request.scope["headers"]:  # in one go: each look-up by name goes through all of them
         column = _COLUMNS.get(name)
-        if column and value and column not in said:
-            said[column] = value.decode("latin-1")
-    if _META in said:
-        said[_META] = _map(said[_META])
-    if _INDEX in said and not (said[_INDEX].isascii() and said[_INDEX].isdecimal()):
+        if column and value and column not in columns:
+            columns[column] = value.decode("latin-1")
+    if _META in columns:
+        columns[_META] = _map(columns[_META])
+    if _INDEX in columns and not (columns[_INDEX].isascii() and columns[_INDEX].isdecimal()):
         raise MalformedTelemetry("must be a whole number", "x-chronicle-step-index")
-    return said
+    return columns
 
 
 def _map(text: str) -> Any:
@@ -50,12 +50,12 @@ def _map(text: str) -> Any:
     return found
 
 
-def filling(signal: Signal, prepare: Prepare | None, said: Mapping[str, Any], receiver: Receiver) -> Prepare | None:
+def filling(signal: Signal, prepare: Prepare | None, columns: Mapping[str, Any], receiver: Receiver) -> Prepare | None:
     """Return a function that sets values of headers on a request's resources, unless these have them already.
 
     Metrics have no rows with these columns. Items that protobuf cannot parse are left out and reported.
     """
-    if not said or signal not in _GROUPS:
+    if not columns or signal not in _GROUPS:
         return prepare
 
     def fill(body: bytes) -> Decoded:
@@ -65,16 +65,16 @@ def filling(signal: Signal, prepare: Prepare | None, said: Mapping[str, Any], re
         except DecodeError:
             decoded = receiver.without_invalid(signal, decoded.body)
             message = REQUESTS[signal].FromString(decoded.body)
-        return Decoded(_filled(signal, message, said), decoded.rejected, decoded.problem)
+        return Decoded(_filled(signal, message, columns), decoded.rejected, decoded.problem)
 
     return fill
 
 
-def _filled(signal: Signal, message: Any, said: Mapping[str, Any]) -> bytes:
+def _filled(signal: Signal, message: Any, columns: Mapping[str, Any]) -> bytes:
     for group in getattr(message, _GROUPS[signal]):
         attributes = group.resource.attributes
         there = {each.key for each in attributes if not each.value.string_value.startswith(conventions.UNKNOWN_SERVICE)}
-        for column, value in said.items():
+        for column, value in columns.items():
             key = _OF_RESOURCE.get(column, conventions.REQUEST_LOG + column)
             if key not in there:
                 put(attributes.add(key=key).value, value, column)

@@ -44,7 +44,7 @@ _SUSPECTS: Final = 128
 _SLOT: Final = struct.Struct("=QQ")
 _SLOTS: Final = 256  # of one receiver; what it works on beyond that is not watched
 _PAGE: Final = 4096
-_SUSPECTED, _GUILTY, _TOLD = 1, 2, 3
+_SUSPECTED, _GUILTY, _HAS_LETTER = 1, 2, 3
 _SIGNALS: Final[tuple[Signal, ...]] = ("traces", "logs", "metrics")
 _USED: Final = 1 << 63
 _GZIP: Final = b"\x1f\x8b"
@@ -73,8 +73,8 @@ class Mark(NamedTuple):
 
 def mark_of(kind: Signal, body: bytes) -> Mark:
     """Return what tells this request from others, and knows it again when it is packed anew."""
-    told: Any = memoryview(body)[_GZIP_VARIES:] if body.startswith(_GZIP) else body
-    return Mark(_USED | _SIGNALS.index(kind) << 32 | spool_file.checksum(told), len(body))
+    content: Any = memoryview(body)[_GZIP_VARIES:] if body.startswith(_GZIP) else body
+    return Mark(_USED | _SIGNALS.index(kind) << 32 | spool_file.checksum(content), len(body))
 
 
 def kills() -> int | None:
@@ -92,9 +92,9 @@ class Suspects:
     Receivers have places, from 0. What an earlier gateway was at when it was killed for want of memory is suspected.
     """
 
-    def __init__(self, folder: Path, places: int) -> None:
+    def __init__(self, folder: Path, receivers: int) -> None:
         self._held, path = _free_file(folder)
-        self._memory = _mapped(path, _slots_at(places))
+        self._memory = _mapped(path, _slots_at(receivers))
         self._until = memoryview(self._memory)[_UNTIL : _UNTIL + 8].cast("d")
         self._everything = range(_slots_at(0), len(self._memory) - _SLOT.size + 1, _SLOT.size)
         if _HEAD.unpack_from(self._memory)[0] != _MAGIC:
@@ -117,14 +117,14 @@ class Suspects:
         self._memory[_slots_at(0) :] = bytes(len(self._memory) - _slots_at(0))
 
     # --- of a receiver that has ended -------------------------------------------------------------------------------
-    def died(self, place: int, killed_by: int) -> list[Mark]:
+    def died(self, receiver: int, killed_by: int) -> list[Mark]:
         """Suspect what a receiver worked on that died by a signal; return what is refused from now on."""
         guilty = self._starved() if killed_by == signals.SIGKILL else killed_by in _CRASHES
-        slots = range(_slots_at(place), _slots_at(place + 1), _SLOT.size)
+        slots = range(_slots_at(receiver), _slots_at(receiver + 1), _SLOT.size)
         try:
             return self._blame(self._left(slots), guilty)
         finally:
-            self._memory[_slots_at(place) : _slots_at(place + 1)] = bytes(_SLOTS * _SLOT.size)
+            self._memory[_slots_at(receiver) : _slots_at(receiver + 1)] = bytes(_SLOTS * _SLOT.size)
 
     def _left(self, slots: Iterable[int]) -> set[Mark]:
         return {Mark(*_SLOT.unpack_from(self._memory, at)) for at in slots if self._memory[at : at + 8] != bytes(8)}
@@ -154,7 +154,7 @@ class Suspects:
         now = time.time()
         at, state = self._find(mark, now)
         if at < 0:  # those that end first make room
-            at = min(self._suspect_places(), key=lambda place: _SUSPECT.unpack_from(self._memory, place)[3])
+            at = min(self._suspect_offsets(), key=lambda offset: _SUSPECT.unpack_from(self._memory, offset)[3])
         state = _GUILTY if alone else max(state, _SUSPECTED)
         _SUSPECT.pack_into(self._memory, at, *mark, state, now + SECONDS)
         magic, _, seen = _HEAD.unpack_from(self._memory)
@@ -170,9 +170,9 @@ class Suspects:
         """Note that it is not any more."""
         _SLOT.pack_into(self._memory, slot, 0, 0)
 
-    def slots(self, place: int) -> list[int]:
+    def slots(self, receiver: int) -> list[int]:
         """Return the slots of a receiver."""
-        return list(range(_slots_at(place), _slots_at(place + 1), _SLOT.size))
+        return list(range(_slots_at(receiver), _slots_at(receiver + 1), _SLOT.size))
 
     def doubted(self, mark: Mark) -> bool:
         """Return whether a request is suspected or refused; quick, as nearly always nothing is."""
@@ -186,15 +186,15 @@ class Suspects:
         """Return whether a request is not to be worked on at all."""
         return self._state(mark) >= _GUILTY
 
-    def told(self, mark: Mark) -> bool:
+    def has_letter(self, mark: Mark) -> bool:
         """Return whether there is a dead letter for it already."""
-        return self._state(mark) == _TOLD
+        return self._state(mark) == _HAS_LETTER
 
-    def tell(self, mark: Mark) -> None:
+    def note_letter(self, mark: Mark) -> None:
         """Note that there is a dead letter for it."""
         at, state = self._find(mark, time.time())
         if state == _GUILTY:
-            _SUSPECT.pack_into(self._memory, at, *mark, _TOLD, _SUSPECT.unpack_from(self._memory, at)[3])
+            _SUSPECT.pack_into(self._memory, at, *mark, _HAS_LETTER, _SUSPECT.unpack_from(self._memory, at)[3])
 
     def clear(self, mark: Mark) -> None:
         """Take the suspicion from a request: it was worked on, and nothing happened."""
@@ -210,19 +210,19 @@ class Suspects:
 
     def _find(self, mark: Mark, now: float) -> tuple[int, int]:
         """Return where a request is among what is suspected, -1 where it is not, and its state."""
-        for at in self._suspect_places():
+        for at in self._suspect_offsets():
             word, size, state, until = _SUSPECT.unpack_from(self._memory, at)
             if (word, size) == mark and until >= now:
                 return at, state
         return -1, 0
 
     @staticmethod
-    def _suspect_places() -> Iterator[int]:
+    def _suspect_offsets() -> Iterator[int]:
         return (_PAGE + number * _SUSPECT.size for number in range(_SUSPECTS))
 
 
-def _slots_at(place: int) -> int:
-    return _PAGE + _SUSPECTS * _SUSPECT.size + place * _SLOTS * _SLOT.size
+def _slots_at(receiver: int) -> int:
+    return _PAGE + _SUSPECTS * _SUSPECT.size + receiver * _SLOTS * _SLOT.size
 
 
 def _free_file(folder: Path) -> tuple[int, Path]:

@@ -21,10 +21,10 @@ _log = logging.getLogger("otel_telemetry.gateway.receive.receiver")
 class Watch:
     """Notes what one receiver, at `place`, works on. For the event loop only."""
 
-    def __init__(self, suspects: Suspects, place: int, spool: Transport) -> None:
+    def __init__(self, suspects: Suspects, receiver: int, spool: Transport) -> None:
         self.suspects = suspects
-        self.free = suspects.slots(place)
-        self.turns = Turns()
+        self.free = suspects.slots(receiver)
+        self.admission = Admission()
         self._spool = spool
 
     def over(self, kind: Signal, body: bytes) -> "_Work":
@@ -33,7 +33,7 @@ class Watch:
 
     async def refuse(self, mark: Mark, body: bytes) -> None:
         """Set aside what is known of a request that is refused, the first time."""
-        if self.suspects.told(mark):
+        if self.suspects.has_letter(mark):
             return
         digest = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
         reason = f"took a receiver down: {mark}, SHA-256 {digest}"
@@ -42,7 +42,7 @@ class Watch:
             await asyncio.to_thread(self._spool.set_aside, _DEAD_LETTERS, mark.signal, reason)
         except StoreUnavailable:  # it will come again
             return
-        self.suspects.tell(mark)
+        self.suspects.note_letter(mark)
 
 
 class _Work:
@@ -62,7 +62,7 @@ class _Work:
                 await watch.refuse(mark, self._body)
                 raise RefusedError(status.TOOK_DOWN)
             self._alone = True
-        await watch.turns.enter(alone=self._alone)
+        await watch.admission.enter(alone=self._alone)
         if watch.free:
             self._slot = watch.free.pop()
             watch.suspects.enter(self._slot, mark)
@@ -77,10 +77,10 @@ class _Work:
             self._watch.free.append(self._slot)
         if self._alone:
             self._watch.suspects.clear(self._mark)
-        self._watch.turns.leave(alone=self._alone)
+        self._watch.admission.leave(alone=self._alone)
 
 
-class Turns:
+class Admission:
     """Lets requests in side by side, and one by itself where it asks for that."""
 
     def __init__(self) -> None:

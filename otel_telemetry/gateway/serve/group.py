@@ -57,13 +57,13 @@ class Group:
     # --- restarts ---------------------------------------------------------------------------------------------------
     def count_restart(self, name: str) -> None:
         """Note that a process had to be started again. Only the supervisor does so."""
-        _COUNT.pack_into(self._restarts, self._place(name), self.restarts()[name] + 1)
+        _COUNT.pack_into(self._restarts, self._offset(name), self.restarts()[name] + 1)
 
     def restarts(self) -> Mapping[str, int]:
         """Return how often each process had to be started again."""
-        return {name: _COUNT.unpack_from(self._restarts, self._place(name))[0] for name in self.names}
+        return {name: _COUNT.unpack_from(self._restarts, self._offset(name))[0] for name in self.names}
 
-    def _place(self, name: str) -> int:
+    def _offset(self, name: str) -> int:
         return _COUNT.size * self.names.index(name)
 
     # --- questions --------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class WorkerContext:
         self.group = group
         self.http = http
         self.suspects = suspects
-        self.place = group.names.index(name)
+        self.index = group.names.index(name)
         self._control = control
         self._reports = reports
         self._admitted = threading.Event()

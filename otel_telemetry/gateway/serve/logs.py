@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
 
 
 @contextlib.contextmanager
-def kept_back() -> Iterator[None]:
+def buffered() -> Iterator[None]:
     """Hold back log records until `use` sets their format; if that never happens, they are written as text."""
     root = logging.getLogger()
     early = MemoryHandler(_MOST_EARLY, flushLevel=_NEVER, flushOnClose=False)

@@ -104,7 +104,7 @@ class Gateway(Process):
             http = await self._start_http(parts, app, listening)
         redacting = [part for part in (receiver, spool) if isinstance(part, Redacts)]
         self._targets = ReloadTargets(keys, origins, redacting, rpc, http)
-        parts.push_async_callback(self._close_doors, health, rpc, http)
+        parts.push_async_callback(self._close_listeners, health, rpc, http)
 
     def _insight(self, health: Health) -> Insight:
         config = self._config
@@ -210,7 +210,7 @@ class Gateway(Process):
     def _suspects(self, parts: contextlib.AsyncExitStack) -> tuple[Suspects, int]:
         """Return where requests under way are noted, and the place of this process there."""
         if self._worker and self._worker.suspects:
-            return self._worker.suspects, self._worker.place
+            return self._worker.suspects, self._worker.index
         suspects = Suspects(self._config.spool_dir, 1)
         parts.callback(suspects.close)
         return suspects, 0
@@ -221,10 +221,10 @@ class Gateway(Process):
         for delivery in deliveries:
             delivery.start()
         if self._delivers and (lost := nowhere(deliveries)):
-            kept = "spool for gateway.spool_retention_hours" if self._config.transport == "disk" else "topics of Kafka"
+            where = "spool for gateway.spool_retention_hours" if self._config.transport == "disk" else "topics of Kafka"
             _log.warning(
                 "%s are accepted and kept in the %s, and go nowhere from there: forward.NAME.endpoint names a "
-                "destination for them", " and ".join(lost), kept,
+                "destination for them", " and ".join(lost), where,
             )  # fmt: skip
         return deliveries
 
@@ -257,7 +257,7 @@ class Gateway(Process):
         await server.close()
         stopping.cancel()
 
-    async def _close_doors(self, health: Health, rpc: Http2Server | None, http: HttpServer | None) -> None:
+    async def _close_listeners(self, health: Health, rpc: Http2Server | None, http: HttpServer | None) -> None:
         """Take no more requests on either port, then wait for those under way; HTTP winds down in its own task."""
         health.stop()
         if http:

@@ -288,9 +288,9 @@ class Supervisor:
         _log.info("%s: settings are read anew; the processes are replaced one by one", why)
         if late := [f"gateway.{name}" for name in _FIXED if getattr(read, name) != getattr(self._config, name)]:
             _log.warning("only a restart changes what was bound or shared out at the start: %s", ", ".join(late))
-        kept = {name: getattr(self._shared.config, name) for name in _FIXED}
+        fixed = {name: getattr(self._shared.config, name) for name in _FIXED}
         self._config = config
-        self._shared.config = config.model_copy(update=kept)
+        self._shared.config = config.model_copy(update=fixed)
         self._make = make
         self._certificates = tls.changed_at(self._config)
         self._to_replace = [child for child in self._children if child.pid and not child.replaced]

@@ -15,7 +15,7 @@ from otel_telemetry.gateway.receive.rest import models
 from otel_telemetry.gateway.receive.rest.call import Call, answer_json, parsed
 from otel_telemetry.gateway.receive.status import Refusal, RefusedError
 
-_NOT_KEPT: Final = Refusal(
+_NOT_STORED: Final = Refusal(
     "not_cached",
     code_pb2.UNAVAILABLE,
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -70,16 +70,16 @@ class CacheEndpoints:
 
     async def get(self, call: Call) -> Response:
         """Answer with what is kept."""
-        kept = await self._cache.get(_key(call.request))
-        return answer_json({"hit": False} if kept is None else {"hit": True, "data": _response(kept)})
+        stored = await self._cache.get(_key(call.request))
+        return answer_json({"hit": False} if stored is None else {"hit": True, "data": _response(stored)})
 
     async def set(self, call: Call) -> Response:
         """Keep a value."""
         item = models.read(models.CacheItem, parsed(await call.body()))
-        kept = await self._cache.set(item.key, item.data, item.ttl)
-        if kept is None:
-            raise RefusedError(_NOT_KEPT)
-        return answer_json({"status": "cached", "key": item.key, "expires_at": _iso(kept.expires_at)})
+        stored = await self._cache.set(item.key, item.data, item.ttl)
+        if stored is None:
+            raise RefusedError(_NOT_STORED)
+        return answer_json({"status": "cached", "key": item.key, "expires_at": _iso(stored.expires_at)})
 
     async def delete(self, call: Call) -> Response:
         """Forget a key."""
@@ -93,11 +93,11 @@ def _key(request: Request) -> str:
     return key
 
 
-def _response(kept: StoredValue) -> dict[str, Any]:
+def _response(stored: StoredValue) -> dict[str, Any]:
     """Return a kept value with its times; what is no object is shown as `value`."""
-    value = kept.value if isinstance(kept.value, dict) else {"value": kept.value}
-    left = max(0, round(kept.expires_at - time.time()))
-    return {"timestamp": _iso(kept.stored_at), **value, "ttl_remaining": left}
+    value = stored.value if isinstance(stored.value, dict) else {"value": stored.value}
+    left = max(0, round(stored.expires_at - time.time()))
+    return {"timestamp": _iso(stored.stored_at), **value, "ttl_remaining": left}
 
 
 def _iso(seconds: float) -> str:

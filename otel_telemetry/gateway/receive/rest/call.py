@@ -78,12 +78,12 @@ class Call:
 
     async def accept_one(self, prepare: Prepare) -> LogRecord | None:
         """Return once the body's one record is on disk: as it is now, where redaction may have changed it."""
-        kept = await self.accept(prepare)
-        if kept is None:
+        stored = await self.accept(prepare)
+        if stored is None:
             return None
-        if self.at not in kept:
+        if self.at not in stored:
             raise RefusedError(status.REDACTION_FAILED)
-        return kept[self.at]
+        return stored[self.at]
 
     def own_id(self, *of: str) -> str:
         """Return an id of ours: the one that follows from the Idempotency-Key, where the sender gave one."""

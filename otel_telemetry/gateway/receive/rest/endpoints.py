@@ -75,8 +75,8 @@ class Rest:
             events.append(entry.event)
             return _decoded([log_record(entry, payload, own, call)])
 
-        kept = await call.accept_one(prepare)
-        fields = records.redacted_fields(payload, kept) if kept else []
+        stored = await call.accept_one(prepare)
+        fields = records.redacted_fields(payload, stored) if stored else []
         if self._measure:
             self._measure(events[0], payload, fields)
         return answer_json({"status": "logged", "event_id": own, "redacted_fields": fields})
@@ -110,10 +110,10 @@ class Rest:
             result.append(Batch(parsed(body), call))
             return _decoded(result[0].records, rejected=len(result[0].outcomes) - len(result[0].records))
 
-        kept = await call.accept(prepare)
+        stored = await call.accept(prepare)
         batch = result[0]
-        if kept is not None:
-            batch.tell_lost(kept, call.at)
+        if stored is not None:
+            batch.mark_lost(stored, call.at)
         accepted = len(batch.accepted)
         for event in batch.accepted:
             metrics.count_posted(event)
@@ -121,8 +121,8 @@ class Rest:
         if accepted or not batch.outcomes:
             return answer_json(answer, HTTPStatus.ACCEPTED)
         first = batch.outcomes[0]
-        said = f"{first['field']}: {first['error']}" if first["field"] else first["error"]
-        return answer_json(answer | {"error": as_chronicle("invalid_event_payload", said)}, HTTPStatus.BAD_REQUEST)
+        message = f"{first['field']}: {first['error']}" if first["field"] else first["error"]
+        return answer_json(answer | {"error": as_chronicle("invalid_event_payload", message)}, HTTPStatus.BAD_REQUEST)
 
 
 def _decoded(made: Sequence[Record], rejected: int = 0) -> Decoded:

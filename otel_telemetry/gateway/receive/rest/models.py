@@ -113,7 +113,7 @@ class WorkflowEvent(_Open):
         return self.timestamp or self.time or self.ts
 
     @model_validator(mode="after")
-    def _says_of_what(self) -> "WorkflowEvent":
+    def _names_its_subject(self) -> "WorkflowEvent":
         """Refuse an event of a run or step that does not say which."""
         inside = self.data if isinstance(self.data, dict) else {}
         of_step, of_run = self.type in conventions.STEP_TYPES, self.type in conventions.RUN_TYPES

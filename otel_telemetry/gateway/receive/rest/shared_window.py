@@ -89,8 +89,8 @@ class SharedWindow:
         return quietest, 0
 
     def _last(self, at: int, calls: int) -> float:
-        place = at + _HEAD.size + (calls - 1) % self._most * _TIME.size
-        return float(_TIME.unpack_from(self._memory, place)[0])
+        offset = at + _HEAD.size + (calls - 1) % self._most * _TIME.size
+        return float(_TIME.unpack_from(self._memory, offset)[0])
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ _OF_ALL: Final = frozenset({"application", "environment"})
 _MILLISECOND: Final = 1_000_000
 
 
-class Places:
+class Positions:
     """Where each event of a list stands among the others: a list of one time keeps its order."""
 
     def __init__(self) -> None:
@@ -50,20 +50,20 @@ class Batch:
     def __init__(self, given: Any, call: Call) -> None:
         self.records: list[Record] = []
         self.outcomes: list[dict[str, Any]] = []
-        self._places = Places()
+        self._positions = Positions()
         self._types: dict[int, str] = {}
-        said = request_headers.of(call.request)
+        defaults = request_headers.of(call.request)
         items = _items(given)
         call.expect(len(items))
         for index, item in enumerate(items):
-            self._take(item, said, call, index)
+            self._take(item, defaults, call, index)
 
-    def _take(self, item: Any, said: Mapping[str, Any], call: Call, index: int) -> None:
+    def _take(self, item: Any, defaults: Mapping[str, Any], call: Call, index: int) -> None:
         try:
-            item = _with_ids(item, said)
+            item = _with_ids(item, defaults)
             event = models.read(models.WorkflowEvent, item)
-            record = _event_record(event, item, said, call, index)
-            record.attributes = self._places.of(event, index)
+            record = _event_record(event, item, defaults, call, index)
+            record.attributes = self._positions.of(event, index)
             record.write()
         except MalformedTelemetry as error:
             why = {"field": error.field, "error": error.problem}
@@ -79,10 +79,10 @@ class Batch:
         """The types of the events that were taken."""
         return [self._types[each["index"]] for each in self.outcomes if each["status"] == ACCEPTED]
 
-    def tell_lost(self, kept: Container[int], at: int) -> None:
+    def mark_lost(self, stored: Container[int], at: int) -> None:
         """Correct the outcomes of what redaction left out: kept is what was observed at these times."""
         for outcome in self.outcomes:
-            if outcome["status"] == ACCEPTED and at + outcome["index"] not in kept:
+            if outcome["status"] == ACCEPTED and at + outcome["index"] not in stored:
                 outcome.update(status=REJECTED, field="", error=status.REDACTION_FAILED.message)
 
 
@@ -92,9 +92,9 @@ def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, cal
     values: dict[str, Any] = {"type": entry.event, "event_id": own, "data": payload}
     for name in ("user_id", "session_id", "request_id"):
         values[name] = getattr(about, name) or getattr(entry.payload, name)
-    said = request_headers.of(call.request)
-    values |= {key: value for key, value in said.items() if values.get(key) is None}
-    service = entry.payload.service or said.get("application")
+    defaults = request_headers.of(call.request)
+    values |= {key: value for key, value in defaults.items() if values.get(key) is None}
+    service = entry.payload.service or defaults.get("application")
     title = f"log: {entry.event}"
     return Record(
         conventions.WORKFLOW_EVENT,
@@ -104,19 +104,19 @@ def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, cal
         values,
         {},
         service,
-        said.get("environment"),
+        defaults.get("environment"),
     )
 
 
 def _event_record(
-    event: models.WorkflowEvent, item: Mapping[str, Any], said: Mapping[str, Any], call: Call, index: int
+    event: models.WorkflowEvent, item: Mapping[str, Any], defaults: Mapping[str, Any], call: Call, index: int
 ) -> Record:
     values: dict[str, Any] = {key: value for key, value in item.items() if key not in {"timestamp", "time", "ts"}}
     for name in ("id", "run_id", "step_id"):
         values[name] = getattr(event, name)
     inside = event.data if isinstance(event.data, dict) else {}
     follows = event.type in conventions.EVENT_ORDER and event.type != conventions.RUN_START
-    for key, value in said.items():
+    for key, value in defaults.items():
         is_meant = key in _OF_ALL if follows else key not in _SUBJECTS
         if is_meant and values.get(key) is None and inside.get(key) is None:
             values[key] = value
@@ -143,7 +143,7 @@ def _is_subject(event: models.WorkflowEvent) -> bool:
     return full is None and event.type in conventions.RUN_TYPES | conventions.STEP_TYPES
 
 
-def _with_ids(item: Any, said: Mapping[str, Any]) -> Any:
+def _with_ids(item: Any, defaults: Mapping[str, Any]) -> Any:
     """Return an event with the run and step that headers name, where it does not say its own."""
     if not isinstance(item, dict):
         return item
@@ -151,9 +151,9 @@ def _with_ids(item: Any, said: Mapping[str, Any]) -> Any:
     kind = str(item.get("type"))
     subject = {"run_id": conventions.RUN_TYPES, "step_id": conventions.STEP_TYPES}
     missing = {
-        name: said[name]
+        name: defaults[name]
         for name, types in subject.items()
-        if name in said
+        if name in defaults
         and item.get(name) is None
         and inside.get(name) is None
         and not (item.get("id") is not None and kind in types)
