@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    enabled: bool = Field(default=True, description="Off: nothing is recorded, at no cost.")
+    enabled: bool = Field(default=True, description="Record telemetry. Off: nothing is recorded, at no cost.")
     redaction: RedactionSettings = RedactionSettings()
     request_log: RequestLogSettings = RequestLogSettings()
     instrument: InstrumentSettings = InstrumentSettings()

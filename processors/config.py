@@ -20,12 +20,13 @@ class PseudonymSettings(BaseModel):
 
     secret: SecretStr | None = Field(
         None,
-        description="Key of the HMAC, at least 16 characters. Without it, what would be hashed is fully redacted.",
+        description="Key of the HMAC, at least 16 characters. Without "
+        "it, values that would be hashed are fully redacted.",
     )
     key_id: str = Field("k1", pattern=r"^[a-z0-9]{1,16}$", description="Name of the key, kept beside each pseudonym.")
     previous_secret: SecretStr | None = Field(
         None,
-        description="Key before the last rotation: `otel-telemetry pseudonym` also shows what people were called then.",
+        description="Key before the last rotation: `otel-telemetry pseudonym` also shows the pseudonyms of that time.",
     )
     previous_key_id: str = Field("k0", pattern=r"^[a-z0-9]{1,16}$", description="Name of that key.")
     length: int = Field(12, ge=12, le=64, description="Hexadecimal characters that are kept of each HMAC.")
@@ -42,7 +43,9 @@ class NerSettings(BaseModel):
     )
     model: str = Field("en_core_web_lg", description="spaCy pipeline that finds them: a package's name, or a folder.")
     content: bool = Field(
-        default=True, description="Look at prompts and answers: attributes of the conventions, and whose name says so."
+        default=True,
+        description="Look at prompts and answers: attributes of the conventions, and attributes whose names say that "
+        "they hold content.",
     )
     bodies: bool = Field(default=True, description="Look at the bodies of log records.")
     keys: tuple[str, ...] = Field(
@@ -52,7 +55,7 @@ class NerSettings(BaseModel):
             *("request_log.query", "request_log.answer", "request_log.note", "request_log.sources"),
             *("request_log.input", "request_log.output", "request_log.data", "request_log.info", "request_log.error"),
         ),
-        description="Further attributes to look at; * stands for anything.",
+        description="Further attributes to look at; * stands for any characters.",
     )
     max_length: int = Field(20_000, ge=100, le=500_000, description="Characters of one field that are looked at.")
     share: float = Field(
@@ -64,8 +67,8 @@ class NerSettings(BaseModel):
     )
     beyond: Literal["cut", "drop", "keep"] = Field(
         "cut",
-        description="What becomes of a longer field: cut replaces the rest by [REDACTED_UNSCANNED], drop leaves out "
-        "the field, keep keeps the rest as the rules left it.",
+        description="What happens to a longer field: cut replaces the rest by [REDACTED_UNSCANNED], drop removes the "
+        "field, keep keeps the rest as the rules left it.",
     )
 
 
@@ -100,7 +103,8 @@ class RedactionSettings(BaseModel):
     names: bool = Field(
         default=False,
         description="Find names of people, addresses, places and dates of birth in natural language with a small model "
-        "(needs the extra names). What is looked at and how much: redaction.ner, but for enabled and model.",
+        "(needs the extra names). redaction.ner says which fields and how much; its enabled and model have "
+        "no effect here.",
     )
     ner: NerSettings = NerSettings()
     pseudonyms: PseudonymSettings = PseudonymSettings()

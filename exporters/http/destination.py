@@ -46,7 +46,7 @@ class Destination(BaseModel):
     )
     timeout: float = Field(10.0, gt=0, le=600, description="Seconds that one request may take.")
     compression: Literal["none", "gzip"] = Field(
-        "none", description="gzip saves network and costs CPU: worth it unless the destination is next door."
+        "none", description="gzip saves network traffic and costs CPU: worth it unless the destination is near."
     )
     ca_file: Path | None = Field(None, description="Certificates (PEM) to trust instead of the system's.")
     certificate_file: Path | None = Field(None, description="Certificate (PEM) to show to the destination.")

@@ -16,9 +16,11 @@ class LokiSettings(Destination):
         None, description="URL of Loki, http://loki:3100 for example, without a path of its API; none: no Loki."
     )
     protocol: Literal["push", "otlp"] = Field(
-        "push", description="Loki's own push API, with the labels told here, or its OTLP endpoint, with Loki's own."
+        "push",
+        description="Loki's push API, with the labels that docs/delivery.md lists, or its OTLP endpoint, with the "
+        "labels of Loki's otlp_config.",
     )
-    compression: Literal["none", "gzip"] = Field("gzip", description="How requests are packed.")
+    compression: Literal["none", "gzip"] = Field("gzip", description="Compression of requests.")
     tenant: str | None = Field(
         None, pattern=r"^[A-Za-z0-9!_.*'()|-]{1,150}$", description="Tenant (X-Scope-OrgID) of a Loki that has several."
     )
@@ -28,18 +30,25 @@ class LokiSettings(Destination):
     password: SecretStr | None = Field(None, description="Password, or token, of that user.")
     bearer_token: SecretStr | None = Field(None, description="Token that is sent as `authorization: Bearer`.")
     max_streams: int = Field(
-        1000, ge=1, description="Different label sets; beyond, further services become service_name=other, and counted."
+        1000,
+        ge=1,
+        description="Most combinations of labels; above it, further "
+        "services become service_name=other, and are counted.",
     )
     max_line_bytes: int = Field(
-        256 << 10, ge=0, description="Loki's max_line_size: longer lines are set aside as dead letters; 0: no limit."
+        256 << 10, ge=0, description="Loki's max_line_size: longer lines become dead letters; 0: no limit."
     )
     max_age_hours: float = Field(
-        168.0, ge=0, description="Loki's reject_old_samples_max_age: older lines are set aside; 0: no limit."
+        168.0, ge=0, description="Loki's reject_old_samples_max_age: older lines become dead letters; 0: no limit."
     )
     max_ahead_seconds: float = Field(
-        600.0, ge=0, description="Loki's creation_grace_period: lines further in the future are set aside; 0: no limit."
+        600.0,
+        ge=0,
+        description="Loki's creation_grace_period: lines further in the future become dead letters; 0: no limit.",
     )
-    max_request_bytes: int = Field(1 << 20, ge=1 << 10, le=64 << 20, description="Size of one request, unpacked.")
+    max_request_bytes: int = Field(
+        1 << 20, ge=1 << 10, le=64 << 20, description="Size of one request in bytes, before compression."
+    )
 
     @field_validator("endpoint")
     @classmethod

@@ -30,11 +30,12 @@ class ForwardSettings(Destination):
     )
     signals: tuple[Signal, ...] = Field(
         ("traces", "logs", "metrics"),
-        description="What it gets, of traces, logs and metrics. Leave out what it does not take.",
+        description="Signals to send: traces, logs and metrics. Leave out those that the destination does not accept.",
         min_length=1,
     )
     max_request_bytes: int = Field(
         4_000_000,
         ge=1 << 10,
-        description="Size up to which batches travel as one request; gRPC servers take 4 MiB unless told otherwise.",
+        description="Size in bytes up to which batches are merged into "
+        "one request; gRPC servers accept 4 MiB by default.",
     )

@@ -12,7 +12,7 @@ class PrometheusSettings(BaseModel):
         None,
         ge=1,
         le=65_535,
-        description="Port at which an app shows its metrics, those of all its workers together; none: no exporter, "
+        description="Port on which an app serves its metrics, those of all its workers together; none: no exporter, "
         "unless OTEL_METRICS_EXPORTER names prometheus (then OTEL_EXPORTER_PROMETHEUS_PORT, 9464).",
     )
-    host: str = Field("127.0.0.1", description="Address of that port. Whoever reaches it may read the metrics.")
+    host: str = Field("127.0.0.1", description="Address of that port. Everybody who can reach it can read the metrics.")

@@ -18,7 +18,7 @@ class RequestLogSettings(BaseModel):
         repr=False,
     )
     retention_days: int | None = Field(
-        None, ge=1, le=36_500, description="Days after which rows are deleted; none keeps them for good."
+        None, ge=1, le=36_500, description="Days after which rows are deleted; none: rows are not deleted."
     )
     text_retention_days: int | None = Field(
         None, ge=1, le=36_500, description="Days after which question and answer texts are removed from rows that stay."
@@ -26,18 +26,21 @@ class RequestLogSettings(BaseModel):
     cost_budget_per_day_usd: float | None = Field(
         None,
         gt=0,
-        description="What model calls may cost a day, in USD; beyond, the alert CostAboveBudget fires.",
+        description="Budget for model calls in USD a day; above it, the alert CostAboveBudget fires.",
     )
     store_text: bool = Field(
         default=False, description="Keep question and answer texts (redacted). Off: text never reaches a table."
     )
     unsampled: bool = Field(
         default=True,
-        description="In an app: rows also for requests that the sampler, or their caller, leaves out.",
+        description="In an app: write rows also for requests that the sampler, or their caller, does not sample.",
     )
-    batch_size: int = Field(200, ge=1, le=10_000, description="Spans that make a batch full, so that it is written.")
+    batch_size: int = Field(200, ge=1, le=10_000, description="Number of spans at which a batch is written.")
     debounce: float = Field(
-        0.5, gt=0, le=60, description="Seconds after a batch's first span at which it is written though not full."
+        0.5,
+        gt=0,
+        le=60,
+        description="Seconds after a batch's first span at which it is written even if it is not full.",
     )
     queue_size: int = Field(
         20_000, ge=100, description="Spans waiting to be written; beyond, new ones are dropped and counted."

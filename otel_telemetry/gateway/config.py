@@ -19,8 +19,8 @@ class GatewaySettings(BaseModel):
 
     role: Literal["all", "receive", "deliver", "redact"] = Field(
         "all",
-        description="What this gateway does: receive and spool, deliver what is spooled, or all of it; redact: only"
-        " redact what a Collector asks it to, and keep nothing.",
+        description="What this gateway does. receive: receive and spool; deliver: deliver from the spool; all: both; "
+        "redact: redact for a Collector, and store nothing.",
     )
     workers: int = Field(
         1,
@@ -37,13 +37,15 @@ class GatewaySettings(BaseModel):
         "127.0.0.1", description="Address to listen on. Anything but loopback needs api_keys or tls_client_ca."
     )
     grpc_port: int = Field(4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free port.")
-    http_port: int = Field(4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free.")
+    http_port: int = Field(
+        4318, ge=0, le=65535, description="Port of OTLP/HTTP, /health and /metrics; 0: any free port."
+    )
     grpc_connection_seconds: float = Field(
         300.0,
         ge=0,
         le=1e6,
-        description="Age at which a gRPC client is told to connect anew, so that clients spread over the processes"
-        " behind a port or a balancer; nothing is lost by it; 0: never.",
+        description="Age at which a gRPC connection is closed in order (GOAWAY), so that clients spread over the "
+        "processes behind a port or a balancer; no request is lost; 0: never.",
     )
     api_keys: tuple[SecretStr, ...] = Field(
         (),
@@ -54,7 +56,7 @@ class GatewaySettings(BaseModel):
     )
     open_endpoints: tuple[OpenEndpoint, ...] = Field(
         (),
-        description="Endpoints that ask for no key though there are keys, for senders that have none: "
+        description="Endpoints that need no key although there are keys, for senders without a key: "
         + ", ".join(f"`{one}`" for one in get_args(OpenEndpoint))
         + ".",
     )
@@ -84,19 +86,21 @@ class GatewaySettings(BaseModel):
     max_connections_per_address: int = Field(
         0,
         ge=0,
-        description="Of these, those that one address may have (of IPv6 one /64 network); 0: any number, as behind a"
-        " proxy, where all have the same.",
+        description="Most of these from one address (IPv6: one /64 network); 0: any number, for use behind a proxy, "
+        "where all have the proxy's address.",
     )
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="Largest request, in bytes, also after decompression (OTLP advises 64 MiB)."
     )
     max_json_bytes: int = Field(
-        16 << 20, ge=1 << 10, description="Largest OTLP/JSON request: parsing JSON is 200 times dearer than protobuf."
+        16 << 20,
+        ge=1 << 10,
+        description="Largest OTLP/JSON request, in bytes: parsing JSON costs 200 times as much as protobuf.",
     )
     transport: Literal["disk", "kafka"] = Field(
         "disk",
-        description="What is between receiving and delivering: disk, the spool in spool_dir; or kafka, the topics that"
-        " gateway.kafka names, for receivers and deliverers on several machines.",
+        description="What stores batches between receiving and delivering: disk, the spool in spool_dir; or kafka, the "
+        "topics that gateway.kafka names, for receivers and deliverers on several machines.",
     )
     kafka: KafkaSettings = KafkaSettings()
     spool_dir: Path = Field(
@@ -113,19 +117,20 @@ class GatewaySettings(BaseModel):
     spool_max_age_hours: float = Field(
         0.0,
         ge=0,
-        description="Age at which batches that an exporter has not got are dropped for it, and counted; 0: never.",
+        description="Age at which batches that were not delivered to an exporter are dropped for it, and counted; 0: "
+        "never.",
     )
     dead_letter_max_bytes: int = Field(
         128 << 20,
         ge=0,
-        description="Bytes of dead letters kept for each exporter, a quarter of spool_max_bytes at most; of more, the"
-        " oldest are dropped, and counted; 0: all are kept, until the spool is full and refuses requests.",
+        description="Bytes of dead letters kept for each exporter, a quarter of spool_max_bytes at most; above it, the "
+        "oldest are dropped, and counted; 0: all are kept, until the spool is full and refuses requests.",
     )
     max_pending_bytes: int = Field(
         128 << 20,
         ge=1 << 20,
-        description="Bytes being worked on at once, each counted twice, for itself and its redacted copy; beyond it,"
-        " requests are told to retry.",
+        description="Bytes of requests in progress, each counted twice, for itself and its redacted copy; above it, "
+        "requests are refused with a Retry-After.",
     )
     telemetry_per_minute: int = Field(
         60,
@@ -135,9 +140,9 @@ class GatewaySettings(BaseModel):
     shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")
     log_format: Literal["text", "json"] = Field(
         "text",
-        description="How the log of `serve` looks, on standard error: text, or json, one object a line with time,"
+        description="Format of the log of `serve`, on standard error: text, or json, one object a line with time,"
         " level, logger, message, process and pid.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe that is logged; of libraries, warnings and errors at most."
+        "info", description="Lowest severity that is logged; libraries log warnings and errors only."
     )

@@ -18,7 +18,7 @@ class InstrumentSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     llm_http: bool = Field(
-        default=True, description="See model calls made over httpx, httpx2, requests, urllib3, botocore and aiohttp."
+        default=True, description="Record model calls made with httpx, httpx2, requests, urllib3, botocore and aiohttp."
     )
     llm_hosts: tuple[str, ...] = Field(
         default=(),
@@ -26,7 +26,8 @@ class InstrumentSettings(BaseModel):
     )
     llm_providers: dict[str, str] = Field(
         default_factory=dict,
-        description="Whose a host is, for its prices: host name = provider, as a proxy of your own in front of OpenAI.",
+        description="Provider of a host, for its prices: host name = provider, for example for your own proxy in front "
+        "of OpenAI.",
     )
     capture_content: bool | None = Field(
         default=None,
@@ -36,7 +37,7 @@ class InstrumentSettings(BaseModel):
     threads: bool = Field(
         default=True, description="Carry the request into threads and thread pools: calls made there belong to it."
     )
-    redis_cache: bool = Field(default=True, description="See hits and misses of redis-py's read commands.")
+    redis_cache: bool = Field(default=True, description="Record hits and misses of redis-py's read commands.")
     redis_family_parts: int = Field(
         default=1, ge=0, le=3, description="Leading `:`-separated parts of a Redis key that name its family, 0 to 3."
     )

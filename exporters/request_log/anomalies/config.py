@@ -14,11 +14,13 @@ class AnomalySettings(BaseModel):
 
     enabled: bool = Field(
         default=False,
-        description="The gateway judges the rows' hours, every ten minutes while somebody reads /metrics, and shows "
-        "what is open as otel_telemetry_anomaly. The command `anomalies` needs no setting.",
+        description="The gateway looks for anomalies in the rows every ten minutes while /metrics is read, and shows "
+        "open ones as otel_telemetry_anomaly. The command `anomalies` needs no setting.",
     )
-    timezone: str = Field("UTC", description="Zone whose hours and weekdays people keep, like Europe/Oslo.")
-    holidays: tuple[Annotated[date, Field()], ...] = Field((), description="Days that are like Sundays, as 2026-12-25.")
+    timezone: str = Field("UTC", description="Time zone of the users' hours and weekdays, like Europe/Oslo.")
+    holidays: tuple[Annotated[date, Field()], ...] = Field(
+        (), description="Days with traffic like Sundays, for example 2026-12-25."
+    )
 
     @field_validator("timezone")
     @classmethod

@@ -17,7 +17,7 @@ class AuditSettings(BaseModel):
     origin: str = Field(
         "otel-telemetry/audit",
         pattern=r"^[^\s+]{1,100}$",
-        description="Name of the log and of its key, as example.com/audit.",
+        description="Name of the log and of its key, for example example.com/audit.",
     )
     key_file: Path = Field(
         Path("otel-audit.key"), description="File of the private key, which only its owner may read. Keep a copy."
@@ -26,8 +26,8 @@ class AuditSettings(BaseModel):
     anchor_file: Path | None = Field(
         None,
         description="File to which every checkpoint is added: on a machine, or in a bucket, that the database's owner "
-        "cannot write to. Each is a line of the log, too.",
+        "cannot write to. Each checkpoint is also logged.",
     )
     checkpoint_seconds: float = Field(
-        60.0, ge=1, le=86_400, description="Seconds after which what was written is signed; at a stop, it is at once."
+        60.0, ge=1, le=86_400, description="Seconds after which new rows are signed; a stop signs at once."
     )

@@ -11,8 +11,6 @@ class ClickHouseSettings(BaseModel):
     url: SecretStr | None = Field(
         None,
         description="ClickHouse's HTTP interface, as http://user:password@host:8123/database; rows of requests and"
-        " model calls are sent on to it by `otel-telemetry clickhouse relay`. None: there is none.",
+        " model calls are sent on to it by `otel-telemetry clickhouse relay`. None: rows are not sent.",
     )
-    batch_rows: int = Field(
-        20_000, ge=1, le=1_000_000, description="Rows that are sent in one insert to ClickHouse at most."
-    )
+    batch_rows: int = Field(20_000, ge=1, le=1_000_000, description="Most rows in one insert to ClickHouse.")

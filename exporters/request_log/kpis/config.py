@@ -44,10 +44,13 @@ class LabelSettings(BaseModel):
 
     path: str = Field(description="Column, attribute or JSON path whose value the label shows.", min_length=1)
     most: int | None = Field(
-        None, ge=1, le=_MOST, description="As many values are told apart, the first that come; the rest is `other`."
+        None,
+        ge=1,
+        le=_MOST,
+        description="Number of values that the label distinguishes, the first ones; all others are `other`.",
     )
     values: tuple[str, ...] | None = Field(
-        None, min_length=1, max_length=_MOST, description="The values that are told apart; the rest is `other`."
+        None, min_length=1, max_length=_MOST, description="Values that the label distinguishes; all others are `other`."
     )
 
 
@@ -57,24 +60,26 @@ class KpiSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Source = Field(
-        description="What it is made of: rows (requests, calls, events, feedback, browser), or spans, or logs."
+        description="Source of the values: rows (requests, calls, events, feedback, browser), spans, or logs."
     )
     kind: Kind = Field(description="counter (sum), gauge (the last value) or histogram (distribution).")
     value: str | None = Field(
         None,
         min_length=1,
-        description="Column, attribute or JSON path of the number, as `meta.answer.words` or `items[0].price`. A "
-        "counter without one counts what there is.",
+        description="Column, attribute or JSON path of the number, for example `meta.answer.words` or `items[0].price`."
+        " A counter without one counts rows, spans or records.",
     )
     where: dict[str, str | bool | int | float] = Field(
-        {}, description="Only of what has these values, by column, attribute or JSON path."
+        {}, description="Use only rows, spans or records with these values, by column, attribute or JSON path."
     )
     labels: dict[LabelName, LabelSettings] = {}
     buckets: tuple[float, ...] | None = Field(
         None, min_length=1, max_length=50, description="Upper bounds of a histogram's buckets, rising."
     )
-    unit: str = Field("", pattern=r"^[A-Za-z0-9 _/%$.{}-]{0,30}$", description="What the number counts, as words or s.")
-    description: str = Field("", max_length=300, description="What it means, for whoever reads the metric.")
+    unit: str = Field(
+        "", pattern=r"^[A-Za-z0-9 _/%$.{}-]{0,30}$", description="Unit of the number, for example words or s."
+    )
+    description: str = Field("", max_length=300, description="Description of the metric.")
 
     @field_validator("buckets")
     @classmethod

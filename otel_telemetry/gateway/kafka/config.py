@@ -33,19 +33,21 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     brokers: str = Field(
-        "", description="Brokers to begin with, as `host:port,host:port`; needed where gateway.transport is kafka."
+        "",
+        description="Brokers for the first connection, as "
+        "`host:port,host:port`; needed where gateway.transport is kafka.",
     )
     topic_prefix: Prefix = Field(
         "otlp_",
-        description="What the names of topics begin with: PREFIXspans, logs, metrics, dead_letters and replay; and"
-        " those of consumer groups, PREFIX and the destination.",
+        description="Prefix of the topics' names (PREFIXspans, PREFIXlogs, PREFIXmetrics, PREFIXdead_letters and "
+        "PREFIXreplay) and of the consumer groups' (PREFIX and the destination).",
     )
     partitions: int = Field(
         12,
         ge=1,
         le=10_000,
-        description="Partitions of each of the topics spans, logs and metrics; a topic with another number stops"
-        " start-up. So many processes at most deliver to one destination.",
+        description="Partitions of each of the topics spans, logs and metrics; a topic with another number stops "
+        "start-up. At most this many processes deliver to one destination.",
     )
     max_message_bytes: int = Field(
         1_000_000,
