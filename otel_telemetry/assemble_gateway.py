@@ -41,7 +41,7 @@ _log = logging.getLogger("otel_telemetry.gateway")
 def gateway_of(settings: Settings, load: Callable[[], Settings] | None = None) -> "Process | Supervisor":
     """Build the gateway: one process, or the supervisor of several, each of which builds its own part.
 
-    `load` reads the settings again, when the gateway is told to reload.
+    `load` reads the settings again, at a reload.
     """
     from otel_telemetry.gateway.serve.supervisor import Supervisor  # noqa: PLC0415  # apps need none of it
 
@@ -149,7 +149,7 @@ def _changed(started: Settings, settings: Settings) -> Iterator[str]:
 
 
 def _rest_of(settings: Settings, rules: Rules, shared: "Shared | None") -> "Rest":
-    """Make the endpoints beside OTLP, with the cache behind some of them and what tells clients apart."""
+    """Make the endpoints beside OTLP, with their cache and the rate limit for each client."""
     from otel_telemetry.cache.key_value import KeyValueCache  # noqa: PLC0415
     from otel_telemetry.gateway.receive.rest import Rest  # noqa: PLC0415
 

@@ -87,7 +87,7 @@ def _own_id(request: Request, address: str | None) -> str:
 
 
 async def _take(request: Request, parts: _Parts, make: Callable[[Any], Record]) -> Response | None:
-    """Read a body and record what it says; return an answer only where it is not taken."""
+    """Read a body and record its events; return an answer only if it is refused."""
     try:
         record = make(parsed(await _body(request)))
     except ClientDisconnect:

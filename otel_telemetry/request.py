@@ -101,7 +101,7 @@ class Request:
 
     @property
     def route(self) -> str | None:
-        """The route as last said."""
+        """The route that was set last."""
         return self._route
 
     def set(self, **columns: Any) -> None:
@@ -142,13 +142,13 @@ class Request:
 
     @_guarded
     def feedback(self, verdict: str, **fields: Any) -> str | None:
-        """Say what a person thinks of this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
+        """Record a person's verdict on this request's answer, `up` or `down`; see `otel_telemetry.feedback`."""
         about = events.request_ids(self._span) | self._known("session_id")
         return events.feedback(verdict, **{**about, **fields})
 
     @_guarded
     def event(self, type: str, /, **fields: Any) -> str | None:  # noqa: A002 - the column's name
-        """Say what happened in a workflow of this request; see `otel_telemetry.event`."""
+        """Record an event in a workflow of this request; see `otel_telemetry.event`."""
         about = {} if type in _OF_RUNS else events.request_ids(self._span)
         return events.event(type, **{**about, **self._known("session_id", "user_id"), **fields})
 

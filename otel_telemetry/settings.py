@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then file, then what variables of older systems say."""
+        """Return the sources by priority: arguments, environment, file, variables of older systems."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _FileSource(settings_cls), _OlderVariables(settings_cls)
 
@@ -95,7 +95,7 @@ class _FileSource(PydanticBaseSettingsSource):
 
 
 class _OlderVariables(_FileSource):
-    """What variables of older systems say. They are told of where nothing is said by their names here."""
+    """The settings from variables of older systems. Each is logged, unless its new name is used, too."""
 
     def __call__(self) -> dict[str, Any]:
         older_variables.log_used(variable, self.current_state)
@@ -119,7 +119,7 @@ def load(**arguments: Any) -> Settings:
 
 
 def _with_line(error: ConfigurationError) -> ConfigurationError:
-    """Return the error with the line of the settings file that says what is wrong, if one does."""
+    """Return the error with the line of the settings file that caused it, if there is one."""
     path = Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
     try:
         line = _line_of(error.key.split("."), path.read_text(encoding="utf-8"))

@@ -77,7 +77,7 @@ def _pool(endpoint: str, **options: Any) -> urllib3.PoolManager:
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    """Return the beginning of the body. A connection with more to say, or slow to say it, is given up."""
+    """Return the beginning of the body. A connection whose body is longer, or slow, is closed."""
     answer_body = bytearray()
     try:
         while len(answer_body) < _ANSWER_BYTES and time.monotonic() < deadline:

@@ -156,4 +156,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the class above
-        """Say nothing: the app's output is its own."""
+        """Log nothing: an app's output stays its own."""

@@ -65,7 +65,7 @@ class RequestLogSink:
             raise next((error for error in errors if isinstance(error, StoreUnavailable)), errors[0])
 
     def _write(self, signal: str, parts: Sequence[Sequence[bytes]]) -> Exception | None:
-        """Write this process's share; return what went wrong, as helpers do: they are to be heard first."""
+        """Write this process's share; return an error, as the helpers' answers must be read before it is raised."""
         try:
             for part in parts:
                 self._writer.write(signal, part)

@@ -117,7 +117,7 @@ def _missing(provider: Any, classes: Iterable[Any], given: Mapping[Any, Mapping[
 
 
 def _is_same(ours: Any, other: Any) -> bool:
-    """Return whether two exporters send to the same place, as far as they say where."""
+    """Return whether two exporters send to the same address, as far as their addresses are known."""
     address = _address(ours)
     related = isinstance(ours, type(other)) or isinstance(other, type(ours))
     return address == _address(other) if address is not None else related

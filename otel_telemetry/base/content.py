@@ -275,7 +275,7 @@ def _describes(name: str) -> bool:
 
 
 def _is_message(value: Mapping[Any, Any]) -> bool:
-    """Return whether a map is a message of a conversation: it says whose."""
+    """Return whether a map is a message of a conversation: it has a role."""
     role = value.get("role", value.get("speaker"))
     return isinstance(role, str) and role.lower() in _ROLES
 

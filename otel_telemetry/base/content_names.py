@@ -109,7 +109,7 @@ STEMS: Final = frozenset(
 
 @lru_cache(maxsize=8192)
 def meaning(name: str, *, sure: bool = False) -> Meaning:
-    """Return what a name says of its value. `sure`: only by words that mean content wherever they stand."""
+    """Classify a value by its name. `sure`: use only words that always mean content."""
     words = _split(name)
     if not words:
         return ""
@@ -123,7 +123,7 @@ def meaning(name: str, *, sure: bool = False) -> Meaning:
 
 
 def _of_call(name: str, words: list[str]) -> Meaning:
-    """Doubt what a request or a response of a model has under a name that no convention knows: it may be said there."""
+    """Return DOUBTFUL for a model's request or response attributes that no convention knows: may be content."""
     unknown = name.startswith(_OF_CALLS) and name != conventions.REQUEST_STOP_SEQUENCES and words[-1] not in _MEASURES
     return DOUBTFUL if unknown else ""
 
@@ -149,7 +149,7 @@ def _sure(words: list[str]) -> Meaning:
 
 
 def _by_owner(words: list[str]) -> Meaning:
-    """Judge last words that say little without the word before them."""
+    """Classify names whose last word is ambiguous without the word before it."""
     last, owner = words[-1], words[-2] if len(words) > 1 else ""
     if last == "text" and owner in _TEXTS_OF_OTHERS:
         return PLAIN

@@ -131,7 +131,7 @@ def _written(path: _Path) -> str:
 
 
 def _fill(message: Message, value: Any, path: _Path, depth: int, rejections: _Rejections) -> bool:
-    """Set the fields of `message` from a JSON object; say whether it had any known name."""
+    """Set the fields of `message` from a JSON object; return whether it had any known name."""
     if not isinstance(value, dict):
         raise MalformedTelemetry("not a JSON object", _written(path))
     if depth > _MAX_DEPTH and isinstance(message, AnyValue):

@@ -42,7 +42,7 @@ E = TypeVar("E", threading.Event, asyncio.Event)
 
 
 class _Flight(Generic[E]):
-    """One flight. Whoever made it leads it; how to wait for it is up to the kind."""
+    """One flight. Its creator leads it; subclasses define how others wait for it."""
 
     _kind: type[E]
 
@@ -57,7 +57,7 @@ class _Flight(Generic[E]):
         return self._over is not None
 
     def end(self, outcome: FlightOutcome, result: FlightResult | None = None) -> None:
-        """Say how it ended; the first word counts."""
+        """Set how it ended; the first call counts."""
         if self.outcome is FlightOutcome.LATE:
             self.result = result
             self.outcome = outcome

@@ -88,7 +88,7 @@ class KeyMaker:
         return ":".join(parts)[:READABLE_LIMIT]
 
     def _learn(self, name: str) -> tuple[str, bool]:
-        """Return how a name is shown, and whether it says nothing of the value: no `ssn`, no `user_id`."""
+        """Return how a name is shown, and whether it is neutral: not `ssn`, not `user_id`."""
         known = (_text(name), True)
         if self._redact is not None:
             clean = self._redact({name: _WORD})
@@ -138,7 +138,7 @@ def _plain(value: Any) -> str:
 def _canonical(value: Any, depth: int) -> bytes:
     """Return bytes that are different for any two values that differ in type or content.
 
-    They tell themselves where they end, so a sequence of them can be told apart again too.
+    They are self-delimiting, so different sequences of them differ too.
     """
     kind = type(value)
     if kind is str:
@@ -155,7 +155,7 @@ def _canonical(value: Any, depth: int) -> bytes:
 
 
 def _framed(tag: bytes, parts: list[bytes]) -> bytes:
-    """Join parts so that they can be told apart again."""
+    """Join parts with their lengths, so that different parts give different bytes."""
     return tag + b"%d:" % len(parts) + b"".join(b"%d:%b" % (len(part), part) for part in parts)
 
 

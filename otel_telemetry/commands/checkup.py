@@ -204,7 +204,7 @@ def _counted(url: str) -> tuple[int, datetime | None]:
 
 
 def _absent(shown: str, path: Path) -> Check:
-    """Say whether a file that is not there could be made, where this environment's apps would have to."""
+    """Return whether a missing file could be created, as apps of this environment would have to."""
     folder = next(each for each in path.absolute().parents if each.exists())
     wanted = not config_file.named() and surroundings.writes_rows(surroundings.destinations())
     if not wanted or (folder.is_dir() and os.access(folder, os.W_OK)):

@@ -1,4 +1,4 @@
-"""`otel-telemetry clickhouse`: make the tables there, send rows on to them, and tell how far that is."""
+"""`otel-telemetry clickhouse`: create the tables there, send rows to them, and show the progress."""
 
 import signal
 import threading

@@ -108,7 +108,7 @@ def _content_to_terminal(report: CoverageReport, console: Console) -> None:
 
 
 def _heads(report: CoverageReport) -> tuple[str, ...]:
-    """Return the names of the counts; the last one only where there is something to say."""
+    """Return the names of the counts; the last one only if its count is not 0."""
     return ("covered", "kept by policy", "leaked", *(("not proved",) if report.of(UNPROVED) else ()))
 
 

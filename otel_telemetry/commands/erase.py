@@ -165,7 +165,7 @@ def _spool_counts(done: ErasureResult) -> dict[str, int]:
 
 
 def _agree(counts: dict[str, int], person: Person, *, ask: bool) -> None:
-    """Ask whether to go on; where nobody can answer, say how."""
+    """Ask whether to go on; without a terminal, raise with the option that answers."""
     if not ask:
         return
     if not sys.stdin.isatty():

@@ -86,7 +86,7 @@ def _asked(ask: Callable[[], object], name: str) -> tuple[str, str, bool]:
 
 
 def _next(problem: str, name: str) -> str:
-    """Return the step that fits what was said."""
+    """Return the next step for a problem."""
     _, _, hint = problem.rpartition("; ")
     if hint.startswith(("check ", "set ")) and hint != problem:
         return f"{hint} ({name}.headers, .endpoint, .protocol, .signals)"

@@ -153,7 +153,7 @@ def _interpreter(executable: str) -> str | None:
 
 
 def _database(settings: Settings, destinations: list[Destination]) -> str:
-    """Open the database once where the app will write to it, so that a wrong URL stops here; return what to say."""
+    """Open the database that the app will write to, so that a wrong URL stops here; return a remark to print."""
     if not surroundings.writes_rows(destinations) or config_file.named():
         return ""
     store = Store(settings.request_log)
@@ -169,7 +169,7 @@ def _database(settings: Settings, destinations: list[Destination]) -> str:
 def _facts(
     settings: Settings, redactor: Redactor, destinations: list[Destination], database: str
 ) -> list[tuple[str, str]]:
-    """Return what there is to say, line by line."""
+    """Return the lines of the output, as names and values."""
     service = os.environ.get("OTEL_SERVICE_NAME") or "[yellow]unknown_service[/] (--service-name NAME)"
     facts = [("service", service if "[" in service else escape(service))]
     for signal in surroundings.SIGNALS:
@@ -206,7 +206,7 @@ def _facts(
 
 
 def _texts(settings: Settings) -> str:
-    """Say where prompts and answers are kept."""
+    """Return where prompts and answers are stored."""
     switch = settings_module.variable("request_log.store_text")
     stores = settings.request_log.store_text
     if settings.instrument.captures(store_text=stores):

@@ -91,7 +91,7 @@ def _serve(**given: dict[str, Any]) -> None:
 
 
 def _where_to(settings: settings_module.Settings) -> str:
-    """Say where what comes in is kept, and where it goes from there; of addresses no more than the host."""
+    """Return where requests are stored and delivered to; of addresses, only the host."""
     if settings.gateway.role == "redact":
         return "requests are redacted and returned to the client; nothing is stored"
     storage = f"what is acknowledged is kept in {_stored_in(settings)}"
@@ -111,7 +111,7 @@ def _stored_in(settings: settings_module.Settings) -> str:
 
 
 def _what_is_not_shared(settings: settings_module.Settings) -> str:
-    """Say what several receivers do not have in common, if anything."""
+    """Return what several receivers do not share; "" if they share everything."""
     if settings.gateway.workers < 2 or settings.gateway.role in {"deliver", "redact"} or settings.cache.url:  # noqa: PLR2004 - one shares with nobody
         return ""
     return f"/cache is in the memory of each of {settings.gateway.workers} processes; cache.url makes it one, in Redis"

@@ -208,7 +208,7 @@ def _lost(loss: Loss) -> str:
 
 
 def _do(spool_dir: Path | None, change: Any, what: str, done: str, *, dry_run: bool, yes: bool) -> None:
-    """Say what a change would be, ask, and make it."""
+    """Show what a change would do, ask, and make it."""
     gateway = _gateway(spool_dir)
     if dry_run or not yes:
         with open_operator(gateway, dry_run=True) as operator:
@@ -245,7 +245,7 @@ def _before(older_than: str | None) -> int:
 
 
 def _moment(text: str) -> int:
-    """Return a time in ns since 1970: an age (2h), or a date or time of ISO 8601, in UTC where it does not say."""
+    """Return a time in ns since 1970: an age (2h), or a date or time of ISO 8601, in UTC unless it has a zone."""
     age = text.removesuffix("ago").strip()
     if re.fullmatch(r"\d+(\.\d+)?[smhd]", age):
         return time.time_ns() - _age(age, "--since")

@@ -64,7 +64,7 @@ class Loader:
 
     @property
     def is_ours(self) -> bool:
-        """Tell whether ours is the one."""
+        """Return whether it is ours."""
         return self.wins == assemble.NAME
 
 
@@ -78,7 +78,7 @@ class Destination:
 
 
 def unseen_by_sampler(settings: Settings, found: Sequence[Destination]) -> str:
-    """Say what share of requests has no row because the sampler leaves it out; nothing where all have one."""
+    """Return the share of requests without a row because of the sampler, as a sentence; "" if all have one."""
     sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
     if config_file.named() or sampler.removeprefix("parentbased_") in ("", "always_on"):
         return ""
@@ -238,7 +238,7 @@ def _exporters_of(signal: str, exporter: Any) -> Iterator[Destination]:
 
 
 def unseen_calls(url: str) -> dict[str, int]:
-    """Return the hosts that got what looks like model calls and matched nothing, as the rows say; none without rows."""
+    """Return the hosts of requests that looked like model calls and were not recognised, from the rows."""
     try:
         engine = database.reader(url)
     except ConfigurationError:
@@ -260,7 +260,7 @@ def counted(hosts: Mapping[str, int]) -> str:
 
 
 def writes_rows(found: Iterable[Destination]) -> bool:
-    """Tell whether the app itself writes to the database of request_log.url."""
+    """Return whether the app itself writes to the database of request_log.url."""
     return any(destination.exporter == assemble.REQUEST_LOG for destination in found)
 
 

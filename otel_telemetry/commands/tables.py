@@ -45,7 +45,7 @@ def show(made: Table | str) -> None:
 
 
 def window() -> int:
-    """Return how many characters a line of the window has; where there is none and nobody said, enough for all."""
+    """Return the characters of a line of the terminal; without terminal and COLUMNS, enough for all columns."""
     console = Console()
     return console.width if console.is_terminal or "COLUMNS" in os.environ else _WIDE_ENOUGH
 

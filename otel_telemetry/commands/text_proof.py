@@ -70,7 +70,7 @@ def verify(*, store_text: bool = False) -> list[Outcome]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Say nothing of the records that are refused: they are here to be refused."""
+    """Suppress log lines about refused records: these are meant to be refused."""
     logger = logging.getLogger("otel_telemetry.request_log")
     before, logger.disabled = logger.disabled, True
     try:
@@ -175,7 +175,7 @@ def _details(number: int, values: Values) -> Any:
 
 
 def _event_of(event: str, **fixed: Any) -> Callable[[int, Values], Any]:
-    """Return what makes a record of something said; `fixed` is what all such records say, `#` the record's number."""
+    """Return a function that makes an event; `fixed` are the attributes of all of them, `#` is the event's number."""
 
     def make(number: int, values: Values) -> Any:
         own = {key: value.replace("#", str(number)) for key, value in fixed.items()}

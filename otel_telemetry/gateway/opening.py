@@ -1,4 +1,4 @@
-"""Opens what is between receiving and delivering, as the settings say where it is, for who looks or changes."""
+"""Opens the spool or the topics that the settings name, to read or to change them."""
 
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.kafka.operator import KafkaOperator

@@ -42,7 +42,7 @@ def client_address(peer: str | None, headers: Mapping[str, Sequence[str]], trust
 
 
 def _claims(headers: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield what the proxies say, the nearest proxy first."""
+    """Yield the addresses that proxies report, the nearest proxy first."""
     lines, read = headers.get("x-forwarded-for", ()), _plain
     if not lines:
         lines, read = headers.get("forwarded", ()), _for

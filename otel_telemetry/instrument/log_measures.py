@@ -29,7 +29,7 @@ _MILLISECONDS: Final = 1_000
 
 
 class LogMeasures:
-    """Records what each log entry says of drift, repairs, output rate, first bytes, latency and errors."""
+    """Records each log entry's drift, repairs, output rate, first bytes, latency and errors."""
 
     def __init__(self, meter: Meter, measures: CacheMeasures) -> None:
         self._measures = measures
@@ -91,7 +91,7 @@ class LogMeasures:
 
 
 def _failure(fields: Mapping[str, Any]) -> str | None:
-    """Return the kind of error that an entry tells of, None for none. What was skipped is none."""
+    """Return the kind of an entry's error, None if it has none. A skipped call is no error."""
     error = fields.get("error")
     if isinstance(error, Mapping):
         kind = error.get("type")

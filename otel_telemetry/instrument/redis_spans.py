@@ -37,7 +37,7 @@ def current() -> Span | None:
 
 
 def annotate(seen: Sequence[Lookup], seconds: float) -> None:
-    """Say on the span what was found in how long."""
+    """Set hits, misses, bytes and duration on the span."""
     span = current()
     if span is None:
         return

@@ -65,7 +65,7 @@ def not_understood(columns: Iterable[str]) -> list[str]:
 
 
 def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
-    """Return what a row says; raises ValueError where it is none of a request_log."""
+    """Return the spans and events of a row; raises ValueError if it is not a row of a request_log."""
     del table
     at = values.moment({snake(name): value for name, value in row.items()}, *_TIMES)
     fields: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def _read(column: str | None, name: str, row: Row) -> Any:
 
 
 def _cost(given: Any, fields: Row) -> dict[str, Any]:
-    """Return the cost as money in text: one number, or parts by name, whose sum it is where no total is told."""
+    """Return the cost as money in text: one number, or parts by name, whose sum it is if there is no total."""
     parts = {name: fields[name] for name in _COST[1:] if fields.get(name) is not None}
     if isinstance(given, dict):
         unknown = [name for name in given if _part(name) is None]

@@ -65,7 +65,7 @@ class SourceChanged(StoreError):
 
 
 class Import:
-    """One older database on its way. With `skip_bad_rows` rows that are none of their table are left out, and told."""
+    """One older database on its way. With `skip_bad_rows`, rows that cannot be read are left out, and listed."""
 
     def __init__(self, source: Source, *, service: str | None = None, skip_bad_rows: bool = False) -> None:
         self._source = source

@@ -49,7 +49,7 @@ COLUMNS: Final = {
 
 
 def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
-    """Return what a row says; raises ValueError where it is none of its table."""
+    """Return the spans and events of a row; raises ValueError if it is not a row of its table."""
     read: dict[str, Callable[[Row, str | None], Sequence[Item]]] = {
         "chronicle_events": _event,
         "chronicle_runs": _run,
@@ -178,7 +178,7 @@ def _step(row: Row, service: str | None) -> Sequence[Item]:
 def _event_record(
     kind: str, at: int, columns: Row, key: Sequence[Any], origin: tuple[str | None, str | None]
 ) -> Record:
-    """Return an event of a run or step. Its id has its time: one that went on since it was brought over says more."""
+    """Return an event of a run or step. Its id contains its time: one that continued is imported again."""
     fields = {**columns, "type": kind, "event_id": own_id(_SYSTEM, kind, *key, at)}
     return Record(conventions.WORKFLOW_EVENT, kind, at, at, fields, {}, *origin)
 

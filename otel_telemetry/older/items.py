@@ -44,7 +44,7 @@ def own_id(system: str, table: str, *key: Any) -> str:
 
 
 def bodies(given: Iterable[Item]) -> list[tuple[Literal["traces", "logs"], bytes]]:
-    """Return OTLP requests of what was said."""
+    """Return OTLP requests with these spans and events."""
     items = list(given)
     spans = [item for item in items if isinstance(item, OldSpan)]
     events = [item for item in items if isinstance(item, Record)]

@@ -31,7 +31,7 @@ COLUMNS: Final = {
 
 
 def items_of(table: str, row: Row, service: str | None) -> Sequence[Item]:
-    """Return what a row says; raises ValueError or MalformedTelemetry where it is none of its table."""
+    """Return the spans and events of a row; raises ValueError or MalformedTelemetry if it is not a row of its table."""
     return [{"ask_logs": _asked, "feedback": _judged, "events": _seen}[table](row, service)]
 
 

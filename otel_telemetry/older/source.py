@@ -148,7 +148,7 @@ class Source:
         return ConfigurationError(_KEY, f"{self._shown} cannot be read: {message}", hint)
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has; 0 where a file is damaged: `rows` tells where."""
+        """Return how many rows a table has; 0 if a file is damaged: `rows` finds out where."""
         try:
             return int(self._connection.exec_driver_sql(f'SELECT count(*) FROM "{table}"').scalar() or 0)  # noqa: S608
         except exc.DBAPIError as error:
@@ -227,7 +227,7 @@ def _frozen(parsed: sa.URL) -> sa.Engine:
 
 
 def parsed_json(value: Any) -> Any:
-    """Return what JSON text says, a JSON `null` as None; what a server has parsed stays. Raises ValueError."""
+    """Return the value of JSON text, `null` as None; a value that is parsed already stays. Raises ValueError."""
     if not isinstance(value, str | bytes):
         return value
     try:

@@ -65,7 +65,7 @@ def flag(row: Row, name: str) -> bool | None:
 
 
 def json(row: Row, name: str) -> Any:
-    """Return what a column of JSON says."""
+    """Return the value of a column of JSON."""
     try:
         return parsed_json(row.get(name))
     except ValueError as error:
@@ -73,7 +73,7 @@ def json(row: Row, name: str) -> Any:
 
 
 def lenient_json(row: Row, name: str) -> Any:
-    """Return what a column says that may hold JSON or plain text."""
+    """Return the value of a column that may hold JSON or plain text."""
     try:
         return parsed_json(row.get(name))
     except ValueError:

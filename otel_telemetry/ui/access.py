@@ -26,7 +26,7 @@ _NOBODY: Final[frozenset[Role]] = frozenset()
 
 
 class Access:
-    """Tells what a request may do. Without keys, everybody may do everything: the gateway is on loopback then."""
+    """Decides what a request may do. Without keys everything is allowed, because the gateway is on loopback then."""
 
     def __init__(self, keys: Keys, secret: bytes, now: Callable[[], float] = time.time) -> None:
         self._keys = keys

@@ -91,7 +91,7 @@ def _root(request: Request) -> Response:
 
 
 def _error_handler(pages: Pages) -> Callable[[Request, Exception], Response]:
-    """Return the handler that tells errors: as JSON to programs, as a page to people."""
+    """Return the handler of errors: answers JSON to programs, and a page to people."""
 
     def handle(request: Request, error: Exception) -> Response:
         problem = _problem(error)
@@ -108,7 +108,7 @@ def _error_handler(pages: Pages) -> Callable[[Request, Exception], Response]:
 
 
 def problem_body(problem: Problem) -> dict[str, Any]:
-    """Return what programs are told: a google.rpc.Status, as at the other endpoints, and the next step."""
+    """Return the body for programs: a google.rpc.Status, as at the other endpoints, and the next step."""
     code = _CODES.get(problem.status, code_pb2.INTERNAL)
     message = f"{problem.title}; next: {problem.hint}"
     return {"code": code, "message": message, "error": {"message": problem.title, "next": problem.hint}}

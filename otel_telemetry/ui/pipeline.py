@@ -56,7 +56,7 @@ Counts = dict[tuple[str, ...], float]
 
 
 def counters(text: bytes) -> dict[str, Counts]:
-    """Return what the counters say, summed over processes, by their labels; of one that was never counted, nothing."""
+    """Return the counters, summed over processes, by their labels; a counter that was never used has no entry."""
     found: dict[str, Counts] = {name: {} for name in _LABELS}
     for family in text_string_to_metric_families(text.decode()):
         name = family.name.removeprefix(_PREFIX).removesuffix("_total")
@@ -106,7 +106,7 @@ def stored_letters(connection: sa.Connection) -> list[dict[str, Any]]:
 
 
 async def act(request: Request, insight: Insight, root: str) -> Response:
-    """Replay or drop the dead letters of one exporter, where the form says so twice."""
+    """Replay or drop the dead letters of one exporter, if the form confirms it."""
     given = await forms.read(request)
     action, exporter = given.get("action", ""), given.get("exporter", "")
     if action not in _DONE:
@@ -125,7 +125,7 @@ async def act(request: Request, insight: Insight, root: str) -> Response:
 
 
 def done(request: Request) -> tuple[str, int] | None:
-    """Return what was done just now, as the address says."""
+    """Return what was done just now, from the address."""
     action, _, number = request.query_params.get("done", "").partition("-")
     return (action, int(number)) if action in ACTIONS and number.isdecimal() and len(number) < _DIGITS else None
 

@@ -25,7 +25,7 @@ class Reading:
 
     @contextmanager
     def connection(self) -> Iterator[sa.Connection]:
-        """Lend a connection; raises Problem for what the database says."""
+        """Lend a connection; raises Problem for errors of the database."""
         try:
             with self._opened().connect() as connection:
                 yield connection

@@ -54,7 +54,7 @@ class Sight(NamedTuple):
 
 
 class Sightings:
-    """What one scan saw in many strings. Which string a place is in is only told when asked for."""
+    """What one scan saw in many strings. The string of a position is only computed on demand."""
 
     __slots__ = ("_data", "_hits", "_places", "_scanned", "_texts")
 
@@ -80,7 +80,7 @@ class Sightings:
         return self._hits
 
     def first_is_clean(self) -> bool:
-        """Tell cheaply whether nothing is in the first of the strings."""
+        """Return whether the first string has no match, at little cost."""
         return self._hits is None and self._places[0][0] > self._data.find(b"\0") + 1
 
     def of(self, text: str) -> Sequence[Hit] | None:

@@ -212,7 +212,7 @@ def load_rules(paths: Iterable[Path], beside: Iterable[Rule] = ()) -> tuple[Rule
 
 
 def parse_rules(text: str, source: str, *, check: bool = True, optional: Collection[str] | None = None) -> list[Rule]:
-    """Read one TOML text; `source` names it in errors, `check` tells whether patterns are looked through.
+    """Read one TOML text; `source` names it in errors; `check`: validate its patterns.
 
     Rules of a group that `optional` does not name are left out; None: these are a user's rules, which have no groups.
     """

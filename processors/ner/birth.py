@@ -25,6 +25,6 @@ _BIRTH: Final = re.compile(
 
 
 def dates_of_birth(text: str) -> Iterator[Span]:
-    """Yield the dates in a text that are told as somebody's birth."""
+    """Yield the dates of birth in a text."""
     for found in _BIRTH.finditer(text):
         yield *found.span(1), DATE_TIME

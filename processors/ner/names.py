@@ -112,7 +112,7 @@ class _Word(NamedTuple):
 
 
 def _names(text: str, tokens: Sequence[Token]) -> Iterator[Span]:
-    """Yield the spans that the tokens of a piece of text tell of: words beside each other that are of one type."""
+    """Yield spans from the tokens of a piece of text: adjacent words of one type."""
     group: list[_Word] = []
     for word in _words(text, tokens):
         if group and _is_verb(text, group[-1], word):
@@ -210,7 +210,7 @@ def _people(texts: Sequence[str], found: Sequence[Sequence[Span]]) -> re.Pattern
 
 
 def _is_distinctive(part: str) -> bool:
-    """Return whether a part of a name tells of somebody by itself, and is no common word."""
+    """Return whether a part of a name identifies a person by itself, and is no common word."""
     return len(part) > 2 and part[:1].isupper() and part.lower() not in NOBODY  # noqa: PLR2004  # `Al`, `Jo`
 
 

@@ -25,10 +25,10 @@ class Token(NamedTuple):
 
 
 class Labeller:
-    """Tells of texts which of their tokens belong to names and addresses. Thread-safe, as the libraries are."""
+    """Finds the tokens of texts that belong to names and addresses. Thread-safe, as the libraries are."""
 
     def __init__(self, network: Network, least: float) -> None:
-        """`least`: how likely a token has to be part of a name or an address to be told of, 0 to 1."""
+        """`least`: lowest likelihood, 0 to 1, at which a token counts as part of a name or an address."""
         self._tokenizer = network.tokenizer
         self._session = network.session
         self._inputs = [each.name for each in network.session.get_inputs()]

@@ -1,4 +1,4 @@
-"""From what a model says of places in a text to findings: whole addresses, and nothing of what redaction wrote.
+"""Makes findings from a model's spans: joins parts of addresses, and leaves out markers of redaction.
 
 A span is `(start, end, type)` in characters, end exclusive. Both recognisers of names use these functions.
 """

@@ -47,7 +47,7 @@ Known = Mapping[str, Sequence[Match]]
 
 
 class NerRedactor:
-    """Takes names, places and dates out of natural language, as the policy says of their types. Thread-safe.
+    """Removes names, places and dates from natural language, by the policy for their types. Thread-safe.
 
     Raises whatever the pipeline raises: the caller drops what was to be looked at.
     """

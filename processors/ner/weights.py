@@ -106,7 +106,7 @@ def _widened(model: bytes) -> bytes:
 
 @contextmanager
 def _silent_root() -> Iterator[None]:
-    """Keep back what is logged to the root logger itself: advice of the quantizer for whoever trained the model."""
+    """Keep back what is logged to the root logger itself: advice of the quantizer for people who train models."""
     root = logging.getLogger()
     no: Callable[[logging.LogRecord], bool] = lambda record: record.levelno > logging.WARNING  # noqa: E731
     root.addFilter(no)

@@ -27,7 +27,7 @@ def without_depths(request: type[Message], body: bytes) -> bytes | None:
 
 
 def _message(buffer: bytes, start: int, end: int, kind: Descriptor, level: int) -> bytes | None:
-    """Return the message with markers; None where it needs none, or is cut off: that is told elsewhere."""
+    """Return the message with markers; None if it needs none, or is cut off, which is reported elsewhere."""
     splice = wire.Splice(buffer, start, end)
     try:
         fields = list(wire.fields(buffer, start, end))

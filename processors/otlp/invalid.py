@@ -48,7 +48,7 @@ def without_invalid(request: type[Message], body: bytes) -> Remaining:
 
 
 class _Sieve:
-    """One pass over one request. `path` and `reason` tell of the first item that was left out."""
+    """One pass over one request. `path` and `reason` are those of the first item that was left out."""
 
     def __init__(self, request: type[Message], body: bytes) -> None:
         self._request = request

@@ -298,7 +298,7 @@ class _Request:
 
 
 def _ids_are_valid(request: Any) -> bool:
-    """Tell whether all spans have valid ids, as the parser sees them: of a field that comes twice, the last counts."""
+    """Return whether all spans have valid ids, as the parser reads them: of a repeated field, the last one counts."""
     return all(
         len(span.trace_id) == _TRACE_ID_BYTES
         and len(span.span_id) == _SPAN_ID_BYTES
@@ -311,7 +311,7 @@ def _ids_are_valid(request: Any) -> bool:
 
 
 def _invalid_id(body: bytes, start: int, end: int) -> str:
-    """Return what is wrong with a span's ids, or "". Spans without valid ids could never be told apart."""
+    """Return what is wrong with a span's ids, or "". Spans without valid ids could not be distinguished."""
     ids = {f.number: body[f.start : f.end] for f in wire.fields(body, start, end) if f.holds(f.number)}
     for number, length, name in _IDS:
         value = ids.get(number, b"")

@@ -61,7 +61,7 @@ class Slice:
         return self.whole[self.start : self.end] if rest is None else rest
 
     def path(self, problem: str) -> str:
-        """Return what is said about an item of it with the path that it has in the whole request."""
+        """Return a problem of one of its items, with the item's path in the whole request."""
         found = _PATH.match(problem)
         if found is None or self.at == (0, 0, 0):
             return problem

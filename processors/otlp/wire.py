@@ -19,7 +19,7 @@ class Field(NamedTuple):
     end: int
 
     def holds(self, number: int) -> bool:
-        """Tell whether this is field `number` with a string, bytes or message in it; parsers take others as unknown."""
+        """Return whether this is field `number` with a string, bytes or message; parsers treat others as unknown."""
         return self.number == number and self.wire_type == LENGTH_DELIMITED
 
 

@@ -66,7 +66,7 @@ def summary(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def is_summary(key: str, value: object) -> bool:
-    """Tell whether an attribute is one of our own counts, whose names (`...password`) are those of what was counted."""
+    """Return whether an attribute is one of our own counts, whose names (`...password`) end with a type."""
     return key.startswith(conventions.REDACTED) and isinstance(value, int)
 
 

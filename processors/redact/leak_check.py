@@ -39,7 +39,7 @@ class LeakCheck:
         self._turns = itertools.count()  # next() on it is one step, whatever the threads
 
     def due(self) -> bool:
-        """Return whether it is this record's turn."""
+        """Return whether this record is to be checked."""
         return self._every > 0 and next(self._turns) % self._every == 0
 
     def record(self, redactor: Redactor, record: "Record") -> None:

@@ -107,7 +107,7 @@ class _Reader:
         return {"default": self._action(node)} if name == "default" else {"content": self._content(node)}
 
     def _kept(self, node: yaml.Node, kept: frozenset[str]) -> frozenset[str]:
-        """Return the kinds of address that are kept: those that were, but for what the section says of them."""
+        """Return the kinds of address that are kept: those of before, changed by the section."""
         choices = {kind: self._choice(child, ("keep", "redact")) for kind, child in self._members(node, KINDS)}
         return frozenset(kind for kind in KINDS if choices.get(kind, "keep" if kind in kept else "redact") == "keep")
 

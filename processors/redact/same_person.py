@@ -20,7 +20,7 @@ def _figures(text: str) -> str:
 
 
 def _phone(text: str) -> str:
-    """Return a number as E.164 where its country is told: by + or 00, or by the ten digits of North America."""
+    """Return a number as E.164 if its country is known: by + or 00, or by the ten digits of North America."""
     digits = _figures(text)
     shown = unicodedata.normalize("NFKC", text).lstrip(" (").removeprefix("tel:")
     if shown.startswith("+"):

@@ -72,7 +72,7 @@ def _resource(provider: Any) -> Any:
 
 
 def _send_span(provider: Any, planted: str) -> bool:
-    """Send a span; return whether it says nothing that it came nowhere: it was not sampled, and is the API's own."""
+    """Send a span; return True if its absence proves nothing, because it was not sampled or is the API's own."""
     span = provider.get_tracer(finding_counts.SELF_TEST).start_span(
         planted, context=Context(), attributes={"a": planted}
     )

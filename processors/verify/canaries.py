@@ -103,7 +103,7 @@ class _Example:
         return None
 
     def _likely(self, text: str) -> bool:
-        """Tell cheaply whether the rule accepts a text where it accepted the example: most fail at a checksum."""
+        """Return cheaply whether the rule accepts a text where it accepted the example: most fail at a checksum."""
         return len(text) != len(self.text) or apply(self.rule, text, *self._trigger) is not None
 
     def _find(self, text: str) -> Match | None:
@@ -167,14 +167,14 @@ class Canaries:
 
 
 def type_of_name(name: str) -> str:
-    """Return the type of what an attribute of that name holds, or "" where the name tells nothing."""
+    """Return the type of an attribute's value by its name, or "" if the name gives none."""
     if is_client(name):
         return IP
     return HASHED_KEYS.get(name) or keys.classify(name)
 
 
 def _by_rank(examples: Iterable[_Example]) -> list[_Example]:
-    """Return the first example of each rule, then the second of each, so that every rule has its turn."""
+    """Return the first example of each rule, then the second of each, so that every rule is used."""
     ranks: Counter[str] = Counter()
     numbered = []
     for example in examples:

@@ -188,7 +188,7 @@ def _sentence(one: _One, incident: Incident, ratio: float | None, table: Table, 
 
 
 def _reasons(key: Key, incident: Incident, all_series: Sequence[_One]) -> list[str]:
-    """Say what a cost is made of: how many calls, how many tokens in each, and what a token costs."""
+    """Return the causes of a changed cost: the number of calls, the tokens in each, and the price of a token."""
     own = {one.name: one for one in all_series if one.key == key}
     found = []
     factors = {name: _ratio(own[name], incident) for name in ("requests", "tokens", "cost") if name in own}

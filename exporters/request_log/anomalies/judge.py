@@ -257,7 +257,7 @@ class Judge:
                 self._count(at, 1)
 
     def _dispersion(self, now: int) -> float:
-        """Return how much hours scatter around what was expected: one number for the series, deaf to extremes.
+        """Return how much hours scatter around the expected value: one number for the series, robust against extremes.
 
         Of means it is infinite as long as nothing is known of it: it says how large an event is.
         """

@@ -223,7 +223,7 @@ def _tile(address: tuple[int, int], own: bytes, right: bytes, found: Found) -> N
 
 
 def _rows(connection: sa.Connection, side: SideTable, found: Found) -> None:
-    """Compare rows with their commitments, and rows that are gone with the leaves that say why."""
+    """Compare rows with their commitments, and missing rows with the leaves of their deletion."""
     columns = [_row[name] for name in entries.COLUMNS]
     joined = schema.request_log.outerjoin(
         schema.audit_salt, sa.and_(_salt.trace_id == _row.trace_id, _salt.span_id == _row.span_id)

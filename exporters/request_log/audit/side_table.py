@@ -48,7 +48,7 @@ class SideTable:
         self._file.executemany("UPDATE leaf SET row = 1 WHERE ref = ?", [(ref,) for ref in refs])
 
     def without_row(self) -> Iterator[int]:
-        """Yield the last leaves of rows that do not exist, although no leaf says that they were deleted."""
+        """Yield the last leaves of rows that do not exist, although no leaf records their deletion."""
         query = "SELECT number FROM leaf WHERE row IS NULL AND kind NOT IN (?, ?) ORDER BY number"
         yield from (number for (number,) in self._file.execute(query, (ERASE, EXPIRE)))
 

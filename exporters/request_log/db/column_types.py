@@ -26,7 +26,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """SQLite has no zones: what it gets is UTC and says nothing of it."""
+        """Return the value for SQLite in UTC without a zone, because SQLite has no zones."""
         if value is None or dialect.name != "sqlite":
             return value
         return value.astimezone(UTC).replace(tzinfo=None)

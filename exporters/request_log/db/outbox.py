@@ -35,7 +35,7 @@ outbox_target = sa.Table(
 
 
 def is_wanted(connection: sa.Connection) -> bool:
-    """Return whether somebody is to be told of rows."""
+    """Return whether changed rows must be noted in the outbox."""
     return connection.execute(sa.select(outbox_target.c.name)).first() is not None
 
 

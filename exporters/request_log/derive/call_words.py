@@ -80,7 +80,7 @@ def instead(
 
 
 def is_of_all_tries(call: records.LlmCall) -> bool:
-    """Return whether the call's own span is about all of its tries: it says their number itself."""
+    """Return whether the call's own span covers all of its tries: then it has their number itself."""
     return bool(call.retries and (call.meta or {}).get(ALL_TRIES))
 
 

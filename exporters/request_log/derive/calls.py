@@ -191,7 +191,7 @@ def _kinds_of_error(span: records.Span) -> list[str]:
 
 
 def _refusal(call: records.LlmCall, span: records.Span) -> int | None:
-    """Return the HTTP status of a failed call: said by the span, its error type, or its error's text."""
+    """Return the HTTP status of a failed call: from the span, its error type, or its error's text."""
     if call.ok:
         return None
     reported = status_code(span)
@@ -223,7 +223,7 @@ def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> No
 
 
 def _doubt(call: records.LlmCall, counts: dict[str, int | None], reading: dialects.Reading, notes: Notes) -> None:
-    """Note what is wrong with the counts: what our own span says of them, or a total that nothing adds up to."""
+    """Note problems of the counts: those that our own span lists, or a total that is not the sum."""
     problems = reading.attributes.get(conventions.USAGE_PROBLEMS)
     for each in problems[:_MOST_DOUBTS] if isinstance(problems, (list, tuple)) else ():
         name, _, problem = str(each).partition(": ")
@@ -295,7 +295,7 @@ def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
 
 
 def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Notes, *, store_text: bool) -> None:
-    """Keep what else is worth it: what is said of the answer in `response_meta`, the rest in `meta`."""
+    """Store further attributes: those of the answer in `response_meta`, all others in `meta`."""
     meta: dict[str, Any] = {**(call.meta or {}), **call_words.json_field("meta", span.attributes, own, notes)}
     match = meta.pop(charge.MATCH, None)  # a word of ours: there is nothing in it to look for
     response = call_words.json_field("response_meta", span.attributes, own, notes)

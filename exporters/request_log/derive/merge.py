@@ -46,7 +46,7 @@ def _note_differences(found: records.LlmCall, other: records.LlmCall) -> None:
 
 
 def _time(found: records.LlmCall, leader: Fact, began: int | None) -> None:
-    """Tell the try that succeeded from all of them: each has a span of its own, unless that says otherwise."""
+    """Separate the time of the successful try from that of all tries, which may have one span or one each."""
     if found.request_latency_ms is not None:
         return  # the span is of all tries, and says how long the last one took
     found.request_latency_ms = found.total_latency_ms if found.ok else None

@@ -168,7 +168,7 @@ def _set_field(
 def _from_elsewhere(
     span: calls.SpanData, own: Shape, found: dict[str, Any], meta: dict[str, Any], notes: Notes
 ) -> None:
-    """Fill in what general conventions say too. On a span that calls somebody, the other side is no client."""
+    """Fill in values from general conventions. On a span of an outgoing call the peer is not a client."""
     attributes = span.attributes
     for column, keys in own.general.items():
         if column == "ip_hash" and span.kind in _CALLING:
@@ -205,7 +205,7 @@ def _from_span(span: calls.SpanData, found: dict[str, Any], notes: Notes, *, sto
 
 
 def has_text(fields: Mapping[str, Any] | None) -> bool:
-    """Return whether what a span says of a request holds texts that people typed and read."""
+    """Return whether the request fields of a span hold texts that people typed or read."""
     return fields is not None and any(name in fields for name in TEXT_COLUMNS)
 
 
@@ -237,7 +237,7 @@ def _final(models: Mapping[str, Any] | None) -> str | None:
 
 
 def _entered(meta: dict[str, Any] | None, entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a request's meta with what the span says where it came in."""
+    """Return a request's meta with the values of the span through which it entered the service."""
     if not entry:
         return meta
     return {**{name: entry[name] for name in _ENTRY if name in entry}, **(meta or {})} or None

@@ -242,7 +242,7 @@ def _ranked(sureness: int, one: Fact, other: Fact) -> tuple[_Rank, Fact, Fact]:
 
 
 def _likeness(one: Fact, other: Fact) -> int:
-    """Return 0 where two reports cannot be of one call by what they say, else how sure it is, 1 being surest."""
+    """Return 0 if the values of two reports exclude that they are of one call, else a likelihood of up to 1."""
     mine, theirs = one.call, other.call
     if mine is None or theirs is None or one.service != other.service or not _is_same_model(one, other):
         return 0

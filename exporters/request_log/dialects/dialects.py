@@ -94,7 +94,7 @@ def read(span: records.Span, own: Shape | None = None) -> Reading:
 
 
 def _with_details(span: records.Span) -> records.Attributes:
-    """Add what an event of the span says in its place."""
+    """Add the values of an event of the span that has them instead of attributes."""
     implied = next((event.attributes for event in span.events if event.name == DETAILS_EVENT), None)
     return {**implied, **span.attributes} if implied else span.attributes
 
@@ -183,7 +183,7 @@ def _read_events(reading: Reading, span: records.Span) -> None:
 
 
 def _to_current_names(reading: Reading, span: records.Span) -> None:
-    """Turn what has no current name into what has one."""
+    """Convert values without a current name into values that have one."""
     values = reading.values
     for meaning in _MAY_BE_JSON:
         if meaning in values:

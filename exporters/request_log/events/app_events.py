@@ -59,7 +59,7 @@ def _count(value: Any) -> int:
 
 
 def _name(event_name: str, attributes: Mapping[str, Any]) -> str | None:
-    """Return the name where it is one of ours; older SDKs say it in an attribute."""
+    """Return the name if it is one of ours; older SDKs put it into an attribute."""
     for name in (event_name, attributes.get(EVENT_NAME)):
         if isinstance(name, str) and name in conventions.APP_EVENTS:
             return name

@@ -52,7 +52,7 @@ def _stamp(event: records.AppEvent, kind: str, event_id: str) -> Stamp:
 def _ids(event: records.AppEvent, values: Mapping[str, Any], notes: Notes, *, is_run: bool) -> tuple[str, str, str]:
     """Return the ids of the step (empty for a run), of the run, and of the event.
 
-    `id` is the run's or step's own where that is not said by its full name, else the event's.
+    `id` is that of the run or step if `run_id` or `step_id` is missing, else that of the event.
     """
     full = "run_id" if is_run else "step_id"
     by_name = coerce.text(values.get(full), full, notes, coerce.ID_LIMIT)
@@ -95,7 +95,7 @@ def _step(change: Change, event: records.AppEvent, values: Mapping[str, Any], ki
 
 
 def _payload(change: Change, values: Mapping[str, Any], kind: str, notes: Notes, *, store_text: bool) -> None:
-    """Say input, output and error. An update or an end without output says that there is none."""
+    """Set input, output and error. An update or an end without output sets output to NULL."""
     for name in ("input", OUTPUT):
         if store_text and values.get(name) is not None:
             change.set(name, coerce.parsed(values[name], name, notes, coerce.CONTENT_LIMIT))

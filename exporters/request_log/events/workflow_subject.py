@@ -124,7 +124,7 @@ class Subject:
             self._go_on(word, stamp)
 
     def _begin(self, change: Change, word: str) -> None:
-        """Take all that this start says, and forget what another one, or words in its place, said."""
+        """Take all values of this start event, and forget those of another start, or of what stood in for one."""
         self.stamps[_START + word] = change.stamp
         for column in STARTING[bool(change.step_id)]:
             self.row[column] = change.columns.get(column)
@@ -183,7 +183,7 @@ def packed(stamps: Mapping[str, Stamp]) -> dict[str, list[str]]:
 
 
 def unpacked(columns: Mapping[str, list[str]], row: Mapping[str, Any]) -> dict[str, Stamp]:
-    """Return the stamp of each column; `row` tells what stamps of earlier versions do not."""
+    """Return the stamp of each column; `row` has what stamps of earlier versions lack."""
     found: dict[str, Stamp] = {}
     for key, names in columns.items():
         head, _, event_id = key.partition(" ")

@@ -124,7 +124,7 @@ class Eraser:
 
 
 def _spans(connection: sa.Connection, keys: Sequence[Key]) -> list[trail.Key]:
-    """Return the spans of requests, where the trail has to tell that they go."""
+    """Return the spans of requests whose deletion must be recorded in the audit trail."""
     if not keys or not trail.exists(connection):
         return []
     row = schema.request_log.c

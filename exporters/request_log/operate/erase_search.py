@@ -348,7 +348,7 @@ def _few(table: sa.Table) -> list[sa.Column[Any]]:
 
 
 def _content(fact: Fact) -> Row:
-    """Return what a span says, as far as it can name somebody."""
+    """Return the values of a span that can name a person."""
     call = fact.call
     of_call = {} if call is None else {name: getattr(call, name) for name in _OF_CALL}
     return {

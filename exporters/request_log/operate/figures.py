@@ -53,7 +53,7 @@ class Figures(Protocol):
         """Return requests by service, route, degraded or user, the most first."""
 
     def models(self) -> tuple[str, list[Row]]:
-        """Return model calls by model, or requests by it where calls cannot be told apart; and what is counted."""
+        """Return model calls by model, or requests by model where calls cannot be filtered; and which it was."""
 
     def series(self, step: timedelta) -> dict[int, Row]:
         """Return requests by steps of time, numbered from 0; of many rows, without times to first byte."""

@@ -149,7 +149,7 @@ class Tail:
 
 
 def _listen(raw: Any) -> bool:
-    """Ask to be told; a standby refuses that."""
+    """Start to listen for notifications; return False on a standby, which refuses that."""
     try:
         raw.execute(f"LISTEN {CHANNEL}")
     except raw.Error as error:
@@ -160,7 +160,7 @@ def _listen(raw: Any) -> bool:
 
 
 def _notes(raw: Any) -> list[str]:
-    """Wait for notifications, and return what they say; none after a while."""
+    """Wait for notifications and return their payloads; none after the time limit."""
     return [note.payload for note in raw.notifies(timeout=_POLL_SECONDS, stop_after=1)]
 
 

@@ -84,7 +84,7 @@ def steps(connection: sa.Connection, wanted: str, *, texts: bool) -> list[tuple[
 
 
 def _goes_round(node: Node, nodes: dict[str, Node]) -> bool:
-    """Return whether a step stands below itself, by what its sender says."""
+    """Return whether a step is its own ancestor, by the parents that its sender gave."""
     seen = set()
     at: Node | None = node
     while at is not None and at.row["id"] not in seen:

@@ -27,7 +27,7 @@ def from_otlp(body: bytes) -> Iterator[records.Span]:
 
 
 def _with_body(record: LogRecord, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Add what earlier versions of the event say in its body."""
+    """Add the values that earlier versions of the event have in the body."""
     body = otlp_values.to_python(record.body)
     return {**body, **attributes} if isinstance(body, dict) else attributes
 

@@ -218,7 +218,7 @@ _latest: tuple[records.Attributes, calls.Origin] | None = None
 
 
 def _origin(resource: records.Attributes) -> calls.Origin:
-    """Return what a resource says; spans of one resource come together."""
+    """Return the values of a resource; spans of one resource arrive together."""
     global _latest  # noqa: PLW0603  # one assignment, so that threads see all of it or nothing
     latest = _latest
     if latest is None or latest[0] is not resource:

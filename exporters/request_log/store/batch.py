@@ -117,7 +117,7 @@ class Batch:
 
 
 def _telling(spans: Iterable[Fact | IrrelevantSpan]) -> list[Fact]:
-    """Return the spans that say something, and those above them: all that rows follow from."""
+    """Return the relevant spans and those above them: all that rows are derived from."""
     found: list[Fact] = []
     quiet: dict[str, IrrelevantSpan] = {}
     for each in spans:

@@ -162,7 +162,7 @@ class Retention:
             yield Step(table.name, what, count)
 
     def _together(self, statements: workflow_trim.Statements, what: str) -> Iterator[Step]:
-        """Execute statements over a chunk in one transaction; the last of them tells how full the chunk was."""
+        """Execute statements over a chunk in one transaction; return the row count of the last one."""
         full = True
         while full:
             with self._engine.begin() as connection:

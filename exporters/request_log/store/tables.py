@@ -50,7 +50,7 @@ def _request(fact: Fact, name: str) -> records.Request:
 
 
 def _more(fact: Fact, row: records.Request | None) -> Decimal:
-    """Return what the app says that a request cost, as far as its calls do not account for it."""
+    """Return the part of the cost that the app gave for a request and that its calls do not account for."""
     if row is None or row.cost_usd is None or row.cost_source != "given":
         return _NOTHING
     return max(_NOTHING, row.cost_usd - fact.known().sum.costs[0])

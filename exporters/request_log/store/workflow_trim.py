@@ -20,7 +20,7 @@ _TEXTS = {"input": sa.null(), "output": sa.null()}
 
 
 def delete(before: datetime, chunk: int) -> Statements:
-    """Return the statements that delete at most `chunk` runs and steps of which nothing was heard since."""
+    """Return the statements that delete at most `chunk` runs and steps without events since then."""
     oldest = sa.select(*_KEY).where(_state.ts < before).order_by(_state.ts, *_KEY).limit(chunk)
     return (
         *((table, sa.delete(table).where(_of(table, oldest))) for table in (workflow_run, workflow_step)),

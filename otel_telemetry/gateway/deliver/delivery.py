@@ -54,7 +54,7 @@ def nowhere(deliveries: "Sequence[Delivery]") -> list[Signal]:
 
 
 class _Stopped(Exception):
-    """The delivery was told to stop while it waited."""
+    """The delivery was stopped while it waited."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class Delivery:
 
     @property
     def refusing(self) -> str:
-        """Say that the sink refuses everything, "" where it does not."""
+        """Return why the sink refuses everything; "" if it does not."""
         return self._refusals.problem
 
     def state(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Refusals:
 
     @property
     def problem(self) -> str:
-        """Say that it refuses everything, and why, "" where it does not."""
+        """Return why the destination refuses everything; "" if it does not."""
         if self._in_a_row < _EVERYTHING:
             return ""
         return f"refuses everything, the last {self._in_a_row} batches in a row: {self._reason}"
@@ -45,7 +45,7 @@ class Refusals:
         self._unlogged[reason.partition(":")[0]] += 1
 
     def log_refusals(self) -> None:
-        """Say what was set aside since the last time, if that is long enough ago."""
+        """Log new dead letters, at most one line a minute."""
         if not self._unlogged or time.monotonic() - self._logged_at < _SILENT_SECONDS:
             return
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self._unlogged.items()))

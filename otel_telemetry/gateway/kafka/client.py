@@ -100,13 +100,13 @@ def number(text: str) -> int:
 
 
 def all_down(error: "KafkaError") -> bool:
-    """Tell whether no broker can be reached."""
+    """Return whether no broker can be reached."""
     from confluent_kafka import KafkaError as Codes  # noqa: PLC0415
 
     return error.code() == Codes._ALL_BROKERS_DOWN  # noqa: SLF001 - its name
 
 
 def away(config: KafkaSettings, what: object) -> str:
-    """Say that the brokers do not do what is asked of them, and why."""
+    """Return the error for brokers that do not do what was requested, with the reason."""
     reason = what.str() if hasattr(what, "str") else str(what)
     return f"Kafka at {config.brokers} does not take or give messages: {reason}"

@@ -66,7 +66,7 @@ class _Job:
         self._counting = threading.Lock()
 
     def expect(self, count: int) -> None:
-        """Say of how many messages it consists."""
+        """Set the number of its messages."""
         self._left = count
 
     def one_done(self, error: TelemetryError | None) -> bool:

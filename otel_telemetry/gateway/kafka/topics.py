@@ -1,4 +1,4 @@
-"""The topics themselves: whether they are there as the settings say, and making them."""
+"""The topics themselves: compares them with the settings, and creates them."""
 
 import time
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def partitions(config: KafkaSettings, asked: "AdminClient", seconds: float = ASK
 
 
 def check(config: KafkaSettings) -> None:
-    """Raise ConfigurationError where a topic is missing or has other partitions, BrokersAway where nobody says."""
+    """Raise ConfigurationError where a topic is missing or has other partitions, BrokersAway if no broker answers."""
     there = partitions(config, admin(config))
     wanted = client.Topics(config).partitions
     if missing := [name for name in wanted if name not in there]:
@@ -95,7 +95,7 @@ def create(config: KafkaSettings, replicas: int, retention_hours: float) -> list
 
 
 def _wait_for_leaders(config: KafkaSettings, made: Mapping[str, int]) -> None:
-    """Return once each new partition can be read: the brokers hear of it a little later than the answer comes."""
+    """Return once each new partition can be read: the brokers learn of it a little after the answer."""
     import confluent_kafka  # noqa: PLC0415
     from confluent_kafka import TopicPartition  # noqa: PLC0415
     from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415

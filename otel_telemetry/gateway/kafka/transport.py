@@ -31,8 +31,8 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
 class KafkaTransport:
     """Everything that one process does with Kafka. Raises ConfigurationError where a topic is not as it should be.
 
-    The `redactor` is for what others wrote to the topics, of `max_body_bytes` at most. Where no broker answers at the
-    start, the process starts all the same, and says so in /health.
+    The `redactor` is for messages that others wrote, of `max_body_bytes` at most. If no broker answers at the
+    start, the process starts all the same, and /health shows it.
     """
 
     max_bytes = 0

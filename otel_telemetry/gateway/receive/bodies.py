@@ -54,7 +54,7 @@ async def read(request: Request, limit: int, room: Room) -> bytes:
 
 
 def _announced(request: Request) -> int | None:
-    """Return the length that a body is said to have, None where it ends with its last chunk."""
+    """Return the announced length of a body; None for a chunked one."""
     lengths: list[bytes] = []
     chunked = upgrade = False
     for name, value in request.scope["headers"]:  # in one go: each look-up by name goes through all of them
@@ -73,7 +73,7 @@ def _announced(request: Request) -> int | None:
 
 
 def _asks_to_upgrade(request: Request) -> bool:
-    """Tell whether the server below may take the body for another protocol. The gateway's own takes the header away."""
+    """Return whether the server below may upgrade the connection; the gateway's own removes the header before."""
     tokens = ",".join(request.headers.getlist("connection")).lower().split(",")
     return "upgrade" in {token.strip() for token in tokens}
 

@@ -76,7 +76,7 @@ class AbandonedRequests(Generic[_Answer]):
         self._trim()
 
     def answer(self, signal: str, body: bytes) -> Future[_Answer] | None:
-        """Return the answer to the same bytes, where they came before and nobody heard it."""
+        """Return the answer to the same bytes, if they came before and their sender left before the answer."""
         same = self._answers.get((signal, len(body)))
         if not same:  # nothing is hashed then
             return None

@@ -71,7 +71,7 @@ class Slice(Protocol):
         """Why the one item in it cannot be taken, with its path; "" where it can."""
 
     def path(self, problem: str) -> str:
-        """Return what is said about an item of the part with the path that it has in the whole request."""
+        """Return a problem of one of its items, with the item's path in the whole request."""
 
 
 class Redactor(RequestRedactor, Protocol):

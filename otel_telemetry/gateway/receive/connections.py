@@ -213,7 +213,7 @@ class Connections:
 
 
 class _Counted(HttpProtocol):
-    """A connection that tells when it begins and ends."""
+    """A connection that reports its begin and end."""
 
     def __init__(self, connections: Connections, address: str, *, extra: bool) -> None:
         super().__init__(*connections.protocol_arguments(), {}, extra=extra)
@@ -269,7 +269,7 @@ class _Complaint:
         self._next = 0.0
 
     def full(self) -> None:
-        """Say that the bound is reached."""
+        """Log that the bound is reached."""
         if self._due():
             _log.warning(
                 "HTTP has %d connections, its bound: those that wait longest without a request are closed for new ones;"
@@ -278,7 +278,7 @@ class _Complaint:
             )
 
     def address_full(self, address: str) -> None:
-        """Say that one address has all the connections that it may have."""
+        """Log that one address has as many connections as it may have."""
         if self._due():
             _log.warning(
                 "%s has as many HTTP connections as one address may have, and gets no more;"
@@ -286,7 +286,7 @@ class _Complaint:
             )  # fmt: skip
 
     def no_files(self, error: OSError) -> None:
-        """Say that the system refuses another connection."""
+        """Log that the system refuses another connection."""
         if self._due():
             _log.error("HTTP cannot accept a connection: %s; raise the limit of open files", error.strerror)
 

@@ -114,7 +114,7 @@ class _Services:
         self.running: set[asyncio.Task[None]] = set()
 
     def open(self, stream: Stream, headers: Mapping[str, str]) -> Call:
-        """Begin a call, or refuse it by what its header fields say."""
+        """Begin a call, or refuse it because of its header fields."""
         signal = _METHODS.get(headers.get(":path", ""), "traces")
         if headers.get(":method") != "POST" or not _is_grpc(headers.get("content-type", "")):
             stream.answer(_NOT_GRPC)

@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     # --- what asyncio calls -----------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
-        """Say which limits hold here."""
+        """Announce our limits."""
         self._transport = transport
         self.address = origin(transport.get_extra_info("peername"))
         if not self._clients.add(self):
@@ -417,7 +417,7 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """Send what is left to say and close the connection."""
+        """Send the remaining frames and close the connection."""
         if self._transport and not self._transport.is_closing():
             self._transport.write(self._h2.data_to_send())
             self._transport.close()

@@ -82,7 +82,7 @@ class Http2Server:
                 connection.leave()
 
     def stop_listening(self) -> None:
-        """Take no new connection, and tell the clients of those that there are."""
+        """Accept no new connection, and announce the end on all open ones."""
         if self._accepting:
             self._accepting.close()
         for connection in self._connections:

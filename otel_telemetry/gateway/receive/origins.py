@@ -74,7 +74,7 @@ class Origins:
         return name in self._hosts or name.endswith(".localhost") or is_loopback(name)
 
     def is_plainly_ours(self, host: bytes) -> bool:
-        """Say quickly that a Host may be used, by what was found before; False says nothing."""
+        """Return True quickly for a Host that was allowed before; False means nothing."""
         if host in self._good_hosts:
             return True
         good = self.is_ours(host.decode("latin-1") or None) and len(self._good_hosts) < _MOST_HOSTS
@@ -147,7 +147,7 @@ class BrowserGuard:
             await self._app(scope, receive, _allowing(send, origin) if listed and origin else send)
 
     def _is_plain(self, scope: Any) -> bool:
-        """Say quickly that a request is from no browser, and to a name that was found good before."""
+        """Return True quickly for a request from no browser, to a name that was allowed before."""
         host = b""
         for name, value in scope["headers"]:
             if name == b"host":

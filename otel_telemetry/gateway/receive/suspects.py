@@ -72,7 +72,7 @@ class Mark(NamedTuple):
 
 
 def mark_of(kind: Signal, body: bytes) -> Mark:
-    """Return what tells this request from others, and knows it again when it is packed anew."""
+    """Return a mark of this request: the same for the same content, also if it is compressed again."""
     content: Any = memoryview(body)[_GZIP_VARIES:] if body.startswith(_GZIP) else body
     return Mark(_USED | _SIGNALS.index(kind) << 32 | spool_file.checksum(content), len(body))
 
@@ -130,7 +130,7 @@ class Suspects:
         return {Mark(*_SLOT.unpack_from(self._memory, at)) for at in slots if self._memory[at : at + 8] != bytes(8)}
 
     def _starved(self) -> bool:
-        """Return whether the kernel has killed for want of memory since this was asked last, or does not tell.
+        """Return whether the kernel's count of out-of-memory kills rose since the last call, or is unknown.
 
         That is of the whole machine: a SIGKILL of somebody else's is taken for the kernel's where both come together.
         """

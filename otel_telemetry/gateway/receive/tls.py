@@ -47,7 +47,7 @@ def _read(path: Path, setting: str) -> bytes:
 
 
 def changed_at(config: GatewaySettings) -> tuple[tuple[int, int], ...]:
-    """Return what changes when a file of TLS is replaced; empty without TLS. One that is gone for now says nothing."""
+    """Return the times of the TLS files, which change when one is replaced; a missing file has none."""
     found = []
     for path in (config.tls_certificate, config.tls_key, config.tls_client_ca):
         with contextlib.suppress(OSError):

@@ -125,7 +125,7 @@ def answer(refused: Refusal, encoding: str, headers: dict[str, str] | None = Non
 
 
 def _encoding_of_error(request: Request) -> str:
-    """Return the encoding that the sender understands, where there is no endpoint to say it."""
+    """Return the encoding that the sender understands, for paths without an endpoint."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return PROTOBUF if given == PROTOBUF else JSON
 

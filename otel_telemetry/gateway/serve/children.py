@@ -26,7 +26,7 @@ class Child:
     report: bytes = b""
 
     def stop(self, seconds: float) -> None:
-        """Tell it to stop, within some seconds."""
+        """Order it to stop within some seconds."""
         self._send_control(f"{max(0.0, seconds)}\n")
 
     def go(self) -> None:

@@ -158,11 +158,11 @@ class WorkerContext:
         os._exit(_ORPHANED)  # nobody is left to tell; what is acknowledged is on disk
 
     def ready(self) -> None:
-        """Tell the supervisor that this process does its work."""
+        """Report to the supervisor that this process works."""
         os.write(self._reports, b"{}\n")
 
     def refused(self, error: ConfigurationError) -> None:
-        """Tell the supervisor why this process cannot start."""
+        """Report to the supervisor why this process cannot start."""
         os.write(self._reports, json.dumps([error.key, error.problem, error.hint]).encode() + b"\n")
 
 

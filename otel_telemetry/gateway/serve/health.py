@@ -63,7 +63,7 @@ class Health:
         self._stopping = False
 
     def stop(self) -> None:
-        """Say from now on that the gateway is going away."""
+        """Show from now on that the gateway is stopping."""
         self._stopping = True
 
     def report(self) -> HealthReport:
@@ -115,7 +115,7 @@ class Health:
 
 
 def members(worker: WorkerContext) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return how each process of a group is, and what the others say of their parts."""
+    """Return the status of each process of a group, and the other processes' answers."""
     restarts = worker.group.restarts()
     found = {worker.name: {"status": _OK, "restarts": restarts[worker.name]}}
     answers = []
@@ -132,7 +132,7 @@ def _spool_part(spool: Transport, now: SpoolStatus) -> dict[str, Any]:
 
 
 def _foreign_part(name: str, now: SpoolStatus | None) -> dict[str, Any]:
-    """Return what the spool alone tells of an exporter: another process delivers to it, or nobody any more."""
+    """Return what the spool knows of an exporter to which another process delivers, or none any more."""
     lag = {"lag": asdict(now.lag[name])} if now else {}
     if now and name in now.detached:
         return {"status": "detached", "problem": "nobody delivers to it any more; what it has not got is kept", **lag}

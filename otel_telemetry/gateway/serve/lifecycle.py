@@ -33,7 +33,7 @@ _log = logging.getLogger("otel_telemetry.gateway")
 
 
 class Process(ABC):
-    """Serves until it is told to stop. In a group of processes it has a `worker` context."""
+    """Serves until it is stopped. In a group of processes it has a `worker` context."""
 
     def __init__(
         self, config: GatewaySettings, exposition: Exposition | None, worker: WorkerContext | None, load: Load | None
@@ -55,7 +55,7 @@ class Process(ABC):
 
     @abstractmethod
     def _where(self) -> str:
-        """Say where it serves, for its log."""
+        """Return the addresses where it serves, for its log."""
 
     @abstractmethod
     def _count_from_zero(self) -> None:
@@ -87,7 +87,7 @@ class Process(ABC):
         await self._parts.aclose()
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, or the supervisor says stop. /metrics shows all that this process counts."""
+        """Serve until SIGTERM or SIGINT, or until the supervisor stops it. /metrics shows what this process counts."""
         self._exposition.install()
         self._count_from_zero()
         memory.keep_little()
@@ -108,7 +108,7 @@ class Process(ABC):
         await self._end(seconds, orders)
 
     async def _end(self, seconds: float, orders: asyncio.Queue[float]) -> None:
-        """Stop within some seconds, or at once where the next order says so."""
+        """Stop within some seconds, or at once if the next order requires it."""
         if not self._worker:
             _log.info("stopping; a second signal makes it quicker")
         stopping = asyncio.create_task(self.stop(seconds))

@@ -180,7 +180,7 @@ def _operations() -> dict[str, Any]:
 
 
 def _stored() -> dict[str, Any]:
-    """Return what is told of stored requests, where the gateway serves its page (ui.enabled)."""
+    """Return the section about stored requests, if the gateway serves its page (ui.enabled)."""
     found = {}
     for path, (summary, answer) in _STORED.items():
         named = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]

@@ -69,7 +69,7 @@ class Exposition:
         return lambda: self._shared.unregister(collector)
 
     def watch_cache(self, server_numbers: Callable[[], Mapping[str, float]]) -> Callable[[], None]:
-        """Show what the cache's server says of itself too; return what ends that."""
+        """Show the figures of the cache's server too; return a function that ends that."""
         collector = _CacheServer(server_numbers)
         self._shared.register(collector)
         return lambda: self._shared.unregister(collector)

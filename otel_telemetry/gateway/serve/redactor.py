@@ -25,7 +25,7 @@ _WITHOUT_TLS = {"tls_certificate": None, "tls_key": None, "tls_client_ca": None}
 
 
 class RedactorHealth:
-    """Says whether redaction works here, and, in a group, whether the other processes are there."""
+    """Shows whether redaction works here and, in a group, whether the other processes run."""
 
     def __init__(self, redaction: Redaction, worker: WorkerContext | None) -> None:
         self._redaction = redaction
@@ -33,7 +33,7 @@ class RedactorHealth:
         self._stopping = False
 
     def stop(self) -> None:
-        """Say from now on that the redactor is going away."""
+        """Show from now on that the redactor is stopping."""
         self._stopping = True
 
     def report(self) -> HealthReport:
@@ -117,5 +117,5 @@ def bind(config: GatewaySettings, parts: contextlib.ExitStack | contextlib.Async
 
 
 def where(config: GatewaySettings, port: int) -> str:
-    """Say where it redacts."""
+    """Return the address where it redacts."""
     return f"redacting on {config.socket if listen.on_socket(config) else f'{config.host}:{port}'}"

@@ -138,7 +138,7 @@ class Reloader:
 def _open(
     targets: ReloadTargets, config: GatewaySettings, http: ssl.SSLContext | None, grpc: ssl.SSLContext | None
 ) -> None:
-    """Let in who the settings say, by new certificates where there are any."""
+    """Use the keys and origins of the new settings, and new certificates if there are any."""
     if targets.http and http:
         targets.http.renew_tls(http)
     if targets.grpc and grpc:

@@ -169,7 +169,7 @@ class Supervisor:
             child.go()
 
     def _look(self, timeout: float | None) -> None:
-        """Wait for signals, and for what the processes say or that they are gone."""
+        """Wait for signals, and for reports and exits of the processes."""
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 self._handle_signals(self._signals.taken())

@@ -134,7 +134,7 @@ class Copy:
         return self._saved
 
     def _table(self, table: str) -> bool:
-        """Copy a small table; say whether anything was there."""
+        """Copy a small table; return whether it had rows."""
         try:
             rows = self._source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names of our own
         except _UNREADABLE:

@@ -36,7 +36,7 @@ class DiskRoom:
         self._refused = 0
 
     def problem(self) -> str:
-        """Say which disk has no room for a batch now, or for the largest that was refused last; "" where it has."""
+        """Return which disk has no room for a batch, or for the largest refused one; "" if there is room."""
         if not self.short_of(max(1, self._refused)):
             return ""
         left = spool_file.disk_left(self._folder) / _MIB
@@ -47,7 +47,7 @@ class DiskRoom:
 
 
 def no_room(error: Exception) -> bool:
-    """Return whether an error of SQLite says that the disk is full."""
+    """Return whether an error of SQLite means that the disk is full."""
     return (
         isinstance(error, sqlite3.OperationalError)
         and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

@@ -49,7 +49,7 @@ class ErasureTarget:
     mixed: frozenset[bytes] = frozenset()
 
     def may_be_in(self, body: bytes) -> bool:
-        """Tell quickly whether a text is worth a closer look."""
+        """Return quickly whether a text may name the person."""
         return any(name in body for name in self.names) or self.value.encode("utf-8", "replace") in body
 
     def is_in(self, message: Message) -> bool:
@@ -189,7 +189,7 @@ class SpoolEraser:
         done.dead_letters += table == "dead_letter"
 
     def _replace(self, table: str, key: int, items: int, body: bytes, cleaned: tuple[int, bytes]) -> None:
-        """Put a body in the place of another; whoever counts what a sink has still before it counts on."""
+        """Replace a body, and correct the counts of what each sink still has to get."""
         went, new = min(cleaned[0], items), cleaned[1]
         execute = self._connection.execute
         if table == "dead_letter":

@@ -286,7 +286,7 @@ def _one_by_one(connection: sqlite3.Connection, signals: str, after_seq: int, li
 
 
 def _without_body(connection: sqlite3.Connection, seq: int) -> Batch:
-    """Return what can be told of a batch whose body cannot be read."""
+    """Return the known values of a batch whose body cannot be read."""
     query = "SELECT signal, received_ns, items FROM batch WHERE seq = ?"
     with contextlib.suppress(sqlite3.DatabaseError):
         row = connection.execute(query, (seq,)).fetchone()

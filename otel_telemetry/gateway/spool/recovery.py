@@ -136,7 +136,7 @@ def _source(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def holding(folder: Path) -> Iterator[tuple[int, int]]:
-    """Have the two locks of whoever opens the spool: (shared, write lock)."""
+    """Hold the two locks of a process that opens the spool: (shared, write lock)."""
     shared = spool_file.share(folder)
     try:
         write_lock = spool_file.lock_file(folder, spool_file.WRITE_LOCK_NAME)

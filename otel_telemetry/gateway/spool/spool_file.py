@@ -296,12 +296,12 @@ def open_reader(folder: Path) -> sqlite3.Connection:
 
 
 def means_damage(error: Exception) -> bool:
-    """Return whether an error says that the file is damaged: SQLite reports that as nothing more special."""
+    """Return whether an error means that the file is damaged: SQLite has no special error for that."""
     return type(error) is sqlite3.DatabaseError
 
 
 def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
-    """Return the error for a spool that cannot be opened though nothing says that it is damaged."""
+    """Return the error for a spool that cannot be opened for another reason than damage."""
     return ConfigurationError(
         _SETTING,
         f"{path} cannot be opened: {error}",

@@ -147,12 +147,12 @@ class Spool:
 
     @property
     def disk_problem(self) -> str:
-        """Say which disk has no room for what comes in, "" where there is some."""
+        """Return which disk has no room for new batches; "" if there is room."""
         return self._disk.problem()
 
     @property
     def stuck(self) -> bool:
-        """Say whether a write does not end, so that senders give up: a disk that hangs, a process that is stopped."""
+        """Return why a write does not end, "" if it does: a disk that hangs, a process that is stopped."""
         return time.monotonic() - self._writing_since > _STUCK_SECONDS
 
     def _full(self, size: int) -> Overloaded:
@@ -337,7 +337,7 @@ class Spool:
         return wanted
 
     def _refuse(self, tasks: Sequence[_Append]) -> None:
-        """Tell the senders of what found no room, and which room that is."""
+        """Refuse batches without room, with the limit that was reached."""
         for task in tasks:
             short = self._disk.short_of(task.size)
             task.future.set_exception(self._disk.refuse(task.size) if short else self._full(task.size))

@@ -86,7 +86,7 @@ class ModelCall:
     def start(
         self, tracer: Tracer, body: Json, host: str, port: int | None, context: otel_context.Context | None = None
     ) -> None:
-        """Begin the span with what the request says, below the current span or the one of `place`."""
+        """Begin the span with the request's attributes, below the current span or the one of `context`."""
         endpoint, operation = self._endpoint, self._dialect.operation
         attributes = self._dialect.request(body)
         if self._later is not None and self._later.model is not None:
@@ -128,7 +128,7 @@ class ModelCall:
 
     @property
     def expects_stream(self) -> bool:
-        """Whether the request asks for a stream: says so, or says nothing where streams are the default."""
+        """Return whether the request asks for a stream, in its body or by its API's default."""
         return self._asked if self._asked is not None else self._dialect.lines
 
     def headers(self, status: int, headers: Mapping[str, str]) -> None:
@@ -147,7 +147,7 @@ class ModelCall:
             self.span.set_attribute("http.response.header.retry-after", [retry_after])
 
     def resent(self, attempt: str) -> None:
-        """Take the number of times that the SDK says it has sent this request before."""
+        """Set the number of earlier tries of this request, from the SDK's header."""
         if attempt.isdecimal() and len(attempt) < 4 and int(attempt):  # noqa: PLR2004 - up to 999
             self.span.set_attribute(conventions.HTTP_RESEND_COUNT, int(attempt))
 
@@ -229,7 +229,7 @@ class ModelCall:
         self._end(error, time.perf_counter(), None)
 
     def end_as_of(self, ended: float, ended_ns: int) -> None:
-        """End the call as of a moment in the past, as perf_counter and time_ns tell it."""
+        """End the call at a moment in the past, given as perf_counter and time_ns."""
         self._end(None, ended, ended_ns)
 
     def _end(self, error: BaseException | None, ended: float, ended_ns: int | None) -> None:
@@ -321,7 +321,7 @@ class ModelCall:
         return cut and self._exhausted and (seen.content or bool(seen.id or seen.model))
 
     def _description(self, error: BaseException | None, error_type: str) -> str:
-        """Say what went wrong in codes only: messages of providers may repeat what they were sent."""
+        """Return an error as codes only: providers' messages may repeat the request."""
         if error is not None or self._status is None or self._status < 400:  # noqa: PLR2004 - the class of HTTP errors
             return error_type
         status = str(self._status)
@@ -366,7 +366,7 @@ class ModelCall:
 
 
 def _amount(header: str) -> float | str:
-    """Return a header's amount of money, or the text where it is none: the row tells of it."""
+    """Return a header's amount of money, or the text if it is none: the row's problems mention it."""
     try:
         return float(header)
     except ValueError:

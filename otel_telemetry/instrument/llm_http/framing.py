@@ -30,7 +30,7 @@ class Sink(Protocol):
     """Receives the contents of a response."""
 
     def boring(self, line: bytes) -> bool:
-        """Tell, without parsing it, that a line adds nothing to what is known."""
+        """Return whether a line adds nothing new, without parsing it."""
         ...
 
     def event(self, value: Any) -> None:

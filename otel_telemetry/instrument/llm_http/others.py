@@ -39,14 +39,14 @@ def see_it(span: trace.Span, tracer: Any = None) -> bool:
 
 
 def _go_together(span: Any, tracer: Any) -> bool:
-    """Return whether a span goes where the spans of a tracer go, as far as the SDK's own tell."""
+    """Return whether a span goes to the same exporters as a tracer's spans, as far as the SDK's objects show it."""
     theirs = getattr(getattr(span, "span", span), "_span_processor", None)
     ours = getattr(tracer, "span_processor", None) or getattr(getattr(tracer, "_tracer", None), "span_processor", None)
     return theirs is None or ours is None or theirs is ours
 
 
 def will_see_it(dialect: Dialect, header: Callable[[str], str | None]) -> bool:
-    """Tell that a span of the call will be made when it is over: the OpenAI SDK's `responses` is wrapped for that."""
+    """Return whether another instrumentation wraps the OpenAI SDK's `responses`: it makes a span afterwards."""
     if not isinstance(dialect, Responses) or "OpenAI/Python" not in (header("user-agent") or ""):
         return False
     methods = getattr(sys.modules.get("openai.resources.responses"), "Responses", None)

@@ -39,7 +39,7 @@ def look(host: str, raw: bytes | None) -> None:
 
 
 def _may_be_one(raw: bytes) -> bool:
-    """Tell in passing whether a body is worth to be read."""
+    """Return quickly whether a body may be a model call and should be read."""
     fits = raw[:1] == b"{" and len(raw) <= _LARGEST
     return fits and any(name in raw for name in _MODEL) and any(word in raw for word in _WORDS)
 

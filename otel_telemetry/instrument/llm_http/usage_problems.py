@@ -36,7 +36,7 @@ def _look_at(seen: CallState, part: Json) -> None:
 
 
 def _is_plain(seen: CallState, usage: Any) -> bool:
-    """Tell at a glance, as of nearly every usage, that nothing is wrong with it: counts only, and a total that fits."""
+    """Return True quickly for a usage without problems, as nearly all are: counts only, and a total that fits."""
     if type(usage) is not dict:
         return False
     for raw in usage.values():
@@ -67,7 +67,7 @@ def _problems(seen: CallState, name: str, usage: Any) -> Iterator[str]:
 
 
 def _is_no_count(key: Any, raw: Any) -> bool:
-    """Return whether something under the name of a count is none; null says that nothing is known."""
+    """Return whether a value under the name of a count is not a count; null means unknown."""
     is_count = isinstance(key, str) and len(key) < base.MAX_TEXT and key.lower().endswith(_COUNTS)
     return is_count and raw is not None and not isinstance(raw, (dict, list)) and base.count(raw) is None
 
@@ -81,7 +81,7 @@ def _kind(raw: Any) -> str:
 
 
 def _of_total(seen: CallState, usage: Json) -> Iterator[str]:
-    """Tell where the total is not the sum, nor differs from it by something else that is counted."""
+    """Yield a problem if the total is not the sum, and no other count explains the difference."""
     for name in _TOTALS:
         total = base.count(usage.get(name))
         if total is None or seen.input_tokens is None or seen.output_tokens is None:

@@ -1,4 +1,4 @@
-"""IPv4 and IPv6 addresses, told from versions and from code."""
+"""IPv4 and IPv6 addresses, distinguished from versions and from code."""
 
 import re
 import socket
@@ -100,7 +100,7 @@ def is_v6(text: str) -> bool:
 
 
 def _in_code(text: str, start: int, end: int) -> bool:
-    """Tell a slice, `items[::2]`, or a scope, `Foo::1`, from `::1` and `::`."""
+    """Return whether it is a slice, `items[::2]`, or a scope, `Foo::1`, and not `::1` or `::`."""
     before, after = text[max(0, start - 2) : start], text[end : end + 1]
     if text[start:end] not in ("::", "::1"):
         return not (before[-1:] in ("", " ", "=") and after in ("", " ", "/", ",", "\n"))

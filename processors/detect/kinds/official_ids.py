@@ -36,7 +36,7 @@ class Stdnum:
         return span if value.isascii() and self._is_valid(value) else None
 
     def _is_valid(self, value: str) -> bool:
-        """Ask the library; what it stumbles over (a county without a name is a KeyError to it) counts as found."""
+        """Validate with the library; a value on which it fails (KeyError for an unnamed county) counts as valid."""
         try:
             return _check_of(self.name)(value)
         except Exception:  # noqa: BLE001  # whatever it is, the value must not leave, nor the record be lost

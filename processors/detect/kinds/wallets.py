@@ -47,7 +47,7 @@ def bech32_wallet(text: str, match: re.Match[str]) -> Span | None:
 
 
 def ethereum_wallet(text: str, match: re.Match[str]) -> Span | None:
-    """Accept 40 hexadecimal digits whose capitals are those of EIP-55; without any capital nothing can be told."""
+    """Accept 40 hexadecimal digits whose capitals are those of EIP-55; without any capital it cannot be checked."""
     span = span_of(match)
     digits = text[span.start + 2 : span.end]
     plain = digits.lower()

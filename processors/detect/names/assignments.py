@@ -97,7 +97,7 @@ _PASSWORD_OF_WORDS: Final = 4
 
 
 def assignment(text: str, match: re.Match[str]) -> Span | None:
-    """Return the value's span and the type that its name tells, or None where it is no secret."""
+    """Return the value's span and the type that its name gives, or None if it is no secret."""
     key = match["key"]
     kind = keys.classify(key)
     if not kind or key.startswith("REDACTED_"):
@@ -116,7 +116,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
 
 
 def _is_redacted(text: str, at: int) -> bool:
-    """Tell whether a marker in quotes stands here: most names of a text that is looked at for the second time."""
+    """Return whether a marker in quotes stands here, as it does behind most names in a second scan."""
     return text[at : at + 2] in _QUOTED_MARKER and looks.is_marked(text, at + 1)
 
 
@@ -337,7 +337,7 @@ class _Assignment:
         return own is not None and own[0].lower() in value.lower() and looks.is_identifier(value)
 
     def _decides_behind_colon(self, value: str) -> bool:
-        """Tell a header, a line of YAML or of a log from a sentence, and from the declaration of a type."""
+        """Return whether it is a header, a line of YAML or of a log, and not a sentence or a declared type."""
         text, end = self._text, self._end
         if self._kind in _HEADERS:
             return self._decides_header(value)

@@ -25,7 +25,7 @@ _LONGEST: Final = 80
 
 @lru_cache(maxsize=8192)
 def is_client(key: str) -> bool:
-    """Tell whether an attribute, or a member of a map, holds the address of a client: in any spelling of its header."""
+    """Return whether an attribute, or a member of a map, holds a client's address, in any spelling of its header."""
     if key in _KEYS:
         return True
     if len(key) > _LONGEST:

@@ -121,7 +121,7 @@ def stands_in(value: str) -> bool:
 
 
 def is_code(value: str, *, dotted: bool = True) -> bool:
-    """Tell whether an unquoted value is an expression; `dotted` names (`settings.password`) count, unless told not."""
+    """Return whether an unquoted value is an expression; `dotted`: names like `settings.password` count as one."""
     return _CALL.match(value) is not None or (dotted and _DOTTED.match(value) is not None)
 
 

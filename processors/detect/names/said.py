@@ -53,7 +53,7 @@ ELSEWHERE: Final = re.compile(
 
 
 def something(word: str) -> bool:
-    """Return whether a word is one that is said of a password, rather than the password."""
+    """Return whether a word describes a password and is not the password."""
     small = word.lower()
     return small in _SAID or places.is_prose_word(small) or _ENDING.search(small) is not None
 

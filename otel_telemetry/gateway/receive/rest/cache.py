@@ -50,13 +50,13 @@ class Cache(Protocol):
         """Keep a value, redacted; return what is kept, or None where it could not be."""
 
     async def delete(self, key: str) -> bool:
-        """Forget a key; tell whether it was there."""
+        """Delete a key; return whether it existed."""
 
     def state(self) -> dict[str, str]:
         """Return its kind and whether it answers, as `status`: for /health, and not for the event loop."""
 
     def server_numbers(self) -> Mapping[str, float]:
-        """Return what the server behind it says of itself, as Redis names it: for /metrics, not for the event loop."""
+        """Return figures of the server behind it, under Redis's names: for /metrics; blocks."""
 
     async def close(self) -> None:
         """Give back connections."""

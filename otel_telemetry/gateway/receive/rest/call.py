@@ -128,7 +128,7 @@ class RequestGuard:
 
 
 def parsed(body: bytes) -> Any:
-    """Return what JSON says; raises MalformedTelemetry.
+    """Return the value of JSON text; raises MalformedTelemetry.
 
     Python's json writes NaN and Infinity, which JSON does not have: they are null. A byte order mark is passed over.
     """

@@ -46,7 +46,7 @@ class Metadata(_Open):
 
 
 class Payload(_Open):
-    """What a log entry says."""
+    """The content of a log entry."""
 
     timestamp: Time = None
     service: Label = None
@@ -114,7 +114,7 @@ class WorkflowEvent(_Open):
 
     @model_validator(mode="after")
     def _names_its_subject(self) -> "WorkflowEvent":
-        """Refuse an event of a run or step that does not say which."""
+        """Refuse an event of a run or step without its id."""
         inside = self.data if isinstance(self.data, dict) else {}
         of_step, of_run = self.type in conventions.STEP_TYPES, self.type in conventions.RUN_TYPES
         own = self.id or inside.get("id")

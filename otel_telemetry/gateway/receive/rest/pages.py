@@ -28,7 +28,7 @@ def browser_event(given: Any, own: str, at: int, address: str | None, agent: str
 
 
 def _with_ts(read: models.BrowserEvent) -> Any:
-    """Return a browser's data with what its own clock says."""
+    """Return a browser's data with the time of its clock."""
     if read.ts is None:
         return read.data
     data = read.data if isinstance(read.data, dict) else {} if read.data is None else {"value": read.data}
@@ -36,7 +36,7 @@ def _with_ts(read: models.BrowserEvent) -> Any:
 
 
 def too_often(wait: float) -> Refusal:
-    """Refuse a client that tells too much, until so many seconds are over."""
+    """Refuse a client that sends too often, for that many seconds."""
     message = "too many events from this client"
     code, busy = code_pb2.RESOURCE_EXHAUSTED, HTTPStatus.TOO_MANY_REQUESTS
     return Refusal("rate_limited", code, busy, message, retry_after=wait)

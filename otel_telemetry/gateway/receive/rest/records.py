@@ -27,7 +27,7 @@ class Record:
     written: LogRecord | None = None  # as OTLP, where that was made already
 
     def write(self) -> LogRecord:
-        """Return it as OTLP; raises MalformedTelemetry for what OTLP cannot say."""
+        """Return it as OTLP; raises MalformedTelemetry for values that OTLP cannot hold."""
         if self.written is None:
             self.written = LogRecord()
             _write(self.written, self)
@@ -35,7 +35,7 @@ class Record:
 
 
 def request(records: Iterable[Record]) -> bytes:
-    """Return an ExportLogsServiceRequest; raises MalformedTelemetry for what OTLP cannot say."""
+    """Return an ExportLogsServiceRequest; raises MalformedTelemetry for values that OTLP cannot hold."""
     message = ExportLogsServiceRequest()
     groups: dict[tuple[str | None, str | None], Any] = {}
     for record in records:
@@ -93,7 +93,7 @@ def redacted_fields(given: Mapping[str, Any], record: LogRecord) -> list[str]:
 
 
 def _compare(given: Any, clean: AnyValue, name: str, found: dict[str, None]) -> None:
-    """Note the name of each value that is another now; a name that was itself redacted is told as it is now."""
+    """Note the name of each value that changed; a name that was itself redacted is given as it is now."""
     kind = clean.WhichOneof("value")
     if kind == "kvlist_value" and isinstance(given, Mapping):
         pairs = clean.kvlist_value.values

@@ -80,7 +80,7 @@ class Batch:
         return [self._types[each["index"]] for each in self.outcomes if each["status"] == ACCEPTED]
 
     def mark_lost(self, stored: Container[int], at: int) -> None:
-        """Correct the outcomes of what redaction left out: kept is what was observed at these times."""
+        """Correct the outcomes of events that redaction left out; `stored` has the times of those that are stored."""
         for outcome in self.outcomes:
             if outcome["status"] == ACCEPTED and at + outcome["index"] not in stored:
                 outcome.update(status=REJECTED, field="", error=status.REDACTION_FAILED.message)
@@ -144,7 +144,7 @@ def _is_subject(event: models.WorkflowEvent) -> bool:
 
 
 def _with_ids(item: Any, defaults: Mapping[str, Any]) -> Any:
-    """Return an event with the run and step that headers name, where it does not say its own."""
+    """Return an event with the run and step from headers, where it has none."""
     if not isinstance(item, dict):
         return item
     inside = item["data"] if isinstance(item.get("data"), dict) else {}

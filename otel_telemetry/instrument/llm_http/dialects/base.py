@@ -69,7 +69,7 @@ class Message:
             self.size += len(kind[-1])
 
     def tool(self, key: Any, call_id: Any, name: Any, arguments: Any) -> None:
-        """Append a piece of a tool call; `key` tells calls of one answer apart."""
+        """Append a piece of a tool call; `key` identifies the call within the answer."""
         if key not in self.tools and len(self.tools) >= MAX_CHOICES:
             return
         known = self.tools.setdefault(key, {"id": "", "name": "", "arguments": ""})
@@ -105,7 +105,7 @@ class CallState:
     messages: dict[int, Message] = field(default_factory=dict)
 
     def name(self, call_id: Any, model: Any) -> None:
-        """Note the answer's id and the model that gave it, the first time they are told."""
+        """Set the answer's id and model, the first time each is known."""
         self.id = self.id or text(call_id)
         self.model = self.model or text(model)
 
@@ -152,7 +152,7 @@ class CallState:
         self.also[conventions.UNPRICED_FEATURE] = feature
 
     def message(self, index: Any = 0) -> Message | None:
-        """Return where to put what the answer with that index says, or None where content is not captured."""
+        """Return the message of the answer with that index, to append to; None if content is not captured."""
         if not self.capture:
             return None
         position = count(index) or 0

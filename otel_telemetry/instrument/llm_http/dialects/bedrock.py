@@ -33,7 +33,7 @@ def _usage(seen: CallState, usage: Json) -> None:
 
 
 def _headers(seen: CallState, headers: Mapping[str, str]) -> None:
-    """Learn from an answer's headers: its id, and counts that the body may say better."""
+    """Read an answer's headers: its id, and counts for which the body has priority."""
     seen.name(headers.get("x-amzn-requestid"), None)
     for name, column in _COUNT_HEADERS:
         header = headers.get(name) or ""
@@ -127,7 +127,7 @@ class Invoke(Converse):
         return base.common({}, own, ("max_tokens", "maxTokenCount", "max_gen_len", "maxTokens", "max_new_tokens"))
 
     def boring(self, line: bytes) -> bool:
-        """Tell nothing: each model has a shape of its own."""
+        """Return False: each model has its own format."""
         del line
         return False
 
@@ -186,7 +186,7 @@ class Embed(Invoke):
 
 
 class Anthropic(anthropic.Messages):
-    """InvokeModel of Anthropic's models: their own format. Those before Messages tell no counts in it."""
+    """InvokeModel of Anthropic's models: their own format. Versions before Messages have no counts in it."""
 
     def headers(self, seen: CallState, headers: Mapping[str, str]) -> None:
         """Learn from an answer's headers."""

@@ -81,7 +81,7 @@ class GenerateContent:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell nothing: each value has the usage so far, and they are few."""
+        """Return False: each value has the usage so far, and there are few."""
         del line
         return False
 

@@ -22,7 +22,7 @@ class _Call:
         return base.common(body, {}, ())
 
     def boring(self, line: bytes) -> bool:
-        """Tell what a stream repeats: pieces of sounds, pictures and texts."""
+        """Return whether a line is a piece of sound, picture or text, without counts."""
         return b'.delta"' in line[:80] or b"partial_image" in line[:80]
 
     def event(self, seen: CallState, value: Json) -> None:

@@ -14,7 +14,7 @@ class Chat:
     lines = True
 
     def request(self, body: Json) -> dict[str, Attribute]:
-        """Return the attributes that a request's body gives; Ollama streams unless told not to."""
+        """Return the attributes that a request's body gives; Ollama streams by default."""
         options = base.part(body, "options")
         found = base.common(body, options, ("num_predict",))
         found.setdefault(conventions.REQUEST_STREAM, self.operation != "embeddings")

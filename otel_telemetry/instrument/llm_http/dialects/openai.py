@@ -179,7 +179,7 @@ class Embeddings:
         return found
 
     def boring(self, line: bytes) -> bool:
-        """Tell nothing: embeddings are not streamed."""
+        """Return False: embeddings are not streamed."""
         del line
         return False
 

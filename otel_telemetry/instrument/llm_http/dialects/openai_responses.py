@@ -43,7 +43,7 @@ _UNPRICED_TOOLS = ("code_interpreter_call", "image_generation_call")
 
 
 def _is_search(item: Json) -> bool:
-    """Tell a search from opening a page that was found, and from looking for a word in it."""
+    """Return whether it is a search, not the opening of a found page or a search for a word in it."""
     return bool(base.part(item, "action").get("type", "search") == "search")
 
 
