@@ -1,7 +1,9 @@
 """A running gateway for tests: real engine, real sockets on free loopback ports, a sink that keeps what it gets."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import StoreUnavailable
 from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.serve.lifecycle import loop_factory
 from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.gateway.spool.reader import Batch, SpoolReader
 from otel_telemetry.gateway.spool.writer import Spool
@@ -144,3 +147,10 @@ def make_request() -> Callable[..., bytes]:
 @pytest.fixture
 def make_sink() -> type[KeepingSink]:
     return KeepingSink
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """Run tests on the event loop that a gateway runs on, and on Python's own too where a test asks for both."""
+    own = {"uvloop": loop_factory() or asyncio.new_event_loop}
+    asks = item.get_closest_marker("asyncio")
+    return own | ({"asyncio": asyncio.new_event_loop} if asks and "loop_factories" in asks.kwargs else {})

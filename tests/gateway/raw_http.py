@@ -28,10 +28,10 @@ def post(path: str, body: bytes, *headers: str, content_type: str = PROTOBUF) ->
     return head("POST", path, f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers) + body
 
 
-async def talk(port: int, *parts: bytes | float, end: bool = False, seconds: float = 3.0) -> bytes:
-    """Send parts (numbers are pauses in seconds), and return all that comes until the server closes, or for a while.
+async def talk(port: int, *parts: bytes | float, end: bool = False, seconds: float = 60.0) -> bytes:
+    """Send parts (numbers are pauses in seconds), and return all that comes until the server closes.
 
-    `end`: say that nothing more will be sent.
+    `end`: say that nothing more will be sent, after which the server closes once it has answered.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = bytearray()
@@ -40,10 +40,10 @@ async def talk(port: int, *parts: bytes | float, end: bool = False, seconds: flo
         for part in parts:
             if isinstance(part, float):
                 await asyncio.sleep(part)
-            else:
+            elif not writer.is_closing():
                 writer.write(part)
                 await writer.drain()
-        if end:
+        if end and not writer.is_closing():
             writer.write_eof()
     except ConnectionError:
         pass
@@ -78,6 +78,6 @@ def answers(received: bytes, methods: Sequence[str] = ()) -> list[Answer]:
     return found
 
 
-async def ask(port: int, *parts: bytes | float, end: bool = False, seconds: float = 3.0) -> list[int]:
+async def ask(port: int, *parts: bytes | float, end: bool = False, seconds: float = 60.0) -> list[int]:
     """Send parts and return the statuses of the answers."""
     return [one.status for one in answers(await talk(port, *parts, end=end, seconds=seconds))]

@@ -50,7 +50,8 @@ def announce(gateway: Gateway) -> None:
 
 def main() -> None:
     spool_dir, out = sys.argv[1:]
-    config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=Path(spool_dir), shutdown_seconds=8)
+    seconds = 600 if out == "hang" else 8
+    config = GatewaySettings(grpc_port=0, http_port=0, spool_dir=Path(spool_dir), shutdown_seconds=seconds)
     gateway = Gateway(config, OtlpRedactor(Redactor(RedactionSettings())), [FileSink(out)])
     threading.Thread(target=announce, args=(gateway,), daemon=True).start()
     gateway.run()

@@ -15,9 +15,11 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import pytest
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from otel_telemetry.gateway.receive import http2_server
+from tests.gateway.loops import both_loops
 from tests.gateway.raw_http2 import EXPORT, Client, message
 
 MIB = 1 << 20
@@ -63,6 +65,7 @@ async def test_without_a_key_the_answer_comes_before_a_byte_of_the_message(servi
         assert running.gateway.receiver.pending == 0
 
 
+@both_loops
 async def test_what_is_unpacked_counts_against_one_bound_over_all_connections(serving: Any, monkeypatch: Any) -> None:
     limit = 8 * MIB
     bomb = message(gzip.compress(b"\x0a" + bytes(6 * MIB), 9), packed=1)
@@ -233,6 +236,16 @@ async def test_header_fields_without_end_are_not_held_though_all_came_at_once(ru
         await until_closed(reader)
 
 
+async def test_a_frame_that_is_too_long_is_refused_by_its_first_bytes(running: Any) -> None:
+    reader, writer = await asyncio.open_connection(*running.grpc.split(":"))
+    running.clients.append(writer)
+    settings, begun = bytes(3) + b"\x04" + bytes(5), b"\xff\xff\xff" + bytes(5) + b"\x01"
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + begun)
+    received = await asyncio.wait_for(reader.read(), 60)
+    assert received.endswith(struct.pack(">I", ErrorCodes.FRAME_SIZE_ERROR))
+
+
+@both_loops
 async def test_connections_are_bounded_and_unused_ones_make_room(
     serving: Any, make_request: Any, monkeypatch: Any
 ) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from otel_telemetry.gateway.receive import bodies
 from otel_telemetry.gateway.receive.cleaning import Room
 from otel_telemetry.gateway.receive.status import RefusedError
+from tests.gateway.loops import both_loops
 from tests.gateway.raw_http import PROTOBUF, answers, ask, head, post, talk
 
 UPGRADES = {
@@ -78,16 +79,16 @@ async def test_who_asks_for_another_protocol_is_read_and_stored_all_the_same(
 async def test_a_body_is_never_run_as_a_request(running: Any, port: int) -> None:
     inner = head("DELETE", "/cache?key=k") + post("/log", b'{"event": "smuggled", "payload": {}}', content_type="")
     for headers in UPGRADES.values():
-        assert await ask(port, post("/v1/traces", inner, *headers), head("GET", "/health"), seconds=0.4) == [400, 200]
+        assert await ask(port, post("/v1/traces", inner, *headers), head("GET", "/health"), end=True) == [400, 200]
         apart = post("/v1/traces", inner, *headers)
-        assert await ask(port, apart[: -len(inner)], 0.03, inner, head("GET", "/health"), seconds=0.4) == [400, 200]
+        assert await ask(port, apart[: -len(inner)], 0.03, inner, head("GET", "/health"), end=True) == [400, 200]
     assert running.spooled() == []
 
 
 @pytest.mark.parametrize("path", JSON_ENDPOINTS)
 async def test_the_other_endpoints_ignore_upgrade_too(running: Any, port: int, path: str) -> None:
     body = json.dumps(JSON_ENDPOINTS[path]).encode()
-    received = answers(await talk(port, post(path, body, *UPGRADES["java.net.http"]), seconds=0.4))
+    received = answers(await talk(port, post(path, body, *UPGRADES["java.net.http"]), end=True))
     assert [one.status // 100 for one in received] == [2]
     assert len(running.spooled()) == 1
 
@@ -95,17 +96,18 @@ async def test_the_other_endpoints_ignore_upgrade_too(running: Any, port: int, p
 async def test_requests_without_a_body_ignore_upgrade_and_answer_in_their_order(port: int) -> None:
     asks = UPGRADES["websocket"]
     requests = head("GET", "/health", *asks) + head("HEAD", "/health", *asks) + head("GET", "/nowhere", *asks)
-    got = answers(await talk(port, requests, seconds=0.5), ("GET", "HEAD", "GET"))
+    got = answers(await talk(port, requests, end=True), ("GET", "HEAD", "GET"))
     assert [one.status for one in got] == [200, 200, 404]
     assert json.loads(got[0].body)["status"] == "ok"
 
 
+@both_loops
 async def test_many_upgrades_on_one_connection_and_between_other_requests(
     running: Any, port: int, make_request: Any
 ) -> None:
     asks = UPGRADES["curl --http2"]
     requests = [post("/v1/traces", make_request(f"n{n}"), *(asks if n % 2 else ())) for n in range(6)]
-    assert await ask(port, b"".join(requests), seconds=0.7) == [200] * 6
+    assert await ask(port, b"".join(requests), end=True) == [200] * 6
     assert stored(running) == [f"n{n}" for n in range(6)]
 
 
@@ -169,7 +171,7 @@ async def test_what_does_not_say_clearly_where_it_ends_is_refused_and_the_connec
     for sent in UNCLEAR:
         line, _, rest = sent.partition(b"\r\n")
         asking = line + b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + rest
-        got = await ask(port, asking if upgrade else sent, head("GET", "/health"), seconds=2)
+        got = await ask(port, asking if upgrade else sent, head("GET", "/health"))
         assert len(got) == 1, sent  # nothing more is read from this connection
         assert 400 <= got[0] <= 505, sent
     assert running.spooled() == []
@@ -184,7 +186,7 @@ async def test_a_body_that_ends_early_is_not_stored_and_not_acknowledged(
     for cut in (whole[:-1], whole[: -len(body)], pieces[:-2], pieces[:-5], pieces[:-20]):
         for headers in (b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"):
             line, _, rest = cut.partition(b"\r\n")
-            assert 200 not in await ask(port, line + b"\r\n" + headers + rest, end=True, seconds=1)
+            assert 200 not in await ask(port, line + b"\r\n" + headers + rest, end=True)
     assert running.spooled() == []
 
 
@@ -206,7 +208,7 @@ async def test_every_form_that_is_allowed_is_read(running: Any, port: int, make_
         head("POST", "/v1/traces", kind, f"content-length:  {len(bodies_sent[2])}\t ") + bodies_sent[2],
         head("POST", "http://localhost/v1/traces", kind, f"Content-Length: {len(bodies_sent[3])}") + bodies_sent[3],
     ]
-    assert await ask(port, b"".join(requests), seconds=0.7) == [200] * 4
+    assert await ask(port, b"".join(requests), end=True) == [200] * 4
     old = head("POST", "/v1/traces", kind, f"Content-Length: {len(bodies_sent[4])}", version="1.0", host="")
     assert await ask(port, old + bodies_sent[4]) == [200]
     assert stored(running) == ["b0", "b1", "b2", "b3", "b4"]
@@ -216,7 +218,7 @@ async def test_an_error_never_overtakes_the_answer_of_an_earlier_request(
     running: Any, port: int, make_request: Any
 ) -> None:
     good = post("/v1/traces", make_request("first"))
-    got = await ask(port, good + b"NOT HTTP\r\n\r\n", seconds=2)
+    got = await ask(port, good + b"NOT HTTP\r\n\r\n")
     assert got[0] == 200
     assert stored(running) == ["first"]
 
@@ -227,7 +229,7 @@ async def test_trailers_are_not_headers_of_this_request_or_the_next(serving: Any
         begin = head("POST", "/v1/traces", "Content-Type: application/json", "Transfer-Encoding: chunked")
         sent = begin + b"2\r\n{}\r\n0\r\nx-api-key: right\r\nauthorization: Bearer right\r\n\r\n"
         next_one = head("POST", "/v1/traces", "Content-Type: application/json", "Content-Length: 2") + b"{}"
-        assert await ask(port, sent + next_one, 0.1, next_one, seconds=0.5) == [401, 401, 401]
+        assert await ask(port, sent + next_one, 0.1, next_one, end=True) == [401, 401, 401]
 
 
 async def test_a_head_without_end_is_refused(port: int) -> None:
@@ -235,14 +237,14 @@ async def test_a_head_without_end_is_refused(port: int) -> None:
     many = head("GET", "/health", *(f"X-{n}: {n}" for n in range(9_000)))
     short = head("GET", "/health", *(["a:"] * 300))  # each of which costs more than its bytes
     for sent in (long, many, short, long[:-4], head("GET", "/health?" + "a" * 70_000)):
-        assert await ask(port, sent, seconds=2) in ([431], [])
+        assert await ask(port, sent) in ([431], [])
 
 
 # --- Expect ---------------------------------------------------------------------------------------------------------
 async def test_a_client_that_waits_for_100_is_told_to_go_on(running: Any, port: int, make_request: Any) -> None:
     whole = post("/v1/traces", make_request("waited"), "Expect: 100-continue")
     begin, body = whole.split(b"\r\n\r\n", 1)
-    received = await talk(port, begin + b"\r\n\r\n", 0.2, body, seconds=0.5)
+    received = await talk(port, begin + b"\r\n\r\n", 0.2, body, end=True)
     assert received.startswith(b"HTTP/1.1 100 ")
     assert [one.status for one in answers(received)] == [200]
     assert stored(running) == ["waited"]
@@ -255,7 +257,7 @@ async def test_after_a_refusal_instead_of_100_the_next_request_is_not_taken_for_
     running: Any, port: int, path: str, length: int, status: int
 ) -> None:
     headers = (f"Content-Type: {PROTOBUF}", f"Content-Length: {length}", "Expect: 100-continue")
-    received = await talk(port, head("POST", path, *headers), 0.1, head("DELETE", "/cache?key=a"), seconds=1)
+    received = await talk(port, head("POST", path, *headers), 0.1, head("DELETE", "/cache?key=a"))
     assert [one.status for one in answers(received)] == [status]
     assert b"connection: close" in received
 

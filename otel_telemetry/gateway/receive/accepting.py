@@ -44,6 +44,7 @@ class Accepting:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._handshakes: dict[asyncio.Task[None], None] = {}
+        self._connecting: set[asyncio.Task[None]] = set()  # without TLS: never cancelled, uvloop would tell no protocol
         self._resuming: asyncio.TimerHandle | None = None
         self._resume()
 
@@ -63,7 +64,7 @@ class Accepting:
     async def wait_closed(self) -> None:
         """End the handshakes that are left."""
         self.end_handshakes()
-        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, *self._connecting, return_exceptions=True)
 
     def _resume(self) -> None:
         self._loop.add_reader(self._listening.fileno(), self._accept)
@@ -86,9 +87,14 @@ class Accepting:
     def _take(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = self._tls()
+        task = self._loop.create_task(self._connect(accepted, tls))
+        if tls is None:
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+            return
         if len(self._handshakes) >= self._room():
             self._make_room()
-        task = self._loop.create_task(self._connect(accepted, self._tls()))
         self._handshakes[task] = None
         task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 

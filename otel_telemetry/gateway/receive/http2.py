@@ -216,8 +216,10 @@ class Connection(asyncio.Protocol):
         while len(data) - at >= _HEAD:
             length = int.from_bytes(data[at : at + 3])
             end = at + _HEAD + length
-            if length > _FRAME_BYTES:  # `h2` refuses it
-                end = len(data)
+            if length > _FRAME_BYTES:  # `h2` would refuse it too, once it had held all of it
+                self._pass(data[start:at])
+                self._h2.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
+                raise ProtocolError
             if end > len(data):
                 break
             if data[at + 3 : at + 5] == _PLAIN_DATA and length:
@@ -380,7 +382,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         """Send what is due."""
         data = self._h2.data_to_send()
-        if data and self._transport:
+        if data and self._transport and not self._transport.is_closing():
             self._transport.write(data)
         self._end_if_done()
 
@@ -395,7 +397,7 @@ class Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """Ask the client to reconnect. What it has sent, or sends before it reads this, is still answered."""
-        if self.leaving or self._transport is None:
+        if self.leaving or self._transport is None or self._transport.is_closing():
             return
         self.leaving = True
         self._goaway(_LAST_STREAM)

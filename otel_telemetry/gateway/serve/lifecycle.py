@@ -92,7 +92,7 @@ class Process(ABC):
         self._count_from_zero()
         memory.keep_little()
         sys.setswitchinterval(_SWITCH_SECONDS)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run())
 
     async def _run(self) -> None:
@@ -174,7 +174,8 @@ def put_later(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[float], sec
         loop.call_soon_threadsafe(orders.put_nowait, seconds)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop that a process runs on; None for Python's own, where there is no uvloop."""
     try:
         import uvloop  # noqa: PLC0415 - it is not there on every platform
     except ImportError:
