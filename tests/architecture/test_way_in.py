@@ -19,6 +19,8 @@ CONTRIBUTING: Final = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ARCHITECTURE: Final = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCS: Final = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+WRITTEN: Final = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "settings.md")
+"""What pages say that people write; the page of all settings is made by a command."""
 SHARED: Final = {"http"}
 """Folders of exporters/ that are no exporter."""
 
@@ -111,6 +113,8 @@ def test_each_exporter_is_set_put_together_and_told(name: str) -> None:
     fields = [info.annotation for info in settings.Settings.model_fields.values()]
     composed = {*fields, *(inner for field in fields for inner in get_args(field))}
     assert any(isinstance(each, type) and each in composed for each in vars(config).values()), "its section in settings"
+    sections = [key for key, info in settings.Settings.model_fields.items() if config.__name__ in str(info.annotation)]
+    assert any(f"{key}." in WRITTEN or f"[{key}." in WRITTEN for key in sections), "a page in docs/ about its settings"
     folder = ROOT / "exporters" / name
     assembled = imports_of(ROOT / "otel_telemetry" / "assemble_gateway.py")
     started = imports_of(ROOT / "otel_telemetry" / "distro.py")
