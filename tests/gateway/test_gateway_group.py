@@ -225,12 +225,14 @@ async def test_what_a_killed_gateway_left_is_cleared_away_and_what_another_uses_
     other = Group(tmp_path, ["one"])
     other.prepare()
     server = await other.answer("one", {"health": lambda: b"{}"})
-    left = tmp_path / "run" / "killed.one"
-    with socket.socket(socket.AF_UNIX) as killed:
-        killed.bind(str(left))
+    left, foreign, note = (tmp_path / "run" / name for name in ("01234567.receiver-1", "app.sock", "01234567.note"))
+    for path in (left, foreign):
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+    note.write_text("of somebody else")
     group = Group(tmp_path, ["one"])
     await asyncio.to_thread(group.prepare)
-    assert not left.exists()
+    assert [path.exists() for path in (left, foreign, note)] == [False, True, True]
     assert await asyncio.to_thread(other.ask_others, "", "health") == {"one": b"{}"}
     server.close()
 

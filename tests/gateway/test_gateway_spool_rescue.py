@@ -118,6 +118,15 @@ def test_a_body_that_the_disk_changed_is_not_delivered_but_counted_and_told(
     spool.close()
 
 
+def test_a_body_that_a_flipped_bit_made_text_of_is_delivered_all_the_same(folder: Path) -> None:
+    with sqlite3.connect(filled(folder)) as file:
+        file.execute("UPDATE batch SET body = CAST(body AS TEXT) WHERE seq = 4")
+    file.close()
+    spool = Spool(folder, 64 * MIB, 24)
+    assert [batch.body for batch in spool.due("kept", 64 * MIB, 99)] == BODIES
+    spool.close()
+
+
 def test_a_rescue_that_was_cut_short_is_made_again(folder: Path) -> None:
     path = filled(folder)
     path.with_name(recovery.RESCUED_NAME).write_bytes(b"half of a file")

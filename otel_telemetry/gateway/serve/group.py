@@ -12,6 +12,7 @@ import contextlib
 import json
 import mmap
 import os
+import re
 import secrets
 import socket
 import struct
@@ -31,6 +32,7 @@ _ANSWER_SECONDS: Final = 2.0
 _LONGEST_ADDRESS: Final = 100  # sun_path has 108 bytes on Linux and 104 elsewhere
 _ORPHANED: Final = 71
 _COUNT: Final = struct.Struct("=Q")
+_OURS: Final = re.compile(r"[0-9a-f]{8}\.[a-z]+(?:-[0-9]+)?")  # the name of a socket, see Group._path
 
 
 class Group:
@@ -43,10 +45,10 @@ class Group:
         self._restarts = mmap.mmap(-1, _COUNT.size * len(names))  # one memory for all who are forked from here
 
     def prepare(self) -> None:
-        """Make the folder of the sockets and clear away what a gateway that was killed has left there."""
+        """Make the folder of the sockets and clear away those that a gateway that was killed has left there."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():
-            if not _answers(path):
+            if _OURS.fullmatch(path.name) and path.is_socket() and not _answers(path):
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:

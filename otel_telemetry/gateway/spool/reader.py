@@ -20,9 +20,11 @@ from otel_telemetry.gateway.spool import spool_file
 _CAT_BYTES: Final = 4 << 20
 _MAX_BATCHES: Final = 256
 _EVERY: Final = "traces logs metrics"
-#: Bodies of signals that nobody asked for are not read: SQLite knows their length without.
+#: Bodies of signals that nobody asked for are not read: SQLite knows their length without. A flipped bit makes text of
+#: a body, whose bytes are still right.
 _BATCH: Final = (
-    "SELECT seq, signal, received_ns, items, CASE WHEN instr(?, signal) THEN body END, crc, length(body) FROM batch"
+    "SELECT seq, signal, received_ns, items, CASE WHEN instr(?, signal) THEN CAST(body AS BLOB) END, crc,"
+    " length(body) FROM batch"
 )
 
 
