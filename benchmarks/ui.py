@@ -145,7 +145,9 @@ def used_by(pid: int) -> float:
     """Return the CPU seconds of a process, of all that it has running, and of what ended."""
     if not pid:
         return 0.0
-    return sum(_ticks(one, 4 if one == pid else 2) for one in family(pid)) / os.sysconf("SC_CLK_TCK")
+    with suppress(OSError):  # one ended meanwhile: then it is counted with its parent
+        return sum(_ticks(one, 4 if one == pid else 2) for one in family(pid)) / os.sysconf("SC_CLK_TCK")
+    return used_by(pid)
 
 
 def _ticks(pid: int, fields: int) -> int:

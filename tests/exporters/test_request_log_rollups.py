@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.db import database, rollups, schema
-from otel_telemetry.exporters.request_log.operate import browse, figures, limits, listing
+from otel_telemetry.exporters.request_log.operate import browse, figures, limits, listing, report_groups, report_sums
 from otel_telemetry.exporters.request_log.operate.browse import Filters
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
-from otel_telemetry.exporters.request_log.operate.report_groups import Period
+from otel_telemetry.exporters.request_log.operate.report_groups import CALLS, REQUESTS, Period
 from otel_telemetry.exporters.request_log.operate.reprice import Repricing
 from otel_telemetry.exporters.request_log.rollup import bins, build, cells, reading
 from otel_telemetry.exporters.request_log.rollup.build import Builder
@@ -178,6 +178,37 @@ def test_filters_that_rollups_do_not_have_read_the_rows_once(url, span, monkeypa
     monkeypatch.setattr(figures, "MOST", 2)
     with pytest.raises(TooMany):
         alike(url, monkeypatch, Filters(max_usd=Decimal(1)))
+
+
+_REPORTS = [
+    *((REQUESTS, by) for by in (["route"], ["day"], ["hour"], ["degraded", "service"], ["day", "route"], ["region"])),
+    *((CALLS, by) for by in (["model"], ["day", "model"], ["provider", "service"], ["hour", "model"])),
+]
+
+
+def test_a_report_from_rollups_is_that_of_the_rows(url, span, monkeypatch):
+    monkeypatch.setattr(figures, "FEW", 0)
+    monkeypatch.setattr(reading.Plan, "row_count", lambda *_: 0)
+    store = Store(RequestLogSettings(url=url))
+    store.write(traces(span, range(60), Chance(11)))  # noqa: S311
+    store.close()
+    make(url)
+    engine = limits.reader(url, 30)
+    with engine.connect() as connection:
+        for subject, by in _REPORTS:
+            for period in (Period(), Period(START + timedelta(hours=5), START + timedelta(days=2))):
+                rows, approximate = report_sums.groups(connection, subject, by, period, exact=False)
+                assert approximate == (len(by) == 1 and by[0] in subject.ordered)
+                exact = report_groups.groups(connection, subject, by, period)
+                assert [list(row) for row in rows] == [list(row) for row in exact]
+                for row, wanted in zip(rows, exact, strict=True):
+                    assert {k: v for k, v in row.items() if k[-3:] != "_ms"} == {
+                        k: v for k, v in wanted.items() if k[-3:] != "_ms"
+                    }
+                    for name in (name for name in row if name.endswith("_ms") and row[name] is not None):
+                        assert row[name] == pytest.approx(wanted[name], rel=0.008) or wanted[name] < 1
+                assert report_sums.groups(connection, subject, by, period)[0] == exact
+    engine.dispose()
 
 
 def walked(page, connection, filters, period, order):

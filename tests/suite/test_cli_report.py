@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log import RequestLogSpanExporter
+from otel_telemetry.exporters.request_log.rollup.build import Builder
 
 
 @pytest.fixture
@@ -94,6 +96,15 @@ def test_csv_has_a_line_of_names_and_all_columns(database: str) -> None:
     assert [(row["route"], row["requests"]) for row in rows] == [("direct", "2"), ("web", "1")]
     assert rows[0].keys() == json.loads(run("--db", database, "--by", "day,route", "--json"))[0].keys()
     assert "cost_usd" in run("--db", database, "--csv", "--since", "2999-01-01")
+
+
+def test_a_table_says_where_its_percentiles_are_from(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Builder(database, lambda: time.time() + 200_000) as builder:
+        assert list(builder.steps())
+    monkeypatch.setattr("otel_telemetry.exporters.request_log.operate.figures.FEW", 0)
+    monkeypatch.setattr("otel_telemetry.exporters.request_log.rollup.reading.Plan.row_count", lambda *_: 0)
+    assert "--exact sorts all values" in run("--db", database)
+    assert "--exact" not in run("--db", database, "--exact")
 
 
 def test_by_model_sums_up_model_calls(database: str) -> None:

@@ -6,7 +6,7 @@ rare), the rows are read once, up to a limit; those of a person or a session are
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -67,7 +67,7 @@ def of(
 ) -> Figures:
     """Return what is best for a period; of many rows, groups have no more percentiles than those of `times`."""
     rows = FromRows(connection, filters, period)
-    if period.since is None or period.until is None or _is_small(connection, period):
+    if period.since is None or period.until is None or is_small(connection, schema.request_log, period):
         return rows
     asked = _asked(filters)
     if knows(filters):
@@ -89,8 +89,9 @@ def knows(filters: Filters) -> bool:
     return _asked(filters) <= _KNOWN and filters.outcome in {None, *_OUTCOMES} and absent <= set(_NAMES) and named
 
 
-def _is_small(connection: sa.Connection, period: Period) -> bool:
-    some = sa.select(sa.literal(1)).where(period.of(schema.request_log.c.ts)).limit(FEW + 1).subquery()
+def is_small(connection: sa.Connection, table: sa.Table, period: Period) -> bool:
+    """Return whether a table has few rows in a period."""
+    some = sa.select(sa.literal(1)).select_from(table).where(period.of(table.c.ts)).limit(FEW + 1).subquery()
     return bool(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one() <= FEW)
 
 
@@ -155,7 +156,7 @@ class FromRollups:
 
     def total(self) -> Row:
         """See Figures."""
-        return _row("requests", self._whole(), percentiles=True)
+        return row_of("requests", self._whole(), percentiles=True)
 
     def _whole(self) -> Cell:
         return cells.whole(self._by("all")).get((), Cell())
@@ -188,7 +189,9 @@ class FromRollups:
         )
         sums = [(start, tuple(key[names.index(name)] for name in KINDS["model"]), cell) for start, key, cell in found]
         named = _answered(sums)
-        grouped = cells.merged(((_model(key, named),), cell) for _, key, cell in sums)
+        grouped = cells.merged(
+            ((model_of(dict(zip(KINDS["model"], key, strict=True)), named),), cell) for _, key, cell in sums
+        )
         return "llm_calls", _ranked("llm_calls", "model", grouped, percentiles=True)
 
     def series(self, step: timedelta) -> dict[int, Row]:
@@ -207,7 +210,7 @@ class FromRollups:
             plan = self._plan if alike else reading.plan(self._connection, since, until, days=False)
             sums = self._read(kind, plan, times=("latency",))
         steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in sums)
-        return {step: _row("requests", cell, percentiles=True) for (step,), cell in steps.items()}
+        return {step: row_of("requests", cell, percentiles=True) for (step,), cell in steps.items()}
 
     def cache(self) -> Row:
         """See Figures."""
@@ -326,22 +329,24 @@ def _answered(sums: Iterable[reading.Sums]) -> dict[str, str]:
     return {asked: model for asked, (_, model) in last.items() if asked in failed and model != asked}
 
 
-def _model(key: Key, named: dict[str, str]) -> str | None:
-    model: str | None = key[_OF_CALL["model"]]
-    unanswered = not key[_OF_CALL["is_ok"]] and model == key[_OF_CALL["model_requested"]]
+def model_of(values: Mapping[str, Any], named: Mapping[str, str]) -> str | None:
+    """Return the model under which a call counts: of one that failed, who answers under its name."""
+    model: str | None = values["model"]
+    unanswered = not values["is_ok"] and model == values["model_requested"]
     return named.get(model, model) if unanswered and model is not None else model
 
 
 def _ranked(count: str, name: str, found: Cells, *, percentiles: bool) -> list[Row]:
     every = sum(cell["rows"] for cell in found.values())
     rows = [
-        {name: key[0], **_row(count, cell, percentiles=percentiles), "share": cell["rows"] / every}
+        {name: key[0], **row_of(count, cell, percentiles=percentiles), "share": cell["rows"] / every}
         for key, cell in found.items()
     ]
     return sorted(rows, key=lambda row: report_groups.order(row, (name,), count))
 
 
-def _row(count: str, cell: Cell, *, percentiles: bool) -> Row:
+def row_of(count: str, cell: Cell, *, percentiles: bool) -> Row:
+    """Return sums as a row of report_groups."""
     found: Row = {
         count: cell["rows"],
         "ok": cell["ok"],

@@ -14,7 +14,13 @@ from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.db import database, schema
 from otel_telemetry.exporters.request_log.kpis.definitions import Kpi
-from otel_telemetry.exporters.request_log.operate import report_kpis, report_one, report_ranks, report_subjects
+from otel_telemetry.exporters.request_log.operate import (
+    report_kpis,
+    report_one,
+    report_ranks,
+    report_subjects,
+    report_sums,
+)
 from otel_telemetry.exporters.request_log.operate.report_groups import (
     BUCKETS,
     CALLS,
@@ -22,7 +28,6 @@ from otel_telemetry.exporters.request_log.operate.report_groups import (
     Period,
     Row,
     Subject,
-    groups,
 )
 
 _log: Final = schema.request_log.c
@@ -40,6 +45,8 @@ class ReportQueries:
 
     def __init__(self, config: RequestLogSettings) -> None:
         self._engine = database.reader(config.url)
+        #: Whether the percentiles of the last answer are from bins.
+        self.approximate = False
         report_ranks.prepare(self._engine)
 
     def __enter__(self) -> Self:
@@ -67,13 +74,13 @@ class ReportQueries:
         with self._engine.connect() as connection:
             return report_one.find(connection, wanted)
 
-    def requests(self, by: Sequence[str] = ("route",), period: Period = _ALWAYS) -> list[Row]:
-        """Return cost, latency and outcome of requests by what REQUESTS_BY names."""
-        return self._groups(REQUESTS, by, period)
+    def requests(self, by: Sequence[str] = ("route",), period: Period = _ALWAYS, *, exact: bool = True) -> list[Row]:
+        """Return cost, latency and outcome of requests by what REQUESTS_BY names; see `report_sums.groups`."""
+        return self._groups(REQUESTS, by, period, exact=exact)
 
-    def calls(self, by: Sequence[str] = ("model",), period: Period = _ALWAYS) -> list[Row]:
+    def calls(self, by: Sequence[str] = ("model",), period: Period = _ALWAYS, *, exact: bool = True) -> list[Row]:
         """Return cost and latency of model calls by what CALLS_BY names."""
-        return self._groups(CALLS, by, period)
+        return self._groups(CALLS, by, period, exact=exact)
 
     def cache(self, by: Sequence[str] = ("route",), period: Period = _ALWAYS) -> list[Row]:
         """Return how often requests were answered from the cache, and what that saved, by what CACHE_BY names."""
@@ -90,9 +97,10 @@ class ReportQueries:
         with self._engine.connect() as connection:
             return report_kpis.kpis(connection, asked, by, period)
 
-    def _groups(self, subject: Subject, by: Sequence[str], period: Period) -> list[Row]:
+    def _groups(self, subject: Subject, by: Sequence[str], period: Period, *, exact: bool) -> list[Row]:
         with self._engine.connect() as connection:
-            return groups(connection, subject, by, period)
+            rows, self.approximate = report_sums.groups(connection, subject, by, period, exact=exact)
+        return rows
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.db import coerce, schema
 from otel_telemetry.exporters.request_log.operate import report_names
-from otel_telemetry.exporters.request_log.operate.report_ranks import named, ranks
+from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS, named, ranks
 
 Row = dict[str, Any]
 Column = sa.ColumnElement[Any]
@@ -153,6 +153,12 @@ def _own(connection: sa.Connection, subject: Subject, by: Sequence[str], period:
     if "model" in by:
         own["model"] = report_names.model(connection, period.of(columns.ts), filtered=period.also is not None)
     return own
+
+
+def columns(subject: Subject, by: Sequence[str]) -> Iterator[str]:
+    """Yield the names in a row of `groups`, in the order in which they are shown."""
+    yield from (*by, subject.count, "share", *(_FLAG_NAMES.get(name, name) for name in subject.flags), *subject.sums)
+    yield from ("cost_usd", "unpriced", *(f"{name}_p{percent}_ms" for name in _TIMES for percent in PERCENTS))
 
 
 def order(row: Row, by: Sequence[str], count: str) -> tuple[Any, ...]:

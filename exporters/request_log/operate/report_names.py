@@ -33,14 +33,14 @@ def endpoint(dialect: str) -> Column:
 
 def model(connection: sa.Connection, in_period: Column, *, filtered: bool = False) -> Column:
     """Return the model of calls, with those that failed unanswered under the name of those that did not."""
-    answered = _answered(connection, in_period, filtered=filtered)
-    if not answered:
+    found = answered(connection, in_period, filtered=filtered)
+    if not found:
         return _call.model
     unanswered = sa.and_(sa.not_(_call.ok), _call.model == _call.model_requested)
-    return sa.case((unanswered, sa.case(answered, value=_call.model, else_=_call.model)), else_=_call.model)
+    return sa.case((unanswered, sa.case(found, value=_call.model, else_=_call.model)), else_=_call.model)
 
 
-def _answered(connection: sa.Connection, in_period: Column, *, filtered: bool) -> dict[str, str]:
+def answered(connection: sa.Connection, in_period: Column, *, filtered: bool) -> dict[str, str]:
     """Return by which model a name was answered last, for names that failed and are no answer's own."""
     columns = (_call.ts, _call.ok, _call.model, _call.model_requested)
     calls: sa.FromClause = schema.llm_call
