@@ -5,6 +5,7 @@ four: a request, the model call that it makes, and two other calls. Every reques
 another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
 to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers;
+`unsummed` is the same without rollups, to be compared with `rows` (they begin 15 seconds after the first row);
 `postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not told apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
@@ -35,6 +36,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.group import WorkerContext
@@ -56,7 +58,7 @@ SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 IN_FLIGHT = 6
 DRAIN_SECONDS = 120
 MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2", "postgres 1")
-WITH_ROWS = ("rows", "postgres")
+WITH_ROWS = ("rows", "unsummed", "postgres")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
     "which figures are estimates. The audience knows the business but not the accounting. "
@@ -113,6 +115,11 @@ async def serve_echo() -> None:
     await server.wait_for_termination()
 
 
+def leave(self: Keeper) -> None:
+    """Sum nothing up."""
+    del self
+
+
 def serve(mode: str, folder: Path, url: str) -> None:
     if mode == "echo":
         asyncio.run(serve_echo())
@@ -122,6 +129,8 @@ def serve(mode: str, folder: Path, url: str) -> None:
         grpc_port=free_port(), http_port=0, spool_dir=folder / "spool", shutdown_seconds=1, workers=int(workers or 0)
     )
     print(config.grpc_port, flush=True)
+    if what == "unsummed":
+        Keeper.written = leave  # type: ignore[method-assign]
 
     def make(own: GatewaySettings, worker: WorkerContext | None = None) -> Gateway:
         redactor = NoRedaction() if what == "spool" else OtlpRedactor(Redactor(RedactionSettings()))

@@ -32,7 +32,7 @@ RANGES: Final[Mapping[str, tuple[timedelta, timedelta]]] = {
 }
 DEFAULT: Final = "24h"
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
-_TEXTS: Final = ("service", "environment", "region", "route", "model", "user", "session", "degraded")
+_TEXTS: Final = ("service", "environment", "region", "route", "model", "user", "session", "degraded", "text")
 _MS: Final = ("min_ms", "max_ms")
 _USD: Final = ("min_usd", "max_usd")
 #: Columns of the list of requests, beside the time; those that are shown where nothing is said come first.

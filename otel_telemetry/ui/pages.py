@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,6 +24,8 @@ from otel_telemetry.ui.reading import Reading
 
 SIZE: Final = 50
 _TEXT_SHOWN: Final = 20_000
+#: Before all ids.
+_FIRST: Final = "-"
 _TEXTS: Final = ("query_text", "answer_text", "normalized", "topk", "chat_request", "chat_response")
 _FEEDBACK_TEXTS: Final = ("query", "answer", "note")
 _HTML: Final = "text/html; charset=utf-8"
@@ -87,9 +90,17 @@ class Pages:
             raise Problem(HTTPStatus.NOT_FOUND, "there is no such file", "load the page again")
         return found
 
+    def view(self, request: Request) -> View:
+        """Return what is asked for; texts are looked through only for those who may see them."""
+        found = asked.view(request.query_params)
+        if found.filters.text is not None and not self.may_see_texts(request):
+            hint = "sign in with a key of the role admin, or leave `text` out"
+            raise Problem(HTTPStatus.FORBIDDEN, "your key does not show texts", hint)
+        return found
+
     def overview(self, request: Request) -> Response:
         """Show figures and charts of a period."""
-        view = asked.view(request.query_params)
+        view = self.view(request)
         with self.reading.connection() as connection:
             asked_for = figures.of(connection, view.filters, view.period, times=("latency",))
             found = overview.summary(connection, view, asked_for)
@@ -101,13 +112,15 @@ class Pages:
 
     def requests(self, request: Request) -> Response:
         """Show a page of the requests that the filters let through."""
-        view = asked.view(request.query_params)
+        view = self.view(request)
         with self.reading.connection() as connection:
-            rows, more = _page(connection, view)
-            number = len(rows) if not (more or view.after) else listing.count(connection, view.filters, view.period)
+            rows, more, back = _page(connection, view)
+            alone = view.filters.text is not None or not (more or view.after)
+            number = len(rows) if alone else listing.count(connection, view.filters, view.period)
             choices = _choices(connection, view)
             newest = None if rows else browse.newest(connection)
         values: dict[str, Any] = {"rows": rows, "more": more, "number": number, "counted": browse.COUNTED}
+        values |= {"back": back, "searches": self.may_see_texts(request)}
         values |= {"parquet": export.has_parquet(), "columns": view.columns(), "all_columns": asked.COLUMNS}
         return self.show("requests.html", view=view, choices=choices, newest=newest, here="requests", **values)
 
@@ -163,7 +176,7 @@ class Pages:
         return self._exported(request, export.parquet, "application/vnd.apache.parquet", "parquet")
 
     def _exported(self, request: Request, lines: export.Lines, kind: str, ending: str) -> Response:
-        view = asked.view(request.query_params)
+        view = self.view(request)
         pages = export.pages(self.reading, view)
         first = next(pages)  # what is wrong shows before the status is sent
         headers = {"content-disposition": f'attachment; filename="requests.{ending}"'}
@@ -171,15 +184,15 @@ class Pages:
 
     def api_summary(self, request: Request) -> Response:
         """Return the figures of the overview."""
-        view = asked.view(request.query_params)
+        view = self.view(request)
         with self.reading.connection() as connection:
             return _json(overview.summary(connection, view, figures.of(connection, view.filters, view.period)))
 
     def api_requests(self, request: Request) -> Response:
         """Return a page of requests; `next` is the query string of the one after it."""
-        view = asked.view(request.query_params)
+        view = self.view(request)
         with self.reading.connection() as connection:
-            rows, more = _page(connection, view)
+            rows, more, _ = _page(connection, view)
         return _json({"requests": rows, "next": more})
 
     def api_request(self, request: Request) -> Response:
@@ -197,13 +210,18 @@ class Pages:
         )
 
 
-def _page(connection: sa.Connection, view: View) -> tuple[list[dict[str, Any]], str | None]:
-    """Return a page, and the query string of the next one, if there is one."""
-    rows = listing.page(connection, view.filters, view.period, order=view.order, after=view.after, size=SIZE + 1)
-    if len(rows) <= SIZE:
-        return rows, None
-    rows = rows[:SIZE]
-    return rows, view.query(after=asked.mark_text(browse.mark(rows[-1], view.order), view.order))
+def _page(connection: sa.Connection, view: View) -> tuple[list[dict[str, Any]], str | None, datetime | None]:
+    """Return a page, the query string of the next one, if there is one, and how far back a search has come."""
+    back = None
+    if view.filters.text is not None and view.order == "time":
+        rows, back = listing.search(connection, view.filters, view.period, after=view.after, size=SIZE + 1)
+    else:
+        rows = listing.page(connection, view.filters, view.period, order=view.order, after=view.after, size=SIZE + 1)
+    if len(rows) > SIZE:
+        rows = rows[:SIZE]
+        return rows, view.query(after=asked.mark_text(browse.mark(rows[-1], view.order), view.order)), None
+    mark = None if back is None else asked.mark_text(browse.PageMark(back, _FIRST), "time")
+    return rows, view.query(after=mark) if mark else None, back
 
 
 def _choices(connection: sa.Connection, view: View) -> dict[str, list[str]]:

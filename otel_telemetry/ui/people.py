@@ -38,7 +38,7 @@ class People:
 
     def sessions(self, request: Request) -> Response:
         """Show sessions, by their newest request."""
-        view = asked.view(request.query_params)
+        view = self._pages.view(request)
         if view.order != "time":
             raise Problem(HTTPStatus.BAD_REQUEST, "sessions stand in order of time", "leave `sort` out")
         with self._pages.reading.connection() as connection:
@@ -69,7 +69,7 @@ class People:
 
     def users(self, request: Request) -> Response:
         """Show who asked, by pseudonym, the dearest first."""
-        view = asked.view(request.query_params)
+        view = self._pages.view(request)
         with self._pages.reading.connection() as connection:
             found = figures.of(connection, view.filters, view.period)
             rows = found.by("user")

@@ -139,6 +139,9 @@ def test_texts_are_for_the_role_admin(url, keys, clock):
         assert ("rope" in client.get(path).text) is seen
         told = client.get(f"/api/requests/{request(2).id}", headers={"x-api-key": key}).json()
         assert ("query_text" in told[0]) is seen
+        for search in ("/ui/requests", "/ui/", "/ui/users", "/ui/sessions", "/ui/requests.csv", "/ui/api/summary"):
+            assert client.get(f"{search}?text=rope").status_code == (200 if seen else 403)
+        assert ("Text contains" in client.get("/ui/requests").text) is seen
 
 
 def test_other_sites_change_nothing(url, keys, clock):

@@ -6,12 +6,14 @@ import io
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from otel_telemetry.base.records import Request
-from tests.ui.conftest import fill, request, serve, several
+from otel_telemetry.exporters.request_log.operate import listing
+from tests.ui.conftest import NOW, fill, request, serve, several
 
 _ROWS = several()[0]
 
@@ -51,6 +53,9 @@ def test_the_overview_sums_up_what_the_rows_say(either):
         ("absent=cost_usd", lambda row: row.cost_usd is None),
         ("model=large", lambda row: row.latency_ms == 105),  # by the model of one of its calls
         ("service=other", lambda row: False),
+        ("text=IS+A+%3Cb%3Erope", lambda row: row.query_text is not None),
+        ("text=long+as&route=chat", lambda row: row.answer_text is not None),
+        ("text=%25", lambda row: False),
     ],
 )
 def test_filters_let_through_what_they_say(either, query: str, holds: Callable[[Request], Any]):
@@ -65,6 +70,21 @@ def test_pages_have_each_row_once_and_in_order(either, order: str):
     key = {"time": lambda row: row.ts, "latency": lambda row: row.latency_ms, "cost": lambda row: row.cost_usd}[order]
     known = [row for row in _ROWS if key(row) is not None]
     assert found == [row.id for row in sorted(known, key=lambda row: (key(row), row.id), reverse=True)]
+
+
+def test_a_search_that_takes_long_says_how_far_back_it_came(client, monkeypatch):
+    monkeypatch.setattr(listing, "_SEARCH_SECONDS", -1.0)
+    monkeypatch.setattr(listing, "_STEP", timedelta(hours=5))
+    since, until = (f"{NOW + timedelta(hours=hours):%Y-%m-%dT%H:%M}" for hours in (-1, 10))
+    page = client.get(f"/ui/requests?text=rope&since={since}&until={until}").text
+    assert "Not found yet" in page
+    assert 'value="rope"' in page
+    further = re.search(r'href="([^"]+)">look further back', page)
+    assert further
+    monkeypatch.setattr(listing, "_SEARCH_SECONDS", 60.0)
+    answer = client.get(f"/ui/requests{html.unescape(further[1])}")
+    assert f"/ui/requests/{_ROWS[2].id}" in answer.text
+    assert "look further back" not in answer.text
 
 
 def test_links_of_the_list_keep_the_filters(client):

@@ -1,6 +1,6 @@
 """Requests found by filters, of one span of time; listing.py chooses the spans, figures.py sums up.
 
-Texts are never read here.
+Texts are never read here, but looked through if a filter asks for what they contain.
 """
 
 from collections.abc import Sequence
@@ -76,6 +76,7 @@ class Filters:
     max_ms: float | None = None
     min_usd: Decimal | None = None
     max_usd: Decimal | None = None
+    text: str | None = None
     absent: tuple[str, ...] = field(default=())
 
     def __bool__(self) -> bool:
@@ -86,6 +87,10 @@ class Filters:
         found = [*self._equal(), *self._ranges(), *(_log[name].is_(None) for name in self.absent)]
         if self.outcome is not None:
             found.append(_OUTCOMES[self.outcome])
+        if self.text is not None:
+            texts = (_log[name].icontains(self.text, autoescape=True) for name in ("query_text", "answer_text"))
+            # Of the index of rows that have texts: others are not looked at.
+            found.append(sa.and_(sa.literal_column(f"({schema.REQUEST_TEXT})", sa.Boolean), sa.or_(*texts)))
         if self.model is not None:
             call = schema.llm_call.alias().c
             until = None if period.until is None else period.until + LONGEST

@@ -4,6 +4,7 @@ A page begins behind the last row of the one before, by value and id: it costs t
 rows that arrive meanwhile neither hide nor repeat any.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,6 +22,9 @@ from otel_telemetry.exporters.request_log.rollup.rows import Span, joined, withi
 #: The largest values are looked for in so many quarters of an hour first; where these are too few, in all rows.
 _QUARTERS: Final = (60, 240)
 _AFTER: Final = timedelta(microseconds=1)
+#: How long texts are looked through for one page, and how much at once.
+_SEARCH_SECONDS: Final = 0.5
+_STEP: Final = timedelta(hours=6)
 
 
 def page(
@@ -32,6 +36,28 @@ def page(
     if order == "time":
         return _newest(connection, filters, period, after, size)
     return _largest(connection, period, order, after, size)
+
+
+def search(
+    connection: sa.Connection, filters: Filters, period: Period, *, after: PageMark | None, size: int
+) -> tuple[list[Row], datetime | None]:
+    """Return a page of requests whose texts contain something, newest first, and where it ends if the time is over.
+
+    Then what is older has not been looked at yet. Texts are read one after another, some hours at a time.
+    """
+    if after is not None and isinstance(after.value, datetime) and period.until is not None:
+        period = Period(period.since, min(period.until, after.value + _AFTER))
+    if period.since is None or period.until is None:
+        return browse.page(connection, filters, period, order="time", after=after, size=size), None
+    rows: list[Row] = []
+    until, end = period.until, time.monotonic() + _SEARCH_SECONDS
+    while until > period.since and len(rows) < size:
+        part = Period(max(period.since, until - _STEP), until)
+        rows += browse.page(connection, filters, part, order="time", after=after, size=size - len(rows))
+        until = max(period.since, until - _STEP)
+        if len(rows) < size and until > period.since and time.monotonic() > end:
+            return rows, until
+    return rows, None
 
 
 def count(connection: sa.Connection, filters: Filters, period: Period) -> int:
