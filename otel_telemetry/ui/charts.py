@@ -142,11 +142,19 @@ def timeline(request: Request, calls: Sequence[LlmCall]) -> list[Lane]:
                 x=round(at / whole * _SCALE, 2),
                 width=round(max(length / whole * _SCALE, 2), 2),
                 first=first,
-                label=words.ms(row.latency_ms if isinstance(row, Request) else row.total_latency_ms),
+                label=_took(row),
                 row=row,
             )
         )
     return lanes
+
+
+def _took(row: Request | LlmCall) -> str:
+    """Return how long it took, and how often a call was tried."""
+    if isinstance(row, Request):
+        return words.ms(row.latency_ms)
+    took = words.ms(row.total_latency_ms)
+    return f"{took}, {row.retries + 1} tries" if row.retries else took
 
 
 _SCALE: Final = 1_000

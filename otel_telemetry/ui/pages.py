@@ -16,7 +16,7 @@ from starlette.routing import Route
 from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.operate import browse, figures, listing, report_one
-from otel_telemetry.ui import asked, assets, charts, export, overview
+from otel_telemetry.ui import asked, assets, charts, export, overview, redacted
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.config import UiSettings
 from otel_telemetry.ui.problems import Problem
@@ -145,6 +145,7 @@ class Pages:
             feedback=feedback,
             texts=texts,
             lanes=charts.timeline(row, calls),
+            redacted=redacted.by_type([*map(dataclasses.asdict, (row, *calls)), *feedback]),
             stages=_stages(row.stage_ms),
             trace_url=_address(self._settings.trace_url, row.trace_id),
             logs_url=_address(self._settings.logs_url, row.trace_id),

@@ -13,7 +13,7 @@ import pytest
 
 from otel_telemetry.base.records import Request
 from otel_telemetry.exporters.request_log.operate import listing
-from tests.ui.conftest import NOW, fill, request, serve, several
+from tests.ui.conftest import NOW, call, fill, request, serve, several
 
 _ROWS = several()[0]
 
@@ -101,6 +101,19 @@ def test_one_request_shows_its_texts_as_text(client):
     assert "how long is a &lt;b&gt;rope&lt;/b&gt;?" in page
     assert "as long as it is" in page
     assert client.get(f"/ui/requests/{_ROWS[2].trace_id}").status_code == 200
+
+
+def test_one_request_shows_its_tries_and_what_was_redacted(tmp_path):
+    url = f"sqlite:///{tmp_path / 'redacted.db'}"
+    asked = request(1, error="no answer for [REDACTED_EMAIL]", meta={"note": ["[REDACTED_CARD]", "[REDACTED_EMAIL]"]})
+    sent = [{"content": "mail [REDACTED_EMAIL] <[REDACTED_<b>]>"}]
+    fill(url, [asked, request(2)], [call(1, retries=2, chat_request=sent)])
+    with serve(url) as client:
+        page = client.get(f"/ui/requests/{asked.id}").text
+        assert "<li>EMAIL <b>3</b> <small>in chat_request, error, meta</small></li>" in page
+        assert "<li>CARD <b>1</b> <small>in meta</small></li>" in page
+        assert "50 ms, 3 tries" in page
+        assert "No placeholder of redaction" in client.get(f"/ui/requests/{request(2).id}").text
 
 
 def test_each_id_has_an_address(tmp_path):

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from typing import Final
 
 from otel_telemetry.base import metrics
@@ -10,6 +11,8 @@ from otel_telemetry.exporters.request_log.rollup.build import Builder
 _log = logging.getLogger("otel_telemetry.request_log")
 
 _PAUSE_SECONDS: Final = 15.0
+#: It rests for so many times as long as it worked: a day that rows still come for is not summed up all the time.
+_REST: Final = 9.0
 
 
 class Rollups:
@@ -37,14 +40,17 @@ class Rollups:
             self._thread.join(_PAUSE_SECONDS)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._pause):
+        pause = self._pause
+        while not self._stop.wait(pause):
             self._written.wait()
             self._written.clear()
+            began = time.monotonic()
             try:
                 self._keep()
             except Exception:  # noqa: BLE001  # rows are there without it, only slower to sum up
                 metrics.instrumentation_errors.add(1, {"component": "request_log"})
                 _log.warning("rollups could not be made; it is tried again later", exc_info=True)
+            pause = max(self._pause, _REST * (time.monotonic() - began))
 
     def _keep(self) -> None:
         if self._stop.is_set():
