@@ -36,7 +36,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.rollup.keeper import Keeper
+from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.group import WorkerContext
@@ -115,7 +115,7 @@ async def serve_echo() -> None:
     await server.wait_for_termination()
 
 
-def leave(self: Keeper) -> None:
+def leave(self: Rollups) -> None:
     """Sum nothing up."""
     del self
 
@@ -130,7 +130,7 @@ def serve(mode: str, folder: Path, url: str) -> None:
     )
     print(config.grpc_port, flush=True)
     if what == "unsummed":
-        Keeper.written = leave  # type: ignore[method-assign]
+        Rollups.written = leave  # type: ignore[method-assign]
 
     def make(own: GatewaySettings, worker: WorkerContext | None = None) -> Gateway:
         redactor = NoRedaction() if what == "spool" else OtlpRedactor(Redactor(RedactionSettings()))

@@ -45,7 +45,9 @@ def make_app(
 ) -> HostGuard:
     """Return the page as an application of its own, for the person at this machine: no key, but a check of the Host."""
     pages = Pages(reading, settings or UiSettings(), root=ROOT, texts=lambda _: True)
-    application = _application(pages, [Route("/", _root), *_routes(pages, redaction), *pages.api(ROOT + API)])
+    application = _application(
+        pages, [Route("/", _to_first(pages)), *_routes(pages, redaction), *pages.api(ROOT + API)]
+    )
     return HostGuard(application, Origins(GatewaySettings(host=host)))  # around all, so that errors have the headers
 
 
@@ -62,7 +64,7 @@ def make_page(
     )
     login = Login(pages, access, ROOT)
     routes = [*_routes(pages, redaction, insight), *login.routes(), *pages.api(API), *pages.api(ROOT + API)]
-    return KeyGuard(_application(pages, routes), access, ROOT, API)
+    return KeyGuard(_application(pages, routes), access, ROOT, API, pages.links)
 
 
 def _application(pages: Pages, routes: list[Route]) -> Starlette:
@@ -71,7 +73,7 @@ def _application(pages: Pages, routes: list[Route]) -> Starlette:
         HTTPException: _error_handler(pages),
         Exception: _error_handler(pages),
     }
-    found = Starlette(routes=[Route(ROOT, _root), *routes], exception_handlers=handlers)
+    found = Starlette(routes=[Route(ROOT, _to_first(pages)), *routes], exception_handlers=handlers)
     found.router.redirect_slashes = False  # a redirect would name the host that the caller named
     return found
 
@@ -85,9 +87,8 @@ def _routes(pages: Pages, redaction: RedactionSettings, insight: Insight | None 
     ]
 
 
-def _root(request: Request) -> Response:
-    del request
-    return RedirectResponse(f"{ROOT}/")
+def _to_first(pages: Pages) -> Callable[[Request], Response]:
+    return lambda _: RedirectResponse(f"{pages.links}/")
 
 
 def _error_handler(pages: Pages) -> Callable[[Request, Exception], Response]:

@@ -1,10 +1,12 @@
 """Settings of the page."""
 
+import re
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _TRACE: Final = "{trace_id}"
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 class UiSettings(BaseModel):
@@ -16,6 +18,9 @@ class UiSettings(BaseModel):
         default=True,
         description="Serve the page at /ui of gateway.http_port, and its JSON at /api, for keys of the role read.",
     )
+    prefix: str = Field(
+        "", description="Path under which a proxy in front shows the gateway, and which it takes away, like /tools/llm."
+    )
     trace_url: str = Field(
         "", description="Address of a trace in your tracer, like http://127.0.0.1:16686/trace/{trace_id}."
     )
@@ -23,6 +28,13 @@ class UiSettings(BaseModel):
         "",
         description="Address of a trace's logs, like https://grafana.example.com/explore?left={trace_id}.",
     )
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if not _PREFIX.fullmatch(value):
+            raise ValueError("it is no path like /tools/llm, without a slash at its end")
+        return value
 
     @field_validator("trace_url", "logs_url")
     @classmethod

@@ -61,10 +61,11 @@ class HostGuard:
 class KeyGuard:
     """ASGI middleware for the page of a gateway: a key of the role read, or a session of one."""
 
-    def __init__(self, app: App, access: Access, root: str, api: str) -> None:
+    def __init__(self, app: App, access: Access, root: str, api: str, links: str) -> None:
         self._app = app
         self._access = access
         self._root = root
+        self._links = links
         self._open = tuple(f"{root}/{one}" for one in ("login", "logout", "assets/"))
         self._paths = root, f"{root}/", f"{api}/"
 
@@ -87,7 +88,7 @@ class KeyGuard:
         if "read" in roles or path.startswith(self._open):
             return None
         if path.startswith(self._root) and not path.startswith(f"{self._root}/api/"):
-            return login.asked_for(request, self._root)
+            return login.asked_for(request, self._root, self._links)
         if roles:
             return _refused(HTTPStatus.FORBIDDEN, code_pb2.PERMISSION_DENIED, "this key has not the role read")
         return _refused(HTTPStatus.UNAUTHORIZED, code_pb2.UNAUTHENTICATED, "a key of the role read is needed")
@@ -96,7 +97,7 @@ class KeyGuard:
         if cookie is None:
             return ()
         carrier = Response()
-        login.keep(carrier, request, cookie, self._root)
+        login.keep(carrier, request, cookie, self._links)
         return tuple(carrier.headers.getlist("set-cookie"))
 
 

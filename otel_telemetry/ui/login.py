@@ -53,30 +53,31 @@ class Login:
             wrong = "This key is not known, or has not the role read."
             return self._shown(HTTPStatus.UNAUTHORIZED, target, wrong)
         answer = RedirectResponse(target, HTTPStatus.SEE_OTHER)
-        keep(answer, request, cookie, self._root)
+        keep(answer, request, cookie, self._pages.links)
         return answer
 
     def leave(self, request: Request) -> Response:
         """End a session."""
-        answer = RedirectResponse(f"{self._root}/login", HTTPStatus.SEE_OTHER)
-        answer.delete_cookie(cookie_name(request), path=self._root, httponly=True, samesite="strict")
+        answer = RedirectResponse(f"{self._pages.links}/login", HTTPStatus.SEE_OTHER)
+        answer.delete_cookie(cookie_name(request), path=self._pages.links, httponly=True, samesite="strict")
         return answer
 
     def _target(self, wanted: str) -> str:
         """Return where to go on: an address of the page, or its first one."""
         plain = wanted.isprintable() and "\\" not in wanted and not urlsplit(wanted).netloc
-        return wanted if plain and wanted.startswith(f"{self._root}/") else f"{self._root}/"
+        first = f"{self._pages.links}/"
+        return wanted if plain and wanted.startswith(first) else first
 
 
-def asked_for(request: Request, root: str) -> Response:
+def asked_for(request: Request, root: str, links: str) -> Response:
     """Return the way to the form, from where a session is needed.
 
     A strict cookie does not come along where another site's link led here: then the page leads to itself once more.
     """
-    there = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
+    there = links + request.scope["path"].removeprefix(root) + (f"?{request.url.query}" if request.url.query else "")
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
         return Response(headers={"refresh": f"0; url={quote(there, safe='/?&=%~')}"}, media_type="text/html")
-    return RedirectResponse(f"{root}/login?next={quote(there, safe='')}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(f"{links}/login?next={quote(there, safe='')}", HTTPStatus.SEE_OTHER)
 
 
 def keep(answer: Response, request: Request, cookie: str, root: str) -> None:

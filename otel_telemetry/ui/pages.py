@@ -34,7 +34,10 @@ Page = Callable[[Request], Response]
 
 
 class Pages:
-    """The pages over one database. `root` is the beginning of all URLs; `texts` decides who may see texts."""
+    """The pages over one database. `root` is the beginning of all URLs; `texts` decides who may see texts.
+
+    `links` is what URLs begin with in a browser: `root`, behind what a proxy in front takes away.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Pages:
         self.reading = reading
         self._settings = settings
         self._root = root
+        self.links = settings.prefix + root
         self.may_see_texts = texts
         self._signs_in = signs_in
 
@@ -76,7 +80,7 @@ class Pages:
     def show(self, template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
         """Return a page."""
         common = {
-            "root": self._root,
+            "root": self.links,
             "ranges": tuple(asked.RANGES),
             "signs_in": self._signs_in(),
         }

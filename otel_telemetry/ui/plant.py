@@ -26,7 +26,6 @@ class Plant:
 
     def routes(self, root: str) -> list[Route]:
         """Return the routes."""
-        self._root = root
         return [
             Route(f"{root}/pipeline", self.pipeline, methods=["GET"]),
             Route(f"{root}/pipeline", self.act, methods=["POST"]),
@@ -50,7 +49,7 @@ class Plant:
             raise Problem(HTTPStatus.CONFLICT, "there is no gateway behind this page", "open /ui of the gateway")
         if "admin" not in roles_of(request):
             raise Problem(HTTPStatus.FORBIDDEN, "replay and drop are for the role admin", "sign in with its key")
-        return await pipeline.act(request, self._insight, self._root)
+        return await pipeline.act(request, self._insight, self._pages.links)
 
     async def privacy(self, request: Request) -> Response:
         """Show what was redacted, and try a text."""

@@ -1,6 +1,8 @@
 """The page of a gateway: keys and sessions, what each role may see, and that nobody else gets in."""
 
 import asyncio
+import html
+import re
 import secrets
 
 import pytest
@@ -39,14 +41,43 @@ def keys():
     return Keys([SecretStr(f"read:{READ}"), SecretStr(f"admin:{ADMIN}"), SecretStr(f"ingest:{INGEST}")])
 
 
-def browser(url, keys, clock, base="http://127.0.0.1:4318"):
-    page = make_page(Reading(url), RedactionSettings(), UiSettings(), Access(keys, b"s" * 32, clock))
+def browser(url, keys, clock, base="http://127.0.0.1:4318", prefix=""):
+    page = make_page(Reading(url), RedactionSettings(), UiSettings(prefix=prefix), Access(keys, b"s" * 32, clock))
     guarded = BrowserGuard(page, Origins(GatewaySettings()), keys)
-    return TestClient(guarded, base_url=base, follow_redirects=False)
+
+    async def proxy(scope, receive, send):
+        assert scope["path"].startswith(f"{prefix}/"), "a link leads out of what the proxy shows"
+        await guarded({**scope, "path": scope["path"].removeprefix(prefix)}, receive, send)
+
+    return TestClient(proxy if prefix else guarded, base_url=base, follow_redirects=False)
 
 
 def sign_in(client, key, following="/ui/"):
     return client.post("/ui/login", data={"key": key, "next": following}, headers=OWN)
+
+
+def test_under_a_path_of_a_proxy_every_link_leads_to_a_page(url, keys, clock):
+    client = browser(url, keys, clock, prefix="/tools/llm")
+    first = client.get("/tools/llm/ui/requests?route=chat").headers["location"]
+    assert first == "/tools/llm/ui/login?next=%2Ftools%2Fllm%2Fui%2Frequests%3Froute%3Dchat"
+    answer = client.post("/tools/llm/ui/login", data={"key": ADMIN, "next": "/tools/llm/ui/requests"}, headers=OWN)
+    assert answer.headers["location"] == "/tools/llm/ui/requests"
+    assert "Path=/tools/llm/ui;" in answer.headers["set-cookie"]
+    assert client.get("/tools/llm/ui").headers["location"] == "/tools/llm/ui/"
+    seen, left = {"/tools/llm/ui/"}, ["/tools/llm/ui/"]
+    while left and len(seen) < 30:
+        page = client.get(left.pop())
+        assert page.status_code == 200, page.url
+        for link in re.findall(r'(?:href|src|action)="([^"#]+)"', page.text):
+            found = html.unescape(link) if link[0] == "/" else page.url.path + html.unescape(link)
+            if found not in seen and not found.endswith("/logout") and "/assets/" not in found:
+                seen.add(found)
+                left.append(found)
+    assert len(seen) >= 30
+    assert client.post("/tools/llm/ui/logout", headers=OWN).headers["location"] == "/tools/llm/ui/login"
+    for wrong in ("tools", "/tools/", "//evil.example"):
+        with pytest.raises(ValueError, match="it is no path"):
+            UiSettings(prefix=wrong)
 
 
 def test_without_a_key_there_is_the_form_and_nothing_else(url, keys, clock):
