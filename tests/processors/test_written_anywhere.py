@@ -50,10 +50,14 @@ SYNTAXES = [
     "лозинка: {}",
     "geslo: {}",
     "contrasenya: {}",
+    '{{"t":"name\\tpassword\\njane\\t{}"}}',
+    "parol: {}",
+    "Parol={}",
+    '{{"parol": "{}"}}',
 ]
 KEYS = [
     *("appSecretProof", "shared_access_signature", "id_token_hint", "totp_seed", "totpSeed", "wifi_psk"),
-    *("snmp_community", "contrasenya", "pasahitza", "პაროლი", "စကားဝှက်", "лозинка"),
+    *("snmp_community", "contrasenya", "pasahitza", "parol", "პაროლი", "စကားဝှက်", "лозинка"),
 ]
 NUMBERS = ["cvv2_code", "cvcCode", "pin_code", "pinCode", "primary_account_number", "primaryAccountNumber"]
 #: Neighbours of the above that name or describe no secret.
@@ -78,6 +82,10 @@ HARMLESS = [
     "postal code 560001",
     "snmp community strings are shared",
     "modulation=psk31",
+    "Parole: Mogol",
+    "parole: granted",
+    "le parole: sempre le stesse",
+    "the parol: a lantern",
 ]
 
 

@@ -60,7 +60,7 @@ STEMS: Final[Mapping[str, str]] = {
 #: Too short to mean anything inside a longer word.
 WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        "pwd pin otp totp psk storepass keypass senha heslo haslo parola sifre passord geslo".split(), PASSWORD
+        "pwd pin otp totp psk storepass keypass senha heslo haslo parola parol sifre passord geslo".split(), PASSWORD
     ),
     **dict.fromkeys("creds cred jwt".split(), SECRET),
     "ssn": SSN,

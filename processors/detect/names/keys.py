@@ -213,7 +213,7 @@ _BROKEN: Final = (
 ).split()
 _SHORT: Final = (
     "token key keys auth pass pw pwd psk cred creds jwt pin otp totp ssn cvv cvv2 cvc cvc2 ccn dob email salt"
-    " senha heslo haslo geslo parola sifre passord storepass keypass".split()
+    " senha heslo haslo geslo parola parol sifre passord storepass keypass".split()
 )
 #: Those that say what a number is, and stand in sentences and markup more often: only at the end of a key.
 _NUMBERED: Final = "phone phonenumber pan card sig".split()

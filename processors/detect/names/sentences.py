@@ -143,7 +143,7 @@ def foreign_password(text: str, match: re.Match[str]) -> Span | None:
         return None
     if _MIXED.search(value):
         return None if _UNSPACED.search(value) else Span(start, end)
-    if said.ELSEWHERE.match(value) or said.something(value):
+    if said.ELSEWHERE.match(value) or said.something(value) or match["key"].lower() == _ALSO_WORDS:
         return None
     if text[start - 1 : start] in _OPENING:
         return Span(start, end)
@@ -155,6 +155,8 @@ def foreign_password(text: str, match: re.Match[str]) -> Span | None:
     return Span(start, end) if _ENDS.match(text, end) else None
 
 
+#: A password in Latvian, and words or lyrics in Italian and French.
+_ALSO_WORDS: Final = "parole"
 #: Names for one's own password, behind which no verb stands.
 _MINE: Final = ("parolam", "ifrem", "jelszavam", "kata sandi saya", "kata laluan saya")
 #: Words of other languages that set a password, before the word for it.
