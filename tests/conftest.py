@@ -7,6 +7,7 @@ from hypothesis import settings
 from tests.backends.kafka_broker import kafka_fixture, own_kafka_fixture
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
+from tests.backends.tables import postgres_tables_fixture, tables_fixture, with_tables_fixture
 
 __all__ = [
     "kafka_fixture",
@@ -14,8 +15,11 @@ __all__ = [
     "own_postgres_fixture",
     "own_redis_fixture",
     "postgres_fixture",
+    "postgres_tables_fixture",
     "redis_server_fixture",
     "shared_redis_fixture",
+    "tables_fixture",
+    "with_tables_fixture",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in background: programs that tests start would inherit it

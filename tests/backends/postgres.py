@@ -97,11 +97,12 @@ class PostgresServer:
             host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database, autocommit=True
         )
 
-    def database(self) -> str:
-        """Make an empty database; return its URL."""
+    def database(self, like: str = "template1") -> str:
+        """Make a database, empty or like another one that nobody is connected to; return its URL."""
         name = f"t{secrets.token_hex(6)}"
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(like))
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(create)
         return self.url(name)
 
     def url(self, database: str, *, user: str = USER, password: str = QUOTED, host: str = "127.0.0.1") -> str:

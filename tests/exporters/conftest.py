@@ -1,5 +1,6 @@
 """Small real things for the request log: spans as records, and stores in temporary SQLite files."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,11 +83,14 @@ def chat_fixture() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(name="open_url")
-def open_url_fixture():
+def open_url_fixture(tables: Path) -> Iterator[Callable[..., Store]]:
     """Opens stores and closes them at the end."""
     stores: list[Store] = []
 
     def open_url(url: str, **settings: Any) -> Store:
+        file = Path(url.removeprefix("sqlite:///"))
+        if file.parent.is_dir() and not file.exists():
+            shutil.copy(tables, file)
         stores.append(open_store(RequestLogSettings(url=url, **settings)))
         return stores[-1]
 
@@ -102,11 +106,9 @@ def open_at_fixture(open_url: Callable[..., Store]) -> Callable[..., Store]:
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    """Names an empty database: a file, and one of a real server."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
+def url_fixture(request, with_tables):
+    """Names a database without rows: a file, and one of a real server."""
+    return with_tables(request.param)
 
 
 @pytest.fixture(name="dropped")

@@ -149,13 +149,13 @@ FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @given(batch=st.lists(events(), min_size=1, max_size=10), seed=st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None, suppress_health_check=FIXTURES)
+@settings(max_examples=75, deadline=None, suppress_health_check=FIXTURES)
 def test_events_in_any_order_split_repeated_and_cut_by_restarts_give_the_same_rows(sqlite_place, batch, seed):
     same_however_it_comes(sqlite_place, batch, seed)
 
 
 @given(batch=st.lists(events(), min_size=1, max_size=8), seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None, suppress_health_check=FIXTURES)
+@settings(max_examples=25, deadline=None, suppress_health_check=FIXTURES)
 def test_the_same_holds_on_postgres_and_both_databases_agree(postgres_place, sqlite_place, batch, seed):
     same_however_it_comes(postgres_place, batch, seed)
     assert sqlite_place.write(batch) == postgres_place.contents()

@@ -13,14 +13,14 @@ from tests.gateway.rest_places import place_maker
 
 
 @pytest.fixture(name="measured")
-async def measured_fixture(serving, tmp_path):
+async def measured_fixture(serving, with_tables):
     """Returns what posts entries and returns {metric: [(attributes, value, or count and sum)]} after them."""
 
     async def measured(*entries: dict[str, Any]) -> dict[str, list[Any]]:
         reader = InMemoryMetricReader()
         meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
         rest = Rest(measure=LogMeasures(meter, CacheMeasures(meter)).record)
-        async with place_maker(serving, f"sqlite:///{tmp_path / 'log.db'}")(rest=rest) as place:
+        async with place_maker(serving, with_tables("sqlite"))(rest=rest) as place:
             for entry in entries:
                 assert (await place.client.post("/log", json=entry)).status_code == 200
         data: Any = reader.get_metrics_data()

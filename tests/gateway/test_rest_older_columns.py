@@ -18,10 +18,8 @@ HEADERS = {
 
 
 @pytest.fixture(name="place", params=["sqlite", "postgres"])
-async def place_fixture(request, serving, tmp_path):
-    postgres = request.param == "postgres"
-    url = request.getfixturevalue("postgres").database() if postgres else f"sqlite:///{tmp_path / 'log.db'}"
-    async with place_maker(serving, url)() as place:
+async def place_fixture(request, serving, with_tables):
+    async with place_maker(serving, with_tables(request.param))() as place:
         yield place
 
 

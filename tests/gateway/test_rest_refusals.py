@@ -19,8 +19,8 @@ SECRET = "jane.roe@example.com"
 
 
 @pytest.fixture(name="open_place")
-def open_place_fixture(serving, tmp_path):
-    return place_maker(serving, f"sqlite:///{tmp_path / 'log.db'}")
+def open_place_fixture(serving, with_tables):
+    return place_maker(serving, with_tables("sqlite"))
 
 
 @pytest.fixture(name="client")

@@ -26,12 +26,9 @@ SECTION_7 = {
 
 
 @pytest.fixture(name="new_database", params=["sqlite", "postgres"])
-def new_database_fixture(request, tmp_path):
-    """Makes an empty database and returns its URL."""
-    if request.param == "postgres":
-        return request.getfixturevalue("postgres").database
-    names = iter(range(100))
-    return lambda: f"sqlite:///{tmp_path / f'{next(names)}.db'}"
+def new_database_fixture(request, with_tables):
+    """Makes a database without rows and returns its URL."""
+    return lambda: with_tables(request.param)
 
 
 @pytest.fixture(name="open_place")

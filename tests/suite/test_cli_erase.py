@@ -24,10 +24,9 @@ TEXT = "which tent for the winter"
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url_fixture(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> str:
     """Return the URL of a database with two requests of jane, who is also known by her address, and one of ole."""
-    sqlite = f"sqlite:///{tmp_path / 'data' / 'rows.db'}"
-    url: str = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    url = with_tables(request.param)
     with operated.app(url) as handle:
         handle(request_log__user_id="jane", request_log__query_text=TEXT, client__address="203.0.113.9")
         handle(request_log__user_id="jane", request_log__session_id="s-1")

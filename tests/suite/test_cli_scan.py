@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,9 @@ MAIL = "jane.doe@example.com"
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url_fixture(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> str:
     """Return the URL of a database that was written without redaction."""
-    sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
-    url: str = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    url = with_tables(request.param)
     with operated.app(url, redacted=False) as handle:
         handle(request_log__query_text=f"I am {MAIL}", request_log__order="A-17")
         handle(request_log__query_text="a clean one")

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ from tests.suite import operated
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
-    url: str = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
-    return url
+def url_fixture(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> str:
+    return with_tables(request.param)
 
 
 @pytest.fixture(name="tail")

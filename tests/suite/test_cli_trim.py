@@ -16,10 +16,9 @@ from otel_telemetry.exporters.request_log.operate.report import ReportQueries
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
+def url_fixture(request, with_tables):
     """Return the URL of a database with a request of now and two of a hundred days ago."""
-    sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
-    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    url = with_tables(request.param)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(RequestLogSpanExporter(url, store_text=True)))
     for days in (0, 100, 100):

@@ -1,9 +1,8 @@
 """A request_log with rows that say something, and the page over it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,21 +79,18 @@ def serve(url: str) -> TestClient:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(with_tables: Callable[[str], str]) -> str:
     """Return an SQLite database of these rows."""
-    found = f"sqlite:///{tmp_path / 'rows.db'}"
+    found = with_tables("sqlite")
     fill(found, *several())
     return found
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def either(request: pytest.FixtureRequest) -> Iterator[TestClient]:
+def either(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> Iterator[TestClient]:
     """Return the page over these rows, in either database."""
-    if request.param == "sqlite":
-        found: str = request.getfixturevalue("url")
-    else:
-        found = request.getfixturevalue("postgres").database()
-        fill(found, *several())
+    found = with_tables(request.param)
+    fill(found, *several())
     with serve(found) as client:
         yield client
 
