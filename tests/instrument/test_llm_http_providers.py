@@ -300,6 +300,25 @@ def test_cohere_version_1_streams_lines(telemetry: Telemetry, server: ModelServe
     assert "gen_ai.response.time_to_first_chunk" in attributes
 
 
+GENERATED = {
+    "id": "g",
+    "generations": [{"id": "1", "text": "Hi", "finish_reason": "COMPLETE"}],
+    "meta": {"billed_units": {"input_tokens": 7, "output_tokens": 3}},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cohere_generates_whole_or_in_lines(telemetry: Telemetry, server: ModelServer, stream: bool) -> None:
+    lines = [{"event_type": "text-generation", "text": "Hi", "is_finished": False}]
+    lines += [{"event_type": "stream-end", "is_finished": True, "finish_reason": "COMPLETE", "response": GENERATED}]
+    sent = lines if stream else [GENERATED]
+    server.raw("\n".join(map(json.dumps, sent)).encode(), content_type="application/stream+json")
+    ask(server, "/v1/generate", {"model": "command-r", "prompt": "hi", "stream": stream}, x_fern_sdk_name="cohere")
+    attributes = telemetry.attributes("text_completion command-r")
+    assert known(attributes) == (None, 7, 3, None, None, None, ("COMPLETE",))
+    assert attributes["gen_ai.response.id"] == "g"
+
+
 @pytest.mark.parametrize(
     ("url", "provider", "model"),
     [

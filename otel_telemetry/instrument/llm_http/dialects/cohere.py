@@ -1,4 +1,4 @@
-"""Cohere's chat and embed: version 2 as server-sent events, version 1 as lines of JSON.
+"""Cohere's chat, generate and embed: version 2 as server-sent events, version 1 as lines of JSON.
 
 Cohere reports tokens and billed units; if a system reports both, the conventions require the billed ones. Cached tokens
 are part of the tokens and not of the billed units, so they count only if nothing was billed.
@@ -132,6 +132,36 @@ class ChatV1(Chat):
 
     def _text(self, seen: CallState, text: Any) -> None:
         self._content(seen, {"text": text})
+
+
+class Generate(ChatV1):
+    """POST /v1/generate."""
+
+    operation = "text_completion"
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from one line; one without a type is a whole answer, and the last one has it inside."""
+        if value.get("event_type") == "stream-end":
+            seen.finished(value.get("finish_reason"))
+            self._ended(seen, base.part(value, "response"))
+        else:
+            super().event(seen, value)
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        self._ended(seen, value)
+        for generation in base.items(value.get("generations")):
+            self._text(seen, generation.get("text"))
+
+    def _ended(self, seen: CallState, response: Json) -> None:
+        seen.name(response.get("id"), None)
+        _usage(seen, base.part(response, "meta"))
+        for generation in base.items(response.get("generations")):
+            seen.finished(generation.get("finish_reason"), base.count(generation.get("index")) or 0)
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs(body.get("prompt")), []
 
 
 class Embed(Chat):
