@@ -16,6 +16,8 @@ _LARGEST: Final = (1 << 63) - 1
 
 def to_python(message: AnyValueMessage) -> AnyValue:
     """Return str, bool, int, float, bytes, list, dict, or None where empty. The parser bounds the depth."""
+    if text := message.string_value:
+        return text  # as nearly always: which kind it is costs more to find out
     kind = message.WhichOneof("value")
     if kind is None or kind == "string_value_strindex":
         return None

@@ -18,6 +18,8 @@ from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.store.store import open_store
 from tests.exporters.known import rows_of
 
+pytestmark = pytest.mark.timeout(1_200)  # sixty examples, each of which opens its database several times
+
 TABLES = ("request_log", "llm_call", "trace_facts", "request_claim", "dead_letter")
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND

@@ -138,15 +138,18 @@ def build(
         dialect=reading.dialect.name,
     )
     call_words.fill_in(call, span.attributes, own, reading.values, notes)
-    call_words.fill_in_from_resource(call, source.call_fields)
+    if source.call_fields:
+        call_words.fill_in_from_resource(call, source.call_fields)
     _name(call, reading.values, notes)
     _outcome(call, span, notes)
     _count(call, reading, notes)
     counted = call.prompt_tokens is not None or call.completion_tokens is not None
     due = counted or not _is_refused(call, span)
-    call_words.instead(call, span.attributes, own, notes)
+    if own.request_log_keys:
+        call_words.instead(call, span.attributes, own, notes)
     _time(call, span, reading.values, notes)
-    call_words.instead(call, span.attributes, own, notes, call_words.TIMES)
+    if own.request_log_keys:
+        call_words.instead(call, span.attributes, own, notes, call_words.TIMES)
     charge.fill(call, charge.given(span.attributes, reading.values, notes), notes, due=due)
     _remember(call, span, own, notes, store_text=store_text)
     call.error = free_json.error_text(call.error, store_text=store_text)
@@ -203,10 +206,10 @@ def _refusal(call: records.LlmCall, span: records.Span) -> int | None:
 
 
 def _count(call: records.LlmCall, reading: dialects.Reading, notes: Notes) -> None:
-    counts = _NO_COUNTS.copy()
+    counts, values = _NO_COUNTS.copy(), reading.values
     for key in _COUNTS:
-        if key in reading.values:
-            counts[key] = coerce.integer(reading.values[key], key, notes)
+        if key in values:
+            counts[key] = coerce.integer(values[key], key, notes)
     call.cached_tokens = counts[conventions.USAGE_CACHE_READ_TOKENS]
     call.cache_write_tokens = counts[conventions.USAGE_CACHE_CREATION_TOKENS]
     call.reasoning_tokens = counts[conventions.USAGE_REASONING_TOKENS]
@@ -296,6 +299,8 @@ def _is_refused(call: records.LlmCall, span: records.Span) -> bool:
 
 def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Notes, *, store_text: bool) -> None:
     """Store further attributes: those of the answer in `response_meta`, all others in `meta`."""
+    if not (own.extra_keys or own.request_log_keys) and (call.meta is None or call.meta.keys() == _MATCH_ALONE):
+        return  # nearly always
     meta: dict[str, Any] = {**(call.meta or {}), **call_words.json_field("meta", span.attributes, own, notes)}
     match = meta.pop(charge.MATCH, None)  # a word of ours: there is nothing in it to look for
     response = call_words.json_field("response_meta", span.attributes, own, notes)
@@ -313,6 +318,9 @@ def _remember(call: records.LlmCall, span: records.Span, own: Shape, notes: Note
     stays = free_json.members(meta, store_text=store_text)
     call.meta = (stays if match is None else {charge.MATCH: match, **stays}) or None
     call.response_meta = free_json.members(response, store_text=store_text) or None
+
+
+_MATCH_ALONE: Final = frozenset({charge.MATCH})
 
 
 def _is_long(value: Any) -> bool:

@@ -49,13 +49,8 @@ def trace_key(trace_id: str) -> int:
 
 def row(facts: Sequence[Fact | IrrelevantSpan]) -> tuple[None, int, datetime, bool, str]:
     """Return facts of one trace as a row of the table; the database gives it its number."""
-    times, has_text = [], False
-    for each in facts:
-        if type(each) is IrrelevantSpan:
-            times.append(each.at_us * 1_000)
-        elif type(each) is Fact:
-            times.append(each.start_ns)
-            has_text = has_text or holds_text(each)
+    times = [each.start_ns if isinstance(each, Fact) else each.at_us * 1_000 for each in facts]
+    has_text = any(isinstance(each, Fact) and holds_text(each) for each in facts)
     body = _dump(facts, min(times))
     return None, trace_key(facts[0].trace_id), coerce.moment(max(times)), has_text, body
 

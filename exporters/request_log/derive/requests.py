@@ -221,7 +221,7 @@ def render(  # noqa: PLR0917 - what a row is made of
     trace_id, span_id = key
     values = _summed(total)
     values.update(_cost(fields, total))
-    values.update((name, value) for name, value in fields.items() if name not in _NOT_SHOWN)
+    values.update({name: value for name, value in fields.items() if name not in _NOT_SHOWN})
     if values.get("model") is None:
         values["model"] = _final(values.get("models"))
     values["meta"] = _entered(values.get("meta"), (entry or {}).get("meta"))

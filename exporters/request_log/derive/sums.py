@@ -92,7 +92,7 @@ class RequestSum:
             self.known_costs += sign
             for index, cost in enumerate(_costs(row)):
                 if cost is not None:
-                    self.costs[index] += sign * cost
+                    self.costs[index] += cost if sign == 1 else sign * cost
         if row.cost_source is not None:
             version = f" {row.price_version}" if row.cost_source == "computed" else ""
             source = f"{row.cost_source}{version}"

@@ -243,8 +243,10 @@ class Trace:
                 began |= tries.began(list(self._tries.get(key, {}).values()))
             self._parts.update((span_id, self.facts[span_id]) for span_id in began)
         for fact in self._parts.values():
-            if fact.is_counted:
-                fact.row = merge.row(fact, self.reports(fact)[1:], began.get(fact.span_id))
+            if fact.leader is not fact:
+                continue
+            is_alone = not fact.others and fact.span_id not in self._children
+            fact.row = merge.row(fact, _NOBODY if is_alone else self.reports(fact)[1:], began.get(fact.span_id))
 
     def reports(self, fact: Fact) -> list[Fact]:
         """Return the reports of a call, that which stands for it first: spans, and the logs written in them."""
@@ -261,12 +263,12 @@ class Trace:
         for fact in self._parts.values():
             owner = fact.owner = self._owner_of(fact)
             self._count(fact, owner if fact.is_counted else None)
-            loose = self._loose.setdefault(fact.service, {})
             if owner is None:
-                loose[fact.span_id] = fact
-            else:
-                loose.pop(fact.span_id, None)
-                self._assign(fact, owner)
+                self._loose.setdefault(fact.service, {})[fact.span_id] = fact
+                continue
+            if fact.service in self._loose:
+                self._loose[fact.service].pop(fact.span_id, None)
+            self._assign(fact, owner)
         for fact in self._owners.values():
             self._decide(fact)
         self._owners.clear()

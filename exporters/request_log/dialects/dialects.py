@@ -16,7 +16,7 @@ from typing import Any, Final
 from otel_telemetry.base import conventions, records
 from otel_telemetry.exporters.request_log.dialects import dialect_table
 from otel_telemetry.exporters.request_log.dialects.dialect_table import DIALECTS, Dialect
-from otel_telemetry.exporters.request_log.dialects.shapes import UNMARKED, Shape, shape
+from otel_telemetry.exporters.request_log.dialects.shapes import Shape, shape
 
 #: The same fact in words of the app itself, in USD. It alone may say 0; see calls.py.
 GIVEN_COST: Final = "request_log.cost_usd"
@@ -56,8 +56,8 @@ class Reading:
     @property
     def dialect(self) -> Dialect:
         """The dialect that the span bears the marks of, else the least current one that a value is from."""
-        marked = self.shape.spoken - UNMARKED
-        return DIALECTS[min(marked) if marked else max(self.ranks.values(), default=0)]
+        marked = self.shape.marked
+        return DIALECTS[max(self.ranks.values(), default=0) if marked is None else marked]
 
     def take(self, rank: int, meaning: str, value: Any) -> None:
         """Take a value, unless an earlier dialect gave one."""

@@ -63,17 +63,19 @@ _EXTRA_KEYS: Final = frozenset(key for dialect in DIALECTS for key in dialect.ex
 class Shape:
     """The meaning of spans with these `keys`.
 
-    `spoken`: the dialects, by rank; `telling` and `announcing`: those of them that do so. `names`: (key, rank, meaning)
-    and `inside`: (key, rank, paths), in the order of the table of dialects. `is_known`: a dialect knows one of the
-    keys. `extra_keys`: keys without a column that go to a call's meta. `request_log_keys`: `request_log.*` keys,
-    {column: key}; of a stage too. `general`: request fields from general conventions, {column: keys}, the first one has
-    priority, and `general_keys`: all of them. `is_silent`: there are no other keys. `has_request_fields`,
-    `has_request_fields_as_call`: the keys set fields of a request, on any span and on a model call. Nothing else here
+    `spoken`: the dialects, by rank; `marked`: the first with marks there; `telling` and `announcing`: those
+    that do so. `names`: (key, rank, meaning) and `inside`: (key, rank, paths), in the order of the table of dialects.
+    `is_known`: a dialect knows one of the keys. `extra_keys`: keys without a column that go to a call's meta.
+    `request_log_keys`: `request_log.*` keys, {column: key}; of a stage too. `general`: request fields from general
+    conventions, {column: keys}, the first one has priority, and `general_keys`: all of them. `is_silent`: there are no
+    other keys. `has_request_fields`, `has_request_fields_as_call`: the keys set fields of a request, on any span and on
+    a model call. Nothing else here
     depends on the order of the keys.
     """
 
     keys: tuple[str, ...]
     spoken: frozenset[int]
+    marked: int | None
     telling: tuple[int, ...]
     announcing: tuple[int, ...]
     names: tuple[tuple[str, int, str], ...]
@@ -113,6 +115,7 @@ def _shape(given: tuple[str, ...]) -> Shape:
     return Shape(
         keys=given,
         spoken=spoken,
+        marked=min(spoken - UNMARKED, default=None),
         telling=tuple(sorted(spoken & _TELLING)),
         announcing=tuple(sorted(spoken & _ANNOUNCING)),
         names=tuple(name for name in _NAMES if name[0] in there and name[1] in spoken),

@@ -104,7 +104,7 @@ def meta(found: cost.Cost, model: str | None, *, given: bool) -> dict[str, Any]:
 def usage(values: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Return what changes the price without a column: counts of `PRICED_KINDS` above 0, the tier, what has a fee."""
     found: dict[str, Any] = {}
-    for key in values.keys() & _KINDS.keys():
+    for key in () if _KINDS.keys().isdisjoint(values) else values.keys() & _KINDS.keys():
         if count := coerce.integer(values[key], key, notes):
             found[_KINDS[key]] = count
     for name, meaning in ((_TIER, dialect_table.SERVICE_TIER), (_FEATURE, dialect_table.UNPRICED_FEATURE)):

@@ -157,7 +157,10 @@ def _of_tier(model: "ModelInfo", tier: str, at: datetime) -> "ModelPrice | None"
 
 @dataclass(slots=True, frozen=True)
 class _Rates:
-    """Prices of a model as the table has them: USD per million tokens, tiers of it, or None; `fee` per 1,000 calls."""
+    """Prices of a model as the table has them: USD per million tokens, tiers of it, or None; `fee` per 1,000 calls.
+
+    `per_token`: the same five for one token, where all of them are amounts, and nothing else is charged.
+    """
 
     input: Any
     cached: Any
@@ -166,19 +169,21 @@ class _Rates:
     reasoning: Any
     fee: Any
     prices: "ModelPrice"
+    per_token: "tuple[Decimal, ...] | None"
 
     @classmethod
     def of(cls, prices: "ModelPrice") -> "_Rates":
         """Return the rates of one price list."""
-        return cls(
-            input=prices.input_mtok,
-            cached=_first(prices.cache_read_mtok, prices.input_mtok),
-            cache_write=_first(prices.cache_write_mtok, prices.input_mtok),
-            output=prices.output_mtok,
-            reasoning=_first(prices.output_reasoning_mtok, prices.output_mtok),
-            fee=prices.requests_kcount,
-            prices=prices,
+        by_kind = (
+            prices.input_mtok,
+            _first(prices.cache_read_mtok, prices.input_mtok),
+            _first(prices.cache_write_mtok, prices.input_mtok),
+            prices.output_mtok,
+            _first(prices.output_reasoning_mtok, prices.output_mtok),
         )
+        fee = prices.requests_kcount
+        plain = tuple(rate / _MILLION for rate in by_kind if isinstance(rate, Decimal))
+        return cls(*by_kind, fee, prices, plain if fee is None and len(plain) == len(by_kind) else None)
 
 
 class _Amounts:
@@ -236,8 +241,10 @@ _NO_CACHE: Final = ("",) * len(_CACHED_KINDS)
 
 def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
     """Price a call by its rates. More reasoning than output, as some servers count, is all of the output."""
-    amounts = _Amounts(rates, tokens, found.seller)
     reasoning = min(tokens.reasoning, tokens.completion)
+    if rates.per_token is not None and not tokens.kinds:
+        return _cost_of_text(rates.per_token, tokens, reasoning, found.match)
+    amounts = _Amounts(rates, tokens, found.seller)
     try:
         hour = min(tokens.kinds.get(_CACHE_WRITE_1H, 0), tokens.cache_write)
         cached_kinds, cached = amounts.of_kinds(_CACHED_KINDS, _NO_CACHE, rates.cached)
@@ -259,6 +266,17 @@ def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
         return NoPrice(str(error.args[0]))
     parts = read.quantize(SMALLEST_AMOUNT), cached.quantize(SMALLEST_AMOUNT), written.quantize(SMALLEST_AMOUNT)
     return Cost(parts[0] + parts[1] + parts[2], *parts, found.match)
+
+
+def _cost_of_text(rates: tuple[Decimal, ...], tokens: Tokens, reasoning: int, match: str) -> Cost | NoPrice:
+    """Price a call that has nothing but tokens of text, by amounts for each: nearly all calls."""
+    anew, said = tokens.prompt - tokens.cached - tokens.cache_write, tokens.completion - reasoning
+    if anew < 0 or said < 0:
+        return NoPrice("the counts contradict each other")
+    read = (anew * rates[0] + tokens.cache_write * rates[2]).quantize(SMALLEST_AMOUNT)
+    cached = (tokens.cached * rates[1]).quantize(SMALLEST_AMOUNT)
+    written = (said * rates[3] + reasoning * rates[4]).quantize(SMALLEST_AMOUNT)
+    return Cost(read + cached + written, read, cached, written, match)
 
 
 def _first(price: Any, otherwise: Any) -> Any:

@@ -72,11 +72,12 @@ def condensed_from_otlp(body: bytes) -> Iterator[records.Span | IrrelevantSpan]:
     for resource, scope, spans in _spans(body):
         source = _origin(resource)
         for span in spans:
-            if not _has_ids(span):
+            trace_id, span_id = span.trace_id, span.span_id
+            if len(trace_id) != _TRACE_ID_BYTES or len(span_id) != _SPAN_ID_BYTES:
                 continue
             own = shapes.shape(span.attributes)
             if own.is_silent and not (span.events and _has_details(span)):
-                yield _irrelevant(span, own, source)
+                yield _irrelevant(span, trace_id, span_id, own, source)
             else:
                 yield _span(span, own.keys, resource, scope)
 
@@ -122,16 +123,16 @@ def _has_details(span: Any) -> bool:
     return any(event.name == dialects.DETAILS_EVENT for event in span.events)
 
 
-def _irrelevant(span: Any, own: Shape, source: calls.Origin) -> IrrelevantSpan:
+def _irrelevant(span: Any, trace_id: bytes, span_id: bytes, own: Shape, source: calls.Origin) -> IrrelevantSpan:
     """Return an irrelevant span; only the attributes that a request needs are read."""
-    span_id, parent = span.span_id, span.parent_span_id
+    parent = span.parent_span_id
     has_parent = len(parent) == _SPAN_ID_BYTES
     local_root = not has_parent or span.kind in _ENTRY_NUMBERS or bool(span.flags & _PARENT_IS_REMOTE)
     facts = None
     if local_root:
         facts = requests.facts(_outline(span, own), own, source, store_text=False)
     return IrrelevantSpan(
-        span.trace_id.hex(),
+        trace_id.hex(),
         span_id.hex(),
         parent.hex() if has_parent and parent != span_id else None,
         source.service,

@@ -293,7 +293,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(re.compile(r"/v1/chat$"), openai.Chat(), hosts=frozenset({"writer"})),
         _ollama("chat", ollama.Chat()),
     ),
-    "generate": (_cohere(r"/v1/generate$", cohere.Generate()), _ollama("generate", ollama.Generate()),),
+    "generate": (_cohere(r"/v1/generate$", cohere.Generate()), _ollama("generate", ollama.Generate())),
     "embed": (_cohere(r"/v[12]/embed$", cohere.Embed()), _ollama("embed", ollama.Embed())),
 }
 
