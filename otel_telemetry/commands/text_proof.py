@@ -6,15 +6,15 @@ in a temporary folder; then every column of every table is searched. An input co
 
 import json
 import logging
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+import sqlalchemy as sa
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -24,6 +24,7 @@ from otel_telemetry.base import conventions
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.otlp_values import to_message
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
+from otel_telemetry.exporters.request_log.db import database
 from otel_telemetry.exporters.request_log.dialects.dialects import DETAILS_EVENT
 from otel_telemetry.exporters.request_log.store.store import Written
 from otel_telemetry.exporters.request_log.store.writer import Writer
@@ -53,18 +54,21 @@ _COLUMNS: Final = ("data", "info", "meta", "error", "tags", "sources", "input", 
 Values = dict[str, Any]
 
 
-def verify(*, store_text: bool = False) -> list[Outcome]:
-    """Plant, write, and look into the tables. With `store_text` texts are there: that is how the proof is proved."""
+def verify(*, store_text: bool = False, url: str = "") -> list[Outcome]:
+    """Plant, write, and look into the tables: those of an empty database at `url`, or of a new SQLite file.
+
+    With `store_text` texts are there: that is how the proof is proved.
+    """
     canaries = ContentCanaries()
     with _silence(), tempfile.TemporaryDirectory(prefix="otel-telemetry-verify-") as folder:
-        path = Path(folder, "request_log.db")
-        writer = Writer(RequestLogSettings(url=f"sqlite:///{path}", store_text=store_text))
+        url = url or f"sqlite:///{Path(folder, 'request_log.db')}"
+        writer = Writer(RequestLogSettings(url=url, store_text=store_text))
         writer.open()
         try:
             planted = [each for name, way in WAYS.items() for each in _write(writer, name, way, canaries)]
         finally:
             writer.close()
-        found = words_by_column(path)
+        found = words_by_column(url)
     return [_outcome(slot, canary, found, arrived=arrived) for slot, canary, arrived in planted]
 
 
@@ -79,18 +83,17 @@ def _silence() -> Iterator[None]:
         logger.disabled = before
 
 
-def words_by_column(path: Path) -> dict[str, str]:
-    """Return the words of canaries in a SQLite file, and the column that holds each."""
+def words_by_column(url: str) -> dict[str, str]:
+    """Return the words of canaries in a database, and the column that holds each."""
     found: dict[str, str] = {}
-    with closing(sqlite3.connect(path)) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            rows = database.execute(f'SELECT * FROM "{table}"')  # noqa: S608  # a name that the file itself has
-            columns = [column[0] for column in rows.description]
-            for row in rows:
-                for column, value in zip(columns, row, strict=True):
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        for table in sa.inspect(connection).get_table_names():
+            for row in connection.execute(sa.text(f'SELECT * FROM "{table}"')).mappings():  # noqa: S608  # its own name
+                for column, value in row.items():
                     data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
                     found.update((word, f"{table}.{column}") for word in words_in(data))
+    engine.dispose()
     return found
 
 

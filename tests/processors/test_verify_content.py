@@ -96,6 +96,17 @@ def test_with_texts_not_stored_none_reaches_a_table() -> None:
     assert {outcome.slot.path for outcome in outcomes} == set(text_proof.WAYS)
 
 
+def test_with_texts_not_stored_none_reaches_a_table_of_postgres(postgres: Any) -> None:
+    outcomes = text_proof.verify(url=postgres.database())
+    assert content_table.problems(report_of(outcomes)) == []
+    assert {outcome.slot.path for outcome in outcomes} == set(text_proof.WAYS)
+
+
+def test_with_texts_stored_every_way_brings_some_into_tables_of_postgres(postgres: Any) -> None:
+    found = leaked(text_proof.verify(store_text=True, url=postgres.database()))
+    assert {outcome.slot.path for outcome in found} == set(text_proof.WAYS)
+
+
 def test_with_texts_stored_every_way_brings_some_into_tables() -> None:
     found = leaked(text_proof.verify(store_text=True))
     assert {outcome.slot.path for outcome in found} == set(text_proof.WAYS)
