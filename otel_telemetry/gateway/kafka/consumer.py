@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from otel_telemetry.base import metrics
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import BrokersAway
-from otel_telemetry.gateway.kafka import client, letters
+from otel_telemetry.gateway.kafka import client, letters, topics
 from otel_telemetry.gateway.kafka.config import KafkaSettings
 from otel_telemetry.gateway.kafka.letters import Letter
 from otel_telemetry.gateway.spool.reader import Batch
@@ -74,6 +74,7 @@ class Cursor:
         self._open: dict[int, _Taken] = {}
         self._position: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
+        self._ids: dict[str, str] = {}  # of topics
         self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
         self._number = 0
         self._woken = threading.Event()
@@ -110,13 +111,13 @@ class Cursor:
         )
         given.setdefault("session.timeout.ms", _SESSION_MS)
         given.setdefault("max.poll.interval.ms", _POLL_MS)
-        topics = [self._topics.of_signal[signal] for signal in wanted or client.SIGNALS]
+        names = [self._topics.of_signal[signal] for signal in wanted or client.SIGNALS]
         try:
             consumer = confluent_kafka.Consumer(given)
         except confluent_kafka.KafkaException as error:
             raise client.not_an_option(self._config, error.args[0]) from None
         consumer.subscribe(
-            [*topics, self._topics.replay], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            [*names, self._topics.replay], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         self._consumer = consumer
         return consumer
@@ -217,7 +218,9 @@ class Cursor:
         fresh = {partition: offset for partition, offset in done.items() if self._committed.get(partition) != offset}
         if fresh:
             self._committed.update(fresh)
-            offsets = [_partition(partition, offset) for partition, offset in fresh.items()]
+            offsets = [
+                _partition(partition, offset, self._ids.get(partition[0])) for partition, offset in fresh.items()
+            ]
             if wait:
                 consumer.commit(offsets=offsets, asynchronous=False)
             else:
@@ -229,19 +232,28 @@ class Cursor:
 
     # --- whose partitions they are ----------------------------------------------------------------------------------
     def _on_assign(self, consumer: "Consumer", partitions: "list[TopicPartition]") -> None:
+        """Start where the group stands; in a topic that was made again since, at its first message.
+
+        What is committed carries the topic's id: what was committed in a topic that is gone says nothing of a new one.
+        """
         import confluent_kafka  # noqa: PLC0415
 
+        starts = []
         try:
+            self._ids |= topics.ids(topics.admin(self._config), {one.topic for one in partitions})
             for one in consumer.committed(partitions, timeout=_ASK_SECONDS):
                 partition = (one.topic, one.partition)
-                if one.offset >= 0:
+                if one.offset >= 0 and one.metadata in {None, "", self._ids.get(one.topic)}:
                     self._position[partition] = self._committed[partition] = one.offset
                 else:  # new: it is committed soon, so that its lag is known
-                    self._position[partition], _ = consumer.get_watermark_offsets(
-                        _partition(partition), timeout=_ASK_SECONDS
-                    )
+                    first, _ = consumer.get_watermark_offsets(_partition(partition), timeout=_ASK_SECONDS)
+                    self._position[partition] = first
+                    starts.append(_partition(partition, first))
         except confluent_kafka.KafkaException as error:  # a gap is not seen then
             _log.info("%s: where it stands is not known yet: %s", self._sink, error.args[0].str())
+        if starts:
+            begun = {(one.topic, one.partition) for one in starts}
+            consumer.assign([*(one for one in partitions if (one.topic, one.partition) not in begun), *starts])
 
     def _on_revoke(self, consumer: "Consumer", partitions: "list[TopicPartition]") -> None:
         import confluent_kafka  # noqa: PLC0415
@@ -300,7 +312,7 @@ def _as_batch(letter: Letter, number: int) -> Batch:
     return Batch(number, letter.signal, letter.received_ns, letter.items, letter.body)
 
 
-def _partition(partition: Partition, offset: int = -1001) -> "TopicPartition":
+def _partition(partition: Partition, offset: int = -1001, note: str | None = None) -> "TopicPartition":
     from confluent_kafka import TopicPartition  # noqa: PLC0415
 
-    return TopicPartition(*partition, offset)
+    return TopicPartition(*partition, offset, note) if note else TopicPartition(*partition, offset)

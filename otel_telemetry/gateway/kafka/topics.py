@@ -1,7 +1,8 @@
 """The topics themselves: compares them with the settings, and creates them."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_telemetry.base.errors import BrokersAway, ConfigurationError
@@ -41,6 +42,19 @@ def partitions(config: KafkaSettings, asked: "AdminClient", seconds: float = ASK
         raise BrokersAway(client.away(config, error.args[0])) from None
     wanted = client.Topics(config).partitions
     return {name: len(found[name].partitions) for name in wanted if name in found and not found[name].error}
+
+
+def ids(asked: "AdminClient", names: Collection[str]) -> dict[str, str]:
+    """Return the id of each topic that is there and may be seen; one that is deleted and made again has another."""
+    from confluent_kafka import KafkaException, TopicCollection  # noqa: PLC0415
+
+    found: dict[str, str] = {}
+    if not names:
+        return found
+    for name, answer in asked.describe_topics(TopicCollection(list(names)), request_timeout=ASK_SECONDS).items():
+        with contextlib.suppress(KafkaException):
+            found[name] = str(answer.result().topic_id)
+    return found
 
 
 def check(config: KafkaSettings) -> None:

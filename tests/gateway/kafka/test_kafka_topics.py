@@ -75,12 +75,15 @@ def test_a_topic_with_other_partitions_stops_the_start_and_is_named(config: Kafk
         KafkaTransport(other, redactor, MIB, MIB)
 
 
+SAME = b"same" * 4
+
+
 def test_a_topic_deleted_under_way_is_named_and_all_goes_on_once_it_is_there_again(
     opened: Open, config: KafkaSettings, kafka: KafkaBroker
 ) -> None:
     transport = opened()
     transport.attach(["one"])
-    transport.append("traces", request("before"), 1).result(30)
+    transport.append("traces", request("before", trace_id=SAME), 1).result(30)
     assert names(take(transport, 1)) == ["before"]
     gone = f"{config.topic_prefix}spans"
     admin = kafka.admin()
@@ -88,7 +91,7 @@ def test_a_topic_deleted_under_way_is_named_and_all_goes_on_once_it_is_there_aga
 
     def refused() -> bool:
         try:
-            transport.append("traces", request("lost"), 1).result(30)
+            transport.append("traces", request("lost", trace_id=SAME), 1).result(30)
         except BrokersAway as error:
             return gone in str(error)
         return False
@@ -98,7 +101,7 @@ def test_a_topic_deleted_under_way_is_named_and_all_goes_on_once_it_is_there_aga
 
     def taken() -> bool:
         try:
-            transport.append("traces", request("after"), 1).result(30)
+            transport.append("traces", request("after", trace_id=SAME), 1).result(30)
         except BrokersAway:
             return False
         return True
