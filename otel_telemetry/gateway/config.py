@@ -137,7 +137,9 @@ class GatewaySettings(BaseModel):
         ge=0,
         description="Requests to /telemetry that one client may send in a minute, to all workers together; 0: any.",
     )
-    shutdown_seconds: float = Field(10.0, gt=0, description="How long a stop waits for requests under way.")
+    shutdown_seconds: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="How long a stop waits for requests under way."
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
         description="Format of the log of `serve`, on standard error: text, or json, one object a line with time,"

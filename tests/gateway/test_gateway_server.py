@@ -16,6 +16,7 @@ import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from pydantic import ValidationError
 
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import ConfigurationError
@@ -296,6 +297,12 @@ def test_a_spool_smaller_than_one_request_is_refused(redactor: OtlpRedactor) -> 
     with pytest.raises(ConfigurationError) as refused:
         Gateway(GatewaySettings(spool_max_bytes=1 << 20), redactor, [])
     assert refused.value.key == "gateway.spool_max_bytes"
+
+
+@pytest.mark.parametrize("seconds", [0, float("inf"), float("nan")])
+def test_a_stop_that_waits_for_ever_or_not_at_all_is_refused(seconds: float) -> None:
+    with pytest.raises(ValidationError, match="shutdown_seconds"):
+        GatewaySettings(shutdown_seconds=seconds)
 
 
 async def test_stopping_with_an_idle_connection_on_each_port_does_not_wait_for_it(serving: Any) -> None:
