@@ -270,12 +270,12 @@ def _cost(rates: _Rates, tokens: Tokens, found: _Entry) -> Cost | NoPrice:
 
 def _cost_of_text(rates: tuple[Decimal, ...], tokens: Tokens, reasoning: int, match: str) -> Cost | NoPrice:
     """Price a call that has nothing but tokens of text, by amounts for each: nearly all calls."""
-    anew, said = tokens.prompt - tokens.cached - tokens.cache_write, tokens.completion - reasoning
-    if anew < 0 or said < 0:
+    fresh, text = tokens.prompt - tokens.cached - tokens.cache_write, tokens.completion - reasoning
+    if fresh < 0 or text < 0:
         return NoPrice("the counts contradict each other")
-    read = (anew * rates[0] + tokens.cache_write * rates[2]).quantize(SMALLEST_AMOUNT)
+    read = (fresh * rates[0] + tokens.cache_write * rates[2]).quantize(SMALLEST_AMOUNT)
     cached = (tokens.cached * rates[1]).quantize(SMALLEST_AMOUNT)
-    written = (said * rates[3] + reasoning * rates[4]).quantize(SMALLEST_AMOUNT)
+    written = (text * rates[3] + reasoning * rates[4]).quantize(SMALLEST_AMOUNT)
     return Cost(read + cached + written, read, cached, written, match)
 
 

@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from otel_telemetry.processors.detect.kinds.validators import Span
-from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, said
+from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, remarks
 from otel_telemetry.processors.detect.names.looks import Form
 from otel_telemetry.processors.detect.names.quotes import Quote
 from otel_telemetry.processors.detect.text.letters import is_drawn
@@ -345,7 +345,7 @@ class _Assignment:
             return looks.strong(self._kind, value)
         if not places.is_complete(text, end, spaced=self._between != ":"):
             return self._is_passphrase() or self._looks_like_it(value)
-        if looks.is_class(value) or (self._kind == keys.PASSWORD and said.ELSEWHERE.match(value)):
+        if looks.is_class(value) or (self._kind == keys.PASSWORD and remarks.ELSEWHERE.match(value)):
             return False
         spaced = self._between[-1:].isspace()
         if spaced and text[end : end + 1] in (",", ")") and places.in_call(text, self._name[0]):

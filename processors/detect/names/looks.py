@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from otel_telemetry.processors.detect.kinds.validators import varied
-from otel_telemetry.processors.detect.names import keys, said
+from otel_telemetry.processors.detect.names import keys, remarks
 from otel_telemetry.processors.detect.text.letters import is_drawn
 
 #: Words in a passphrase (BIP 39 has 24 at most), less one.
@@ -145,7 +145,7 @@ def is_literal(kind: str, value: str) -> bool:
     """Return whether a text between quotes of source code may be a chosen secret: no label, name, path or message."""
     if kind not in _CHOSEN or len(value) < _SHORTEST_LITERAL or is_class(value):
         return False
-    return _LITERAL.fullmatch(value) is not None and not _is_of_code(value) and not said.something(value)
+    return _LITERAL.fullmatch(value) is not None and not _is_of_code(value) and not remarks.something(value)
 
 
 def _is_of_code(value: str) -> bool:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from otel_telemetry.processors.detect.kinds.validators import Span
-from otel_telemetry.processors.detect.names import keys, looks, places, said
+from otel_telemetry.processors.detect.names import keys, looks, places, remarks
 from otel_telemetry.processors.detect.names.looks import Form
 
 _SHORTEST_PASSWORD: Final = 6
@@ -64,10 +64,12 @@ def _is_stated(text: str, match: re.Match[str], start: int, end: int) -> bool:
         if match["key"].lower() == "pw":
             return False
         if places.is_directive(text, match.start(), end):
-            return not said.something(value)
-        if said.keeps_company(value) or not _LOGIN_BEFORE.search(text, max(0, match.start() - _LOGIN), match.start()):
+            return not remarks.something(value)
+        if remarks.keeps_company(value) or not _LOGIN_BEFORE.search(
+            text, max(0, match.start() - _LOGIN), match.start()
+        ):
             return False
-    if said.something(value) or said.ELSEWHERE.match(value):
+    if remarks.something(value) or remarks.ELSEWHERE.match(value):
         return False
     return _ENDS.match(text, end) is not None and value.isascii()
 
@@ -90,7 +92,7 @@ def _set_to(text: str, match: re.Match[str], group: str) -> Span | None:
         return None
     quoted = text[start - 1 : start] in _QUOTES
     ends = group == "old" or quoted or _ENDS.match(text, end) is not None
-    return Span(start, end) if _MIXED.search(value) or (ends and not said.keeps_company(value)) else None
+    return Span(start, end) if _MIXED.search(value) or (ends and not remarks.keeps_company(value)) else None
 
 
 def used_password(text: str, match: re.Match[str]) -> Span | None:
@@ -104,7 +106,7 @@ def used_password(text: str, match: re.Match[str]) -> Span | None:
         return None
     if _MIXED.search(value):
         return Span(start, start + len(value))
-    return None if said.keeps_company(value) or said.ELSEWHERE.match(value) else Span(start, start + len(value))
+    return None if remarks.keeps_company(value) or remarks.ELSEWHERE.match(value) else Span(start, start + len(value))
 
 
 def _word(text: str, start: int, end: int, closing: str) -> tuple[int, int]:
@@ -130,8 +132,8 @@ def told_password(text: str, match: re.Match[str]) -> Span | None:
     if looks.stands_in(value) or looks.is_marked(value) or looks.is_code(value) or len(value) < _SHORTEST:
         return None
     mixed = _MIXED.search(value) is not None
-    told = closing or _ENDS.match(text, end) is not None
-    return Span(start, end) if mixed or (told and not said.something(value)) else None
+    stated = closing or _ENDS.match(text, end) is not None
+    return Span(start, end) if mixed or (stated and not remarks.something(value)) else None
 
 
 def foreign_password(text: str, match: re.Match[str]) -> Span | None:
@@ -143,7 +145,7 @@ def foreign_password(text: str, match: re.Match[str]) -> Span | None:
         return None
     if _MIXED.search(value):
         return None if _UNSPACED.search(value) else Span(start, end)
-    if said.ELSEWHERE.match(value) or said.something(value) or match["key"].lower() == _ALSO_WORDS:
+    if remarks.ELSEWHERE.match(value) or remarks.something(value) or match["key"].lower() == _ALSO_WORDS:
         return None
     if text[start - 1 : start] in _OPENING:
         return Span(start, end)
@@ -185,6 +187,8 @@ def stated(text: str, match: re.Match[str]) -> Span | None:
         return Span(start, end, kind) if value.isdigit() else None
     likely = looks.weak(kind if kind in keys.WEAK_KINDS else keys.LIKELY, value, form)
     if not likely and kind not in keys.WEAK_KINDS:
-        told = form.quoted or text[match.end("key") :].startswith(" is:") or (owner is not None and len(value) >= _LONG)
-        likely = told and not said.something(value) and _ENDS.match(text, end + len(match["q"])) is not None
+        stated = (
+            form.quoted or text[match.end("key") :].startswith(" is:") or (owner is not None and len(value) >= _LONG)
+        )
+        likely = stated and not remarks.something(value) and _ENDS.match(text, end + len(match["q"])) is not None
     return Span(start, end, keys.found_as(key)) if likely else None

@@ -5,10 +5,10 @@ from typing import Final
 
 from otel_telemetry.processors.detect.names import places
 
-#: Endings of words that are said of a password: expired, missing, weakest, optional.
+#: Endings of words that describe a password: expired, missing, weakest, optional.
 _ENDING: Final = re.compile(r"(?:[aeio]ble|ed|ing|ful|less|ive|ous|ly|ical|ional|ent|ant|ary|ory|est|[tk]en)$")
-#: Words that are said of a password.
-_SAID: Final = frozenset(
+#: Words that describe a password.
+_REMARKS: Final = frozenset(
     "weak strong short long longer shorter valid correct right wrong same different good bad okay blank plain"
     " simple secure unsafe insecure safe random unique stale fine gone lost here there known public private old new"
     " visible set reset sent kept read shown shared stored stolen out in on off up down back due dead alive active"
@@ -55,7 +55,7 @@ ELSEWHERE: Final = re.compile(
 def something(word: str) -> bool:
     """Return whether a word describes a password and is not the password."""
     small = word.lower()
-    return small in _SAID or places.is_prose_word(small) or _ENDING.search(small) is not None
+    return small in _REMARKS or places.is_prose_word(small) or _ENDING.search(small) is not None
 
 
 def keeps_company(word: str) -> bool:
