@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "run": Command(
         "run:run",
         "Run a program with redaction, request rows and model calls, without a change to its code.",
+        interspersed=False,
     ),
     "doctor": Command(
         "doctor:doctor",
