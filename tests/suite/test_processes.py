@@ -289,7 +289,7 @@ def run_script(folder: Path, ending: str) -> subprocess.CompletedProcess[str]:
     (folder / "script.py").write_text(SCRIPT + "\n".join(lines) + "\n")
     command = [str(BIN / "opentelemetry-instrument"), sys.executable, "script.py"]
     return subprocess.run(
-        command, cwd=folder, env=direct(folder), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, env=direct(folder), capture_output=True, text=True, timeout=240, check=False
     )
 
 
