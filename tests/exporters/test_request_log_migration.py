@@ -23,6 +23,15 @@ SERVED = (schema.request_log, schema.llm_call)
 NOW = datetime.now(UTC)
 
 
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Names an empty database: an older version makes its tables in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    url: str = request.getfixturevalue("postgres").database()
+    return url
+
+
 def old_database(url: str, revision: str) -> sa.Engine:
     """Make a database as an earlier version made it, and return how to write to it."""
     parsed = database.parse(url)
