@@ -35,7 +35,7 @@ test-fast: $(READY) ## Run the tests that need no server, in under a minute
 
 test: $(READY) ## Run the tests, two files at once where there are two cores; what failed runs once more, alone
 	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile || { [ $$? -eq 1 ] && \
-	  echo "Once more, alone: a test that fails only beside others is a fault of the test, named above" && \
+	  echo "Once more, alone: what passes now depends on speed or on a neighbour; the summary above names it, mend it" && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --exitfirst; }
 
 e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prometheus, SDKs of four languages (built once)
