@@ -18,11 +18,11 @@ CASES = ("chat", "stream", "tools", "error")
 ONLY_IN_EVENT = ("gen_ai.input.messages", "gen_ai.output.messages")
 
 
-@pytest.fixture(name="tables")
+@pytest.fixture(name="tables_of")
 def tables_fixture(tmp_path, rows):
     """Delivers bodies to a sink and returns (requests, calls by time)."""
 
-    def tables(*deliveries, **settings):
+    def tables_of(*deliveries, **settings):
         path = tmp_path / f"{random.random()}.db"  # noqa: S311  # a name
         sink = RequestLogSink(RequestLogSettings(url=f"sqlite:///{path}", **settings))
         for signal, body in deliveries:
@@ -30,7 +30,7 @@ def tables_fixture(tmp_path, rows):
         sink.close()
         return rows(path, "request_log"), sorted(rows(path, "llm_call"), key=lambda call: call["ts"])
 
-    return tables
+    return tables_of
 
 
 def without(body, *names):
@@ -47,42 +47,42 @@ def without(body, *names):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("store_text", [False, True])
-def test_a_call_told_of_by_span_and_event_is_one_row_in_either_order(case_of, tables, case, store_text):
+def test_a_call_told_of_by_span_and_event_is_one_row_in_either_order(case_of, tables_of, case, store_text):
     found = case_of("genai_events", case)
     traces, events = ("traces", found.traces()), ("logs", found.logs())
-    alone = tables(traces, store_text=store_text)
-    assert tables(traces, events, store_text=store_text) == alone
-    assert tables(events, traces, events, store_text=store_text) == alone
+    alone = tables_of(traces, store_text=store_text)
+    assert tables_of(traces, events, store_text=store_text) == alone
+    assert tables_of(events, traces, events, store_text=store_text) == alone
     assert len(alone[1]) == len(found.served)
 
 
-def test_messages_that_only_the_event_has_reach_the_span_s_row(case_of, tables):
+def test_messages_that_only_the_event_has_reach_the_span_s_row(case_of, tables_of):
     found = case_of("genai_events", "chat")
     traces, events = ("traces", without(found.traces(), *ONLY_IN_EVENT)), ("logs", found.logs())
-    first, last = tables(events, traces, store_text=True), tables(traces, events, store_text=True)
+    first, last = tables_of(events, traces, store_text=True), tables_of(traces, events, store_text=True)
     assert first == last
     for call in first[1]:
         assert "careful engineer" in call["chat_request"]
         assert "You asked" in call["chat_response"]
         assert call["total_latency_ms"] > 1
-    assert "careful engineer" not in json.dumps(tables(events, traces))
+    assert "careful engineer" not in json.dumps(tables_of(events, traces))
 
 
-def test_usage_that_only_the_event_has_reaches_the_span_s_row_and_its_request(case_of, tables):
+def test_usage_that_only_the_event_has_reaches_the_span_s_row_and_its_request(case_of, tables_of):
     found = case_of("genai_events", "chat")
-    whole = tables(("traces", found.traces()))
+    whole = tables_of(("traces", found.traces()))
     usage = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens")
     bare = without(found.traces(), *usage, "gen_ai.usage.cache_read.input_tokens", "gen_ai.response.finish_reasons")
     for deliveries in ((("traces", bare), ("logs", found.logs())), (("logs", found.logs()), ("traces", bare))):
-        requests, calls = tables(*deliveries)
+        requests, calls = tables_of(*deliveries)
         assert requests == whole[0]
         assert calls == whole[1]
-    assert tables(("traces", bare))[0][0]["cost_source"] == "unpriced"
+    assert tables_of(("traces", bare))[0][0]["cost_source"] == "unpriced"
 
 
-def test_a_call_whose_span_never_comes_has_its_row_from_the_event(case_of, tables):
+def test_a_call_whose_span_never_comes_has_its_row_from_the_event(case_of, tables_of):
     found = case_of("genai_events", "chat")
-    requests, calls = tables(("logs", found.logs()))
+    requests, calls = tables_of(("logs", found.logs()))
     assert requests == []  # which request they are of, only the span that never came could tell
     assert [call["prompt_tokens"] for call in calls] == [served["usage"]["prompt"] for served in found.served]
     assert [call["provider_request_id"] for call in calls] == [served["id"] for served in found.served]
@@ -114,34 +114,34 @@ CHAT = {
 }
 
 
-def test_an_event_outside_of_any_span_is_a_request_of_its_own_once(tables):
+def test_an_event_outside_of_any_span_is_a_request_of_its_own_once(tables_of):
     body = event(CHAT, event_name=DETAILS_EVENT)
-    requests, calls = tables(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, observed_time_unix_nano=9)))
+    requests, calls = tables_of(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, observed_time_unix_nano=9)))
     assert (len(requests), len(calls)) == (1, 1)
     assert (requests[0]["prompt_tokens"], calls[0]["request_id"]) == (10, requests[0]["id"])
-    assert len(tables(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, time=6)))[0]) == 2
+    assert len(tables_of(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, time=6)))[0]) == 2
 
 
-def test_events_of_two_calls_in_one_span_that_is_no_call_are_two_calls(tables):
+def test_events_of_two_calls_in_one_span_that_is_no_call_are_two_calls(tables_of):
     where = {"trace_id": b"\1" * 16, "span_id": b"\2" * 8, "event_name": DETAILS_EVENT}
     events = [("logs", event({**CHAT, "gen_ai.response.id": each}, **where)) for each in ("a", "b", "a")]
-    assert len(tables(*events)[1]) == 2
+    assert len(tables_of(*events)[1]) == 2
 
 
-def test_the_older_form_of_the_event_is_read_from_its_attribute_of_that_name_and_its_body(tables):
+def test_the_older_form_of_the_event_is_read_from_its_attribute_of_that_name_and_its_body(tables_of):
     message = ExportLogsServiceRequest.FromString(event({"event.name": DETAILS_EVENT}, trace_id=b"\1" * 16))
     record = message.resource_logs[0].scope_logs[0].log_records[0]
     for key in ("gen_ai.operation.name", "gen_ai.request.model"):
         pair = record.body.kvlist_value.values.add(key=key)
         pair.value.string_value = str(CHAT[key])
-    _, calls = tables(("logs", message.SerializeToString()))
+    _, calls = tables_of(("logs", message.SerializeToString()))
     assert [(call["operation"], call["model"], call["trace_id"]) for call in calls] == [
         ("chat", "gpt-4o-mini", "01" * 16)
     ]
 
 
-def test_other_logs_make_no_rows_and_broken_bodies_are_malformed_only_if_they_could_matter(tables):
-    assert tables(("logs", event({**CHAT, "event.name": "gen_ai.choice"}, event_name="gen_ai.choice"))) == ([], [])
+def test_other_logs_make_no_rows_and_broken_bodies_are_malformed_only_if_they_could_matter(tables_of):
+    assert tables_of(("logs", event({**CHAT, "event.name": "gen_ai.choice"}, event_name="gen_ai.choice"))) == ([], [])
     assert list(logs.from_otlp(b"\xff\xff")) == []
     with pytest.raises(MalformedTelemetry):
         list(logs.from_otlp(b"\xff\xff" + DETAILS_EVENT.encode()))
