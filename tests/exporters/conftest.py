@@ -18,7 +18,7 @@ from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.store.store import Store, open_store
 from tests.exporters.forwarded import serving
 from tests.exporters.known import known
-from tests.exporters.otlp_receiver import Receiver, Say, http_receiver
+from tests.exporters.otlp_receiver import Answer, Receiver, http_receiver
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SQLITE = sqlite.dialect()
@@ -123,7 +123,7 @@ def dropped_fixture(monkeypatch):
 def loki_fixture() -> Iterator[Receiver]:
     """Runs a server that takes whatever is pushed, as Loki answers, and keeps it."""
     with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(204)
+        receiver.answer = lambda got: Answer(204)
         yield receiver
 
 

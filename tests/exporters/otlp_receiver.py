@@ -1,4 +1,4 @@
-"""A real OTLP receiver for tests, over gRPC and HTTP on free loopback ports, that answers as it is told."""
+"""A real OTLP receiver for tests, over gRPC and HTTP on free loopback ports, that answers as a test wants it."""
 
 import gzip
 import socket
@@ -20,7 +20,7 @@ SERVICES = {
 
 
 @dataclass
-class Got:
+class Received:
     """A request as it arrived, `body` decompressed."""
 
     path: str
@@ -31,7 +31,7 @@ class Got:
 
 
 @dataclass
-class Say:
+class Answer:
     """What to answer over HTTP, or over gRPC (`code`, `trailers`)."""
 
     status: int = 200
@@ -43,15 +43,15 @@ class Say:
 
 
 class Receiver:
-    """Keeps what it got; `answer(got)` decides what is said, success by default."""
+    """Keeps what it got; `answer(got)` returns the answer, success by default."""
 
     def __init__(self) -> None:
-        self.got: list[Got] = []
-        self.answer: Callable[[Got], Say] = lambda got: Say()
+        self.got: list[Received] = []
+        self.answer: Callable[[Received], Answer] = lambda got: Answer()
         self.arrived = threading.Condition()
         self.port = 0
 
-    def take(self, got: Got) -> Say:
+    def take(self, got: Received) -> Answer:
         with self.arrived:
             self.got.append(got)
             self.arrived.notify_all()
@@ -79,7 +79,7 @@ def http_receiver(receiver: Receiver, port: int = 0, tls: Any = None) -> Iterato
             raw = self.rfile.read(int(self.headers["content-length"] or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
-            say = receiver.take(Got(self.path, body, headers, raw, self.client_address))
+            say = receiver.take(Received(self.path, body, headers, raw, self.client_address))
             self.send_response(say.status)
             for name, value in say.headers.items():
                 self.send_header(name, value)
@@ -131,7 +131,7 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in i
 
         def export(body: bytes, context: Any) -> bytes:
             metadata = dict(context.invocation_metadata())
-            say = self._receiver.take(Got(method, body, metadata, connection=context.peer()))
+            say = self._receiver.take(Received(method, body, metadata, connection=context.peer()))
             if say.code is not grpc.StatusCode.OK:
                 context.set_trailing_metadata(say.trailers)
                 context.abort(say.code, say.details)

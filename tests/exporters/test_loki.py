@@ -17,7 +17,7 @@ from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.loki import labels, lines
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
-from tests.exporters.otlp_receiver import Got, Receiver, Say
+from tests.exporters.otlp_receiver import Answer, Received, Receiver
 
 NOW = time.time_ns()
 SECOND = 1_000_000_000
@@ -75,7 +75,7 @@ def logs(*records: LogRecord, resource: dict[str, Any] | None = None, scope: str
     return bytes(request.SerializeToString())
 
 
-def streams(got: Got) -> list[tuple[dict[str, str], list[Any]]]:
+def streams(got: Received) -> list[tuple[dict[str, str], list[Any]]]:
     return [(each["stream"], each["values"]) for each in json.loads(got.body)["streams"]]
 
 
@@ -276,9 +276,9 @@ def test_nothing_is_sent_where_nothing_is_left(loki: Receiver, make: Any) -> Non
 def refusing(loki: Receiver, *bad: str) -> None:
     """Let it refuse requests with one of these lines, and not say which."""
 
-    def answer(got: Got) -> Say:
+    def answer(got: Received) -> Answer:
         found = any(text in bad for _, values in streams(got) for _, text, _ in values)
-        return Say(400, b"something is odd") if found else Say(204)
+        return Answer(400, b"something is odd") if found else Answer(204)
 
     loki.answer = answer
 
@@ -294,7 +294,7 @@ def test_a_line_that_loki_does_not_name_is_found_by_halving(loki: Receiver, make
 
 
 def test_a_request_that_is_refused_whatever_is_in_it_costs_a_bounded_number_of_tries(loki: Receiver, make: Any) -> None:
-    loki.answer = lambda got: Say(400, b"no")
+    loki.answer = lambda got: Answer(400, b"no")
     receipt = make().deliver("logs", [logs(*(record(str(n)) for n in range(500)))])
     assert sum(each.items for each in receipt.rejected) == 500
     assert len(loki.got) <= 100
@@ -305,14 +305,14 @@ def test_a_request_that_is_refused_whatever_is_in_it_costs_a_bounded_number_of_t
 def test_a_fault_of_loki_is_for_later_and_its_wish_is_passed_on(
     loki: Receiver, make: Any, status: int, protocol: str
 ) -> None:
-    loki.answer = lambda got: Say(status, b"ingestion rate limit exceeded", {"retry-after": "4"})
+    loki.answer = lambda got: Answer(status, b"ingestion rate limit exceeded", {"retry-after": "4"})
     with pytest.raises(StoreUnavailable, match="rate limit") as caught:
         make(protocol=protocol).deliver("logs", [logs(record())])
     assert caught.value.retry_after == 4
 
 
 def test_over_otlp_too_a_line_that_loki_refuses_is_found_and_the_others_stored(loki: Receiver, make: Any) -> None:
-    loki.answer = lambda got: Say(400, b"odd") if "line 13" in records_of(got.body) else Say(204)
+    loki.answer = lambda got: Answer(400, b"odd") if "line 13" in records_of(got.body) else Answer(204)
     receipt = make(protocol="otlp").deliver("logs", [logs(*(record(f"line {n}") for n in range(20))), logs(record())])
     (rejected,) = receipt.rejected
     assert (rejected.reason, rejected.index, records_of(rejected.body)) == ("invalid", 0, ["line 13"])
@@ -329,7 +329,7 @@ def test_over_otlp_too_a_large_request_goes_in_parts(loki: Receiver, make: Any) 
 
 def test_a_loki_that_takes_no_metadata_is_waited_for_and_the_setting_named(loki: Receiver, make: Any) -> None:
     text = b"stream '{}' includes structured metadata, but this feature is disallowed. Please see"
-    loki.answer = lambda got: Say(400, text)
+    loki.answer = lambda got: Answer(400, text)
     with pytest.raises(StoreUnavailable, match="allow_structured_metadata"):
         make().deliver("logs", [logs(record())])
 

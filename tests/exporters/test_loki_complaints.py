@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_telemetry.base.destinations import Receipt
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import make_sink
-from tests.exporters.otlp_receiver import Got, Receiver, Say
+from tests.exporters.otlp_receiver import Answer, Received, Receiver
 
 HOUR = 3600.0
 LIMIT = 256 << 10
@@ -66,12 +66,12 @@ def behind(entries: list[Entry], oldest: float) -> str:
     return f"{said}user 'fake', total ignored: {len(late)} out of {len(entries)} for stream: {named(entries[0][0])}"
 
 
-def pushed(got: Got) -> list[Entry]:
+def pushed(got: Received) -> list[Entry]:
     streams = json.loads(got.body)["streams"]
     return [(each["stream"], int(value[0]) / 1e9, value[1]) for each in streams for value in each["values"]]
 
 
-def sent(got: Got) -> list[Entry]:
+def sent(got: Received) -> list[Entry]:
     """Return the entries of a request of either protocol."""
     if got.path.endswith("/push"):
         return pushed(got)
@@ -97,9 +97,9 @@ def logs(service: str, *records: tuple[float, str]) -> bytes:
 def deliver(loki: Receiver, answer: Callable[[list[Entry]], str], *bodies: bytes, protocol: str = "push") -> Receipt:
     """Deliver to a Loki that answers what `answer` has against a request's entries; limits are left to it."""
 
-    def say(got: Got) -> Say:
+    def say(got: Received) -> Answer:
         text = answer(sent(got))
-        return Say(400, text.encode()) if text else Say(204)
+        return Answer(400, text.encode()) if text else Answer(204)
 
     loki.answer = say
     no_limits = {"max_age_hours": 0, "max_ahead_seconds": 0, "max_line_bytes": 0}

@@ -22,7 +22,7 @@ from opentelemetry.sdk.resources import Resource
 from otel_telemetry.base import metrics
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.exporters.loki.exporter import LokiLogRecordExporter
-from tests.exporters.otlp_receiver import Got, Receiver, Say
+from tests.exporters.otlp_receiver import Answer, Received, Receiver
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_otlp_serves_the_app_too(loki: Receiver, make: Any) -> None:
 
 @pytest.mark.parametrize("protocol", ["push", "otlp"])
 def test_a_loki_that_is_back_in_time_gets_everything(loki: Receiver, make: Any, dropped: Any, protocol: str) -> None:
-    answers = [Say(503), Say(429, headers={"retry-after": "1"})]
-    loki.answer = lambda got: answers.pop(0) if answers else Say(204)
+    answers = [Answer(503), Answer(429, headers={"retry-after": "1"})]
+    loki.answer = lambda got: answers.pop(0) if answers else Answer(204)
     assert make(protocol=protocol).export(some()) is LogRecordExportResult.SUCCESS
     assert len(loki.got) == 3
     assert dropped() == {}
@@ -99,7 +99,7 @@ def test_a_loki_that_is_back_in_time_gets_everything(loki: Receiver, make: Any, 
 def test_a_loki_that_stays_away_costs_the_timeout_at_most_and_the_loss_is_counted(
     loki: Receiver, make: Any, dropped: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loki.answer = lambda got: Say(503)
+    loki.answer = lambda got: Answer(503)
     exporter = make(timeout=0.5)
     assert exporter.export(some(3)) is LogRecordExportResult.FAILURE
     assert exporter.export(some(2)) is LogRecordExportResult.FAILURE
@@ -108,7 +108,7 @@ def test_a_loki_that_stays_away_costs_the_timeout_at_most_and_the_loss_is_counte
 
 
 def test_a_wish_beyond_the_deadline_is_not_waited_for(loki: Receiver, make: Any, dropped: Any) -> None:
-    loki.answer = lambda got: Say(429, headers={"retry-after": "60"})
+    loki.answer = lambda got: Answer(429, headers={"retry-after": "60"})
     started = time.monotonic()
     make().export(some())
     assert time.monotonic() - started < 5
@@ -124,7 +124,7 @@ def test_a_line_that_loki_never_keeps_is_counted_and_the_others_arrive(loki: Rec
 
 
 def test_a_refusal_over_otlp_is_counted_by_its_reason(loki: Receiver, make: Any, dropped: Any) -> None:
-    loki.answer = lambda got: Say(400, b"no")
+    loki.answer = lambda got: Answer(400, b"no")
     assert make(protocol="otlp").export(some(2)) is LogRecordExportResult.FAILURE
     assert dropped() == {"invalid": 2}
 
@@ -139,9 +139,9 @@ def test_whatever_goes_wrong_nothing_is_raised(make: Any, dropped: Any, monkeypa
 def test_shutdown_ends_the_waiting_and_what_comes_later_is_counted(loki: Receiver, make: Any, dropped: Any) -> None:
     exporter = make(timeout=60)
 
-    def answer(got: Got) -> Say:
+    def answer(got: Received) -> Answer:
         exporter.shutdown()
-        return Say(503, headers={"retry-after": "30"})
+        return Answer(503, headers={"retry-after": "30"})
 
     loki.answer = answer
     started = time.monotonic()

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_telemetry.exporters.loki.config import LokiSettings
 from otel_telemetry.exporters.loki.sink import LokiLike, make_sink
 from tests.exporters.gateway_program import Gateway
-from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, http_receiver
 from tests.waiting import eventually
 
 PROTOCOLS = ["push", "otlp"]
@@ -31,7 +31,7 @@ def logs(*texts: str, at: int = 0) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def told(got: Got) -> list[tuple[int, str]]:
+def told(got: Received) -> list[tuple[int, str]]:
     """Return what a request brings, as (time, text): of Loki's own kind, or of OTLP's."""
     if got.path.endswith("/push"):
         streams = json.loads(got.body)["streams"]
@@ -78,7 +78,7 @@ def test_a_gateway_sends_the_same_times_again_after_a_refusal_and_after_a_restar
     tmp_path: Path, protocol: str
 ) -> None:
     with http_receiver(Receiver()) as away:
-        away.answer = lambda got: Say(503)
+        away.answer = lambda got: Answer(503)
         there = {"endpoint": f"http://127.0.0.1:{away.port}", "protocol": protocol}
         gateway = Gateway(tmp_path, loki=there)
         gateway.send(logs("one", "two", "two"), "logs")
@@ -88,7 +88,7 @@ def test_a_gateway_sends_the_same_times_again_after_a_refusal_and_after_a_restar
         before = len(away.got)
         gateway.start()
         assert away.wait_for(before + 1)
-        away.answer = lambda got: Say(204)
+        away.answer = lambda got: Answer(204)
         eventually(lambda: gateway.metric("delivered_total", exporter="loki", signal="logs") == 3)
         gateway.stop()
     sent = [told(got) for got in away.got]

@@ -16,7 +16,7 @@ from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.split import split
 from tests.exporters.forwarded import serving, span_names, traces
-from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, grpc_receiver, http_receiver
 
 PATHS = {
     "grpc": "/opentelemetry.proto.collector.{}/Export",
@@ -58,7 +58,7 @@ def test_gzip_is_used_where_it_is_asked_for(protocol: str, receiver: Receiver, m
 
 def test_headers_go_along_and_show_nowhere(receiver: Receiver, make: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    receiver.answer = lambda got: Say(status=401, code=grpc.StatusCode.UNAUTHENTICATED, details="who are you?")
+    receiver.answer = lambda got: Answer(status=401, code=grpc.StatusCode.UNAUTHENTICATED, details="who are you?")
     sink = make(receiver, headers={"X-Api-Key": "hunter2-key"})
     with pytest.raises(StoreUnavailable) as caught:
         sink.deliver("traces", [traces("one")])
@@ -136,8 +136,8 @@ def test_a_grpc_server_with_the_usual_limit_takes_what_comes_in_pieces_and_refus
 def test_a_piece_that_is_refused_is_handed_back_and_the_others_are_delivered(receiver: Receiver, make: Any) -> None:
     names = [f"{number:03}" + "x" * 100 for number in range(100)]
 
-    def answer(got: Got) -> Say:
-        return Say(400, code=grpc.StatusCode.INVALID_ARGUMENT) if b"042x" in got.body else Say()
+    def answer(got: Received) -> Answer:
+        return Answer(400, code=grpc.StatusCode.INVALID_ARGUMENT) if b"042x" in got.body else Answer()
 
     receiver.answer = answer
     receipt = make(receiver, max_request_bytes=2048).deliver("traces", [traces(*names)])

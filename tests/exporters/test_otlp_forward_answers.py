@@ -20,15 +20,15 @@ from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.exporters.forwarded import serving, traces
-from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, grpc_receiver, http_receiver
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_a_passing_fault_over_http_is_for_later(status: int) -> None:
-    assert_later(Say(status=status, headers={"retry-after": "7"}), 7)
+    assert_later(Answer(status=status, headers={"retry-after": "7"}), 7)
 
 
-def assert_later(say: Say, seconds: float) -> None:
+def assert_later(say: Answer, seconds: float) -> None:
     with http_receiver(Receiver()) as receiver:
         receiver.answer = lambda got: say
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
@@ -40,17 +40,17 @@ def assert_later(say: Say, seconds: float) -> None:
 
 def test_retry_after_may_be_a_date() -> None:
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
-    assert_later(Say(status=503, headers={"retry-after": email.utils.format_datetime(later, usegmt=True)}), 60)
+    assert_later(Answer(status=503, headers={"retry-after": email.utils.format_datetime(later, usegmt=True)}), 60)
 
 
 @pytest.mark.parametrize("value", ["soon", "-3", "nan", "inf", "Wed, 99 Nonsense"])
 def test_a_retry_after_that_makes_no_sense_counts_for_nothing(value: str) -> None:
-    assert_later(Say(status=503, headers={"retry-after": value}), 0)
+    assert_later(Answer(status=503, headers={"retry-after": value}), 0)
 
 
 def test_success_is_2xx_only_and_a_redirect_is_not_followed() -> None:
     with http_receiver(Receiver()) as elsewhere, http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(307, headers={"location": f"http://127.0.0.1:{elsewhere.port}/v1/traces"})
+        receiver.answer = lambda got: Answer(307, headers={"location": f"http://127.0.0.1:{elsewhere.port}/v1/traces"})
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
         with pytest.raises(StoreUnavailable, match="redirect"):
             sink.deliver("traces", [traces("one")])
@@ -60,23 +60,23 @@ def test_success_is_2xx_only_and_a_redirect_is_not_followed() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_a_destination_that_does_not_know_us_is_waited_for(status: int) -> None:
-    assert_later(Say(status=status), 0)
+    assert_later(Answer(status=status), 0)
 
 
 @pytest.mark.parametrize(
     ("say", "reason", "doubtful"),
     [
-        (Say(400), "invalid", False),
-        (Say(422), "invalid", False),
-        (Say(413), "too_large", False),
-        (Say(500), "destination_error", True),
-        (Say(501), "destination_error", True),
+        (Answer(400), "invalid", False),
+        (Answer(422), "invalid", False),
+        (Answer(413), "too_large", False),
+        (Answer(500), "destination_error", True),
+        (Answer(501), "destination_error", True),
     ],
 )
-def test_what_is_refused_over_http_is_named(say: Say, reason: str, doubtful: bool) -> None:
+def test_what_is_refused_over_http_is_named(say: Answer, reason: str, doubtful: bool) -> None:
     with http_receiver(Receiver()) as receiver:
         body = Status(code=3, message="span 7\nis odd").SerializeToString()
-        receiver.answer = lambda got: Say(say.status, body, {"content-type": "application/x-protobuf"})
+        receiver.answer = lambda got: Answer(say.status, body, {"content-type": "application/x-protobuf"})
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
         with pytest.raises(DeliveryRefused, match="span 7 is odd") as caught:
             sink.deliver("traces", [b""])
@@ -84,7 +84,7 @@ def test_what_is_refused_over_http_is_named(say: Say, reason: str, doubtful: boo
     assert (caught.value.reason, caught.value.doubtful) == (reason, doubtful)
 
 
-def rpc_outcome(say: Say) -> StoreUnavailable | DeliveryRefused:
+def rpc_outcome(say: Answer) -> StoreUnavailable | DeliveryRefused:
     with grpc_receiver(Receiver()) as receiver:
         receiver.answer = lambda got: say
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}"), "x")
@@ -100,7 +100,7 @@ LATER = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "OUT_OF_RAN
 
 @pytest.mark.parametrize("code", [*LATER, "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"])
 def test_a_status_that_passes_or_that_a_setting_cures_is_for_later(code: str) -> None:
-    outcome = rpc_outcome(Say(code=grpc.StatusCode[code], details="not now"))
+    outcome = rpc_outcome(Answer(code=grpc.StatusCode[code], details="not now"))
     assert isinstance(outcome, StoreUnavailable)
     assert outcome.retry_after == 0
     assert code in str(outcome)
@@ -117,7 +117,7 @@ def test_a_status_that_passes_or_that_a_setting_cures_is_for_later(code: str) ->
     ],
 )
 def test_what_is_refused_over_grpc_is_named(code: str, reason: str, doubtful: bool) -> None:
-    outcome = rpc_outcome(Say(code=grpc.StatusCode[code], details="no"))
+    outcome = rpc_outcome(Answer(code=grpc.StatusCode[code], details="no"))
     assert isinstance(outcome, DeliveryRefused)
     assert (outcome.reason, outcome.doubtful) == (reason, doubtful)
 
@@ -136,23 +136,23 @@ INFO = RetryInfo(retry_delay=Duration(seconds=2, nanos=500_000_000))
     "trailer", [("google.rpc.retryinfo-bin", INFO.SerializeToString()), ("grpc-status-details-bin", details(INFO))]
 )
 def test_the_time_to_wait_is_read_from_either_trailer(code: str, trailer: tuple[str, bytes]) -> None:
-    outcome = rpc_outcome(Say(code=grpc.StatusCode[code], details="busy", trailers=(trailer,)))
+    outcome = rpc_outcome(Answer(code=grpc.StatusCode[code], details="busy", trailers=(trailer,)))
     assert isinstance(outcome, StoreUnavailable)
     assert outcome.retry_after == 2.5
 
 
 def test_trailers_that_are_no_protobuf_are_passed_over() -> None:
     outcome = rpc_outcome(
-        Say(code=grpc.StatusCode.UNAVAILABLE, trailers=(("grpc-status-details-bin", b"\xff\xff\xff"),))
+        Answer(code=grpc.StatusCode.UNAVAILABLE, trailers=(("grpc-status-details-bin", b"\xff\xff\xff"),))
     )
     assert isinstance(outcome, StoreUnavailable)
     assert outcome.retry_after == 0
 
 
 def test_a_destination_that_does_not_answer_is_given_up_in_time(protocol: str, make: Any, receiver: Receiver) -> None:
-    def slow(got: Got) -> Say:
+    def slow(got: Received) -> Answer:
         time.sleep(1.5)
-        return Say()
+        return Answer()
 
     receiver.answer = slow
     with pytest.raises(StoreUnavailable) as caught:
@@ -202,7 +202,7 @@ def test_partial_success_tells_how_many_and_why_and_is_a_success(protocol: str, 
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = 3
     response.partial_success.error_message = "too\nold"
-    receiver.answer = lambda got: Say(body=response.SerializeToString())
+    receiver.answer = lambda got: Answer(body=response.SerializeToString())
     receipt = make(receiver).deliver("logs", [b"", b""])
     (rejected,) = receipt.rejected
     assert (rejected.items, rejected.reason, rejected.detail, rejected.body) == (3, "partial_success", "too old", b"")
@@ -212,7 +212,7 @@ def test_partial_success_tells_how_many_and_why_and_is_a_success(protocol: str, 
 def test_a_warning_without_rejected_items_is_kept(receiver: Receiver, make: Any) -> None:
     response = ExportLogsServiceResponse()
     response.partial_success.error_message = "deprecated"
-    receiver.answer = lambda got: Say(body=response.SerializeToString())
+    receiver.answer = lambda got: Answer(body=response.SerializeToString())
     receipt = make(receiver).deliver("logs", [b""])
     assert (receipt.rejected, receipt.warning) == ((), "deprecated")
 
@@ -230,7 +230,7 @@ def test_a_warning_without_rejected_items_is_kept(receiver: Receiver, make: Any)
 )
 def test_an_answer_in_json_is_understood_and_an_odd_one_is_still_a_success(body: bytes, rejected: int) -> None:
     with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(body=body, headers={"content-type": "application/json; charset=utf-8"})
+        receiver.answer = lambda got: Answer(body=body, headers={"content-type": "application/json; charset=utf-8"})
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
         receipt = sink.deliver("traces", [b""])
         sink.close()
@@ -238,13 +238,13 @@ def test_an_answer_in_json_is_understood_and_an_odd_one_is_still_a_success(body:
 
 
 def test_an_answer_that_is_no_protobuf_is_still_a_success(receiver: Receiver, make: Any) -> None:
-    receiver.answer = lambda got: Say(body=b"OK\xff")
+    receiver.answer = lambda got: Answer(body=b"OK\xff")
     assert make(receiver).deliver("traces", [b""]).rejected == ()
 
 
 def test_an_answer_without_end_is_cut(make: Any, protocol: str) -> None:
     with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: Say(HTTPStatus.BAD_REQUEST, b"x" * (1 << 20))
+        receiver.answer = lambda got: Answer(HTTPStatus.BAD_REQUEST, b"x" * (1 << 20))
         with pytest.raises(DeliveryRefused) as caught:
             make(receiver, protocol="http").deliver("traces", [b""])
     assert len(str(caught.value)) < 1000

@@ -14,7 +14,7 @@ from otel_telemetry import assemble_gateway, settings
 from otel_telemetry.base.errors import ConfigurationError
 from tests.backends.process import free_port
 from tests.exporters.gateway_program import Gateway
-from tests.exporters.otlp_receiver import Receiver, Say, grpc_receiver, http_receiver
+from tests.exporters.otlp_receiver import Answer, Receiver, grpc_receiver, http_receiver
 from tests.waiting import eventually
 
 
@@ -84,7 +84,7 @@ def test_what_a_destination_did_not_keep_is_counted_and_shown(start: Any) -> Non
     response.partial_success.rejected_log_records = 1
     response.partial_success.error_message = "no room"
     with grpc_receiver(Receiver()) as there:
-        there.answer = lambda got: Say(body=response.SerializeToString())
+        there.answer = lambda got: Answer(body=response.SerializeToString())
         gateway = start(there={"endpoint": f"http://127.0.0.1:{there.port}"})
         gateway.send(span("span-1"))
         eventually(lambda: gateway.metric("rejected_total", exporter="forward.there", reason="partial_success") == 1)

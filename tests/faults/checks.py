@@ -48,35 +48,35 @@ def check_rows(gateway: GatewayProcess, acknowledged: set[bytes]) -> int:
 def check_truth(gateway: GatewayProcess, stored: int, exporter: str = "request_log") -> None:
     """Hold the metrics against the rows: acknowledged = stored + dead letters + waiting + dropped, nothing else."""
     appended = gateway.total("otel_telemetry_spool_items_total")
-    waiting = gateway.lag(exporter)
+    undelivered = gateway.lag(exporter)
     dead = gateway.total("otel_telemetry_spool_dead_letter_items", exporter=exporter)
     missed = gateway.total("otel_telemetry_spool_missed_items_total", exporter=exporter)
-    assert appended == stored + dead + waiting + missed, (appended, stored, dead, waiting, missed)
+    assert appended == stored + dead + undelivered + missed, (appended, stored, dead, undelivered, missed)
 
 
 def check_counted(gateway: GatewayProcess, loads: tuple[Load, ...]) -> None:
     """Hold what the processes counted against what the senders saw.
 
-    A process that is killed takes along what it has counted, and a request without an answer may be kept or not: where
-    neither happened the numbers are the same, else one bounds the other.
+    The counts of a process that is killed are lost, and a request without an answer may be stored or not. Where neither
+    happened the numbers are the same, else one bounds the other.
     """
     accepted = gateway.total("otel_telemetry_accepted_total")
     refused = gateway.total("otel_telemetry_refused_total")
     delivered = gateway.total("otel_telemetry_delivered_total", exporter="request_log")
     appended = gateway.total("otel_telemetry_spool_items_total")
     acknowledged = SPANS * len({trace_id for load in loads for trace_id in load.acknowledged})
-    told = sum(load.told.total() for load in loads)
+    retries = sum(load.retries.total() for load in loads)
     whole = gateway.whole and not gateway.total("otel_telemetry_process_restarts_total")
-    heard = not any(load.unheard for load in loads)
+    all_answered = not any(load.unanswered for load in loads)
     assert accepted <= appended
     assert acknowledged <= appended
     assert gateway.total("otel_telemetry_dropped_total") == 0
     assert gateway.total("otel_telemetry_spool_dead_letter_items", exporter="request_log") == 0
     if whole:
         assert delivered == accepted == appended, (delivered, accepted, appended)
-        assert refused >= told, (refused, told)
-    if whole and heard:
-        assert (accepted, refused) == (acknowledged, told)
+        assert refused >= retries, (refused, retries)
+    if whole and all_answered:
+        assert (accepted, refused) == (acknowledged, retries)
 
 
 def check_memory(gateway: GatewayProcess) -> None:
@@ -93,8 +93,8 @@ def check_spool(gateway: GatewayProcess) -> None:
     for piece in gateway.spool_bytes():
         assert b"anna@example.com" not in piece
         redacted = redacted or b"[REDACTED_EMAIL]" in piece
-    kept = not gateway.within  # on a small disk nothing is kept that was delivered
-    assert redacted or not kept, "no batch is in the spool: the test shows nothing"
+    keeps_delivered = not gateway.within  # on a small disk nothing is kept that was delivered
+    assert redacted or not keeps_delivered, "no batch is in the spool: the test shows nothing"
 
 
 def check(gateway: GatewayProcess, *loads: Load) -> None:

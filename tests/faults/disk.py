@@ -30,9 +30,9 @@ class SmallDisk:
 
     def __enter__(self) -> Self:
         self.folder.mkdir()
-        said = [self._hold(way) for way in _WAYS if self._holder is None]
+        problems = [self._hold(way) for way in _WAYS if self._holder is None]
         if self._holder is None:
-            pytest.skip(f"no small file system can be mounted here: {'; '.join(said)}")
+            pytest.skip(f"no small file system can be mounted here: {'; '.join(problems)}")
         return self
 
     def _hold(self, way: Sequence[str]) -> str:

@@ -50,12 +50,12 @@ class GatewayProcess:
         self.peak: dict[str, int] = {}
 
     def start(self, *, wait: bool = True) -> Self:
-        self.whole = "--role" not in self._options and not (self.folder / "said").exists()
+        self.whole = "--role" not in self._options and not (self.folder / "log").exists()
         command = [*self.within, sys.executable, "-m", "otel_telemetry.cli", "serve", "--db", self.url, *self._options]
         command += ["--grpc-port", str(self.grpc), "--http-port", str(self.http), "--spool-dir", str(self.spool)]
-        with (self.folder / "said").open("ab") as said:
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stderr=said, stdout=said, env=self._env, start_new_session=True
+                command, cwd=self.folder, stderr=log, stdout=log, env=self._env, start_new_session=True
             )
         if wait:
             eventually(lambda: self.healthy() or self.names_the_disk(), "the gateway is healthy, or says why not")
@@ -85,8 +85,8 @@ class GatewayProcess:
         self.start()
 
     @property
-    def said(self) -> str:
-        return (self.folder / "said").read_text()
+    def logged(self) -> str:
+        return (self.folder / "log").read_text()
 
     # --- looking at it ----------------------------------------------------------------------------------------------
     def names_the_disk(self) -> bool:
@@ -98,7 +98,7 @@ class GatewayProcess:
 
     def healthy(self) -> bool:
         assert self.process
-        assert self.process.poll() is None, f"it ended: {self.said[-2000:]}"
+        assert self.process.poll() is None, f"it ended: {self.logged[-2000:]}"
         try:
             return httpx.get(f"http://127.0.0.1:{self.http}/health", timeout=5).status_code == 200
         except httpx.HTTPError:
@@ -168,15 +168,15 @@ class GatewayProcess:
 
     # --- its memory -------------------------------------------------------------------------------------------------
     def sample(self) -> None:
-        """Look at the memory of its processes now, where it runs: the peaks are kept."""
+        """Look at the memory of its processes now, where it runs, and remember the peaks."""
         try:
             pids = [self.process.pid, *self.processes().values(), *self.writers()] if self.process else []
         except (FileNotFoundError, ProcessLookupError):
             return  # it is away
-        self._keep("all", sum(_kib(pid, "smaps_rollup", "Pss") for pid in pids))
-        self._keep("largest", max((_kib(pid, "status", "VmHWM") for pid in pids), default=0))
+        self._note_peak("all", sum(_kib(pid, "smaps_rollup", "Pss") for pid in pids))
+        self._note_peak("largest", max((_kib(pid, "status", "VmHWM") for pid in pids), default=0))
 
-    def _keep(self, what: str, kib: int) -> None:
+    def _note_peak(self, what: str, kib: int) -> None:
         self.peak[what] = max(self.peak.get(what, 0), kib * 1024)
 
     @contextmanager

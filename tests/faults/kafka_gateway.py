@@ -63,7 +63,7 @@ def check(gateway: KafkaGateway, *loads: Load) -> None:
         try:
             eventually(lambda: known(gateway) and gateway.lag() == 0, "the topics are read to their ends", 90)
         except AssertionError as error:
-            raise AssertionError(f"{error}: {gateway.health()['parts']} {gateway.said[-3000:]}") from None
+            raise AssertionError(f"{error}: {gateway.health()['parts']} {gateway.logged[-3000:]}") from None
     acknowledged = {trace_id for load in loads for trace_id in load.acknowledged}
     check_rows(gateway, acknowledged)
     check_memory(gateway)

@@ -42,9 +42,9 @@ _DETAILS = "grpc-status-details-bin"  # only the gateway itself sends them, no b
 class Load:
     """Threads that send, half of them over gRPC, half over HTTP; each goes on after whatever happens.
 
-    `acknowledged` are the trace ids that were answered with success. `told` counts the answers of the gateway that ask
-    for a retry, by their words; `unheard` the requests that got no answer, so that they may be kept or not. `patience`
-    is how many seconds a sender waits for its answer.
+    `acknowledged` are the trace ids that were answered with success. `retries` counts the answers of the gateway that
+    ask for a retry, by their message; `unanswered` the requests that got no answer, which may be stored or not.
+    `patience` is how many seconds a sender waits for its answer.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Load:
         self._text = text
         self._patience = patience
         self.acknowledged: set[bytes] = set()
-        self.told: Counter[str] = Counter()
-        self.unheard: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.unanswered: Counter[str] = Counter()
         self.failed: list[str] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(1, senders + 1)]
@@ -70,7 +70,7 @@ class Load:
     @property
     def refused(self) -> int:
         """How often a sender has to come again, whatever the reason."""
-        return self.told.total() + self.unheard.total()
+        return self.retries.total() + self.unanswered.total()
 
     def __enter__(self) -> Self:
         self._watch.enter_context(self._gateway.watched())
@@ -113,12 +113,12 @@ class Load:
         return True
 
     def _note(self, error: Any) -> None:
-        told = any(one[0] == _DETAILS for one in error.trailing_metadata() or ())
+        from_gateway = any(one[0] == _DETAILS for one in error.trailing_metadata() or ())
         what = str(error.details())
-        if told and error.code() in _RETRYABLE:
-            self.told[what] += 1
+        if from_gateway and error.code() in _RETRYABLE:
+            self.retries[what] += 1
         elif error.code() in {*_RETRYABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-            self.unheard[what] += 1
+            self.unanswered[what] += 1
         else:
             self.failed.append(f"{error.code()}: {what}")
 
@@ -128,10 +128,10 @@ class Load:
         try:
             answer = client.post(url, content=body, headers=headers, timeout=self._patience)
         except httpx.HTTPError as error:
-            self.unheard[type(error).__name__] += 1
+            self.unanswered[type(error).__name__] += 1
             return False
         if answer.status_code in (429, 503):
-            self.told[str(answer.status_code)] += 1
+            self.retries[str(answer.status_code)] += 1
         elif answer.status_code != 200:
             self.failed.append(str(answer.status_code))
         return answer.status_code == 200

@@ -38,7 +38,7 @@ def test_a_receiver_killed_under_load_is_started_again_while_the_others_serve(ga
     check(running, load)
     assert running.total("otel_telemetry_process_restarts_total") == 1
     assert running.total("otel_telemetry_process_up") == 3
-    assert "was killed by SIGKILL" in running.said
+    assert "was killed by SIGKILL" in running.logged
 
 
 def test_the_only_receiver_killed_under_load_comes_back_on_the_same_ports(gateway: Any) -> None:
@@ -75,7 +75,7 @@ def test_a_process_that_writes_rows_killed_in_its_work_leaves_nothing_out_and_no
         os.kill(writer, signal.SIGKILL)
         load.wait_for(20)
     check(running, load)
-    assert "a process that writes rows is gone (-9)" in running.said
+    assert "a process that writes rows is gone (-9)" in running.logged
 
 
 def test_a_process_that_dies_again_and_again_is_started_again_after_ever_longer_pauses(gateway: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_process_that_dies_again_and_again_is_started_again_after_ever_longer_
         os.kill(running.deliverer(), signal.SIGKILL)
         eventually(lambda: len(running.processes()) == 2, "it is started again")
         eventually(lambda: running.total("otel_telemetry_process_up") == 2, "it answers again")
-    assert [f"started again in {pause} s" in running.said for pause in ("0.1", "0.2", "0.4")] == [True] * 3
+    assert [f"started again in {pause} s" in running.logged for pause in ("0.1", "0.2", "0.4")] == [True] * 3
     with Load(running) as load:
         load.wait_for(20)
     check(running, load)

@@ -27,8 +27,8 @@ def test_a_gateway_whose_spool_was_damaged_while_it_was_down_saves_the_rest_and_
     damage(receiving.spool / "spool.db", 0.5, 8)
     running = gateway()
     running.delivered()
-    assert "was damaged" in running.said
-    assert "could not be read" in running.said
+    assert "was damaged" in running.logged
+    assert "could not be read" in running.logged
     (aside,) = running.spool.glob("spool.damaged-*.db")
     assert aside.stat().st_size > 0
     with rows(running.url) as query:
@@ -47,7 +47,7 @@ def test_a_spool_that_is_damaged_under_load_is_set_right_by_starting_all_of_it_a
     with Load(running, text=LONG) as load:
         load.wait_for(60)
         damage(running.spool / "spool.db", 0.0, 40)
-        eventually(lambda: "serving on with a new file" in running.said, "it is set right")
+        eventually(lambda: "serving on with a new file" in running.logged, "it is set right")
         load.wait_for(40)
     eventually(lambda: running.healthy() and running.lag() == 0, "what is left is delivered")
     assert list(running.spool.glob("spool.damaged-*.db"))

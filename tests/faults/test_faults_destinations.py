@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from tests.backends.process import free_port
-from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, grpc_receiver, http_receiver
 from tests.faults.checks import MEMORY_LIMIT, check, check_truth
 from tests.faults.load import CALLS, SPANS, Load, long_text, span_ids
 from tests.waiting import eventually
@@ -28,12 +28,12 @@ LONG = long_text(100)  # for each call
 
 
 class Destination:
-    """An OTLP server on a port of its own that may be there or not. `answer` decides what it says, yes by default."""
+    """An OTLP server on a port of its own that may be there or not. `answer` makes its answers, success by default."""
 
     def __init__(self, protocol: str = "http") -> None:
         self.port = free_port()
         self.protocol = protocol
-        self.answer: Callable[[Got], Say] = lambda got: Say()
+        self.answer: Callable[[Received], Answer] = lambda got: Answer()
         self._taken: list[tuple[bytes, bytes]] = []
         self._receiver = Receiver()
         self._receiver.answer = self._answer
@@ -46,12 +46,12 @@ class Destination:
     def down(self) -> None:
         self._stack.close()
 
-    def _answer(self, got: Got) -> Say:
-        self._receiver.got.clear()  # it may be more than should be kept
-        say = self.answer(got)
-        if say.status == 200 and say.code is grpc.StatusCode.OK:
+    def _answer(self, got: Received) -> Answer:
+        self._receiver.got.clear()  # it may be more than memory should hold
+        answer = self.answer(got)
+        if answer.status == 200 and answer.code is grpc.StatusCode.OK:
             self._taken += spans_of(got.body)
-        return say
+        return answer
 
     def spans(self) -> list[tuple[bytes, bytes]]:
         """Return the (trace id, span id) of everything it said yes to."""
@@ -97,13 +97,13 @@ def test_a_destination_that_is_down_for_longer_than_an_sdk_waits_gets_everything
 ) -> None:
     exporter = OTLPSpanExporter(f"http://127.0.0.1:{forwarding.http}/v1/traces", timeout=1)
     provider = TracerProvider(shutdown_on_exit=False)
-    kept: list[Any] = []
-    provider.add_span_processor(SimpleSpanProcessor(_Keeping(kept)))
+    ended: list[Any] = []
+    provider.add_span_processor(SimpleSpanProcessor(_Collecting(ended)))
     with Load(forwarding, pause=0.02) as load:
         load.wait_for(60)
         eventually(lambda: forwarding.health()["parts"]["exporters"][THERE]["status"] == "waiting", "it is away")
         provider.get_tracer("t").start_span("from the SDK").end()
-        assert exporter.export(kept) is SpanExportResult.SUCCESS
+        assert exporter.export(ended) is SpanExportResult.SUCCESS
         time.sleep(1.5)  # longer than this SDK would wait
         load.wait_for(20)
     forwarding.delivered()  # the rows did not wait for it
@@ -113,19 +113,19 @@ def test_a_destination_that_is_down_for_longer_than_an_sdk_waits_gets_everything
     forwarding.delivered(THERE)
     assert destination.has(load)
     spans = destination.spans()
-    assert kept[0].context.trace_id.to_bytes(16, "big") in {trace_id for trace_id, _ in spans}
+    assert ended[0].context.trace_id.to_bytes(16, "big") in {trace_id for trace_id, _ in spans}
     assert len(spans) == len(set(spans)), "nothing was sent twice, as nothing was in doubt"
     check_truth(forwarding, len(spans), THERE)
     assert not load.refused
     provider.shutdown()
 
 
-class _Keeping(SpanExporter):
-    def __init__(self, kept: list[Any]) -> None:
-        self._kept = kept
+class _Collecting(SpanExporter):
+    def __init__(self, spans: list[Any]) -> None:
+        self._spans = spans
 
     def export(self, spans: Any) -> SpanExportResult:
-        self._kept.extend(spans)
+        self._spans.extend(spans)
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -136,16 +136,16 @@ class _Keeping(SpanExporter):
 
 
 def test_a_slow_destination_slows_neither_senders_nor_the_rows(forwarding: Any, destination: Destination) -> None:
-    def slowly(got: Any) -> Say:
+    def slowly(got: Any) -> Answer:
         time.sleep(0.4)
-        return Say()
+        return Answer()
 
     destination.answer = slowly
     destination.up()
     with Load(forwarding) as load:
         load.wait_for(200)
     assert not load.refused
-    destination.answer = lambda got: Say()
+    destination.answer = lambda got: Answer()
     forwarding.delivered(THERE)
     assert destination.has(load)
     check(forwarding, load)
@@ -157,12 +157,12 @@ def test_a_destination_that_refuses_for_a_while_is_asked_again_when_it_said(
     asked: list[float] = []
     accepted: list[int] = []
 
-    def refuse_twice(got: Any) -> Say:
+    def refuse_twice(got: Any) -> Answer:
         asked.append(time.monotonic())
         if len(asked) > 2:
             accepted.append(len(asked))
-            return Say()
-        return Say(503, headers={"Retry-After": "1"})
+            return Answer()
+        return Answer(503, headers={"Retry-After": "1"})
 
     destination.answer = refuse_twice
     destination.up()
@@ -211,14 +211,14 @@ def test_a_destination_that_keeps_a_part_only_is_counted_by_its_word_and_nothing
 ) -> None:
     rejected: list[int] = []
 
-    def keep_most(got: Got) -> Say:
+    def reject_two(got: Received) -> Answer:
         rejected.append(min(2, len(spans_of(got.body))))
         answer = ExportTraceServiceResponse()
         answer.partial_success.rejected_spans = rejected[-1]
         answer.partial_success.error_message = "too many of them"
-        return Say(body=answer.SerializeToString(), headers={"content-type": "application/x-protobuf"})
+        return Answer(body=answer.SerializeToString(), headers={"content-type": "application/x-protobuf"})
 
-    destination.answer = keep_most
+    destination.answer = reject_two
     destination.up()
     with Load(forwarding, pause=0.02) as load:
         load.wait_for(60)
@@ -239,11 +239,11 @@ def test_a_destination_that_keeps_a_part_only_is_counted_by_its_word_and_nothing
 def test_what_a_destination_refuses_for_good_is_kept_counted_and_sent_again_when_somebody_says_so(
     forwarding: Any, destination: Destination
 ) -> None:
-    def refuse_some(got: Got) -> Say:
+    def refuse_some(got: Received) -> Answer:
         bad = any(span_id[-1] % 16 == 0 for _, span_id in spans_of(got.body))
         if not bad:
-            return Say()
-        return Say(400, b"never", code=grpc.StatusCode.INVALID_ARGUMENT, details="never")
+            return Answer()
+        return Answer(400, b"never", code=grpc.StatusCode.INVALID_ARGUMENT, details="never")
 
     destination.answer = refuse_some
     destination.up()
@@ -258,7 +258,7 @@ def test_what_a_destination_refuses_for_good_is_kept_counted_and_sent_again_when
     assert forwarding.total("otel_telemetry_dead_lettered_total", exporter=THERE) == SPANS * len(dead)
     check_truth(forwarding, len(spans), THERE)
     check(forwarding, load)
-    destination.answer = lambda got: Say()
+    destination.answer = lambda got: Answer()
     forwarding.spool_command("replay", "--dead-letters", "--yes", "--exporter", THERE)
     eventually(lambda: not forwarding.total("otel_telemetry_spool_dead_letter_items"), "they are sent again")
     assert destination.has(load)
@@ -272,10 +272,10 @@ def test_a_destination_that_never_answers_gets_everything_when_it_does(
     silent = threading.Event()
     asked: list[int] = []
 
-    def wait(got: Got) -> Say:
+    def wait(got: Received) -> Answer:
         asked.append(len(got.body))
         silent.wait(20)
-        return Say()
+        return Answer()
 
     destination.answer = wait
     destination.up()

@@ -1,4 +1,4 @@
-"""A disk that is full: nothing is acknowledged that is not kept, and it goes on by itself when there is room again."""
+"""A disk that is full: what is acknowledged is on the disk, and it goes on by itself once there is room."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ def test_a_disk_that_fills_up_refuses_loses_nothing_and_goes_on_when_there_is_ro
 ) -> None:
     receiving = gateway("--role", "receive", within=small_disk.within)
     with Load(receiving, text=LONG) as load:
-        eventually(lambda: load.told.total() > 5, "the disk is full and senders are told to come again")
-    assert receiving.total("otel_telemetry_refused_total") == load.told.total()
+        eventually(lambda: load.retries.total() > 5, "the disk is full and senders are told to come again")
+    assert receiving.total("otel_telemetry_refused_total") == load.retries.total()
     assert receiving.terminate() == 0 if end == "terminate" else receiving.kill() is None
     everything = gateway(within=small_disk.within)
     with Load(everything, text=LONG, pause=0.05) as more:
@@ -32,7 +32,7 @@ def test_more_than_the_disk_holds_goes_through_as_long_as_it_is_delivered(gatewa
     with Load(running, text=LONG, pause=0.02) as load:
         load.wait_for(MEGABYTES * 1_100_000 // (4 * len(LONG)))
     check(running, load)
-    assert "what is delivered is no longer kept for replay" in running.said
+    assert "what is delivered is no longer kept for replay" in running.logged
 
 
 def test_on_a_disk_that_others_have_filled_it_starts_and_delivers_what_it_has(
@@ -48,7 +48,7 @@ def test_on_a_disk_that_others_have_filled_it_starts_and_delivers_what_it_has(
     assert running.names_the_disk()
     check_rows(running, load.acknowledged)
     with Load(running) as more:
-        eventually(lambda: more.told.total() > 3, "senders are told to come again")
+        eventually(lambda: more.retries.total() > 3, "senders are told to come again")
         in_the_way.unlink()
         more.wait_for(20)
     check(running, more, load)

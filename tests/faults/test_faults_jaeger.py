@@ -17,7 +17,7 @@ from tests.faults.checks import check
 from tests.faults.disk import SmallDisk
 from tests.faults.gateway_process import GatewayProcess
 from tests.faults.load import Load, long_text, span_ids
-from tests.faults.test_faults_stopped import standing_still
+from tests.faults.test_faults_stopped import stopped
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -37,8 +37,8 @@ def configured(tmp_path: Path, jaeger: Jaeger) -> None:
     """Have gateways of this test forward to Jaeger, which runs, whatever the test before has done."""
     if not jaeger.answers():
         jaeger.start()
-    told = f'[forward.jaeger]\nendpoint = "http://{jaeger.otlp}"\nprotocol = "grpc"\ntimeout = 5\n'
-    (tmp_path / "otel-telemetry.toml").write_text(told)
+    settings = f'[forward.jaeger]\nendpoint = "http://{jaeger.otlp}"\nprotocol = "grpc"\ntimeout = 5\n'
+    (tmp_path / "otel-telemetry.toml").write_text(settings)
 
 
 def check_jaeger(running: GatewayProcess, jaeger: Jaeger, *loads: Load) -> None:
@@ -71,7 +71,7 @@ def stop_in_order(running: GatewayProcess, jaeger: Jaeger) -> None:
 
 
 def hold_the_deliverer(running: GatewayProcess, jaeger: Jaeger) -> None:
-    with standing_still(running.deliverer(), running.spool):
+    with stopped(running.deliverer(), running.spool):
         eventually(lambda: running.lag(EXPORTER) > 50, "something waits for it")
 
 
@@ -124,7 +124,7 @@ def test_jaeger_shows_every_acknowledged_span_after_the_disk_was_full(
     jaeger.close()
     running = gateway("--workers", "1", within=small_disk.within)
     with Load(running, text=LONG) as load:
-        eventually(lambda: load.told.total() > 5, "the disk is full and senders are told to come again")
+        eventually(lambda: load.retries.total() > 5, "the disk is full and senders are told to come again")
         jaeger.start()
         load.wait_for(20)
     check_jaeger(running, jaeger, load)

@@ -84,10 +84,10 @@ def test_rows_are_those_of_a_direct_run_to_the_last_digit_of_cost(kafka: KafkaBr
             eventually(lambda: known(running) and running.lag() == 0, "the topics are read to their ends", 120)
     finally:
         transport.close()
-    kept, wanted = tables(tmp_path / "gateway" / "rows.db"), tables(direct)
+    stored, wanted = tables(tmp_path / "gateway" / "rows.db"), tables(direct)
     assert len(wanted["request_log"]) == TRACES
-    assert wanted["request_log"] == kept["request_log"]
-    assert wanted["llm_call"] == kept["llm_call"]
+    assert wanted["request_log"] == stored["request_log"]
+    assert wanted["llm_call"] == stored["llm_call"]
 
 
 def test_two_that_deliver_share_the_topics_and_one_that_dies_or_joins_doubles_no_row(

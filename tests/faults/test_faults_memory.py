@@ -110,7 +110,7 @@ def test_no_request_within_the_limits_takes_more(
 def unharmed(held: GatewayProcess, limit: MemoryLimit) -> None:
     eventually(held.healthy, "the gateway is healthy")
     assert limit.killed == 0
-    assert "was killed by" not in (held.folder / "said").read_text()
+    assert "was killed by" not in (held.folder / "log").read_text()
     assert limit.peak <= LIMIT
 
 

@@ -20,8 +20,8 @@ def test_power_that_fails_under_load_takes_nothing_that_was_acknowledged(
         load.wait_for(150)
         os.killpg(running.process.pid, signal.SIGKILL)
         running.process.wait()
-    kept = power.fail()
-    assert {"spool.db", "spool.db-wal"} <= set(kept), kept
+    left = power.fail()
+    assert {"spool.db", "spool.db-wal"} <= set(left), left
     running.restart()
     with Load(running) as more:
         more.wait_for(20)

@@ -16,13 +16,13 @@ from tests.faults.load import Load
 from tests.waiting import eventually
 
 PATIENCE = 1.0
-TURN = "spool.turn"  # whoever writes to the spool holds this lock
+WRITE_LOCK = "spool.turn"  # whoever writes to the spool holds this lock
 
 
 @contextmanager
-def standing_still(pid: int, spool: Path | None = None) -> Iterator[None]:
+def stopped(pid: int, spool: Path | None = None) -> Iterator[None]:
     """Stop a process for as long as the block lasts; with the spool's folder while it does not write to the spool."""
-    with (spool / TURN).open("rb+") if spool else nullcontext() as write_lock:
+    with (spool / WRITE_LOCK).open("rb+") if spool else nullcontext() as write_lock:
         if write_lock:
             fcntl.flock(write_lock, fcntl.LOCK_EX)
         os.kill(pid, signal.SIGSTOP)
@@ -40,9 +40,9 @@ def test_a_receiver_that_stands_still_under_load_loses_nothing_and_goes_on(gatew
     running = gateway("--workers", workers)
     with Load(running, patience=PATIENCE) as load:
         load.wait_for(40)
-        with standing_still(running.receivers()[0]):
+        with stopped(running.receivers()[0]):
             before = len(load.acknowledged)  # a sender whose connection it has gets no answer, others may go on
-            eventually(lambda: load.unheard.total() > 1 or len(load.acknowledged) > before + 60, "the senders go on")
+            eventually(lambda: load.unanswered.total() > 1 or len(load.acknowledged) > before + 60, "the senders go on")
         load.wait_for(60)
     check(running, load)
     assert running.total("otel_telemetry_process_restarts_total") == 0
@@ -52,7 +52,7 @@ def test_a_deliverer_that_stands_still_keeps_nobody_from_sending_and_delivers_la
     running = gateway("--workers", "1")
     with Load(running, pause=0.01) as load:
         load.wait_for(40)
-        with standing_still(running.deliverer(), running.spool):
+        with stopped(running.deliverer(), running.spool):
             load.wait_for(100)
             assert running.lag() > 0
         load.wait_for(20)
@@ -64,7 +64,7 @@ def test_a_process_that_stands_still_while_it_writes_shows_in_health_and_all_goe
     running = gateway("--workers", "2")
     with Load(running, patience=PATIENCE) as load:
         load.wait_for(40)
-        with (running.spool / TURN).open("rb+") as write_lock:
+        with (running.spool / WRITE_LOCK).open("rb+") as write_lock:
             fcntl.flock(write_lock, fcntl.LOCK_EX)
             held = time.monotonic()
             part = eventually(lambda: _failing(running), "its health says so")
@@ -72,7 +72,7 @@ def test_a_process_that_stands_still_while_it_writes_shows_in_health_and_all_goe
             assert part["problem"] == "a write does not end"
         load.wait_for(60)
     check(running, load)
-    assert load.unheard
+    assert load.unanswered
 
 
 def _failing(running: Any) -> Any:

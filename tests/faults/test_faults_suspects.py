@@ -94,17 +94,17 @@ def test_what_took_a_receiver_down_is_refused_the_second_time(
         running.restart()
     eventually(running.healthy, "the gateway is healthy again")
 
-    status, said = post(running, deadly)
+    status, body = post(running, deadly)
     assert status == 413
-    assert b"took a receiver down" in said
+    assert b"took a receiver down" in body
     assert over_grpc(running, deadly) is grpc.StatusCode.INVALID_ARGUMENT
     assert post(running, harmless)[0] == 200
     assert limit.killed == 1
     assert running.total("otel_telemetry_refused_total", reason="took_receiver_down") == 2
-    letters = [line for line in running.spool_command("status").splitlines() if "took a receiver down" in line]
-    assert len(letters) == 1
-    assert f"{len(deadly):,} bytes of traces" in letters[0]
-    assert running.said.count("is refused: ") == 1
+    dead_letters = [line for line in running.spool_command("status").splitlines() if "took a receiver down" in line]
+    assert len(dead_letters) == 1
+    assert f"{len(deadly):,} bytes of traces" in dead_letters[0]
+    assert running.logged.count("is refused: ") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
@@ -121,7 +121,7 @@ def test_what_was_only_there_when_a_receiver_died_is_taken(
     os.kill(running.receivers()[0], number)
     assert Counter(one.result()[0] for one in under_way) == {GONE: 2}
     eventually(running.healthy, "the gateway is healthy again")
-    assert ("died over 2 requests" in running.said) == (number == signal.SIGSEGV)
+    assert ("died over 2 requests" in running.logged) == (number == signal.SIGSEGV)
 
     for _ in range(2):
         again = [sending(running, body) for body in bodies]

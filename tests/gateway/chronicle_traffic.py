@@ -12,7 +12,7 @@ Event = dict[str, Any]
 Request = list[Event]
 
 START: Final = datetime(2026, 11, 20, 10, tzinfo=UTC)
-WORDS: Final = ("ask", "plan", "search", "answer", "check")
+NAMES: Final = ("ask", "plan", "search", "answer", "check")
 
 
 class Client:
@@ -66,19 +66,19 @@ class Client:
                 self._finished(run_id)
 
     def _started(self, run_id: str, **more: Any) -> None:
-        said = {"name": self.chance.choice(WORDS), "application": "shop", "info": self._info("start"), **more}
+        fields = {"name": self.chance.choice(NAMES), "application": "shop", "info": self._info("start"), **more}
         self.tick()
-        self.event({"type": "run:start", "id": run_id, **said, **self._maybe(status="queued", environment="test")})
+        self.event({"type": "run:start", "id": run_id, **fields, **self._maybe(status="queued", environment="test")})
 
     def _finished(self, run_id: str) -> None:
         self.tick(1)
         ways = ({"output": {"total": self.now.microsecond}}, {"status": "error", "output": {}}, {"status": "skipped"})
-        said = self.chance.choice((*ways, {}))
-        self.event({"type": "run:update", "id": run_id, "info": self._info("end"), **said})
+        outcome = self.chance.choice((*ways, {}))
+        self.event({"type": "run:update", "id": run_id, "info": self._info("end"), **outcome})
 
     def _step(self, run_id: str, parent: str | None, deeper: int) -> None:
         step = {"run_id": run_id, "step_id": self.new_id()}
-        data = {"type": "task", "name": self.chance.choice(WORDS), "input": self._ids, "info": self._info("start")}
+        data = {"type": "task", "name": self.chance.choice(NAMES), "input": self._ids, "info": self._info("start")}
         self.tick()
         self.event({"type": "step:start", **step, "data": {**data, **self._tags(), "parent_step": parent}})
         if deeper and self.chance.random() < 0.4:
@@ -97,11 +97,11 @@ class Client:
     def _list(self, run_id: str) -> None:
         """One call with many events, which all get one time: their order is all that tells which is the later."""
         step = {"run_id": run_id, "step_id": self.new_id()}
-        words = ["b", "a", "z", "running", "b"]
-        self.chance.shuffle(words)
-        states = [{"type": "step:state", **step, "data": {"state": word}} for word in words]
-        end = {"type": "step:end", **step, "data": {"output": words[0]}}
-        updates = [{"type": "run:update", "id": run_id, "status": word, "info": {"v": word}} for word in words]
+        names = ["b", "a", "z", "running", "b"]
+        self.chance.shuffle(names)
+        states = [{"type": "step:state", **step, "data": {"state": word}} for word in names]
+        end = {"type": "step:end", **step, "data": {"output": names[0]}}
+        updates = [{"type": "run:update", "id": run_id, "status": word, "info": {"v": word}} for word in names]
         states.insert(self.chance.randint(0, len(states)), end)
         self.tick(1)
         self.event(
@@ -112,15 +112,15 @@ class Client:
         )
 
     def _info(self, phase: str) -> dict[str, Any]:
-        return {"phase": phase, self.chance.choice(WORDS): self.chance.choice((1, 2.5, True, None, [1, {"a": 2}]))}
+        return {"phase": phase, self.chance.choice(NAMES): self.chance.choice((1, 2.5, True, None, [1, {"a": 2}]))}
 
     def _tags(self) -> dict[str, list[str]]:
         tags: tuple[list[str] | None, ...] = (None, [], ["a"], ["dag", "node"])
         chosen = self.chance.choice(tags)
         return {} if chosen is None else {"tags": chosen}
 
-    def _maybe(self, **said: Any) -> dict[str, Any]:
-        return {key: value for key, value in said.items() if self.chance.random() < 0.5}
+    def _maybe(self, **fields: Any) -> dict[str, Any]:
+        return {key: value for key, value in fields.items() if self.chance.random() < 0.5}
 
 
 class Database:
@@ -145,8 +145,8 @@ class Database:
             elif kind.startswith("step:"):
                 self._step(kind, self.steps.get(event["step_id"]), event["data"], at)
             else:
-                said = {name: event.get(name) for name in ("run_id", "step_id", "type", "data", "error")}
-                self.others.append({**said, "ts": at})
+                columns = {name: event.get(name) for name in ("run_id", "step_id", "type", "data", "error")}
+                self.others.append({**columns, "ts": at})
 
     def _run_start(self, event: Event, at: datetime) -> None:
         status = event.get("status", "started")
@@ -175,6 +175,6 @@ class Database:
             row["info"] = _merged(row["info"], data.get("info"))
 
 
-def _merged(there: Any, told: Any) -> Any:
+def _merged(there: Any, added: Any) -> Any:
     """What `||` makes of two objects of jsonb, either of which may be missing."""
-    return told if there is None else there if told is None else {**there, **told}
+    return added if there is None else there if added is None else {**there, **added}

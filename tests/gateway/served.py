@@ -30,13 +30,13 @@ class Served:
 
     def start(self) -> None:
         self.write()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         command = [sys.executable, "-m", "otel_telemetry.cli", "serve"]
         with (self.folder / "log").open("w") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=kept, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
 
     @property
-    def said(self) -> str:
+    def logged(self) -> str:
         return (self.folder / "log").read_text()
 
     def post(

@@ -41,10 +41,10 @@ async def test_one_address_gets_no_more_than_it_may_have(serving: Any, caplog: A
     import asyncio
 
     async with serving(max_connections_per_address=3) as running:
-        place = getattr(running.gateway, port)
+        number = getattr(running.gateway, port)
 
         def connect(source: str) -> socket.socket:
-            return socket.create_connection(("127.0.0.1", place), 5, (source, 0))
+            return socket.create_connection(("127.0.0.1", number), 5, (source, 0))
 
         mine = [await asyncio.to_thread(connect, "127.0.0.1") for _ in range(5)]
         other = await asyncio.to_thread(connect, "127.0.0.2")

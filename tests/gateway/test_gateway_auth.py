@@ -176,7 +176,7 @@ async def test_with_an_authority_for_clients_only_they_come_in(serving: Any, cer
 
 
 @pytest.mark.parametrize(
-    ("given", "key", "said"),
+    ("given", "key", "problem"),
     [
         ({"tls_certificate": "server.pem"}, "gateway.tls_key", "is not set"),
         ({"tls_key": "server.key"}, "gateway.tls_certificate", "is not set"),
@@ -187,12 +187,12 @@ async def test_with_an_authority_for_clients_only_they_come_in(serving: Any, cer
     ],
 )
 def test_tls_that_cannot_work_stops_start_up_and_names_the_setting(
-    given: dict[str, str], key: str, said: str, certificates: Certificates, tmp_path: Path
+    given: dict[str, str], key: str, problem: str, certificates: Certificates, tmp_path: Path
 ) -> None:
     files = {name: certificates[file] for name, file in given.items()}
     config = GatewaySettings.model_validate({"spool_dir": tmp_path / "spool", **files})
     with pytest.raises(ConfigurationError) as refused:
         Gateway(config, None, [])
     assert refused.value.key == key
-    assert said in refused.value.problem
+    assert problem in refused.value.problem
     assert refused.value.hint

@@ -14,7 +14,7 @@ from otel_telemetry.gateway.deliver import refusals
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.serve.health import Health
 from otel_telemetry.gateway.spool.writer import Spool
-from tests.exporters.otlp_receiver import Got, Receiver, Say, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, http_receiver
 from tests.waiting import eventually
 
 MIB = 1 << 20
@@ -56,11 +56,11 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 @pytest.mark.parametrize(
     "answer",
-    [Say(400, b"no such thing"), Say(413), Say(422), Say(200, bytes.fromhex("0a06080112026e6f"))],
+    [Answer(400, b"no such thing"), Answer(413), Answer(422), Answer(200, bytes.fromhex("0a06080112026e6f"))],
     ids=["400", "413", "422", "partial success of nothing"],
 )
 def test_a_destination_that_refuses_everything_is_degraded_with_one_line_until_it_takes_something(
-    running: Running, caplog: pytest.LogCaptureFixture, answer: Say
+    running: Running, caplog: pytest.LogCaptureFixture, answer: Answer
 ) -> None:
     running.there.answer = lambda got: answer
     for _ in range(5):
@@ -70,15 +70,15 @@ def test_a_destination_that_refuses_everything_is_degraded_with_one_line_until_i
     assert "refuses everything" in found["problem"]
     assert running.health.report().status == "degraded"
     assert running.health.report().healthy
-    told = [one for one in caplog.records if "can never take" in one.getMessage()]
-    assert len(told) <= 1
-    running.there.answer = lambda got: Say()
+    logged = [one for one in caplog.records if "can never take" in one.getMessage()]
+    assert len(logged) <= 1
+    running.there.answer = lambda got: Answer()
     running.send()
     eventually(lambda: running.health.report().status == "ok")
 
 
 def test_one_batch_that_is_refused_is_its_own_fault(running: Running) -> None:
-    running.there.answer = lambda got: Say(400)
+    running.there.answer = lambda got: Answer(400)
     running.send()
     eventually(lambda: running.spool.reader.status().dead_letters == 1)
     assert running.health.report().status == "ok"
@@ -89,14 +89,14 @@ def test_the_log_says_once_a_minute_how_many_were_set_aside(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    kept = refusals.Refusals("there")
+    refused = refusals.Refusals("there")
     for number in range(1, 500):
         now[0] += 1
-        kept.set_aside(number, "invalid: HTTP 400")
-        kept.log_refusals()
-    told = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
-    assert len(told) == 9
-    assert "can never take 60 batches, the first is 2 (60 invalid)" in told[1]
+        refused.set_aside(number, "invalid: HTTP 400")
+        refused.log_refusals()
+    logged = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(logged) == 9
+    assert "can never take 60 batches, the first is 2 (60 invalid)" in logged[1]
 
 
 @pytest.mark.parametrize("asked", ["86400", "Wed, 21 Oct 2099 07:28:00 GMT", "1e300", "301"])
@@ -104,27 +104,27 @@ def test_the_log_says_once_a_minute_how_many_were_set_aside(
 def test_who_asks_for_a_day_is_tried_again_after_minutes_and_health_says_when(
     running: Running, caplog: pytest.LogCaptureFixture, asked: str, status: int
 ) -> None:
-    running.there.answer = lambda got: Say(status, headers={"retry-after": asked})
+    running.there.answer = lambda got: Answer(status, headers={"retry-after": asked})
     running.send()
     found = eventually(lambda: (part := running.part()).get("next_try") and part)
     until = time.mktime(time.strptime(found["next_try"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
     assert 250 < until - time.time() < 340
     assert found["status"] == "waiting"
-    assert any(found["next_try"] in one.getMessage() for one in caplog.records)
+    eventually(lambda: any(found["next_try"] in one.getMessage() for one in caplog.records), "the time is logged")
 
 
-ODD: dict[str, Say] = {
-    "html": Say(200, b"<html>log in</html>", {"content-type": "text/html; charset=utf-8"}),
-    "text": Say(200, b"OK", {"content-type": "text/plain"}),
-    "garbage": Say(200, b"\xff\xfegarbage", {"content-type": "application/x-protobuf"}),
-    "not JSON": Say(200, b"{oops", {"content-type": "application/json"}),
-    "JSON of somebody else": Say(201, b'["created"]', {"content-type": "application/json"}),
+ODD: dict[str, Answer] = {
+    "html": Answer(200, b"<html>log in</html>", {"content-type": "text/html; charset=utf-8"}),
+    "text": Answer(200, b"OK", {"content-type": "text/plain"}),
+    "garbage": Answer(200, b"\xff\xfegarbage", {"content-type": "application/x-protobuf"}),
+    "not JSON": Answer(200, b"{oops", {"content-type": "application/json"}),
+    "JSON of somebody else": Answer(201, b'["created"]', {"content-type": "application/json"}),
 }
 
 
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
 def test_a_success_that_is_no_otlp_response_is_a_warning(
-    running: Running, caplog: pytest.LogCaptureFixture, answer: Say
+    running: Running, caplog: pytest.LogCaptureFixture, answer: Answer
 ) -> None:
     running.there.answer = lambda got: answer
     running.send()
@@ -134,16 +134,16 @@ def test_a_success_that_is_no_otlp_response_is_a_warning(
     assert any("no OTLP response" in one.getMessage() for one in caplog.records)
 
 
-GOOD: dict[str, Callable[[Got], Say]] = {
-    "empty": lambda got: Say(),
-    "protobuf": lambda got: Say(200, b"", {"content-type": "application/x-protobuf"}),
-    "JSON": lambda got: Say(200, b"{}", {"content-type": "application/json"}),
-    "no content": lambda got: Say(204, b"", {"content-type": "text/html"}),
+GOOD: dict[str, Callable[[Received], Answer]] = {
+    "empty": lambda got: Answer(),
+    "protobuf": lambda got: Answer(200, b"", {"content-type": "application/x-protobuf"}),
+    "JSON": lambda got: Answer(200, b"{}", {"content-type": "application/json"}),
+    "no content": lambda got: Answer(204, b"", {"content-type": "text/html"}),
 }
 
 
 @pytest.mark.parametrize("answer", GOOD.values(), ids=GOOD)
-def test_a_proper_answer_is_no_warning(running: Running, answer: Callable[[Got], Say]) -> None:
+def test_a_proper_answer_is_no_warning(running: Running, answer: Callable[[Received], Answer]) -> None:
     running.there.answer = answer
     running.send()
     eventually(lambda: running.there.got and running.part()["lag"]["batches"] == 0)

@@ -101,10 +101,10 @@ def test_gateways_with_a_spool_each_write_into_one_database(tmp_path: Path, post
 
 def test_only_one_gateway_delivers_from_a_spool(start: Any, tmp_path: Path) -> None:
     running = start("--role", "deliver")
-    said = refused(
+    printed = refused(
         tmp_path, *("--grpc-port", "0", "--http-port", "0"), *("--spool-dir", str(running.spool), "--db", running.url)
     )
-    assert "is in use by another gateway" in said
+    assert "is in use by another gateway" in printed
 
 
 # --- ports ----------------------------------------------------------------------------------------------------------
@@ -113,17 +113,19 @@ def test_only_one_gateway_delivers_from_a_spool(start: Any, tmp_path: Path) -> N
 def test_two_gateways_do_not_share_a_port_by_accident(start: Any, tmp_path: Path, first: str, second: str) -> None:
     running = start("--workers", first)
     others = ("--spool-dir", str(tmp_path / "other"), "--workers", second)
-    said = refused(tmp_path, "--grpc-port", str(running.grpc), "--http-port", str(free_port()), *others)
-    assert f"port {running.grpc} is in use" in said
-    said = refused(tmp_path, "--grpc-port", str(free_port()), "--http-port", str(running.http), *others)
-    assert f"port {running.http} is in use" in said
+    printed = refused(tmp_path, "--grpc-port", str(running.grpc), "--http-port", str(free_port()), *others)
+    assert f"port {running.grpc} is in use" in printed
+    printed = refused(tmp_path, "--grpc-port", str(free_port()), "--http-port", str(running.http), *others)
+    assert f"port {running.http} is in use" in printed
 
 
 def test_a_database_that_cannot_be_used_stops_all_processes_before_anything_is_taken(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = refused(tmp_path, *("--grpc-port", "0", "--http-port", "0"), *("--db", f"sqlite:///{tmp_path}/file/rows.db"))
-    assert "request_log.url" in said
-    assert "receiving" not in said, "it never said that it takes requests"
+    printed = refused(
+        tmp_path, *("--grpc-port", "0", "--http-port", "0"), *("--db", f"sqlite:///{tmp_path}/file/rows.db")
+    )
+    assert "request_log.url" in printed
+    assert "receiving" not in printed, "it never logged that it takes requests"
 
 
 # --- health and metrics ---------------------------------------------------------------------------------------------
@@ -249,8 +251,8 @@ def test_restarts_are_counted_for_all_to_see(tmp_path: Path) -> None:
 
 def test_orders_that_come_before_anybody_listens_are_not_lost(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    reports, told = os.pipe()
-    worker = WorkerContext("one", Group(tmp_path, ["one"]), reading, told)
+    reports, reporting = os.pipe()
+    worker = WorkerContext("one", Group(tmp_path, ["one"]), reading, reporting)
     os.write(writing, b"go\n5.0\n")
     worker.follow()
     worker.wait_until_admitted()
@@ -294,11 +296,11 @@ def test_what_one_process_appends_another_sees_soon(tmp_path: Path) -> None:
         Spool(tmp_path / "spool", 8 * MIB, 24, housekeeper=housekeeper) for housekeeper in (False, True)
     )
     delivering.attach(["a"])
-    waiting = threading.Thread(target=delivering.wait, args=(0, 30))
-    waiting.start()
+    waiter = threading.Thread(target=delivering.wait, args=(0, 30))
+    waiter.start()
     receiving.append("traces", b"one", 1).result(10)
-    waiting.join(5)
-    assert not waiting.is_alive()
+    waiter.join(5)
+    assert not waiter.is_alive()
     assert [batch.body for batch in delivering.due("a", MIB, 9)] == [b"one"]
     receiving.close()
     delivering.close()
@@ -345,13 +347,13 @@ async def test_a_gateway_whose_writes_do_not_end_is_not_healthy_until_they_do(
         os.close(lock)
 
 
-def test_who_waits_for_the_turn_gets_it_when_its_owner_dies(tmp_path: Path) -> None:
+def test_who_waits_for_the_write_lock_gets_it_when_its_owner_dies(tmp_path: Path) -> None:
     spool_file.make_folder(tmp_path)
-    ready, told = os.pipe()
+    ready, writing = os.pipe()
     child = os.fork()
     if not child:
         with spool_file.write_lock(spool_file.lock_file(tmp_path, spool_file.WRITE_LOCK_NAME)):
-            os.write(told, b"x")
+            os.write(writing, b"x")
             threading.Event().wait(60)
     os.read(ready, 1)
     lock = spool_file.lock_file(tmp_path, spool_file.WRITE_LOCK_NAME)

@@ -121,9 +121,9 @@ async def test_a_commit_that_fails_is_never_acknowledged(
     assert "/a/path" not in error.details()
     wait = RetryInfo.FromString(trailers["google.rpc.retryinfo-bin"]).retry_delay
     assert 1 <= wait.seconds <= 3
-    told = RetryInfo()
-    assert status.details[0].Unpack(told)
-    assert told.retry_delay == wait
+    detail = RetryInfo()
+    assert status.details[0].Unpack(detail)
+    assert detail.retry_delay == wait
 
 
 async def test_overload_tells_when_to_come_back_in_both_trailers(
@@ -186,9 +186,9 @@ async def test_a_malformed_field_is_named_in_the_details(serving: Any, make_requ
     async with serving(engine=Strict()) as running:
         _, error = await export(running, make_request("one"))
     status, _ = details(error)
-    told = BadRequest()
-    assert status.details[0].Unpack(told)
-    assert told.field_violations[0].field == "resource_spans[0]"
+    detail = BadRequest()
+    assert status.details[0].Unpack(detail)
+    assert detail.field_violations[0].field == "resource_spans[0]"
 
 
 async def test_one_malformed_span_is_told_as_partial_success(running: Any, make_request: Any) -> None:

@@ -314,12 +314,12 @@ async def test_health_names_every_part(running: Any, client: httpx.AsyncClient, 
     await client.post("/v1/traces", content=make_request("one"), headers=PROTOBUF)
     assert running.sink.wait_for(1)
     answer = await client.get("/health")
-    told = answer.json()
-    assert (answer.status_code, told["status"]) == (200, "ok")
-    assert told["version"]
-    assert told["parts"]["redaction"] == {"status": "ok"}
-    assert told["parts"]["spool"]["batches"] == 1
-    assert set(told["parts"]["exporters"]) == {"kept"}
+    health = answer.json()
+    assert (answer.status_code, health["status"]) == (200, "ok")
+    assert health["version"]
+    assert health["parts"]["redaction"] == {"status": "ok"}
+    assert health["parts"]["spool"]["batches"] == 1
+    assert set(health["parts"]["exporters"]) == {"kept"}
 
 
 async def test_metrics_are_prometheus_text_with_the_state_of_the_spool(

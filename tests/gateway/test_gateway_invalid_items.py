@@ -71,8 +71,8 @@ async def test_one_bad_item_is_a_partial_success_with_its_path(running: Any, sig
     assert getattr(partial, rejected) == 1
     assert f"[{BAD}]." in partial.error_message
     assert "UTF-8" in partial.error_message
-    (kept,) = running.spooled()
-    assert kept.items == ITEMS - 1
+    (stored,) = running.spooled()
+    assert stored.items == ITEMS - 1
     assert await asyncio.to_thread(running.sink.wait_for, 1)
 
 
@@ -80,6 +80,6 @@ async def test_headers_that_fill_columns_do_so_beside_a_bad_item_too(running: An
     answer = await over_http(running, "traces", batch("traces"), {"x-chronicle-run-id": "run-77"})
     partial = ExportTraceServiceResponse.FromString(answer).partial_success
     assert (partial.rejected_spans, f"spans[{BAD}].name" in partial.error_message) == (1, True)
-    (kept,) = running.spooled()
-    assert kept.items == ITEMS - 1
-    assert b"run-77" in kept.body
+    (stored,) = running.spooled()
+    assert stored.items == ITEMS - 1
+    assert b"run-77" in stored.body

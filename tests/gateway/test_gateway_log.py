@@ -26,7 +26,7 @@ def test_json_is_one_object_a_line_from_the_first_to_the_last(served: Served) ->
     served.start()
     eventually(lambda: served.answers(KEY))
     served.close()
-    lines = [json.loads(line) for line in served.said.splitlines()]
+    lines = [json.loads(line) for line in served.logged.splitlines()]
     assert all(set(line) >= FIELDS for line in lines)
     assert {line["process"] for line in lines} >= {"supervisor", "receiver-1", "deliverer"}
     assert any("stopping" in line["message"] and line["level"] == "info" for line in lines)
@@ -35,14 +35,14 @@ def test_json_is_one_object_a_line_from_the_first_to_the_last(served: Served) ->
 def test_sighup_changes_level_and_format(served: Served) -> None:
     served.start()
     eventually(lambda: served.answers(KEY))
-    eventually(lambda: "one delivering" in served.said)
+    eventually(lambda: "one delivering" in served.logged)
     served.write(log_format="json", log_level="warning")
     served.signal(signal.SIGHUP)
-    eventually(lambda: '"level": "warning"' in served.said)  # each new process warns that it has no secret
+    eventually(lambda: '"level": "warning"' in served.logged)  # each new process warns that it has no secret
     served.close()
-    changed = [json.loads(line) for line in served.said.splitlines() if line.startswith("{")]
+    changed = [json.loads(line) for line in served.logged.splitlines() if line.startswith("{")]
     assert {line["level"] for line in changed} <= {"warning", "error"}
-    assert "stopping" not in served.said
+    assert "stopping" not in served.logged
 
 
 def test_an_unknown_level_is_refused_by_its_name(served: Served) -> None:
@@ -50,4 +50,4 @@ def test_an_unknown_level_is_refused_by_its_name(served: Served) -> None:
     served.start()
     assert served.process is not None
     assert served.process.wait(30) == 2
-    assert "gateway.log_level" in served.said
+    assert "gateway.log_level" in served.logged

@@ -30,9 +30,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made.close()
 
 
-def log_record(word: str) -> bytes:
-    attributes = [{"key": "house.note", "value": {"stringValue": f"a note of {word}"}}]
-    record = {"body": {"stringValue": word}, "attributes": attributes}
+def log_record(text: str) -> bytes:
+    attributes = [{"key": "house.note", "value": {"stringValue": f"a note of {text}"}}]
+    record = {"body": {"stringValue": text}, "attributes": attributes}
     return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
 
 
@@ -56,7 +56,7 @@ def test_sighup_changes_keys_without_losing_a_request(served: Served, workers: i
     for thread in threads:
         thread.start()
     served.signal(signal.SIGHUP)
-    eventually(lambda: "as the settings say now" in served.said or served.said.count("is replaced") == 3)
+    eventually(lambda: "as the settings say now" in served.logged or served.logged.count("is replaced") == 3)
     eventually(lambda: [served.post(NEW) for _ in range(4)] == [200] * 4)
     stop.set()
     for thread in threads:
@@ -80,7 +80,7 @@ def test_settings_that_are_wrong_change_nothing_and_are_told(served: Served, bro
     eventually(lambda: served.answers(OLD))
     (served.folder / "otel-telemetry.toml").write_text(broken)
     served.signal(signal.SIGHUP)
-    eventually(lambda: "all goes on as before" in served.said)
+    eventually(lambda: "all goes on as before" in served.logged)
     assert served.post(OLD) == 200
 
 
@@ -125,9 +125,9 @@ def test_a_process_without_a_supervisor_takes_a_new_policy_and_names_what_it_can
     with (served.folder / "otel-telemetry.toml").open("a") as file:
         file.write(f'[redaction]\npolicy = "{policy}"\n[request_log]\nretention_days = 3\n')
     served.signal(signal.SIGHUP)
-    eventually(lambda: "as the settings say now" in served.said)
-    (told,) = [line for line in served.said.splitlines() if "only a restart" in line]
-    assert told.endswith("gateway.host, gateway.spool_retention_hours, request_log.retention_days")
+    eventually(lambda: "as the settings say now" in served.logged)
+    (warning,) = [line for line in served.logged.splitlines() if "only a restart" in line]
+    assert warning.endswith("gateway.host, gateway.spool_retention_hours, request_log.retention_days")
     assert served.post(OLD, path="/v1/logs", body=log_record("behind")) == 200
     with contextlib.closing(sqlite3.connect(served.folder / "otel-spool" / "spool.db")) as spool:
         before, behind = (body for (body,) in spool.execute("SELECT body FROM batch ORDER BY seq"))
@@ -143,7 +143,7 @@ def test_a_gateway_that_others_reach_does_not_lose_its_keys(served: Served, work
     eventually(lambda: served.answers(OLD))
     served.write(host="127.0.0.1", api_keys=[])
     served.signal(signal.SIGHUP)
-    eventually(lambda: "all goes on as before" in served.said)
+    eventually(lambda: "all goes on as before" in served.logged)
     assert served.post("ingest:no-such-key-012345") == 401
 
 
@@ -158,7 +158,7 @@ def test_a_gateway_that_waits_for_the_spool_says_so_and_obeys(
     fcntl.flock(lock, fcntl.LOCK_EX)
     served.write(workers=workers)
     served.start()
-    eventually(lambda: "waiting for the spool" in served.said)
+    eventually(lambda: "waiting for the spool" in served.logged)
     began = time.monotonic()
     served.signal(number)
     assert served.process is not None

@@ -39,7 +39,7 @@ def made(shape: list[list[list[int]]]) -> Any:
     return request
 
 
-def told(request: Any) -> list[tuple[str, str, str, str, str]]:
+def span_names(request: Any) -> list[tuple[str, str, str, str, str]]:
     """Return each span's name with all that belongs to it."""
     return [
         (
@@ -67,7 +67,7 @@ def test_slices_hold_all_of_a_request_in_its_order(seed: int) -> None:
     body = request.SerializeToString()
     pieces = cut(ExportTraceServiceRequest, body)
     parsed = [ExportTraceServiceRequest.FromString(piece.body) for piece in pieces]
-    assert [span for one in parsed for span in told(one)] == told(request)
+    assert [span for one in parsed for span in span_names(one)] == span_names(request)
     assert all(len(piece.body) <= slices.SLICE_BYTES + 2_000_000 for piece in pieces)
     assert len(pieces) == 1 or max(len(piece.body) for piece in pieces) < len(body)
     for piece, one in zip(pieces, parsed, strict=True):
@@ -180,9 +180,9 @@ async def test_invalid_spans_of_a_large_request_are_told_by_their_paths_and_the_
     partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
     assert partial.rejected_spans == 1
     assert partial.error_message.startswith("resource_spans[1].scope_spans[1].spans[4].name: ")
-    kept = [ExportTraceServiceRequest.FromString(batch.body) for batch in running.spooled()]
-    expected = [name for name in told(request) if not name[4].startswith("to be")]
-    assert [name for one in kept for name in told(one)] == expected
+    spooled = [ExportTraceServiceRequest.FromString(batch.body) for batch in running.spooled()]
+    expected = [name for name in span_names(request) if not name[4].startswith("to be")]
+    assert [name for one in spooled for name in span_names(one)] == expected
 
 
 async def test_what_comes_cut_off_is_kept_as_far_as_it_can_be_told_apart(running: Any) -> None:

@@ -167,9 +167,9 @@ def test_delivered_batches_within_the_retention_make_room_when_it_is_needed(spoo
     for number in range(30):
         append_patiently(spool, bytes([number]) * MIB)
         spool.advance("a", spool.reader.read(spool.reader.position("a"), 4 * MIB))
-    kept = [b.body[0] for b in spool.reader.batches()]
-    assert kept == list(range(kept[0], 30))
-    assert len(kept) >= 4, "no more than needed goes"
+    left = [b.body[0] for b in spool.reader.batches()]
+    assert left == list(range(left[0], 30))
+    assert len(left) >= 4, "no more than needed goes"
 
 
 def test_delivered_batches_make_room_for_one_that_is_much_larger(spool: Spool) -> None:

@@ -49,7 +49,7 @@ def body(number: int, size: int = BODY) -> bytes:
     return f"{number:06}".encode().ljust(size, b".")
 
 
-def bury(spool: Spool, sink: str, numbers: range, items: int = 3, size: int = BODY) -> None:
+def add_dead_letters(spool: Spool, sink: str, numbers: range, items: int = 3, size: int = BODY) -> None:
     """Append batches, and have the sink refuse each of them."""
     for future in [spool.append("traces", body(number, size), items) for number in numbers]:
         future.result(10)
@@ -57,7 +57,7 @@ def bury(spool: Spool, sink: str, numbers: range, items: int = 3, size: int = BO
     spool.advance(sink, batches, [(batch, "invalid: no") for batch in batches])
 
 
-def letters(spool: Spool, sink: str) -> list[int]:
+def dead_letters(spool: Spool, sink: str) -> list[int]:
     with closing(spool_file.open_reader(spool._folder)) as connection:
         found = connection.execute("SELECT body FROM dead_letter WHERE sink = ? ORDER BY id", (sink,)).fetchall()
     return [int(each[:6]) for (each,) in found]
@@ -73,9 +73,9 @@ def within(spool: Spool, sink: str, bound: int = BOUND) -> Callable[[], bool]:
 
 def test_of_more_than_the_bound_the_oldest_go_and_are_counted(open_spool: Any, caplog: Any) -> None:
     spool = open_spool(BOUND)
-    bury(spool, "a", range(50))
+    add_dead_letters(spool, "a", range(50))
     eventually(within(spool, "a"), "they are within the bound")
-    assert letters(spool, "a") == list(range(30, 50))
+    assert dead_letters(spool, "a") == list(range(30, 50))
     assert missed(spool, "a") == {"dead_letters_full": 90}
     status = spool.reader.status()
     assert (status.dead_letters, status.dead_items["a"], status.dead_bytes["a"]) == (20, 60, BOUND)
@@ -86,44 +86,44 @@ def test_it_is_told_once(open_spool: Any, caplog: pytest.LogCaptureFixture) -> N
     spool = open_spool(BOUND)
     with caplog.at_level(logging.ERROR, "otel_telemetry.gateway.spool.writer"):
         for first in (0, 30, 60):
-            bury(spool, "a", range(first, first + 30))
+            add_dead_letters(spool, "a", range(first, first + 30))
             eventually(within(spool, "a"), "they are within the bound")
-    (told,) = [record.getMessage() for record in caplog.records if "dead letters" in record.getMessage()]
-    assert told.startswith("a has more than 200000 bytes of dead letters: the oldest are dropped")
+    (logged,) = [record.getMessage() for record in caplog.records if "dead letters" in record.getMessage()]
+    assert logged.startswith("a has more than 200000 bytes of dead letters: the oldest are dropped")
 
 
 def test_the_letters_of_one_sink_push_out_none_of_another(open_spool: Any) -> None:
     spool = open_spool(BOUND)
-    bury(spool, "b", range(5))
-    bury(spool, "a", range(5, 60))
+    add_dead_letters(spool, "b", range(5))
+    add_dead_letters(spool, "a", range(5, 60))
     eventually(within(spool, "a"), "they are within the bound")
-    assert letters(spool, "b") == [0, 1, 2, 3, 4]
+    assert dead_letters(spool, "b") == [0, 1, 2, 3, 4]
     assert missed(spool, "b") == {}
 
 
 def test_below_the_bound_and_without_one_all_are_kept(open_spool: Any) -> None:
     spool = open_spool(0)
-    bury(spool, "a", range(300))
+    add_dead_letters(spool, "a", range(300))
     assert not spool._housekeeper._thin_out()
-    assert letters(spool, "a") == list(range(300))
+    assert dead_letters(spool, "a") == list(range(300))
     assert missed(spool, "a") == {}
 
 
 def test_one_letter_is_kept_however_large_so_that_somebody_can_look_at_it(open_spool: Any) -> None:
     spool = open_spool(BOUND)
-    bury(spool, "a", range(3), size=300_000)
-    eventually(lambda: len(letters(spool, "a")) == 1, "the others are gone")
-    assert letters(spool, "a") == [2]
+    add_dead_letters(spool, "a", range(3), size=300_000)
+    eventually(lambda: len(dead_letters(spool, "a")) == 1, "the others are gone")
+    assert dead_letters(spool, "a") == [2]
 
 
 def test_what_is_to_be_delivered_again_does_not_go(open_spool: Any, tmp_path: Path) -> None:
     spool = open_spool(BOUND)
-    bury(spool, "a", range(10))
+    add_dead_letters(spool, "a", range(10))
     with Operator(tmp_path / "spool") as operator:
         operator.replay_dead("a", 1 << 62)
-    bury(spool, "a", range(10, 60))
-    eventually(lambda: len(letters(spool, "a")) == 20, "the rest is within the bound")
-    assert letters(spool, "a") == [*range(10), *range(50, 60)]
+    add_dead_letters(spool, "a", range(10, 60))
+    eventually(lambda: len(dead_letters(spool, "a")) == 20, "the rest is within the bound")
+    assert dead_letters(spool, "a") == [*range(10), *range(50, 60)]
 
 
 def test_a_bound_above_a_quarter_of_the_spool_is_that_quarter(open_spool: Any) -> None:
@@ -162,11 +162,11 @@ def test_the_sums_are_right_whoever_takes_letters_away_and_in_a_spool_of_before(
     open_spool: Any, tmp_path: Path
 ) -> None:
     spool = open_spool(0)
-    bury(spool, "a", range(6))
+    add_dead_letters(spool, "a", range(6))
     with Operator(tmp_path / "spool") as operator:
         operator.drop_dead("a", 1 << 62)
     assert spool.reader.status().dead_bytes == {}
-    bury(spool, "a", range(6, 10))
+    add_dead_letters(spool, "a", range(6, 10))
     spool.close()
     with closing(sqlite3.connect(tmp_path / "spool" / spool_file.FILE_NAME)) as connection:
         for name in ("comes", "goes", "changes"):
@@ -174,13 +174,13 @@ def test_the_sums_are_right_whoever_takes_letters_away_and_in_a_spool_of_before(
         connection.execute("DROP TABLE dead_total")
     spool = open_spool(0)
     assert spool.reader.status().dead_bytes == {"a": 4 * BODY}
-    bury(spool, "a", range(10, 11))
+    add_dead_letters(spool, "a", range(10, 11))
     assert (spool.reader.status().dead_bytes, spool.reader.status().dead_items) == ({"a": 5 * BODY}, {"a": 15})
 
 
 def test_metrics_and_the_command_show_the_bytes_and_what_went(open_spool: Any, tmp_path: Path) -> None:
     spool = open_spool(BOUND)
-    bury(spool, "a", range(50))
+    add_dead_letters(spool, "a", range(50))
     eventually(within(spool, "a"), "they are within the bound")
     exposition = Exposition()
     exposition.watch(spool)
@@ -194,6 +194,6 @@ def test_metrics_and_the_command_show_the_bytes_and_what_went(open_spool: Any, t
     assert found["otel_telemetry_spool_dead_letter_bytes", "b"] == 0
     assert found["otel_telemetry_spool_dead_letter_max_bytes",] == BOUND
     assert found["otel_telemetry_spool_missed_items_total", "a", "dead_letters_full"] == 90
-    said = CliRunner().invoke(cli.app, ["spool", "status", "--spool-dir", str(tmp_path / "spool")]).output
-    assert "200,000" in said
-    assert "90 dead_letters_full" in said
+    printed = CliRunner().invoke(cli.app, ["spool", "status", "--spool-dir", str(tmp_path / "spool")]).output
+    assert "200,000" in printed
+    assert "90 dead_letters_full" in printed

@@ -55,7 +55,7 @@ def spool_fixture(tmp_path):
     spool.close()
 
 
-def put(spool, *batches) -> None:
+def append(spool, *batches) -> None:
     wait([spool.append(signal, body, items) for signal, body, items in batches])
 
 
@@ -80,8 +80,8 @@ def no_bytes_of(folder, *names: str) -> bool:
 def test_spans_of_traces_that_name_the_person_go_and_the_others_stay_byte_for_byte(spool, tmp_path):
     folder = tmp_path / "spool"
     clean = traces((7, OLE), (8, None))
-    put(spool, ("traces", traces((1, JANE), (1, None), (2, OLE)), 3), ("traces", traces((1, None)), 1))
-    put(spool, ("traces", clean, 2))
+    append(spool, ("traces", traces((1, JANE), (1, None), (2, OLE)), 3), ("traces", traces((1, None)), 1))
+    append(spool, ("traces", clean, 2))
     done = erased(folder)
     assert (done.items, done.batches) == (3, 2)
     first, second, third = bodies(folder)
@@ -99,8 +99,8 @@ def spans(body: bytes):
 
 def test_logs_of_the_same_traces_metrics_and_exemplars_go_too(spool, tmp_path):
     folder = tmp_path / "spool"
-    put(spool, ("traces", traces((1, JANE)), 1), ("logs", logs((1, "hers"), (2, "his"), (3, f"of {JANE}")), 3))
-    put(spool, ("metrics", metrics(JANE, OLE), 2))
+    append(spool, ("traces", traces((1, JANE)), 1), ("logs", logs((1, "hers"), (2, "his"), (3, f"of {JANE}")), 3))
+    append(spool, ("metrics", metrics(JANE, OLE), 2))
     done = erased(folder)
     assert (done.items, done.batches) == (4, 3)
     _, log, metric = bodies(folder)
@@ -115,20 +115,20 @@ def test_logs_of_the_same_traces_metrics_and_exemplars_go_too(spool, tmp_path):
 
 def test_what_a_resource_or_an_unknown_field_says_takes_all_of_it_along(spool, tmp_path):
     unknown = b"\xfa\x3e\x0f" + JANE.encode()  # field 1007, bytes
-    put(spool, ("traces", traces((1, None), resource=JANE), 1), ("traces", traces((2, None)) + unknown, 1))
+    append(spool, ("traces", traces((1, None), resource=JANE), 1), ("traces", traces((2, None)) + unknown, 1))
     assert erased(tmp_path / "spool").batches == 2
     assert [spans(body) for body in bodies(tmp_path / "spool")] == [[], []]
     assert no_bytes_of(tmp_path / "spool", JANE)
 
 
 def test_a_value_counts_under_the_keys_of_such_ids_only(spool, tmp_path):
-    put(spool, ("traces", traces((1, "42"), (2, "421")), 2), ("logs", logs((3, "42")), 1))
+    append(spool, ("traces", traces((1, "42"), (2, "421")), 2), ("logs", logs((3, "42")), 1))
     done = erased(tmp_path / "spool", ErasureTarget((), frozenset({"user.id"}), "42"))
     assert (done.items, done.batches) == (1, 1)
 
 
 def test_traces_that_the_database_knows_go_and_mixed_ones_stay(spool, tmp_path):
-    put(spool, ("traces", traces((1, None), (2, JANE), (2, None)), 3))
+    append(spool, ("traces", traces((1, None), (2, JANE), (2, None)), 3))
     known, mixed = (frozenset({number.to_bytes(16, "big")}) for number in (1, 2))
     done = erased(tmp_path / "spool", ErasureTarget((JANE.encode(),), frozenset(), JANE, known, mixed))
     assert done.items == 2
@@ -138,7 +138,7 @@ def test_traces_that_the_database_knows_go_and_mixed_ones_stay(spool, tmp_path):
 
 def test_what_sinks_have_still_before_them_is_counted_on_and_comes_to_nothing(spool, tmp_path):
     spool.attach(["one", "two"])
-    put(spool, *[("traces", traces((n, JANE if n % 2 else OLE), (n + 100, None)), 2) for n in range(1, 11)])
+    append(spool, *[("traces", traces((n, JANE if n % 2 else OLE), (n + 100, None)), 2) for n in range(1, 11)])
     batches = spool.reader.read(0, 1 << 20, 4)
     spool.advance("one", batches)
     erased(tmp_path / "spool")
@@ -149,13 +149,13 @@ def test_what_sinks_have_still_before_them_is_counted_on_and_comes_to_nothing(sp
         spool.advance(name, spool.reader.read(spool.reader.position(name), 1 << 20, 100))
     lag = spool.reader.status().lag
     assert [(each.items, each.bytes, each.batches) for each in lag.values()] == [(0, 0, 0)] * 2
-    put(spool, ("traces", traces((1, OLE)), 1))
+    append(spool, ("traces", traces((1, OLE)), 1))
     assert spool.reader.status().lag["one"].items == 1
 
 
 def test_dead_letters_lose_what_is_the_persons_and_empty_ones_go(spool, tmp_path):
     spool.attach(["one"])
-    put(spool, ("traces", traces((1, JANE)), 1), ("traces", traces((2, JANE), (3, OLE)), 2))
+    append(spool, ("traces", traces((1, JANE)), 1), ("traces", traces((2, JANE), (3, OLE)), 2))
     batches = spool.reader.read(0, 1 << 20)
     spool.advance("one", batches, [(batch, "refused") for batch in batches])
     done = erased(tmp_path / "spool")
@@ -165,7 +165,7 @@ def test_dead_letters_lose_what_is_the_persons_and_empty_ones_go(spool, tmp_path
 
 
 def test_batches_that_were_trimmed_before_leave_no_bytes(spool, tmp_path):
-    put(spool, *[("traces", traces((n, JANE)), 1) for n in range(1, 20)])
+    append(spool, *[("traces", traces((n, JANE)), 1) for n in range(1, 20)])
     with SpoolEraser(tmp_path / "spool", WANTED) as eraser:
         eraser._connection.execute("DELETE FROM batch")
         assert not no_bytes_of(tmp_path / "spool", JANE)
@@ -175,7 +175,7 @@ def test_batches_that_were_trimmed_before_leave_no_bytes(spool, tmp_path):
 
 def test_a_spool_that_is_being_read_is_said_to_be_busy(spool, tmp_path, monkeypatch):
     monkeypatch.setattr(erase, "_PATIENCE", 0.1)
-    put(spool, ("traces", traces((1, JANE)), 1))
+    append(spool, ("traces", traces((1, JANE)), 1))
     reader = spool_file.open_reader(tmp_path / "spool")
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM batch").fetchone()

@@ -97,13 +97,13 @@ def test_numbers_are_never_given_twice_so_that_cursors_miss_nothing_new(folder: 
     spool.close()
 
 
-@pytest.mark.parametrize("kept", [0, 4], ids=["a whole page", "text only"])
+@pytest.mark.parametrize("offset", [0, 4], ids=["a whole page", "text only"])
 def test_a_body_that_the_disk_changed_is_not_delivered_but_counted_and_told(
-    folder: Path, caplog: pytest.LogCaptureFixture, kept: int
+    folder: Path, caplog: pytest.LogCaptureFixture, offset: int
 ) -> None:
     path = filled(folder)
     with path.open("r+b") as file:
-        file.seek(page_of(path, BODIES[3]) * PAGE + kept)  # a page begins with the number of the next one
+        file.seek(page_of(path, BODIES[3]) * PAGE + offset)  # a page begins with the number of the next one
         file.write(b"\xfe" * 2000)
     spool = Spool(folder, 64 * MIB, 24)
     got: list[bytes] = []
@@ -158,15 +158,15 @@ def test_a_damaged_spool_that_others_have_open_is_left_to_them(folder: Path) -> 
 def test_damage_that_is_found_while_it_is_used_is_told(folder: Path) -> None:
     filled(folder)
     spool = Spool(folder, 64 * MIB, 24)
-    told: list[bool] = []
-    spool.on_damage = lambda: told.append(True)
+    damaged: list[bool] = []
+    spool.on_damage = lambda: damaged.append(True)
 
     def malformed(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
     with pytest.raises(Exception, match="malformed"):
         spool._change(malformed)
-    assert told
+    assert damaged
     spool.close()
 
 

@@ -36,8 +36,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return found
 
 
-def working_on(folder: Path, *marks: suspects.Mark, places: int = 2, receiver: int = 0) -> Suspects:
-    made = Suspects(folder, places)
+def working_on(folder: Path, *marks: suspects.Mark, slots: int = 2, receiver: int = 0) -> Suspects:
+    made = Suspects(folder, slots)
     for slot, mark in zip(made.slots(receiver), marks, strict=False):
         made.enter(slot, mark)
     return made
@@ -174,10 +174,10 @@ async def test_one_is_worked_on_alone_and_the_others_side_by_side() -> None:
         assert {one for each in seen for one in each} == {3, 4, 9}
 
         await admission.enter(alone=False)
-        waiting = asyncio.create_task(work(1, alone=True))
+        task = asyncio.create_task(work(1, alone=True))
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        task.cancel()
+        await asyncio.wait({task})
         admission.leave(alone=False)
         await work(2, alone=False)
 
@@ -188,8 +188,8 @@ async def test_a_gateway_refuses_what_killed_it_and_keeps_the_rest(serving: Any,
         known = running.gateway.receiver.watch.suspects
         known.enter(known.slots(0)[9], mark_of("traces", deadly))
         known.died(0, signal.SIGSEGV)
-        said = [(await client.post("/v1/traces", content=deadly)).status_code for _ in range(2)]
-        assert said == [413, 413]
+        statuses = [(await client.post("/v1/traces", content=deadly)).status_code for _ in range(2)]
+        assert statuses == [413, 413]
         assert (await client.post("/v1/traces", content=other)).status_code == 200
         assert running.gateway.receiver.watch.suspects.has_letter(mark_of("traces", deadly))
         status = (await client.get("/health")).json()["parts"]["spool"]

@@ -113,8 +113,8 @@ async def test_a_connection_ends_with_its_authority(
 
 def handshakes(running: Any, listener: str) -> int:
     server = getattr(running.gateway._targets, listener)
-    waiting = server._accepting if listener == "grpc" else server._connections[0]
-    return len(waiting._handshakes)
+    listening = server._accepting if listener == "grpc" else server._connections[0]
+    return len(listening._handshakes)
 
 
 def renew(running: Any, files: dict[str, Path], folder: Path) -> None:

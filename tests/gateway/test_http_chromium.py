@@ -23,20 +23,20 @@ const post = (path, body, type, more) =>
   .then(async answer => `${answer.status} ${await answer.text()}`, () => "blocked");
 const json = body => new Blob([body], {type: "application/json"});
 async function run() {
-  const said = {};
-  said.cookie = document.cookie = "session=private";
-  said.text = await post("/telemetry" + KEY, seen("fetch_text"), "text/plain");
-  said.json = await post("/telemetry" + KEY, seen("fetch_json"), "application/json", {credentials: "include"});
-  said.feedback = await post("/feedback" + KEY, JSON.stringify({verdict: "up"}), "application/json");
-  said.otlp = await post("/v1/traces" + KEY, JSON.stringify(spans), "application/json");
-  said.log = await post("/log", JSON.stringify({event: "stranger", payload: {}}), "text/plain");
-  said.simple = await post("/log", JSON.stringify({event: "stranger", payload: {}}), "text/plain", {mode: "no-cors"});
-  said.health = await fetch(GATEWAY + "/health").then(answer => answer.text(), () => "blocked");
-  said.beacons = [navigator.sendBeacon(GATEWAY + "/telemetry" + KEY, seen("beacon_text")),
+  const found = {};
+  found.cookie = document.cookie = "session=private";
+  found.text = await post("/telemetry" + KEY, seen("fetch_text"), "text/plain");
+  found.json = await post("/telemetry" + KEY, seen("fetch_json"), "application/json", {credentials: "include"});
+  found.feedback = await post("/feedback" + KEY, JSON.stringify({verdict: "up"}), "application/json");
+  found.otlp = await post("/v1/traces" + KEY, JSON.stringify(spans), "application/json");
+  found.log = await post("/log", JSON.stringify({event: "stranger", payload: {}}), "text/plain");
+  found.simple = await post("/log", JSON.stringify({event: "stranger", payload: {}}), "text/plain", {mode: "no-cors"});
+  found.health = await fetch(GATEWAY + "/health").then(answer => answer.text(), () => "blocked");
+  found.beacons = [navigator.sendBeacon(GATEWAY + "/telemetry" + KEY, seen("beacon_text")),
     navigator.sendBeacon(GATEWAY + "/telemetry" + KEY, json(seen("beacon_json"))),
     navigator.sendBeacon(GATEWAY + "/v1/traces" + KEY, json(JSON.stringify(spans)))];
   await new Promise(done => setTimeout(done, 1500));
-  await fetch("/said", {method: "POST", body: JSON.stringify(said)});
+  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
 }
 run();
 </script>"""
@@ -46,7 +46,7 @@ class Site(BaseHTTPRequestHandler):
     """Serves the page, and takes what it found."""
 
     page = b""
-    said: dict[str, Any]
+    found: dict[str, Any]
     done: threading.Event
 
     def do_GET(self) -> None:
@@ -56,7 +56,7 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(self.page)
 
     def do_POST(self) -> None:
-        self.said.update(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.found.update(json.loads(self.rfile.read(int(self.headers["content-length"]))))
         self.send_response(204)
         self.end_headers()
         self.done.set()
@@ -67,7 +67,7 @@ class Site(BaseHTTPRequestHandler):
 
 @pytest.fixture(name="site")
 def site_fixture() -> Iterator[tuple[ThreadingHTTPServer, type[Site]]]:
-    kind = type("TheSite", (Site,), {"said": {}, "done": threading.Event()})
+    kind = type("TheSite", (Site,), {"found": {}, "done": threading.Event()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server, kind
@@ -87,11 +87,11 @@ async def visit(site: Any, folder: Path, gateway: int, key: str) -> dict[str, An
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        assert await asyncio.to_thread(kind.done.wait, 60), "the page said nothing"
+        assert await asyncio.to_thread(kind.done.wait, 60), "the page sent nothing"
     finally:
         browser.terminate()
         await browser.wait()
-    return dict(kind.said)
+    return dict(kind.found)
 
 
 def stored(running: Any) -> set[str]:
@@ -109,19 +109,19 @@ async def test_a_listed_page_sends_by_fetch_and_beacon_and_reaches_nothing_else(
     keys = ("public:pub", "all") if key else ()
     make = partial(serving, rest=Rest(clients=Clients(0)), api_keys=keys, allowed_origins=(origin,))
     async with make() as running:
-        said = await visit(site, tmp_path / "browser", running.gateway.http_port, key)
-        assert said["text"] == said["json"] == '200 {"ok":true}'
-        assert said["feedback"].startswith('200 {"ok":true')
-        assert said["otlp"] == "200 {}"
-        assert said["beacons"] == [True, True, True]
-        assert (said["log"], said["health"]) == ("blocked", "blocked")
+        found = await visit(site, tmp_path / "browser", running.gateway.http_port, key)
+        assert found["text"] == found["json"] == '200 {"ok":true}'
+        assert found["feedback"].startswith('200 {"ok":true')
+        assert found["otlp"] == "200 {}"
+        assert found["beacons"] == [True, True, True]
+        assert (found["log"], found["health"]) == ("blocked", "blocked")
         assert stored(running) == {"fetch_text", "fetch_json", "beacon_text", "beacon_json", "feedback", "page"}
         assert b"private" not in b"".join(batch.body for batch in running.spooled())
 
 
 async def test_a_page_that_is_not_listed_writes_and_reads_nothing(serving: Any, site: Any, tmp_path: Path) -> None:
     async with serving(allowed_origins=("http://localhost:1",)) as running:
-        said = await visit(site, tmp_path / "browser", running.gateway.http_port, "")
+        found = await visit(site, tmp_path / "browser", running.gateway.http_port, "")
         for way in ("text", "json", "feedback", "otlp", "log", "health"):
-            assert said[way] == "blocked", way
+            assert found[way] == "blocked", way
         assert running.spooled() == []

@@ -101,7 +101,7 @@ async def test_a_connection_without_a_whole_head_is_closed_in_time(running: Any,
 @pytest.mark.usefixtures("hurry")
 async def test_a_head_that_trickles_in_is_closed_in_time_also_after_a_good_request(running: Any) -> None:
     port = running.gateway.http_port
-    trickle = [part for letter in b"POST /v1/traces HTTP/1.1" * 4 for part in (bytes([letter]), 0.05)]
+    trickle = [part for byte in b"POST /v1/traces HTTP/1.1" * 4 for part in (bytes([byte]), 0.05)]
     before = time.monotonic()
     assert await ask(port, *trickle) == []
     assert await ask(port, head("GET", "/health"), *trickle) == [200]
@@ -205,9 +205,9 @@ async def test_where_even_the_extra_connections_are_busy_new_ones_wait_and_are_s
     async with serving(max_connections=8) as running:
         port = running.gateway.http_port
         async with held(port, 60, head("POST", "/v1/traces", "Content-Length: 10", "Content-Type: application/json")):
-            waiting = asyncio.create_task(talk(port, post("/v1/traces", make_request("late")), seconds=8))
+            late = asyncio.create_task(talk(port, post("/v1/traces", make_request("late")), seconds=8))
             await asyncio.sleep(0.3)
-        assert [one.status for one in answers(await waiting)] in ([200], [503])
+        assert [one.status for one in answers(await late)] in ([200], [503])
         assert await ask(port, head("GET", "/health", "Connection: close")) == [200]
 
 

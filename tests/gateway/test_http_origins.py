@@ -127,14 +127,14 @@ async def test_a_page_that_is_listed_may_ask_and_send_text_and_json(serving: Any
             "access-control-request-headers": "content-type,x-api-key,traceparent",
             "access-control-request-private-network": "true",
         }
-        said = await client.options(path, headers=asks)
-        assert said.status_code == 204
-        assert said.headers["access-control-allow-origin"] == APP
-        assert said.headers["access-control-allow-credentials"] == "true"
-        assert said.headers["access-control-allow-methods"] == "POST"
-        assert said.headers["access-control-allow-headers"] == "content-type,x-api-key,traceparent"
-        assert said.headers["access-control-allow-private-network"] == "true"
-        assert said.headers["vary"] == "Origin"
+        preflight = await client.options(path, headers=asks)
+        assert preflight.status_code == 204
+        assert preflight.headers["access-control-allow-origin"] == APP
+        assert preflight.headers["access-control-allow-credentials"] == "true"
+        assert preflight.headers["access-control-allow-methods"] == "POST"
+        assert preflight.headers["access-control-allow-headers"] == "content-type,x-api-key,traceparent"
+        assert preflight.headers["access-control-allow-private-network"] == "true"
+        assert preflight.headers["vary"] == "Origin"
         for kind in (PLAIN, JSON):
             cookie = {"cookie": "session=secret", "sec-fetch-site": "cross-site"}
             answer = await post(client, path, kind | cookie | {"origin": APP})

@@ -173,8 +173,8 @@ def test_a_malformed_resource_takes_all_its_records_along_and_no_others() -> Non
     bad = {"scopeLogs": [{"logRecords": records}, {"logRecords": [{}]}], "resource": {"attributes": 1}}
     done = decode({"resourceLogs": [bad, good]}, "logs")
     assert done.rejected == 4
-    (kept,) = ExportLogsServiceRequest.FromString(done.body).resource_logs
-    assert kept.scope_logs[0].log_records[0].body.string_value == "kept"
+    (parsed,) = ExportLogsServiceRequest.FromString(done.body).resource_logs
+    assert parsed.scope_logs[0].log_records[0].body.string_value == "kept"
 
 
 @pytest.mark.parametrize(

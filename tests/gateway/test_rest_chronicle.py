@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.gateway.chronicle_traffic import START, Client, Database
-from tests.gateway.rest_places import place_maker
+from tests.gateway.rest_gateway import gateway_opener
 
 
-@pytest.fixture(name="place", params=["sqlite", "postgres"])
-async def place_fixture(request, serving, with_tables):
-    async with place_maker(serving, with_tables(request.param))(store_text=True) as place:
-        yield place
+@pytest.fixture(name="gateway", params=["sqlite", "postgres"])
+async def gateway_fixture(request, serving, with_tables):
+    async with gateway_opener(serving, with_tables(request.param))(store_text=True) as gateway:
+        yield gateway
 
 
 def in_order(rows: Any, like: Any) -> list[Any]:
@@ -23,7 +23,7 @@ def in_order(rows: Any, like: Any) -> list[Any]:
     return sorted(([(name, row[name]) for name in names] for row in rows), key=str)
 
 
-async def ends_as_there(place: Any, events: list[Any]) -> None:
+async def ends_as_there(gateway: Any, events: list[Any]) -> None:
     """Wait until all rows are those of chronicle's database after these events in the order of their making."""
     there = Database(events)
     wanted = {
@@ -34,18 +34,18 @@ async def ends_as_there(place: Any, events: list[Any]) -> None:
     end = time.monotonic() + 120
     for table, rows in wanted.items():
         expected = in_order(rows, rows[0]) if rows else []
-        while (found := in_order(await asyncio.to_thread(place.rows, table), rows[0]) if rows else []) != expected:
+        while (found := in_order(await asyncio.to_thread(gateway.rows, table), rows[0]) if rows else []) != expected:
             assert time.monotonic() < end, [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
             await asyncio.sleep(0.05)
 
 
-async def send(place: Any, requests: Any) -> None:
+async def send(gateway: Any, requests: Any) -> None:
     for request in requests:
-        answer = await place.client.post("/events", json={"events": request})
+        answer = await gateway.client.post("/events", json={"events": request})
         assert (answer.status_code, answer.json()["accepted"]) == (202, len(request))
 
 
-async def test_two_hundred_runs_in_shuffled_and_repeated_requests(place):
+async def test_two_hundred_runs_in_shuffled_and_repeated_requests(gateway):
     client = Client(seed=14)
     for _ in range(200):
         client.run()
@@ -54,13 +54,13 @@ async def test_two_hundred_runs_in_shuffled_and_repeated_requests(place):
     client.flush()
     requests = [*client.requests, *client.chance.choices(client.requests, k=len(client.requests) // 4)]
     random.Random(1).shuffle(requests)  # noqa: S311
-    await send(place, requests)
-    await ends_as_there(place, client.events)
-    await send(place, requests[:5])
-    await ends_as_there(place, client.events)
+    await send(gateway, requests)
+    await ends_as_there(gateway, client.events)
+    await send(gateway, requests[:5])
+    await ends_as_there(gateway, client.events)
 
 
-async def test_a_batch_of_three_thousand_events_of_one_time(place):
+async def test_a_batch_of_three_thousand_events_of_one_time(gateway):
     client = Client(seed=3)
     run_id = client.new_id()
     events: list[Any] = [{"type": "run:start", "id": run_id, "name": "big", "info": {"n": 0}}]
@@ -73,28 +73,28 @@ async def test_a_batch_of_three_thousand_events_of_one_time(place):
         ]
     client.event(*events, {"type": "run:update", "id": run_id, "output": {"n": 999}})
     client.flush()
-    await send(place, client.requests)
-    await ends_as_there(place, client.events)
+    await send(gateway, client.requests)
+    await ends_as_there(gateway, client.events)
 
 
-async def test_a_list_of_one_time_keeps_its_order(place):
+async def test_a_list_of_one_time_keeps_its_order(gateway):
     client = Client(seed=0)
-    for words in (("a", "z"), ("z", "a"), ("running", "blocked"), ("finished", "running")):
+    for states in (("a", "z"), ("z", "a"), ("running", "blocked"), ("finished", "running")):
         run_id, step_id = client.new_id(), client.new_id()
         step = {"run_id": run_id, "step_id": step_id}
         client.event(
             {"type": "run:start", "id": run_id, "name": "n", "info": {"v": "old"}},
             {"type": "step:start", **step, "data": {"type": "t", "input": None}},
             {"type": "step:end", **step, "data": {"output": 1}},
-            *({"type": "step:state", **step, "data": {"state": word}} for word in words),
-            *({"type": "run:update", "id": run_id, "status": word, "info": {"v": word}} for word in words),
+            *({"type": "step:state", **step, "data": {"state": state}} for state in states),
+            *({"type": "run:update", "id": run_id, "status": state, "info": {"v": state}} for state in states),
         )
     client.flush()
-    await send(place, client.requests)
-    await ends_as_there(place, client.events)
+    await send(gateway, client.requests)
+    await ends_as_there(gateway, client.events)
 
 
-async def test_events_of_one_millisecond_in_requests_of_their_own_count_by_their_kind(place):
+async def test_events_of_one_millisecond_in_requests_of_their_own_count_by_their_kind(gateway):
     client = Client(seed=0)
     for _ in range(10):
         run_id, step = client.new_id(), {"step_id": client.new_id()}
@@ -105,11 +105,11 @@ async def test_events_of_one_millisecond_in_requests_of_their_own_count_by_their
         client.event({"type": "run:update", "id": run_id, "status": "done", "info": {"n": 4}})
     requests = [[event] for event in client.events]
     client.chance.shuffle(requests)
-    await send(place, requests)
-    await ends_as_there(place, client.events)
+    await send(gateway, requests)
+    await ends_as_there(gateway, client.events)
 
 
-async def test_numbers_that_headers_say_of_a_run_are_numbers_in_its_info(place):
+async def test_numbers_that_headers_say_of_a_run_are_numbers_in_its_info(gateway):
     headers = {
         "x-chronicle-organization-id": "org",
         "x-chronicle-step-index": "3",
@@ -123,8 +123,8 @@ async def test_numbers_that_headers_say_of_a_run_are_numbers_in_its_info(place):
         {"type": "run:start", "id": "r", "name": "n", "time": at, **own},
         {"type": "step:start", **step, "data": {"type": "t", "info": {"n": 1}}},
     ]
-    assert (await place.client.post("/events", json={"events": events}, headers=headers)).status_code == 202
-    (run,) = await place.until("workflow_run", 1)
+    assert (await gateway.client.post("/events", json={"events": events}, headers=headers)).status_code == 202
+    (run,) = await gateway.until("workflow_run", 1)
     assert run["info"] == {
         **own["info"],
         "organization_id": "org",
@@ -134,17 +134,17 @@ async def test_numbers_that_headers_say_of_a_run_are_numbers_in_its_info(place):
         "size": 12,
         "share": 0.5,
     }
-    (row,) = await place.until("workflow_step", 1)
+    (row,) = await gateway.until("workflow_step", 1)
     assert row["info"] == {"n": 1}
 
 
-async def test_an_error_is_told_where_chronicle_s_clients_read_it(place):
-    for bad, said in (
+async def test_an_error_is_told_where_chronicle_s_clients_read_it(gateway):
+    for bad, problem in (
         ({"type": "step:end", "run_id": "r"}, "step_id: is missing"),
         ("no event", "must be a JSON object"),
     ):
-        answer = await place.client.post("/events", json={"events": [bad]})
-        assert (answer.status_code, answer.json()["error"]["details"]["body"]) == (400, said)
-    answer = await place.client.post("/events", content=b"{", headers={"content-type": "application/json"})
+        answer = await gateway.client.post("/events", json={"events": [bad]})
+        assert (answer.status_code, answer.json()["error"]["details"]["body"]) == (400, problem)
+    answer = await gateway.client.post("/events", content=b"{", headers={"content-type": "application/json"})
     assert answer.json()["error"]["details"]["body"] == answer.json()["message"]
     assert answer.json()["error"]["kind"] == "malformed"

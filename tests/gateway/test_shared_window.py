@@ -47,7 +47,7 @@ def test_of_more_clients_than_there_is_room_for_the_quietest_are_forgotten():
 
 def test_processes_that_are_forked_count_together():
     window = SharedWindow(50)
-    children, told = [], []
+    children, pipes = [], []
     for _ in range(3):
         reading, writing = os.pipe()
         child = os.fork()
@@ -56,11 +56,11 @@ def test_processes_that_are_forked_count_together():
             os._exit(0)
         os.close(writing)
         children.append(child)
-        told.append(reading)
+        pipes.append(reading)
     for child in children:
         os.waitpid(child, 0)
-    assert sum(int(os.read(reading, 10)) for reading in told) == 50
-    for reading in told:
+    assert sum(int(os.read(reading, 10)) for reading in pipes) == 50
+    for reading in pipes:
         os.close(reading)
 
 

@@ -69,8 +69,8 @@ def test_dead_letters_that_are_replayed_are_delivered_and_leave(
     append(spool, b"good", b"bad one", b"bad two")
     eventually(lambda: spool.reader.status().dead_letters == 2)
     sink.poison = b"two"
-    said = command("replay", "--exporter", "kept", "--dead-letters", "--yes")
-    assert "2 batches with 4 items will be delivered to kept again" in said.output
+    result = command("replay", "--exporter", "kept", "--dead-letters", "--yes")
+    assert "2 batches with 4 items will be delivered to kept again" in result.output
     assert sink.wait_for(2)
     eventually(lambda: spool.reader.status().dead_letters == 1)
     assert sink.bodies == [b"good", b"bad one"]
@@ -88,8 +88,8 @@ def test_what_was_delivered_since_a_time_is_delivered_again_in_order(
     make_older(spool, 3, b"old")
     assert sink.wait_for(3)
     eventually(lambda: spool.reader.status().lag["kept"].batches == 0)
-    said = command("replay", "--exporter", "kept", "--since", "2h", "--yes")
-    assert "2 batches with 4 items" in said.output
+    result = command("replay", "--exporter", "kept", "--since", "2h", "--yes")
+    assert "2 batches with 4 items" in result.output
     assert sink.wait_for(5)
     eventually(lambda: spool.reader.status().lag["kept"].batches == 0)
     append(spool, b"three")
@@ -127,8 +127,8 @@ def test_what_is_too_old_is_dropped_and_counted_and_the_rest_is_delivered(
     spool.attach(["kept"])
     append(spool, b"old", b"older", b"new")
     make_older(spool, 30, b"old", b"older")
-    said = command("drop", "--exporter", "kept", "--undelivered", "--older-than", "24h", "--yes")
-    assert "2 batches with 4 items are dropped for kept" in said.output
+    result = command("drop", "--exporter", "kept", "--undelivered", "--older-than", "24h", "--yes")
+    assert "2 batches with 4 items are dropped for kept" in result.output
     sink = make_sink()
     delivering(sink)
     assert sink.wait_for(1)
@@ -178,10 +178,10 @@ def test_dead_letters_are_dropped_only_when_asked_and_counted(spool: Spool, comm
 def test_nothing_is_dropped_without_a_yes(spool: Spool, command: Any, answer: str, left: int) -> None:
     spool.attach(["kept"])
     append(spool, b"one", b"two")
-    said = command("drop", "--exporter", "kept", "--undelivered", answer=answer)
-    assert "2 batches with 4 items would be dropped for kept" in said.output
+    result = command("drop", "--exporter", "kept", "--undelivered", answer=answer)
+    assert "2 batches with 4 items would be dropped for kept" in result.output
     assert spool.reader.status().lag["kept"].batches == left
-    assert said.exit_code == (1 if left else 0)
+    assert result.exit_code == (1 if left else 0)
 
 
 def test_an_exporter_is_forgotten_only_when_nobody_delivers_to_it(spool: Spool, command: Any, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_an_exporter_is_forgotten_only_when_nobody_delivers_to_it(spool: Spool, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "problem"),
     [
         (("replay", "--exporter", "nobody", "--dead-letters", "--yes"), "the spool has nothing for 'nobody'"),
         (("replay", "--exporter", "kept"), "nothing says what is meant"),
@@ -208,12 +208,12 @@ def test_an_exporter_is_forgotten_only_when_nobody_delivers_to_it(spool: Spool, 
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_next_step(
-    spool: Spool, command: Any, arguments: tuple[str, ...], said: str
+    spool: Spool, command: Any, arguments: tuple[str, ...], problem: str
 ) -> None:
     spool.attach(["kept"])
     error = command(*arguments).exception
     assert isinstance(error, ConfigurationError)
-    assert said in error.problem
+    assert problem in error.problem
     assert error.hint
 
 
@@ -266,12 +266,12 @@ def test_status_names_exporters_whole_and_says_why_letters_are_dead_however_narr
     batches = spool.due(name, 1 << 20, 9)
     spool.advance(name, batches, [(batches[0], "too_old: of 1970"), (batches[1], "too_old: of 1971")])
     spool.attach(["kept"])
-    said = command("status").output
-    assert f"{name}  " in said
-    lines = [line.strip() for line in said.splitlines()]
+    result = command("status").output
+    assert f"{name}  " in result
+    lines = [line.strip() for line in result.splitlines()]
     dead = lines[lines.index("dead letters") + 4].split()
     assert dead[:4] == [name, "traces", "2", "4"]
-    assert "too_old: of 1971" in said
+    assert "too_old: of 1971" in result
 
 
 def test_dead_letters_can_be_read_before_anything_is_done_with_them(spool: Spool, command: Any) -> None:
@@ -280,6 +280,6 @@ def test_dead_letters_can_be_read_before_anything_is_done_with_them(spool: Spool
     append(spool, good.SerializeToString(), bad.SerializeToString())
     batches = spool.due("kept", 1 << 20, 9)
     spool.advance("kept", batches, [(batches[1], "ValueError: no")])
-    said = command("cat", "--dead-letters").output
-    assert said.count("\n") == 1
-    assert '"schemaUrl":"bad"' in said
+    result = command("cat", "--dead-letters").output
+    assert result.count("\n") == 1
+    assert '"schemaUrl":"bad"' in result

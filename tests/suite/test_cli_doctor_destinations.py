@@ -16,7 +16,7 @@ from tests.backends.observability import VictoriaLogs
 from tests.backends.process import free_port
 from tests.exporters.certificates import authority
 from tests.exporters.forwarded import serving
-from tests.exporters.otlp_receiver import Got, Receiver, Say, grpc_receiver, http_receiver
+from tests.exporters.otlp_receiver import Answer, Received, Receiver, grpc_receiver, http_receiver
 from tests.faults.gateway_process import GatewayProcess
 
 BIN = Path(sys.executable).parent
@@ -99,7 +99,7 @@ def test_one_that_is_not_there_is_a_problem_with_its_next_step_and_hides_no_othe
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_headers_that_it_does_not_know_are_named(tmp_path: Path, protocol: str) -> None:
     with serving(protocol, Receiver()) as there:
-        there.answer = lambda got: Say(401, code=grpc.StatusCode.UNAUTHENTICATED)
+        there.answer = lambda got: Answer(401, code=grpc.StatusCode.UNAUTHENTICATED)
         given = {"endpoint": f"http://127.0.0.1:{there.port}", "protocol": protocol, "headers": {"x-api-key": KEY}}
         code, found = doctor(tmp_path, forward={"there": given})
     assert code == 1
@@ -107,8 +107,8 @@ def test_headers_that_it_does_not_know_are_named(tmp_path: Path, protocol: str) 
 
 
 def test_signals_that_it_does_not_take_are_told_apart_from_those_that_it_takes(tmp_path: Path) -> None:
-    def answer(got: Got) -> Say:
-        return Say() if "Trace" in got.path else Say(code=grpc.StatusCode.UNIMPLEMENTED)
+    def answer(got: Received) -> Answer:
+        return Answer() if "Trace" in got.path else Answer(code=grpc.StatusCode.UNIMPLEMENTED)
 
     with grpc_receiver(Receiver()) as there:
         there.answer = answer
@@ -162,7 +162,7 @@ def test_certificates_that_cannot_be_read_are_named_and_hide_no_other(tmp_path: 
 
 def test_one_that_refuses_only_an_empty_request_is_noted(tmp_path: Path) -> None:
     with http_receiver(Receiver()) as there:
-        there.answer = lambda got: Say(400, b"nothing in it")
+        there.answer = lambda got: Answer(400, b"nothing in it")
         given = {"endpoint": f"http://127.0.0.1:{there.port}", "protocol": "http"}
         code, found = doctor(tmp_path, forward={"there": given})
     check = only(found, "forward.there")
@@ -187,14 +187,19 @@ def test_a_loki_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ready", "push", "code", "said"),
     [
-        (Say(503, b"Ingester not ready"), Say(204), 1, "Ingester not ready"),
-        (Say(404), Say(204), 0, "takes what it is sent"),
-        (Say(200), Say(401), 1, "HTTP 401"),
-        (Say(200), Say(404), 1, "HTTP 404"),
-        (Say(200), Say(422, b"error at least one valid stream is required for ingestion"), 0, "takes what it is sent"),
+        (Answer(503, b"Ingester not ready"), Answer(204), 1, "Ingester not ready"),
+        (Answer(404), Answer(204), 0, "takes what it is sent"),
+        (Answer(200), Answer(401), 1, "HTTP 401"),
+        (Answer(200), Answer(404), 1, "HTTP 404"),
+        (
+            Answer(200),
+            Answer(422, b"error at least one valid stream is required for ingestion"),
+            0,
+            "takes what it is sent",
+        ),
     ],
 )
-def test_what_loki_answers_is_told(tmp_path: Path, ready: Say, push: Say, code: int, said: str) -> None:
+def test_what_loki_answers_is_told(tmp_path: Path, ready: Answer, push: Answer, code: int, said: str) -> None:
     with http_receiver(Receiver()) as there:
         there.answer = lambda got: ready if got.path == "/ready" else push
         given = {"endpoint": f"http://127.0.0.1:{there.port}", "tenant": "team-a", "bearer_token": KEY}

@@ -69,8 +69,8 @@ def served(tmp_path_factory) -> Iterator[str]:
     url = f"sqlite:///{folder / 'rows.db'}"
     requests, calls = several()
     fill(url, requests, calls)
-    told = request(500, ok=False, query_text=HOSTILE)
-    row = {name: getattr(told, name) for name in ("id", "ts", "trace_id", "span_id", "llm_calls", "latency_ms", "ok")}
+    stored = request(500, ok=False, query_text=HOSTILE)
+    row = {name: getattr(stored, name) for name in ("id", "ts", "trace_id", "span_id", "llm_calls", "latency_ms", "ok")}
     flags = dict.fromkeys(
         ("escalated", "fallback_fired", "cache_hit", "ceiling_hit", "per_user_cap_hit", "rate_limited"), True
     )
@@ -81,7 +81,7 @@ def served(tmp_path_factory) -> Iterator[str]:
         for table, values in (
             (schema.request_log, {**row, **flags, "retries": 1}),
             (schema.llm_call, {**of_call, "ok": False, "retries": 1, "rate_limited": False, "run_id": HOSTILE}),
-            (schema.feedback, {"id": "f", "ts": NOW, "request_id": told.id}),
+            (schema.feedback, {"id": "f", "ts": NOW, "request_id": stored.id}),
             (schema.dead_letter, {"id": "d", "ts": NOW, "trace_id": HOSTILE}),
             (schema.workflow_run, {"id": HOSTILE, "created_at": NOW - timedelta(minutes=1), "updated_at": NOW}),
             (schema.workflow_step, {"id": HOSTILE, "run_id": HOSTILE, "start_time": NOW, "end_time": NOW}),

@@ -168,8 +168,8 @@ def test_texts_are_for_the_role_admin(url, keys, clock):
         client = browser(url, keys, clock)
         sign_in(client, key)
         assert ("rope" in client.get(path).text) is seen
-        told = client.get(f"/api/requests/{request(2).id}", headers={"x-api-key": key}).json()
-        assert ("query_text" in told[0]) is seen
+        answered = client.get(f"/api/requests/{request(2).id}", headers={"x-api-key": key}).json()
+        assert ("query_text" in answered[0]) is seen
         for search in ("/ui/requests", "/ui/", "/ui/users", "/ui/sessions", "/ui/requests.csv", "/ui/api/summary"):
             assert client.get(f"{search}?text=rope").status_code == (200 if seen else 403)
         assert ("Text contains" in client.get("/ui/requests").text) is seen

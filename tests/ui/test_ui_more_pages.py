@@ -144,7 +144,7 @@ def gateway(url, insight):
 def test_the_pipeline_shows_what_became_of_what_came_in(url, insight):
     client = gateway(url, insight)
     page = client.get("/ui/pipeline", headers={"x-api-key": READ}).text
-    for said in (
+    for text in (
         ">42<",
         "redaction_failed",
         "forward.jaeger",
@@ -152,21 +152,21 @@ def test_the_pipeline_shows_what_became_of_what_came_in(url, insight):
         "400: &lt;b&gt;no&lt;/b&gt;",
         "role <code>admin",
     ):
-        assert said in page
+        assert text in page
     assert "Replay" not in page
     privacy = client.get("/ui/privacy", headers={"x-api-key": READ}).text
-    for said in ("EMAIL", "shop", ">17<", ">9<", "none: what left was clean"):
-        assert said in privacy
+    for text in ("EMAIL", "shop", ">17<", ">9<", "none: what left was clean"):
+        assert text in privacy
 
 
 def test_the_pipeline_names_kafka_where_topics_are_in_the_spools_place(url, insight):
     spool = {"status": "ok", "transport": "kafka", "brokers": "kafka-1:9092", "batches": 1234}
     lag = {"batches": 7, "items": None, "bytes": None, "seconds": 2.0}
     parts = {"spool": spool, "exporters": {"request_log": {"status": "ok", "circuit": "closed", "lag": lag}}}
-    told = replace(insight, health=lambda: {"status": "ok", "parts": parts})
-    page = gateway(url, told).get("/ui/pipeline", headers={"x-api-key": READ}).text
-    for said in ("kafka-1:9092", "1,234", ">7<"):
-        assert said in page
+    with_kafka = replace(insight, health=lambda: {"status": "ok", "parts": parts})
+    page = gateway(url, with_kafka).get("/ui/pipeline", headers={"x-api-key": READ}).text
+    for text in ("kafka-1:9092", "1,234", ">7<"):
+        assert text in page
     assert "of 0 MB" not in page
     assert ">None<" not in page
 

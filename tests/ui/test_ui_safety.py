@@ -27,7 +27,7 @@ HOSTILE = (
 )
 _TEXT = [name for name, column in schema.request_log.c.items() if type(column.type) is sa.Text]
 _CALL_TEXT = [name for name, column in schema.llm_call.c.items() if type(column.type) is sa.Text]
-_KEPT = {"id", "trace_id", "span_id", "request_id", "cost_source"}
+_IDS = {"id", "trace_id", "span_id", "request_id", "cost_source"}
 
 
 class _Tags(HTMLParser):
@@ -53,9 +53,9 @@ class _Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_stored_becomes_markup(tmp_path: Path, text: str):
     url = f"sqlite:///{tmp_path / 'rows.db'}"
-    row = {name: text for name in _TEXT if name not in _KEPT}
+    row = {name: text for name in _TEXT if name not in _IDS}
     json = {"stage_ms": {text: 5.0}, "meta": {text: text}, "models": {text: text}, "topk": [text]}
-    own = {name: text for name in _CALL_TEXT if name not in _KEPT}
+    own = {name: text for name in _CALL_TEXT if name not in _IDS}
     messages = {"chat_request": [{text: text}], "chat_response": text, "meta": {"stage": text, "unpriced": text}}
     fill(url, [request(1, **row, **json), request(2, id=text)], [call(1, **own, **messages)])
     with serve(url) as client:
@@ -81,7 +81,7 @@ def test_nothing_stored_becomes_markup(tmp_path: Path, text: str):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "problem"),
     [
         ("colour=red", "there is no filter"),
         ("range=3y", "range="),
@@ -103,10 +103,10 @@ def test_nothing_stored_becomes_markup(tmp_path: Path, text: str):
     ],
 )
 @pytest.mark.parametrize("path", ["/ui/", "/ui/requests", "/ui/api/requests", "/ui/requests.csv"])
-def test_a_bad_address_is_told_in_words(client, path: str, query: str, said: str):
+def test_a_bad_address_is_told_in_words(client, path: str, query: str, problem: str):
     answer = client.get(f"{path}?{query}")
     assert answer.status_code == 400
-    assert said in answer.text
+    assert problem in answer.text
     assert "Traceback" not in answer.text
 
 

@@ -116,7 +116,9 @@ CHAT = {
 
 def test_an_event_outside_of_any_span_is_a_request_of_its_own_once(tables_of):
     body = event(CHAT, event_name=DETAILS_EVENT)
-    requests, calls = tables_of(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, observed_time_unix_nano=9)))
+    requests, calls = tables_of(
+        ("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, observed_time_unix_nano=9))
+    )
     assert (len(requests), len(calls)) == (1, 1)
     assert (requests[0]["prompt_tokens"], calls[0]["request_id"]) == (10, requests[0]["id"])
     assert len(tables_of(("logs", body), ("logs", event(CHAT, event_name=DETAILS_EVENT, time=6)))[0]) == 2

@@ -10,11 +10,11 @@ from otel_telemetry.gateway.kafka.config import KafkaSettings
 from otel_telemetry.gateway.kafka.operator import KafkaOperator
 from otel_telemetry.gateway.kafka.reader import KafkaReader
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
-from tests.gateway.kafka.topics import EVER, Open, look, names, request, settled, take, write
+from tests.gateway.kafka.topics import EVER, Open, all_committed, look, names, request, take, write
 from tests.waiting import eventually
 
 
-def dead_letter(transport: KafkaTransport, name: str) -> None:
+def write_dead_letter(transport: KafkaTransport, name: str) -> None:
     transport.append("traces", request(name), 1).result(30)
     batches = eventually(lambda: look(transport))
     transport.advance("one", batches, [(batch, "invalid: for a test") for batch in batches])
@@ -23,7 +23,7 @@ def dead_letter(transport: KafkaTransport, name: str) -> None:
 def test_a_dead_letter_is_kept_until_it_is_delivered_again(opened: Open, config: KafkaSettings) -> None:
     transport = opened()
     transport.attach(["one"])
-    dead_letter(transport, "letter")
+    write_dead_letter(transport, "letter")
     with KafkaOperator(config, dry_run=True) as operator:
         assert operator.replay_dead("one", EVER).batches == 1
     assert transport.status().dead_letters == 1
@@ -43,7 +43,7 @@ def test_a_dead_letter_is_kept_until_it_is_delivered_again(opened: Open, config:
 def test_dead_letters_are_dropped_on_request_only_those_of_that_exporter(opened: Open, config: KafkaSettings) -> None:
     transport = opened()
     transport.attach(["one"])
-    dead_letter(transport, "letter")
+    write_dead_letter(transport, "letter")
     transport.set_aside("receiver", "traces", "took a receiver down: 1 MB")
     with KafkaOperator(config) as operator:
         assert operator.drop_dead("one", EVER).batches == 1
@@ -61,7 +61,7 @@ def test_places_are_moved_while_nobody_delivers_and_only_then(opened: Open, conf
     eventually(lambda: time.time_ns() > between + 5_000_000)
     transport.append("traces", request("b"), 1).result(30)
     assert names(take(transport, 1)) == ["b"]
-    eventually(lambda: settled(transport))
+    eventually(lambda: all_committed(transport))
     with KafkaOperator(config) as operator:
         for change in (operator.replay_since, operator.drop_undelivered):
             with pytest.raises(ConfigurationError, match="1 processes deliver to one") as raised:
@@ -72,7 +72,7 @@ def test_places_are_moved_while_nobody_delivers_and_only_then(opened: Open, conf
         again = opened()
         again.attach(["one"])
         assert names(take(again, 1)) == ["b"]
-        eventually(lambda: settled(again))
+        eventually(lambda: all_committed(again))
         again.append("traces", request("c"), 1).result(30)
         again.close()
         assert operator.drop_undelivered("one", EVER).items == 1

@@ -34,7 +34,7 @@ def test_spans_of_a_trace_are_in_one_message_and_nothing_is_lost_by_splitting() 
         for span in spans_of([piece]):
             of_trace.setdefault(span.trace_id, set()).add(bucket)
     assert all(len(buckets) == 1 for buckets in of_trace.values())
-    told = [
+    spans = [
         (group.schema_url, group.resource.attributes[0].value.int_value, scope.scope.name, span.span_id)
         for source in ([body], [piece for _, piece, _ in pieces])
         for part in source
@@ -42,7 +42,7 @@ def test_spans_of_a_trace_are_in_one_message_and_nothing_is_lost_by_splitting() 
         for scope in group.scope_spans
         for span in scope.spans
     ]
-    assert sorted(told[:160]) == sorted(told[160:])
+    assert sorted(spans[:160]) == sorted(spans[160:])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from otel_telemetry.gateway.kafka.config import KafkaSettings
 from otel_telemetry.gateway.kafka.reader import KafkaReader
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
 from tests.backends.kafka_broker import KafkaBroker
-from tests.gateway.kafka.topics import MIB, Open, look, names, request, settled, spans_of, take, write
+from tests.gateway.kafka.topics import MIB, Open, all_committed, look, names, request, spans_of, take, write
 from tests.waiting import eventually
 
 
@@ -36,7 +36,7 @@ def test_messages_that_nobody_can_decode_are_dead_letters_without_a_body_and_the
     secret = b"anna@example.com"
     write(config, b"\xff\xfe" + secret, b"", b'{"resourceSpans":[]} ' + secret, os.urandom(64), request("good"))
     assert names(take(transport, 1)) == ["good"]
-    eventually(lambda: settled(transport))
+    eventually(lambda: all_committed(transport))
     found = KafkaReader(config).dead_letters()
     assert {(one.exporter, one.signal) for one in found} == {("one", "traces")}
     assert sum(one.batches for one in found) >= 2
@@ -54,7 +54,7 @@ def test_a_message_larger_than_the_gateway_takes_is_a_dead_letter_that_says_so(
         transport.attach(["one"])
         write(config, request("large", note="x" * 60_000), request("good"))
         assert names(take(transport, 1)) == ["good"]
-        eventually(lambda: settled(transport))
+        eventually(lambda: all_committed(transport))
         (found,) = KafkaReader(config).dead_letters()
         assert "gateway.max_body_bytes" in found.reason
     finally:
@@ -128,14 +128,14 @@ def test_what_the_retention_took_before_it_was_delivered_is_counted(
     trace_id = os.urandom(16)
     transport.append("traces", request("first", trace_id=trace_id), 1).result(30)
     assert names(take(transport, 1)) == ["first"]
-    eventually(lambda: settled(transport))
+    eventually(lambda: all_committed(transport))
     transport.close()
     again = opened()
     for name in ("gone", "gone too", "there"):
         again.append("traces", request(name, trace_id=trace_id), 1).result(30)
-    (place,) = [place for place, end in again._reader.ends()[1].items() if end == 4]
+    (partition,) = [partition for partition, end in again._reader.ends()[1].items() if end == 4]
     admin = kafka.admin()
-    deleted = admin.delete_records([TopicPartition(*place, 3)])
+    deleted = admin.delete_records([TopicPartition(*partition, 3)])
     next(iter(deleted.values())).result(30)
     again.attach(["one"])
     assert names(take(again, 1)) == ["there"]
@@ -188,7 +188,7 @@ def test_partitions_that_move_in_mid_delivery_lose_nothing(opened: Open) -> None
         over.set()
         thread.join()
     assert set(names([*got, *more])) == set(sent)
-    eventually(lambda: settled(first) if not second.due("one", 1, 1) else False)
+    eventually(lambda: all_committed(first) if not second.due("one", 1, 1) else False)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -225,5 +225,5 @@ def test_what_a_broker_calls_a_repetition_and_gives_no_offset_for_is_not_acknowl
         def offset(self) -> None:
             return None
 
-    told = opened()._producer._outcome(None, WithoutOffset())  # type: ignore[arg-type]
-    assert isinstance(told, BrokersAway)
+    outcome = opened()._producer._outcome(None, WithoutOffset())  # type: ignore[arg-type]
+    assert isinstance(outcome, BrokersAway)

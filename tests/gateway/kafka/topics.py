@@ -59,7 +59,7 @@ def take(transport: KafkaTransport, items: int) -> list[bytes]:
     return [batch.body for batch in batches]
 
 
-def settled(transport: KafkaTransport, sink: str = "one") -> bool:
+def all_committed(transport: KafkaTransport, sink: str = "one") -> bool:
     """Tell whether all offsets are committed; the callbacks of commits come as messages are asked for."""
     assert not transport.due(sink, MIB, 256)
     return transport.status().lag[sink].batches == 0

@@ -29,7 +29,7 @@ def engine_with_secret() -> OtlpRedactor:
 
 
 @dataclass
-class CellAddress:
+class RestGateway:
     """A client of a running gateway, and what is in its database."""
 
     client: httpx.AsyncClient
@@ -55,11 +55,11 @@ class CellAddress:
         return rows
 
 
-def place_maker(serving: Any, url: str) -> Callable[..., Any]:
-    """Return what opens a place on a database."""
+def gateway_opener(serving: Any, url: str) -> Callable[..., Any]:
+    """Return a context manager that runs a gateway on a database and yields its RestGateway."""
 
     @asynccontextmanager
-    async def open_place(rest: Any = None, headers: Any = None, **settings: Any) -> AsyncIterator[CellAddress]:
+    async def open_gateway(rest: Any = None, headers: Any = None, **settings: Any) -> AsyncIterator[RestGateway]:
         given = {name: settings.pop(name) for name in ("store_text",) if name in settings}
         engine = settings.pop("engine", None) or engine_with_secret()
         sink = RequestLogSink(RequestLogSettings(url=url, **given))
@@ -67,7 +67,7 @@ def place_maker(serving: Any, url: str) -> Callable[..., Any]:
             serving(engine=engine, sinks=[sink], rest=rest, **settings) as running,
             httpx.AsyncClient(base_url=running.http, headers=headers, timeout=60) as client,
         ):
-            yield CellAddress(client, running, url)
+            yield RestGateway(client, running, url)
         sink.close()
 
-    return open_place
+    return open_gateway
