@@ -240,8 +240,7 @@ class Copy:
         ends = ("seq FROM batch", "seq FROM total", "seq FROM cursor")
         last = max(self._scalar(f"SELECT coalesce(max(seq), 0) FROM (SELECT {end})") for end in ends)  # noqa: S608
         self._forget_known(last)
-        if not self._totals_known and (self._saved.batches or self._pages.count):
-            self._saved.unknown |= self._pages.missing()
+        self._saved.unknown |= not self._totals_known
         count, items, size = self._target.execute(
             "SELECT count(*), coalesce(sum(items), 0), coalesce(sum(length(body)), 0) FROM batch"
         ).fetchone()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_telemetry.base.errors import SpoolDamaged
-from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool import identity, spool_file
 from otel_telemetry.gateway.spool.copy import Copy, SalvageResult
 from otel_telemetry.gateway.spool.pages import Pages
 
@@ -37,30 +37,34 @@ def open_spool(
     with spool_file.write_lock(write_lock, stopped):
         alone = spool_file.alone(shared)
         try:
+            identity.refuse_foreign_file(path)
             if alone:
                 _finish_rescue(path)
             spool_file.make_file(path)
             spool_file.keep_reserve(folder)
-            return _open_on_any_disk(path, alone=alone, doubtful=doubtful)
+            opened = _open_on_any_disk(path, alone=alone, doubtful=doubtful, made=identity.was_made(shared))
         except sqlite3.OperationalError as error:
             raise spool_file.not_opened(path, error) from None
+        else:
+            identity.note_made(shared)
+            return opened
         finally:
             spool_file.share_again(shared)
 
 
-def _open_on_any_disk(path: Path, *, alone: bool, doubtful: bool) -> sqlite3.Connection:
+def _open_on_any_disk(path: Path, *, alone: bool, doubtful: bool, made: bool) -> sqlite3.Connection:
     try:
-        return _open(path, alone=alone, doubtful=doubtful)
+        return _open(path, alone=alone, doubtful=doubtful, made=made)
     except sqlite3.OperationalError:
         if not spool_file.give_up_reserve(path.parent):
             raise
         _log.warning("the disk of %s is full; what was held back is used to deliver what is there", path.parent)
-        return _open(path, alone=alone, doubtful=doubtful)
+        return _open(path, alone=alone, doubtful=doubtful, made=made)
 
 
-def _open(path: Path, *, alone: bool, doubtful: bool) -> sqlite3.Connection:
+def _open(path: Path, *, alone: bool, doubtful: bool, made: bool) -> sqlite3.Connection:
     try:
-        return spool_file.open_sound(path, thorough=alone and (doubtful or _left_open(path)))
+        return spool_file.open_sound(path, thorough=alone and (doubtful or _left_open(path)), made=made)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not _damaged(path, error):
             raise
@@ -127,8 +131,11 @@ def _rescue(path: Path, rescued: Path) -> SalvageResult:
 
 
 def _source(path: Path) -> sqlite3.Connection:
-    """Open a damaged file for looking: nothing is put from its log into it."""
-    source = sqlite3.connect(path, isolation_level=None)
+    """Open a damaged file for looking: nothing is put from its log into it.
+
+    Beside a file without a header SQLite would delete the log: it is opened as if nothing could be read of it.
+    """
+    source = sqlite3.connect(path if identity.has_header(path) else ":memory:", isolation_level=None)
     with contextlib.suppress(sqlite3.DatabaseError):
         source.execute("PRAGMA wal_autocheckpoint = 0")
     return source

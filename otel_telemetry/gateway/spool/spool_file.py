@@ -7,7 +7,7 @@ bodies of some hundred kB.
 
 Three locks are beside the file, all of them released by the system when their process ends: `spool.lock` (one gateway
 delivers), `spool.turn` (one process writes), `spool.open` (shared by all processes that have the file open, so that
-none replaces a damaged file while another uses it).
+none replaces a damaged file while another uses it; its content says that a spool was made in the folder).
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.gateway.spool import identity
+from otel_telemetry.gateway.spool.schema import SCHEMA
 
 try:
     import fcntl
@@ -45,55 +47,6 @@ _CLAIM_LOOK_SECONDS: Final = 0.02
 _LOG_AGAIN_SECONDS: Final = 60.0
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
-
-#: `total` counts what was ever appended, and what was trimmed; a cursor repeats the first at its place, so that a
-#: sink's lag is one subtraction. `outcome` counts what a sink never got, by what became of it. `replay` names the dead
-#: letters that are to be delivered again, `attached` the sinks that are delivered to. `dead_total` adds up the dead
-#: letters of each sink, by triggers, so that it is right whoever takes one away. `loss` is what the disk did not keep
-#: of what was acknowledged, one batch a row (`seq`), or dead letters and what nobody can count; its rows stay, as they
-#: say where numbers are missing, and tell of a loss until somebody has taken note.
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS batch (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
-    items INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER);
-CREATE TABLE IF NOT EXISTS total (
-    id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, batches INTEGER NOT NULL,
-    items INTEGER NOT NULL, bytes INTEGER NOT NULL, trimmed INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS cursor (
-    sink TEXT PRIMARY KEY, seq INTEGER NOT NULL, batches INTEGER NOT NULL,
-    items INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attached (sink TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dead_letter (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, seq INTEGER NOT NULL, signal TEXT NOT NULL,
-    received_ns INTEGER NOT NULL, at_ns INTEGER NOT NULL, items INTEGER NOT NULL, reason TEXT NOT NULL,
-    body BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS dead_letter_sink ON dead_letter (sink);
-CREATE TABLE IF NOT EXISTS replay (id INTEGER PRIMARY KEY, sink TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS dead_total (
-    sink TEXT PRIMARY KEY, letters INTEGER NOT NULL, items INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO dead_total
-    SELECT sink, count(*), sum(items), sum(length(body)) FROM dead_letter
-    WHERE NOT EXISTS (SELECT 1 FROM dead_total) GROUP BY sink;
-CREATE TRIGGER IF NOT EXISTS dead_letter_comes AFTER INSERT ON dead_letter BEGIN
-    INSERT INTO dead_total VALUES (new.sink, 1, new.items, length(new.body)) ON CONFLICT (sink) DO UPDATE
-        SET letters = letters + 1, items = items + excluded.items, bytes = bytes + excluded.bytes;
-END;
-CREATE TRIGGER IF NOT EXISTS dead_letter_goes AFTER DELETE ON dead_letter BEGIN
-    UPDATE dead_total SET letters = letters - 1, items = items - old.items, bytes = bytes - length(old.body)
-        WHERE sink = old.sink;
-END;
-CREATE TRIGGER IF NOT EXISTS dead_letter_changes AFTER UPDATE ON dead_letter BEGIN
-    UPDATE dead_total SET items = items + new.items - old.items, bytes = bytes + length(new.body) - length(old.body)
-        WHERE sink = old.sink;
-END;
-CREATE TABLE IF NOT EXISTS outcome (
-    sink TEXT NOT NULL, what TEXT NOT NULL, batches INTEGER NOT NULL, items INTEGER NOT NULL,
-    PRIMARY KEY (sink, what)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS loss (
-    id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, batches INTEGER NOT NULL, items INTEGER NOT NULL,
-    letters INTEGER NOT NULL, unknown INTEGER NOT NULL, seq INTEGER UNIQUE, acknowledged_ns INTEGER);
-INSERT OR IGNORE INTO total VALUES (1, 0, 0, 0, 0, 0);
-"""
 
 
 def make_folder(folder: Path) -> None:
@@ -245,9 +198,14 @@ def write_lock(lock: int, stopped: Callable[[], bool] | None = None) -> Iterator
 
 # --- connections ----------------------------------------------------------------------------------------------------
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the spool for reading and writing. Raises sqlite3.DatabaseError where the file is damaged."""
+    """Open the spool for reading and writing.
+
+    Raises sqlite3.DatabaseError where the file is damaged, ConfigurationError where it is another program's.
+    """
+    identity.check(path)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
+        identity.refuse_foreign(path, connection)  # its log may have tables that the file does not have yet
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")  # stays at the file system's best where WAL is forbidden
@@ -260,11 +218,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_sound(path: Path, *, thorough: bool = False) -> sqlite3.Connection:
-    """Open the spool and make its tables. Raises sqlite3.DatabaseError where it is damaged; `thorough` finds more."""
+def open_sound(path: Path, *, thorough: bool = False, made: bool = False) -> sqlite3.Connection:
+    """Open the spool and make its tables; `made`: it had them before. Raises as `connect`; `thorough` finds more."""
     connection = connect(path)
     try:
-        connection.executescript(_SCHEMA)
+        if made:
+            identity.refuse_emptied(connection)
+        connection.executescript(SCHEMA)
         if "crc" not in {row[1] for row in connection.execute("PRAGMA table_info(batch)")}:
             connection.execute("ALTER TABLE batch ADD COLUMN crc INTEGER")
         connection.execute("SELECT seq, batches, items, bytes FROM total").fetchone()
@@ -288,10 +248,13 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     """Open the spool in `folder` for reading beside its writers."""
     path = (folder / FILE_NAME).absolute()
     try:
-        path.stat()
+        identity.check(path)
     except OSError as error:
         hint = "name the folder that the gateway uses, as the user that runs it"
         raise ConfigurationError(_SETTING, f"{path} cannot be read: {error.strerror}", hint) from None
+    except sqlite3.DatabaseError as error:
+        hint = "start the gateway: it saves what can be read and reports what is lost"
+        raise ConfigurationError(_SETTING, f"{path} cannot be read: {error}", hint) from None
     return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
 
 
