@@ -56,8 +56,9 @@ class Login:
         keep(answer, request, cookie, self._pages.links)
         return answer
 
-    def leave(self, request: Request) -> Response:
+    async def leave(self, request: Request) -> Response:
         """End a session."""
+        await forms.read(request)
         answer = RedirectResponse(f"{self._pages.links}/login", HTTPStatus.SEE_OTHER)
         answer.delete_cookie(cookie_name(request), path=self._pages.links, httponly=True, samesite="strict")
         return answer

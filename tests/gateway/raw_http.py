@@ -50,7 +50,7 @@ async def talk(port: int, *parts: bytes | float, end: bool = False, seconds: flo
     await asyncio.wait([reading], timeout=seconds)
     reading.cancel()
     writer.close()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         await writer.wait_closed()
     return bytes(received)
 
@@ -72,10 +72,26 @@ def answers(received: bytes, methods: Sequence[str] = ()) -> list[Answer]:
             continue
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         is_head = len(found) < len(methods) and methods[len(found)] == "HEAD"
-        length = 0 if is_head else int(headers.get("content-length", "0"))
-        found.append(Answer(status, headers, received[:length]))
-        received = received[length:]
+        if headers.get("transfer-encoding") == "chunked" and not is_head:
+            body, received = _unchunked(received)
+        else:
+            length = 0 if is_head else int(headers.get("content-length", "0"))
+            body, received = received[:length], received[length:]
+        found.append(Answer(status, headers, body))
     return found
+
+
+def _unchunked(received: bytes) -> tuple[bytes, bytes]:
+    """Return a chunked body, as far as it came, and what is behind it."""
+    body = b""
+    while received:
+        size, _, received = received.partition(b"\r\n")
+        length = int(size, 16)
+        body += received[:length]
+        received = received[length + 2 :]
+        if not length:
+            break
+    return body, received
 
 
 async def ask(port: int, *parts: bytes | float, end: bool = False, seconds: float = 60.0) -> list[int]:

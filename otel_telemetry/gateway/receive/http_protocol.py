@@ -7,6 +7,7 @@ Differences from uvicorn's own:
 - HTTP/1.1 without exactly one Host, one that is not a name or address, a Transfer-Encoding other than `chunked`,
   CONNECT, and endless heads are refused.
 - Trailers are not treated as headers.
+- A success is not sent before all of the body is here, also where the application does not look at it.
 - An error is answered only if no other answer is still to come.
 - Each state has a deadline, which `expire` enforces: the head, the body, and a client that does not read its answer.
 - Few requests wait for their turn, and a body that nobody reads is not held: a thousand connections may do so at once.
@@ -43,6 +44,7 @@ _MOST_HEADERS: Final = 100  # of one request: each takes some hundred bytes of m
 _MOST_TRAILER: Final = 8 << 10
 _MOST_PIPELINED: Final = 8  # requests that wait for their turn on one connection, each with its headers in memory
 _HOP_BY_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
+_OF_BODIES: Final = frozenset({b"content-length", b"transfer-encoding"})
 #: What a connection is for that was let in beyond the bound: to see how the gateway is.
 _ALWAYS_SERVED: Final = frozenset(path.encode() for path in (*HEALTH_PATHS, "/metrics"))
 
@@ -210,8 +212,8 @@ class HttpProtocol(HttpToolsProtocol):
         loaded = self.config.loaded_app
         if self.extra and path not in _ALWAYS_SERVED:
             loaded = _refuse_for_want_of_room
-        elif self.expect_100_continue:
-            loaded = _closing_unless_read(loaded)
+        elif self.expect_100_continue or (self.parser.get_method() != b"POST" and _has_body(self.headers)):
+            loaded = _succeeding_once_read(loaded)  # what takes a POST reads it
         self.app = loaded
         self._in_head = False
         self._trailer_size = 0
@@ -294,6 +296,10 @@ def _check_head(version: str, method: bytes, headers: Sequence[tuple[bytes, byte
         raise _BadRequest(_bad("this is no proxy", 501))
 
 
+def _has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name in _OF_BODIES and value != b"0" for name, value in headers)
+
+
 def _answer(refusal: Refusal) -> bytes:
     body = refusal.body(JSON)
     head = (
@@ -315,25 +321,31 @@ async def _refuse_for_want_of_room(scope: Scope, receive: ASGIReceiveCallable, s
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _closing_unless_read(app: Any) -> Any:
-    """Return an application that closes the connection where it did not ask for the body that a client keeps back.
+def _succeeding_once_read(app: Any) -> Any:
+    """Return an application whose success waits until all of the request's body is here, though it does not ask for it.
 
-    The client then never sends that body, so whatever it sends next must not be taken for it.
+    An error to a client that keeps its body back until it is asked for closes the connection: that body never comes,
+    so whatever the client sends next must not be taken for it.
     """
 
-    async def closing(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        asked = False
+    async def serve(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        asked = complete = False
 
         async def receiving() -> Any:
-            nonlocal asked
+            nonlocal asked, complete
             asked = True
-            return await receive()
+            message = await receive()
+            complete = complete or not message.get("more_body", False)
+            return message
 
         async def sending(message: ASGISendEvent) -> None:
-            if message["type"] == "http.response.start" and not asked:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            if message["type"] == "http.response.start":
+                while message["status"] < HTTPStatus.BAD_REQUEST and not complete:
+                    await receiving()
+                if not asked:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         await app(scope, receiving, sending)
 
-    return closing
+    return serve
