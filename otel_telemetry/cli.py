@@ -78,6 +78,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "import_old:import_old",
         "Bring the rows of an older system over: the SQLite telemetry module, the chat bot's request_log, chronicle.",
     ),
+    "copy": Command(
+        "copy_rows:copy_rows",
+        "Copy all rows of another database into this one, from SQLite to PostgreSQL or back, and compare both.",
+    ),
     "verify": Command(
         "verify:verify",
         "Plant values of every type in every field of telemetry, and show that none of them leaves.",
