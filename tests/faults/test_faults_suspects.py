@@ -41,15 +41,17 @@ def post(running: GatewayProcess, body: bytes) -> tuple[int, bytes]:
     return answer.status_code, answer.content
 
 
-def works_on(running: GatewayProcess, count: int) -> None:
-    """Return when the receivers work on so many requests, each of which takes seconds."""
-    slots = suspects._slots_at(0)
+def works_on(running: GatewayProcess, count: int) -> list[int]:
+    """Return when the receivers work on so many requests, each of which takes seconds; which receivers, from 0."""
+    slots, size = suspects._slots_at(0), suspects._SLOT.size
 
-    def noted() -> bool:
+    def noted() -> list[int]:
         left = (running.spool / suspects._NAME).read_bytes()[slots:]
-        return sum(left[at : at + 8] != bytes(8) for at in range(0, len(left), suspects._SLOT.size)) == count
+        used = [at // size // suspects._SLOTS for at in range(0, len(left), size) if left[at : at + 8] != bytes(8)]
+        return used if len(used) == count else []
 
     eventually(noted, f"{count} requests are worked on")
+    return noted()
 
 
 def over_grpc(running: GatewayProcess, body: bytes) -> grpc.StatusCode:
@@ -141,3 +143,27 @@ def test_a_crash_over_one_request_refuses_it(
     assert under_way.result()[0] == GONE
     eventually(running.healthy, "the gateway is healthy again")
     assert post(running, body)[0] == 413
+
+
+def test_what_one_receiver_died_of_is_refused_by_the_other(
+    gateway: Callable[..., GatewayProcess],
+    sending: Callable[[GatewayProcess, bytes], Future[tuple[int, bytes]]],
+) -> None:
+    """The one that died is stopped once it is back, so that the other one gets all that comes over HTTP."""
+    running = gateway("--workers", "2")
+    deadly = spans(2_000, DIRTY)
+    under_way = sending(running, deadly)
+    (place,) = works_on(running, 1)
+    before = running.receivers()
+    os.kill(before[place], signal.SIGABRT)
+    assert under_way.result()[0] == GONE
+    eventually(lambda: running.total("otel_telemetry_process_up") == 3, "it is back")
+    (back,) = set(running.receivers()) - set(before)
+    os.kill(back, signal.SIGSTOP)
+    assert post(running, deadly)[0] == 413
+    assert post(running, spans(100, "x"))[0] == 200
+    os.kill(back, signal.SIGCONT)
+    other = f"receiver-{2 - place}"
+    assert running.total("otel_telemetry_refused_total", reason="took_receiver_down", process=other) == 1
+    assert over_grpc(running, deadly) is grpc.StatusCode.INVALID_ARGUMENT
+    assert running.total("otel_telemetry_refused_total", reason="took_receiver_down") == 2

@@ -1,5 +1,6 @@
 """The supervisor with processes that do nothing: which of them are replaced, and when."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -13,6 +14,8 @@ from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.children import Child
 from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.serve.supervisor import Supervisor
+
+BOUND = (64 << 20) + 1
 
 
 class Idle:
@@ -87,3 +90,17 @@ def test_a_deliverer_that_cannot_start_does_not_keep_old_keys_valid(supervisor: 
     kill(supervisor, deliverer)
     supervisor._reload("SIGHUP")
     assert first.replaced
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_all_receivers_together_hold_no_more_than_one_bound_of_requests(tmp_path: Path, workers: int) -> None:
+    config = GatewaySettings(workers=workers, spool_dir=tmp_path, grpc_port=0, http_port=0, max_pending_bytes=BOUND)
+    made: Any = lambda _, worker: Idle(worker)  # noqa: E731
+    supervisor = Supervisor(config, made)
+    with contextlib.ExitStack() as parts:
+        shared = supervisor._bind(parts)
+        assert BOUND - workers < workers * shared.config.max_pending_bytes <= BOUND
+        shared.close()
+    supervisor._selector.close()
+    for end in supervisor._signals.ends:
+        os.close(end)
