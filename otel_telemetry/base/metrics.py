@@ -82,7 +82,8 @@ connections_closed = _meter.create_counter(
     "otel_telemetry.connections_closed",
     unit="{connection}",
     description="Connections that the gateway closed of its own accord, by listener and reason (head_too_slow,"
-    " body_too_slow, answer_not_read, handshake_failed, no_room, address_full, unused, header_fields, control_frames).",
+    " body_too_slow, answer_not_read, handshake_failed, certificate_expired, no_room, address_full, unused,"
+    " header_fields, control_frames).",
 )
 dropped = _meter.create_counter(
     "otel_telemetry.dropped",

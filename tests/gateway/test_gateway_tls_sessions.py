@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from otel_telemetry.gateway.receive import tls
 from tests.gateway.certificates import Certificates
 from tests.waiting import eventually
 
+CERTIFICATE_SECONDS = 2 * 86_400  # of tests/gateway/certificates.py
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 #: What has each listener answer something, after which a client has its session.
 ASKING = {
@@ -109,6 +111,48 @@ async def test_a_connection_ends_with_its_authority(
         with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(reader.read(), 60)
         writer.close()
+
+
+@pytest.mark.parametrize("listener", ASKING)
+async def test_a_connection_ends_when_the_client_s_certificate_expires(
+    serving: Any, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, listener: str
+) -> None:
+    for limit in LIMITS:
+        monkeypatch.setattr(limit, 3600.0)
+    files = {"tls_certificate": certificates["server.pem"], "tls_key": certificates["server.key"]}
+    async with serving(**files, tls_client_ca=certificates["ca.pem"]) as running:
+        port = running.gateway.grpc_port if listener == "grpc" else running.gateway.http_port
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=certificates.context("client"), server_hostname="localhost"
+        )
+        writer.write(ASKING[listener])
+        assert await reader.read(1 << 16)
+        monkeypatch.setattr(tls, "_clock", lambda: time.time() + CERTIFICATE_SECONDS)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("listener", ASKING)
+async def test_a_session_is_not_resumed_with_a_certificate_that_has_expired(
+    serving: Any,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    listener: str,
+    version: ssl.TLSVersion,
+) -> None:
+    files = {"tls_certificate": certificates["server.pem"], "tls_key": certificates["server.key"]}
+    context = certificates.context("client")
+    context.minimum_version = context.maximum_version = version
+    if listener == "grpc":
+        context.set_alpn_protocols(["h2"])
+    async with serving(**files, tls_client_ca=certificates["ca.pem"]) as running:
+        port = running.gateway.grpc_port if listener == "grpc" else running.gateway.http_port
+        client = OneClient(port, ASKING[listener], context)
+        assert await asyncio.to_thread(client.is_answered)
+        monkeypatch.setattr(tls, "_clock", lambda: time.time() + CERTIFICATE_SECONDS)
+        assert not await asyncio.to_thread(client.is_answered)
 
 
 def handshakes(running: Any, listener: str) -> int:

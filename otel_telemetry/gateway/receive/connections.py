@@ -9,6 +9,7 @@ import asyncio
 import errno
 import heapq
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from otel_telemetry.base import metrics
+from otel_telemetry.gateway.receive import tls
 from otel_telemetry.gateway.receive.addresses import origin
 from otel_telemetry.gateway.receive.http_protocol import HttpProtocol
 
@@ -196,6 +198,9 @@ class Connections:
         now = self._loop.time()
         for one in tuple(self._open):
             why = one.expire(now)
+            if not why and tls.is_over(one.certificate_ends):
+                why, one.certificate_ends = "certificate_expired", math.inf
+                one.shutdown()  # once its request is answered, where there is one
             if why:
                 self._count_closed(why)
         metrics.connections.set(self._count(), {"listener": _HTTP})
@@ -222,7 +227,10 @@ class _Counted(HttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
+        self.certificate_ends = tls.client_ends(transport)
         self._connections.opened(self)
+        if tls.is_over(self.certificate_ends):  # a session that is resumed shows it again, whatever its age
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -28,6 +28,7 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
+from otel_telemetry.gateway.receive import tls
 from otel_telemetry.gateway.receive.addresses import origin
 from otel_telemetry.gateway.receive.http2_call import Call, Headers
 from otel_telemetry.gateway.receive.http2_fields import FieldDecoder
@@ -108,7 +109,8 @@ class Stream:
 class Connection(asyncio.Protocol):
     """One client's connection.
 
-    `trusted`: a call on it was taken; `used`: when the last one was; `expires`: when it is time to connect anew.
+    `trusted`: a call on it was taken; `used`: when the last one was; `expires`: when it is time to connect anew;
+    `certificate_ends`: when, by the wall clock, the client's certificate expires.
     """
 
     def __init__(self, open_call: Open, clients: "Clients") -> None:
@@ -139,13 +141,15 @@ class Connection(asyncio.Protocol):
         self.trusted = False
         self.used = time.monotonic()
         self.expires = self.used + clients.lifetime()
+        self.certificate_ends = math.inf
 
     # --- what asyncio calls -----------------------------------------------------------------------------------------
     def connection_made(self, transport: Any) -> None:
         """Announce our limits."""
         self._transport = transport
         self.address = origin(transport.get_extra_info("peername"))
-        if not self._clients.add(self):
+        self.certificate_ends = tls.client_ends(transport)
+        if tls.is_over(self.certificate_ends) or not self._clients.add(self):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)

@@ -12,9 +12,9 @@ import time
 from typing import Final
 
 from otel_telemetry.base import metrics
+from otel_telemetry.gateway.receive import tls
 from otel_telemetry.gateway.receive.accepting import Accepting
 from otel_telemetry.gateway.receive.http2 import Connection, Open
-from otel_telemetry.gateway.receive.tls import asks_clients
 
 _LOOK_SECONDS: Final = 1.0
 _STRANGER_SECONDS: Final = 10.0  # a connection on which no call was taken yet may be unused for so long
@@ -54,13 +54,13 @@ class Http2Server:
         self._untrusted = 0  # work of this period for clients that are not trusted yet
         self._held: dict[Connection, None] = {}  # in the order in which they go on
 
-    async def start(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def start(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begin to take connections."""
         for name, value in _KEEPALIVE:  # a client that vanished without a word is noticed
             if hasattr(socket, name):
                 listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._tls = tls
+        self._tls = context
         self._accepting = Accepting(
             listening,
             lambda: Connection(self._open_call, self),
@@ -76,7 +76,7 @@ class Http2Server:
         Clients that show certificates have to connect again.
         """
         self._tls = context
-        if self._accepting and asks_clients(context):
+        if self._accepting and tls.asks_clients(context):
             self._accepting.end_handshakes()
             for connection in self._connections:
                 connection.leave()
@@ -183,6 +183,10 @@ class Http2Server:
         elif connection.blocked(now) > _BLOCKED_SECONDS:
             self._count_closed("answer_not_read")
             connection.abort()
+        elif tls.is_over(connection.certificate_ends):
+            self._count_closed("certificate_expired")
+            connection.certificate_ends, connection.expires = math.inf, now
+            connection.leave()
         elif now > connection.expires + _GRACE_SECONDS:
             connection.abort()
         elif now > connection.expires:

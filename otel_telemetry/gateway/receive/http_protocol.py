@@ -72,7 +72,8 @@ _TOO_MANY: Final = _bad(f"the request has more than {_MOST_HEADERS} headers", 43
 class HttpProtocol(HttpToolsProtocol):
     """A connection. `extra`: it was let in beyond the bound, and only gets to see how the gateway is.
 
-    `deadline` is when, on the event loop's clock, its state must have changed.
+    `deadline` is when, on the event loop's clock, its state must have changed; `certificate_ends` when the client's
+    certificate expires.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.extra = extra
         self.served = 0
         self.deadline = self.loop.time() + HEAD_SECONDS
+        self.certificate_ends = math.inf
         self._in_head = True
         self._head_size = 0
         self._trailer_size = 0

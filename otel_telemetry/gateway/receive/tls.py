@@ -1,11 +1,16 @@
 """TLS of both listeners: the same certificate, the same key, the same authority for clients' certificates."""
 
+import asyncio
 import contextlib
+import math
 import ssl
+import time
 from pathlib import Path
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
+
+_clock = time.time
 
 
 def check(config: GatewaySettings) -> None:
@@ -70,6 +75,17 @@ def for_grpc(config: GatewaySettings) -> ssl.SSLContext | None:
 def asks_clients(context: ssl.SSLContext) -> bool:
     """Return whether clients have to show a certificate."""
     return context.verify_mode == ssl.CERT_REQUIRED
+
+
+def client_ends(transport: asyncio.BaseTransport) -> float:
+    """Return when the client's certificate expires, in seconds since 1970; infinity where it showed none."""
+    certificate = transport.get_extra_info("peercert")
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else math.inf
+
+
+def is_over(ends: float) -> bool:
+    """Return whether a certificate that expires then has expired."""
+    return _clock() >= ends
 
 
 def _context(config: GatewaySettings, protocol: str) -> ssl.SSLContext | None:
