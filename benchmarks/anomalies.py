@@ -190,10 +190,10 @@ def _within(measure: Measure, level: float) -> float:
 
 def _plant(measure: Measure, means: list[float], levels: list[float], chance: random.Random) -> Iterator[Fault]:
     """Change the judged weeks; yield what was planted."""
-    for kind, length, factor, place in zip(
+    for kind, length, factor, part in zip(
         FAULTS, (3, 3, 6, 1), (3.0, 0.0, 0.5, 3.0), (0.1, 0.4, 0.6, 0.85), strict=True
     ):
-        first = KNOWN * WEEK + int(JUDGED * WEEK * place) + chance.randrange(24)
+        first = KNOWN * WEEK + int(JUDGED * WEEK * part) + chance.randrange(24)
         hours = range(first, first + length)
         yield Fault(kind, first, first + length, min(measure.events(means[at], levels[at]) for at in hours) >= 20)
         for at in hours:
@@ -311,9 +311,9 @@ def tables(scores: dict[tuple[str, float], dict[str, Score]]) -> str:
             lines.append(f"| {' | '.join(cells)} |\n")
         sparse.append(f"| {name} | {fano} | {' | '.join(own['`anomalies`'].row(dense=False))} |\n")
     weeks = next(iter(next(iter(scores.values())).values())).weeks
-    told = f"{weeks} weeks of 50 series for each line:\n\n"
+    text = f"{weeks} weeks of 50 series for each line:\n\n"
     between = "\nThose are faults in hours with 20 events or more. In hours with fewer, `anomalies` finds:\n\n"
-    return "\n" + told + "".join(lines) + between + "".join(sparse) + "\n"
+    return "\n" + text + "".join(lines) + between + "".join(sparse) + "\n"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ them model calls, some with an e-mail address. Five servers take turns on the sa
   collector   the Collector, redactionprocessor with the same patterns, then nothing: what it could do at best
   durable     the same, but acknowledged when on disk (file_storage with fsync), then sent to an OTLP server
   bare        like `collector`, with no pattern at all: what is left where redaction costs nothing
-  component   the Collector with the processor of collector/ in the place of its own, then nothing; CPU s counts
+  component   the Collector with the processor of collector/ instead of its own, then nothing; CPU s counts
               `otel-telemetry redactor` beside it, memory does not
 
 The patterns are our rules as RE2 takes them (benchmarks/collector_rules.py; --rules prints them), each one a
@@ -78,13 +78,13 @@ class Gateway(Process):
         """Return all processes that do its work."""
         return shapes.family(self.pid)
 
-    def waiting(self) -> int:
+    def undelivered(self) -> int:
         """Return how many spans are acknowledged, but in no row yet."""
         with SpoolReader(self._spool) as spool:
             return max(lag.items or 0 for lag in spool.status().lag.values())
 
     def output(self) -> list[bytes]:
-        """Return every body that is kept, as it would be handed on."""
+        """Return every stored body, as it would be handed on."""
         with SpoolReader(self._spool) as spool:
             return [batch.body for batch in spool.batches()]
 
@@ -143,7 +143,7 @@ class Collector(Process):
             },
         }
 
-    def waiting(self) -> int:
+    def undelivered(self) -> int:
         """Return how many spans are acknowledged, but not sent yet."""
         return int(self._count("receiver_accepted_spans") - self._count("exporter_sent_spans")) if self._sends else 0
 
@@ -199,24 +199,26 @@ def measure(make: Make, seconds: float) -> dict[str, float]:
     """Start a server, load it, wait until it has delivered, and return what that took."""
     with started(make) as server:
         forward.send(server.port, _WARM_UP)
-        settle(server)
+        wait_until_delivered(server)
         before = cpu_seconds(server)
         with shapes.watched(server.pid) as memory:
             result = shapes.under_load(server.port, seconds)
             over = time.perf_counter()
-            settle(server)
+            wait_until_delivered(server)
             drained = time.perf_counter() - over
         used = cpu_seconds(server) - before
         stored = result["sent"] / (result["sent"] / result["spans"] + drained)
         return result | {"stored": stored, "cpu": used / result["sent"] * 1e5, "memory": max(memory)}
 
 
-def settle(server: Server) -> None:
+def wait_until_delivered(server: Server) -> None:
     """Wait until everything that was acknowledged is delivered."""
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while left := server.waiting():
+    while left := server.undelivered():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{left} spans are not delivered after {_DRAIN_SECONDS:.0f} s:\n{server.said()[-2000:]}")
+            raise TimeoutError(
+                f"{left} spans are not delivered after {_DRAIN_SECONDS:.0f} s:\n{server.logged()[-2000:]}"
+            )
         time.sleep(0.05)
 
 
@@ -248,14 +250,14 @@ def keeping() -> Iterator[tuple[int, list[bytes]]]:
         server.stop(grace=None).wait()
 
 
-def passed(server: Server, requests: Sequence[bytes], kept: Sequence[bytes]) -> list[bytes]:
-    """Send requests one by one, and return what came out; `kept` is where a Collector's output arrives."""
+def passed(server: Server, requests: Sequence[bytes], output: Sequence[bytes]) -> list[bytes]:
+    """Send requests one by one, and return what came out; `output` is where a Collector's output arrives."""
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         export = channel.unary_unary(f"/{shapes.SERVICE}/Export", bytes, bytes)
         for body in requests:
             export(body, timeout=60)
-    settle(server)
-    return server.output() if isinstance(server, Gateway) else list(kept)
+    wait_until_delivered(server)
+    return server.output() if isinstance(server, Gateway) else list(output)
 
 
 def compare_leaks(program: Path, found: Translation) -> None:
@@ -267,8 +269,8 @@ def compare_leaks(program: Path, found: Translation) -> None:
     with started(Gateway) as server:
         ours = passed(server, requests, [])
         rows = b"".join(file.read_bytes() for file in server.folder.glob("rows.db*"))
-    with keeping() as (to, kept), started(collector(program, found, to)) as server:
-        theirs = passed(server, requests, kept)
+    with keeping() as (to, output), started(collector(program, found, to)) as server:
+        theirs = passed(server, requests, output)
     print(f"\nplanted values that came out {'planted':>35} {'gateway':>9} {'collector':>9}")
     total, of_ours = leaks.left(planted, ours, rows)
     of_theirs = leaks.left(planted, theirs)[1]

@@ -32,7 +32,7 @@ class Planted:
 
 
 def planted(rules: Sequence[Rule]) -> Iterator[Planted]:
-    """Yield a request for each type of value of which there is one for each place."""
+    """Yield a request for each type of value that has one for each field."""
     canaries = Canaries(rules)
     fields = {slot: field for field in fields_of("traces") for slot in field.slots() if not field.own_id}
     slots = [slot for slot in fields if not slot.by_name and slot.shape not in _NOT_PLANTED]
@@ -45,11 +45,11 @@ def planted(rules: Sequence[Rule]) -> Iterator[Planted]:
             fields[slot].plant(request, slot, canary.text)
         for group in request.resource_spans:
             group.resource.attributes.add(key=TAG).value.string_value = tag
-        yield Planted(tag, request.SerializeToString(), [(place(slot), canary) for slot, canary in pairs])
+        yield Planted(tag, request.SerializeToString(), [(row_of(slot), canary) for slot, canary in pairs])
 
 
-def place(slot: Slot) -> str:
-    """Return the row of the table that a place belongs to."""
+def row_of(slot: Slot) -> str:
+    """Return the row of the table that a field belongs to."""
     *_, owner, last = ("", *slot.path.split("."))
     if slot.shape == STRING:
         return "names, messages, trace state, other text"
@@ -63,7 +63,7 @@ def place(slot: Slot) -> str:
 def left(
     requests: Iterable[Planted], outputs: Collection[bytes], beside: bytes = b""
 ) -> tuple[Counter[str], Counter[str]]:
-    """Return by place how many values were planted, and how many of them came out, or are in the bytes `beside`."""
+    """Return by field how many values were planted, and how many of them came out, or are in the bytes `beside`."""
     total, found = Counter[str](), Counter[str]()
     for request in requests:
         own = b"\n".join(body for body in outputs if request.tag.encode() in body)

@@ -95,8 +95,8 @@ def serve(mode: str, port: str, folder: str) -> None:
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run this file with arguments; yield the process and the port that it prints."""
     command = [sys.executable, __file__, *arguments]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:  # noqa: S603 - this file
+    devnull = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=devnull, text=True) as process:  # noqa: S603 - this file
         try:
             yield process, int(process.stdout.readline()) if process.stdout else 0
         finally:

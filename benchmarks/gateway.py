@@ -6,7 +6,7 @@ another process, over six connections. `echo` is a bare grpc.aio server that ans
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
 to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers;
 `unsummed` is the same without rollups, to be compared with `rows` (they begin 15 seconds after the first row);
-`postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not told apart.
+`postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not measured apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
 counted once (PSS).
@@ -249,8 +249,8 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
             with watched(server.pid) as memory:
                 start = time.perf_counter()
                 result = under_load(port, seconds, pause)
-                result["delivered"] = result["sent"] - waiting(Path(folder))
-                while waiting(Path(folder)) and time.perf_counter() < start + seconds + DRAIN_SECONDS:
+                result["delivered"] = result["sent"] - undelivered(Path(folder))
+                while undelivered(Path(folder)) and time.perf_counter() < start + seconds + DRAIN_SECONDS:
                     time.sleep(0.02)
                 drained = time.perf_counter() - start - seconds
             took = result["sent"] / result["spans"] + drained
@@ -313,7 +313,7 @@ def pss(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def waiting(folder: Path) -> int:
+def undelivered(folder: Path) -> int:
     """Return how many spans are acknowledged that the sink does not have yet."""
     if not (folder / "spool").exists():
         return 0

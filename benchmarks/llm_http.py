@@ -49,7 +49,7 @@ Run = Callable[[], float]
 
 def event(content: str, finish: str | None) -> bytes:
     choice = {"index": 0, "delta": {"content": content}, "logprobs": None, "finish_reason": finish}
-    said = {
+    chunk = {
         "id": "chatcmpl-943uCLXJ85N1BFjlodTrOrxwwdmpj",
         "object": "chat.completion.chunk",
         "created": 1710755352,
@@ -57,7 +57,7 @@ def event(content: str, finish: str | None) -> bytes:
         "system_fingerprint": "fp_4f2ebda25a",
         "choices": [choice],
     }
-    return f"data: {json.dumps(said, separators=(',', ':'))}\n\n".encode()
+    return f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n".encode()
 
 
 STREAM = [event(" word", None)] * CHUNKS + [event("", "stop"), b"data: [DONE]\n\n"]
@@ -231,15 +231,15 @@ def endpoint_table(tracers: TracerProvider, meters: MeterProvider) -> Table:
     """Measure whole endpoints: OpenTelemetry's own FastAPI instrumentation, and all of ours beside it."""
     table = Table("endpoint", "OpenTelemetry's us", "and ours us", "throughput", "budget", title="a FastAPI request")
     client = httpx.AsyncClient(transport=transport(httpx))
-    ours, plain, quiet = endpoint(client), endpoint(client), endpoint(client)
+    ours, plain, silent = endpoint(client), endpoint(client), endpoint(client)
     given: dict[str, Any] = {"tracer_provider": tracers, "meter_provider": meters}
     FastAPIInstrumentor.instrument_app(plain, **given)
-    FastAPIInstrumentor.instrument_app(quiet, **given, exclude_spans=["send", "receive"])
+    FastAPIInstrumentor.instrument_app(silent, **given, exclude_spans=["send", "receive"])
     FastAPIInstrumentor.instrument_app(ours, **given, **fastapi_hooks())
     for name, path, without, budget in (
         ("/plain, as it comes", "/plain", plain, "95 %"),
-        ("/plain, send and receive spans off in both", "/plain", quiet, "95 %"),
-        ("/model, send and receive spans off in both", "/model", quiet, ""),
+        ("/plain, send and receive spans off in both", "/plain", silent, "95 %"),
+        ("/model, send and receive spans off in both", "/model", silent, ""),
     ):
         one, other = compare_endpoints(requests(without, path), requests(ours, path), given)
         table.add_row(name, f"{one:.1f}", f"{other:.1f}", f"{one / other:.1%}", budget)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from benchmarks.names_text import ADDRESS, PERSON, PLACE, Sentence, sentences
+from benchmarks.names_text import ADDRESS, LOCATION, PERSON, Sentence, sentences
 from benchmarks.pii_targets import CORPORA, Line
 from otel_telemetry.processors.config import NerSettings, RedactionSettings
 from otel_telemetry.processors.detect.detector import Match
@@ -23,7 +23,7 @@ from otel_telemetry.processors.ner.text import NerRedactor
 from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 #: Labels of presidio_v2, and what they are here.
-_LABELS: Final = {"PERSON": PERSON, "STREET_ADDRESS": ADDRESS, "GPE": PLACE}
+_LABELS: Final = {"PERSON": PERSON, "STREET_ADDRESS": ADDRESS, "GPE": LOCATION}
 _BLOCK: Final = 2048
 _SEED: Final = 20
 
@@ -77,12 +77,12 @@ def _recalls(what: str, recogniser: Recogniser, texts: Sequence[Sentence]) -> It
         (found,) = recogniser.find([sentence.text])
         covered = _covered(found)
         for start, end, kind in sentence.spans:
-            letters = [place for place in range(start, end) if sentence.text[place].isalnum()]
+            letters = [index for index in range(start, end) if sentence.text[index].isalnum()]
             all_of[kind] += 1
-            touched[kind] += any(place in covered for place in letters)
-            whole[kind] += all(place in covered for place in letters)
+            touched[kind] += any(index in covered for index in letters)
+            whole[kind] += all(index in covered for index in letters)
         false += sum(not _touches(match, sentence.spans) for match in found)
-    for kind, least in ((PERSON, 0.9), (ADDRESS, 0.9), (PLACE, 0.75)):
+    for kind, least in ((PERSON, 0.9), (ADDRESS, 0.9), (LOCATION, 0.75)):
         part = whole if kind == ADDRESS else touched
         yield Line(f"{what}, recall of {kind}{' whole' if kind == ADDRESS else ''}", part[kind] / all_of[kind], least)
         print(
@@ -98,7 +98,7 @@ def _corpus(name: str) -> list[Any]:
 
 
 def _covered(found: Iterable[Match]) -> set[int]:
-    return {place for match in found for place in range(match.start, match.end)}
+    return {index for match in found for index in range(match.start, match.end)}
 
 
 def _touches(match: Match, spans: Iterable[tuple[int, int, str]]) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 PERSON: Final = "PERSON"
 ADDRESS: Final = "ADDRESS"
-PLACE: Final = "LOCATION"
+LOCATION: Final = "LOCATION"
 
 _GIVEN_TEXT: Final = (
     "Oliver Amelia Harry Isla Noah Ava Liam Emma Jack Sophie Lukas Hannah Felix Clara Jonas Greta Pierre Camille "
@@ -138,7 +138,7 @@ def _value(random: Random, part: str) -> tuple[str, str]:
         area = random.choice((f", {random.choice(_STATES)} {random.randint(10000, 99999)}", ""))
         return f"{number} {street}{flat}, {town}{area}", ADDRESS
     if part == "t":
-        return random.choice(_TOWNS), PLACE
+        return random.choice(_TOWNS), LOCATION
     given, surname = random.choice(_GIVEN), random.choice(_SURNAMES)
     names = {"p": f"{given} {surname}", "lp": f"{given} {surname}".lower(), "up": f"{given} {surname}".upper()}
     return names.get(part, surname if part == "s" else given), PERSON

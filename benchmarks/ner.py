@@ -94,10 +94,10 @@ def main() -> None:
         for name, make in (("entity ruler", ruler), ("network of en_core_web_sm's size", network)):
             recogniser = SpacyRecogniser(make(Path(folder) / make.__name__))
             ner = NerRedactor(redactor, recogniser, NerSettings(enabled=True))
-            for texts, told in ((1, "one text"), (32, "32 at once")):
+            for texts, label in ((1, "one text"), (32, "32 at once")):
                 many = [_TEXT + str(number) for number in range(texts)]
                 taken = microseconds(lambda many=many, ner=ner: ner.known(many)) / texts  # type: ignore[misc]  # bound now
-                print(f"{name + ', ' + told:44}{taken:10.1f}{taken / rules:14.1f}")
+                print(f"{name + ', ' + label:44}{taken:10.1f}{taken / rules:14.1f}")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def span(trace: str, parent: str | None, kind: str, at: int, attributes: dict[st
 
 def request(number: int) -> list[records.Span]:
     trace, at = secrets.token_hex(16), number * SECOND // 100
-    said = {"request_log.route": f"route_{number % 5}", "request_log.session_id": secrets.token_hex(6)}
-    server = span(trace, None, "SERVER", at, {**said, "http.route": "/chat", "http.response.status_code": 200})
+    attributes = {"request_log.route": f"route_{number % 5}", "request_log.session_id": secrets.token_hex(6)}
+    server = span(trace, None, "SERVER", at, {**attributes, "http.route": "/chat", "http.response.status_code": 200})
     branch = span(trace, server.span_id, "INTERNAL", at, {})
     calls = [span(trace, branch.span_id, "CLIENT", at, call(model)) for model in ("gpt-4o-mini", "gpt-4o")]
     return [*calls, branch, server]

@@ -89,9 +89,9 @@ def seconds(url: str, what: str, folder: Path, count: int, profiler: cProfile.Pr
 def written(folder: Path, count: int, rounds: int) -> None:
     """Print how long writing takes with each of them."""
     taken: dict[str, list[float]] = {"none": [], "kpi": [], "audit": []}
-    for turn in range(rounds):
+    for number in range(rounds):
         for what, found in taken.items():
-            found.append(seconds(f"sqlite:///{folder}/{turn}-{what}.db", what, folder, count))
+            found.append(seconds(f"sqlite:///{folder}/{number}-{what}.db", what, folder, count))
     plain = statistics.median(taken["none"])
     for what, found in taken.items():
         own = statistics.median(found)

@@ -28,18 +28,18 @@ from tests.backends import postgres
 Server = postgres.PostgresServer
 
 
-def write(url: str, bodies: list[bytes], told: Connection, *, alone: bool) -> None:
-    """Write bodies once told to begin; answer with the seconds of CPU that it took."""
+def write(url: str, bodies: list[bytes], orders: Connection, *, alone: bool) -> None:
+    """Write bodies once the parent says so; send the seconds of CPU that it took."""
     if alone:
         locks.sharing = lambda engine: engine
     sink = RequestLogSink(RequestLogSettings(url=url, writers=1))
     sink.deliver("traces", new_bodies(1))
-    told.send(None)
-    told.recv()
+    orders.send(None)
+    orders.recv()
     busy = time.process_time()
     for at in range(0, len(bodies), CHUNK // 2):
         sink.deliver("traces", bodies[at : at + CHUNK // 2])
-    told.send(time.process_time() - busy)
+    orders.send(time.process_time() - busy)
     sink.close()
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     )
     for kind, times in found.items():
         ratio = middle([one[0] / own[0] for one, own in zip(found["one writer"], times, strict=True)])
-        wall, busy, served = (middle([each[place] for each in times]) for place in range(3))
+        wall, busy, served = (middle([each[column] for each in times]) for column in range(3))
         table.add_row(
             *(kind, f"{spans / wall:,.0f}", f"{ratio:.2f} x"),
             *(f"{busy / spans * 1e6:.1f}", f"{served / spans * 1e6:.1f}"),

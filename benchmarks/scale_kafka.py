@@ -43,13 +43,13 @@ def cpu_of(pid: int) -> float:
 
 def run(transport: Transport, bodies: Sequence[bytes], prepare: Prepare, broker: int) -> tuple[float, float, float]:
     """Append all; return us of our CPU and of the broker's for each span, and spans a second."""
-    waiting: deque[Future[int]] = deque()
+    pending: deque[Future[int]] = deque()
     own, theirs, began = time.process_time(), cpu_of(broker), time.perf_counter()
     for body in bodies:
-        waiting.append(transport.append("traces", prepare(body), SPANS))
-        if len(waiting) == IN_FLIGHT:
-            waiting.popleft().result(60)
-    for one in waiting:
+        pending.append(transport.append("traces", prepare(body), SPANS))
+        if len(pending) == IN_FLIGHT:
+            pending.popleft().result(60)
+    for one in pending:
         one.result(60)
     spans = SPANS * len(bodies)
     seconds = time.perf_counter() - began

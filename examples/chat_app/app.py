@@ -173,21 +173,21 @@ async def looked_up(r: Request, call: dict[str, Any]) -> Messages:
 async def answer(r: Request, ask: Ask, model: str, messages: Messages) -> AsyncIterator[str]:
     """Yield the model's answer, in pieces where the client wants a stream."""
     r.set(query_text=ask.question)
-    said = ""
+    answered = ""
     try:
         if ask.stream:
             async for piece in app.state.model.stream(model, messages):
-                said += piece
+                answered += piece
                 yield piece
         else:
-            said = (await app.state.model.complete(model, messages)).get("content") or ""
-            yield said
+            answered = (await app.state.model.complete(model, messages)).get("content") or ""
+            yield answered
     finally:
-        r.set(answer_text=said)
-    if not said:
+        r.set(answer_text=answered)
+    if not answered:
         r.degrade("empty_completion")
         yield "I have no answer to that."
-    log.info("answered %r with %d characters", ask.question, len(said))
+    log.info("answered %r with %d characters", ask.question, len(answered))
 
 
 async def respond(ask: Ask, pieces: AsyncIterator[str]) -> Response:

@@ -1,4 +1,4 @@
-"""The chat app's client of an OpenAI-compatible model: plain httpx, one retry when told to wait, one kind of error.
+"""The chat app's client of an OpenAI-compatible model: plain httpx, one retry after a "try again", one kind of error.
 
 Nothing here knows of telemetry: that these calls are seen, counted and priced is the instrumentation's business.
 """
@@ -83,8 +83,8 @@ def _wait(response: httpx.Response) -> float | None:
     """Return the seconds to wait before asking once more, or None where that makes no sense."""
     if response.status_code != _TOO_MANY:
         return None
-    told = response.headers.get("retry-after-ms")
-    seconds = float(told) / 1000 if told else float(response.headers.get("retry-after", "1"))
+    retry_after = response.headers.get("retry-after-ms")
+    seconds = float(retry_after) / 1000 if retry_after else float(response.headers.get("retry-after", "1"))
     return seconds if seconds <= LONGEST_WAIT else None
 
 

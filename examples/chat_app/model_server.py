@@ -3,7 +3,7 @@
     uvicorn --factory examples.chat_app.model_server:create_app
 
 It offers /v1/chat/completions (JSON and SSE, tools, usage with cached and reasoning tokens), /v1/embeddings,
-/v1/models, and /search, which the app's tool looks things up in. Chat fails when told to, by the header
+/v1/models, and /search, which the app's tool looks things up in. Chat fails on request, by the header
 `x-model-fault: KIND` or by `[[fault:KIND]]` or `[[fault:KIND@MODEL]]` in the last user message:
 
     500, 429    an error answer; 429 with Retry-After
@@ -90,7 +90,7 @@ class _Broken(Response):
 
 
 class _BreakableStream(StreamingResponse):
-    """An event stream whose connection is cut instead of ended, where the call was told to drop."""
+    """An event stream whose connection is cut instead of ended, where the call asks for that."""
 
     def __init__(self, call: Call, body: AsyncIterator[bytes]) -> None:
         super().__init__(body, media_type="text/event-stream", headers={"x-request-id": call.id})
@@ -173,14 +173,14 @@ class ModelServer:
 
     def _fault(self, request: Request, body: Mapping[str, Any]) -> str:
         marker = _MARKER.search(model_text.question_of(body["messages"]))
-        told = request.headers.get("x-model-fault", "")
+        fault = request.headers.get("x-model-fault", "")
         if marker and marker[2] in (None, body["model"]):
-            told = marker[1]
-        if told == "429-once":
+            fault = marker[1]
+        if fault == "429-once":
             prompt = json.dumps([body["model"], body["messages"]])
-            told = "" if prompt in self._refused_once else "429"
+            fault = "" if prompt in self._refused_once else "429"
             self._refused_once.add(prompt)
-        return told if told in FAULTS else ""
+        return fault if fault in FAULTS else ""
 
     async def _refuse(self, request: Request, call: Call) -> Response | None:
         if call.fault in {"500", "429"}:

@@ -234,9 +234,9 @@ def imported(path: Path) -> Iterator[str]:
 
 def allowed(own: str, module: str) -> bool:
     """Tell whether a room may import a module: by the room's name, the module's, or that of a room around it."""
-    place = room(module)
-    around = {".".join(place.split(".")[:n]) + ".*" for n in range(1, place.count(".") + 2)}
-    return place == own or bool(MAY_IMPORT[own] & {place, module, *around})
+    folder = room(module)
+    around = {".".join(folder.split(".")[:n]) + ".*" for n in range(1, folder.count(".") + 2)}
+    return folder == own or bool(MAY_IMPORT[own] & {folder, module, *around})
 
 
 @pytest.mark.parametrize("module", sorted(modules()))

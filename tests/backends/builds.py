@@ -27,7 +27,7 @@ GO = Path(__file__).parent / "go"
 OCB = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
 #: The builder for go/loki_collector/builder.yaml, of the version of its parts.
 OLDER_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.111.0"
-_TOLD_EVERY = 15.0
+_LOG_EVERY = 15.0
 _LAST_LINES = 25
 
 
@@ -48,16 +48,16 @@ class Recipe:
     beside: tuple[Path, ...] = ()
 
     def files(self) -> dict[Path, Path]:
-        """Return what is copied: each file by the place that it gets."""
+        """Return what is copied: each file, by its path in the work folder."""
         found = {file.relative_to(self.source): file for file in _files(self.source)}
         return found | {file.relative_to(one.parent): file for one in self.beside for file in _files(one)}
 
     def digest(self) -> str:
         """Return what names this version of it: the manifests, the commands, the machine."""
-        told = hashlib.sha256(repr((self.commands, sys.platform, platform.machine())).encode())
-        for place, file in self.files().items():
-            told.update(f"{place}\0".encode() + file.read_bytes() + b"\0")
-        return told.hexdigest()[:16]
+        hashed = hashlib.sha256(repr((self.commands, sys.platform, platform.machine())).encode())
+        for path, file in self.files().items():
+            hashed.update(f"{path}\0".encode() + file.read_bytes() + b"\0")
+        return hashed.hexdigest()[:16]
 
     def folder(self) -> Path:
         """Return where it is, or would be."""
@@ -162,8 +162,8 @@ def _build(recipe: Recipe, folder: Path) -> None:
         raise BuildFailed(f"{recipe.name} needs {recipe.needs}: {', '.join(missing)} is not on PATH. Install it first.")
     work = Path(tempfile.mkdtemp(prefix=f"{recipe.name}-", dir=folder.parent))
     try:
-        for place, file in recipe.files().items():
-            target = work / place
+        for path, file in recipe.files().items():
+            target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
         for command in recipe.commands:
@@ -181,13 +181,15 @@ def _run(recipe: Recipe, command: Sequence[str], work: Path, log: Path) -> None:
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=work, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     started = time.monotonic()
-    told = started
+    logged = started
     while process.poll() is None:
         time.sleep(0.2)
-        if time.monotonic() - told > _TOLD_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - logged > _LOG_EVERY:
+            logged = time.monotonic()
             lines = log.read_text(errors="replace").splitlines()
-            _say(f"{recipe.name}: {told - started:.0f} s, {len(lines)} steps, now {lines[-1][:70] if lines else '...'}")
+            _say(
+                f"{recipe.name}: {logged - started:.0f} s, {len(lines)} steps, now {lines[-1][:70] if lines else '...'}"
+            )
     if process.returncode != 0:
         tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
         raise BuildFailed(f"{recipe.name} could not be built (needs {recipe.needs}): {' '.join(command)}\n  {tail}")

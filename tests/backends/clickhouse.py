@@ -36,12 +36,12 @@ class ClickHouseServer:
         port = process.free_port()
         front = Path(__file__).with_name("clickhouse_front.py")
         command: list[str | Path] = [python(), front, str(port), folder / "data"]
-        self.place = f"http://127.0.0.1:{port}"
-        self._process = process.Process(command, folder, f"{self.place}/ping")
+        self.address = f"http://127.0.0.1:{port}"
+        self._process = process.Process(command, folder, f"{self.address}/ping")
 
     def url(self, database: str = "telemetry") -> str:
         """Return what `request_log.clickhouse.url` is set to."""
-        return f"{self.place}/{database}"
+        return f"{self.address}/{database}"
 
     def start(self) -> None:
         """Start, and wait until it answers."""

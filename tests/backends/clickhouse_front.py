@@ -32,9 +32,9 @@ class Front(BaseHTTPRequestHandler):
                 found = _engine.query(f"{query}\n{body.decode()}" if body else query, "JSONEachRow")
                 data = found.bytes()
         except Exception as error:  # noqa: BLE001  # whatever the engine says, the client is to read it
-            told = str(error)
-            code = re.search(r"Code: (\d+)", told)
-            self._answer(500, told.encode(), code.group(1) if code else "0")
+            message = str(error)
+            code = re.search(r"Code: (\d+)", message)
+            self._answer(500, message.encode(), code.group(1) if code else "0")
         else:
             self._answer(200, data or b"")
 

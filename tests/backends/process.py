@@ -66,7 +66,7 @@ class Process:
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"{self._command[0]} did not get ready:\n{self.said()[-3_000:]}")
+                raise TimeoutError(f"{self._command[0]} did not get ready:\n{self.logged()[-3_000:]}")
             time.sleep(0.05)
 
     @property
@@ -83,7 +83,7 @@ class Process:
         except OSError:
             return False
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """Return its log."""
         return self.log.read_text(errors="replace")
 

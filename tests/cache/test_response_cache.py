@@ -242,8 +242,8 @@ def test_memory_holds_no_more_bytes_than_it_may(make):
     cache = make(max_bytes=1000)
     for n in range(100):
         cache.set(f"k{n}", "x" * 100)
-    kept = [n for n in range(100) if cache.get(f"k{n}") is not None]
-    assert kept == [95, 96, 97, 98, 99]
+    cached = [n for n in range(100) if cache.get(f"k{n}") is not None]
+    assert cached == [95, 96, 97, 98, 99]
     assert cache.set("huge", "x" * 2000) is None
 
 

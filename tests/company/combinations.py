@@ -70,13 +70,13 @@ def environment(neighbour: str) -> Path:
 
 def run(neighbour: str, library: str, order: str, folder: Path) -> Outcome:
     """Run one combination in a folder of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
     command = [str(environment(neighbour)), str(PROGRAM), neighbour, library, order]
-    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=240, check=False)
-    said = [line for line in done.stdout.splitlines() if line.startswith('{"served"')]
-    if not said:
+    done = subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, timeout=240, check=False)
+    answers = [line for line in done.stdout.splitlines() if line.startswith('{"served"')]
+    if not answers:
         return Outcome(0, 0, 0, False, {}, (done.stderr or done.stdout)[-1500:])
-    return Outcome(**json.loads(said[-1]))
+    return Outcome(**json.loads(answers[-1]))
 
 
 def table(found: dict[tuple[str, str], Outcome]) -> str:

@@ -88,9 +88,9 @@ def _pins(resolved: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", resolved, re.MULTILINE))
 
 
-def _reason(told: str) -> str:
+def _reason(explanation: str) -> str:
     """Return the resolver's explanation in one line."""
-    text = " ".join(re.sub(r"[^\x00-\x7f]", " ", told).split())
+    text = " ".join(re.sub(r"[^\x00-\x7f]", " ", explanation).split())
     text = re.sub(r"otel-telemetry @ \S+", "otel-telemetry", text)
     because = text.partition("Because ")[2] or text
     return because[:300].rstrip(" ,.")

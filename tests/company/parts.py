@@ -50,8 +50,8 @@ def installed(wheel: Path, extra: str) -> tuple[Part, Path]:
         "from importlib.metadata import distributions\n"
         "for d in distributions(): print(d.name, sum((p.size or 0) for p in d.files or ()), sep='\\t')"
     )
-    told = subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True).stdout
-    found = dict(line.split("\t") for line in told.splitlines())
+    printed = subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True).stdout
+    found = dict(line.split("\t") for line in printed.splitlines())
     return Part({name: int(size) / 1e6 for name, size in found.items()}), python
 
 

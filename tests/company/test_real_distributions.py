@@ -96,10 +96,12 @@ def run(folder: Path, neighbour: str, program: str, *before: str) -> None:
     file = folder / "program.py"
     file.write_text(HEAD + program, encoding="utf-8")
     command = [str(python.parent / before[0]), *before[1:], str(python)] if before else [str(python)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "DD_", "PYTHONPATH"))}
-    kept |= {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "LOGS", "METRICS")} if before else {}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "DD_", "PYTHONPATH"))
+    }
+    inherited |= {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "LOGS", "METRICS")} if before else {}
     result = subprocess.run(
-        [*command, str(file)], cwd=folder, env=kept, capture_output=True, text=True, timeout=300, check=False
+        [*command, str(file)], cwd=folder, env=inherited, capture_output=True, text=True, timeout=300, check=False
     )
     assert "clean" in result.stdout.splitlines(), result.stdout + result.stderr
 

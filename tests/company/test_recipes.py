@@ -95,12 +95,12 @@ def server(answer: Callable[[str, bytes], tuple[int, dict[str, str], bytes]]) ->
             body = self.rfile.read(int(self.headers["content-length"] or 0))
             if self.command == "POST":
                 posted.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            status, headers, told = answer(self.path, body)
+            status, headers, answered = answer(self.path, body)
             self.send_response(status)
-            for name, value in {**headers, "content-length": str(len(told))}.items():
+            for name, value in {**headers, "content-length": str(len(answered))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(answered)
 
         do_POST = do_GET  # noqa: N815 - the base class's name
 
@@ -191,8 +191,8 @@ def test_jupyter(python, model, tmp_path):
         "nbclient.NotebookClient(book, timeout=300, kernel_name='python3').execute()\n"
         "print(book.cells[-1].outputs[0]['data']['text/plain'])"
     )
-    told = run(tmp_path, variables(model[0], python), python, "-c", program)
-    assert "('notebook', 11, " in told
+    printed = run(tmp_path, variables(model[0], python), python, "-c", program)
+    assert "('notebook', 11, " in printed
     assert rows(tmp_path / "rows.db") == [("notebook", 11)]
 
 
@@ -208,8 +208,8 @@ def test_datasette(python, gateway, tmp_path):
     words = serve.split()
     environment = variables("-", python)
     with Process([python.parent / words[0], *words[1:]], gateway.folder, f"http://127.0.0.1:{port}/-/versions.json"):
-        told = json.loads(run(tmp_path, environment, "bash", "-c", look.replace("curl ", "curl -sS ")))
-    assert told == [{"route": "direct", "prompt_tokens": None}] or told[0]["route"] == "direct"
+        rows = json.loads(run(tmp_path, environment, "bash", "-c", look.replace("curl ", "curl -sS ")))
+    assert rows == [{"route": "direct", "prompt_tokens": None}] or rows[0]["route"] == "direct"
 
 
 def test_celery(python, model, tmp_path, shared_redis: RedisServer):

@@ -115,7 +115,7 @@ def model_fixture() -> Iterator[tuple[str, Served]]:
     server.server_close()
 
 
-class Place:
+class Jobs:
     """A folder with jobs in it, and the environment in which they run."""
 
     def __init__(self, folder: Path, url: str, **variables: str) -> None:
@@ -127,7 +127,7 @@ class Place:
         self._environment = {**own, "MODEL_URL": url, "PYTHONPATH": str(folder), **variables}
         (folder / "ask.py").write_text(ASK)
 
-    def holds(self, jobs: str) -> "Place":
+    def holds(self, jobs: str) -> "Jobs":
         """Put the module with the jobs there."""
         (self._folder / "jobs.py").write_text(jobs)
         return self
@@ -156,11 +156,11 @@ class Place:
         return (self._folder / "log").read_text(errors="replace")[-3_000:]
 
 
-def work_off(place: Place, asked: Served, *command: str) -> None:
+def work_off(jobs: Jobs, asked: Served, *command: str) -> None:
     """Let a worker do all jobs, end it as a service manager does, and look at the rows."""
-    worker = place.start(*command)
+    worker = jobs.start(*command)
     try:
-        place.send()
+        jobs.send()
         until = time.monotonic() + 300
         while len(asked) < JOBS and time.monotonic() < until:
             time.sleep(0.1)
@@ -171,33 +171,33 @@ def work_off(place: Place, asked: Served, *command: str) -> None:
             worker.wait(180)
         finally:
             worker.kill()
-    assert len(asked) == JOBS, place.log()
-    assert place.rows() == JOBS, place.log()
+    assert len(asked) == JOBS, jobs.log()
+    assert jobs.rows() == JOBS, jobs.log()
 
 
 def test_celery_s_workers_that_are_replaced_lose_no_row(tmp_path, model):
     url, asked = model
     (tmp_path / "queue").mkdir()
     options = ("-c", "2", "--max-tasks-per-child", "2", "--pool", "prefork")
-    work_off(Place(tmp_path, url).holds(CELERY), asked, "celery", "-A", "jobs", "worker", *options)
+    work_off(Jobs(tmp_path, url).holds(CELERY), asked, "celery", "-A", "jobs", "worker", *options)
 
 
 def test_rq_s_jobs_lose_no_row(tmp_path, model, shared_redis: RedisServer):
     url, asked = model
-    place = Place(tmp_path, url, REDIS_URL=shared_redis.url).holds(RQ)
-    place.send()
-    worker = place.start("rq", "worker", "--burst", "--url", shared_redis.url, "telemetry")
+    jobs = Jobs(tmp_path, url, REDIS_URL=shared_redis.url).holds(RQ)
+    jobs.send()
+    worker = jobs.start("rq", "worker", "--burst", "--url", shared_redis.url, "telemetry")
     try:
-        assert worker.wait(300) == 0, place.log()
+        assert worker.wait(300) == 0, jobs.log()
     finally:
         worker.kill()
-    assert (len(asked), place.rows()) == (JOBS, JOBS), place.log()
+    assert (len(asked), jobs.rows()) == (JOBS, JOBS), jobs.log()
 
 
 def test_dramatiq_s_workers_lose_no_row(tmp_path, model, shared_redis: RedisServer):
     url, asked = model
-    place = Place(tmp_path, url, REDIS_URL=shared_redis.url).holds(DRAMATIQ)
-    work_off(place, asked, "dramatiq", "jobs", "--processes", "2", "--threads", "2")
+    jobs = Jobs(tmp_path, url, REDIS_URL=shared_redis.url).holds(DRAMATIQ)
+    work_off(jobs, asked, "dramatiq", "jobs", "--processes", "2", "--threads", "2")
 
 
 def test_a_lambda_that_is_frozen_after_each_answer_loses_no_row(tmp_path, model):
@@ -221,13 +221,13 @@ def test_a_lambda_that_is_frozen_after_each_answer_loses_no_row(tmp_path, model)
 
     server = serve(answer)
     interface = f"127.0.0.1:{server.server_port}"
-    place = Place(tmp_path, url, AWS_LAMBDA_RUNTIME_API=interface, AWS_LAMBDA_FUNCTION_NAME="f").holds(LAMBDA)
-    function = place.start("python", "-m", "awslambdaric", "jobs.handler")
+    jobs = Jobs(tmp_path, url, AWS_LAMBDA_RUNTIME_API=interface, AWS_LAMBDA_FUNCTION_NAME="f").holds(LAMBDA)
+    function = jobs.start("python", "-m", "awslambdaric", "jobs.handler")
     try:
-        assert over.wait(300), place.log()
+        assert over.wait(300), jobs.log()
     finally:
         function.kill()
         function.wait()
         server.shutdown()
-    assert [path.rpartition("/")[2] for path in done] == ["response"] * JOBS, place.log()
-    assert (len(asked), place.rows()) == (JOBS, JOBS), place.log()
+    assert [path.rpartition("/")[2] for path in done] == ["response"] * JOBS, jobs.log()
+    assert (len(asked), jobs.rows()) == (JOBS, JOBS), jobs.log()

@@ -15,7 +15,7 @@ import yaml
 from tests.deploy.test_alert_rules import RULES, promtool, rules
 
 MINUTES: Final = 240
-TURN: Final = 120
+CYCLE: Final = 120
 Value = float | None
 #: What promtool is given where nothing was scraped, and where a scrape failed.
 NOTHING, FAILED = "_", "stale"
@@ -39,12 +39,12 @@ class Series:
             if minute == restart and not self.level:
                 now = 0
             found.append(f"{now:g}")
-            now += self.trouble if troubled and minute >= TURN else self.calm
+            now += self.trouble if troubled and minute >= CYCLE else self.calm
         return found
 
 
 def at(level: float, bad: float) -> Callable[[Series, bool], list[str]]:
-    return lambda _, troubled: [f"{bad if troubled and minute >= TURN else level:g}" for minute in range(MINUTES)]
+    return lambda _, troubled: [f"{bad if troubled and minute >= CYCLE else level:g}" for minute in range(MINUTES)]
 
 
 CALL = 'service="s",provider="openai",model="m"'
@@ -124,33 +124,33 @@ def firing(folder: Path, series: Given, expected: dict[int, set[str]]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def quiet(*minutes: int) -> dict[int, set[str]]:
+def silent(*minutes: int) -> dict[int, set[str]]:
     return {minute: set() for minute in minutes}
 
 
 def test_a_failed_scrape_in_calm_is_no_news(tmp_path: Path) -> None:
-    series = without(given(), FAILED, range(TURN, TURN + 1))
-    firing(tmp_path, series, quiet(0, 110, 120, 121, 125, 131, 137, 150, 239))
+    series = without(given(), FAILED, range(CYCLE, CYCLE + 1))
+    firing(tmp_path, series, silent(0, 110, 120, 121, 125, 131, 137, 150, 239))
 
 
 @pytest.mark.parametrize("minutes", [7, 12, 45])
 def test_a_gap_in_calm_is_no_news(tmp_path: Path, minutes: int) -> None:
-    series = without(given(), NOTHING, range(TURN, TURN + minutes))
-    firing(tmp_path, series, quiet(119, *(TURN + minutes + later for later in (0, 1, 5, 8, 12, 16, 35))))
+    series = without(given(), NOTHING, range(CYCLE, CYCLE + minutes))
+    firing(tmp_path, series, silent(119, *(CYCLE + minutes + later for later in (0, 1, 5, 8, 12, 16, 35))))
 
 
 def test_a_gateway_that_was_away_and_is_back_is_no_news_but_for_having_been_away(tmp_path: Path) -> None:
-    series = without(given(), FAILED, range(TURN, TURN + 30))
-    firing(tmp_path, series, {125: {"GatewayDown"}, **quiet(150, 151, 155, 161, 166, 180)})
+    series = without(given(), FAILED, range(CYCLE, CYCLE + 30))
+    firing(tmp_path, series, {125: {"GatewayDown"}, **silent(150, 151, 155, 161, 166, 180)})
 
 
 def test_a_restart_in_calm_is_no_news(tmp_path: Path) -> None:
-    firing(tmp_path, given(restart=TURN), quiet(119, 120, 121, 125, 131, 137, 239))
+    firing(tmp_path, given(restart=CYCLE), silent(119, 120, 121, 125, 131, 137, 239))
 
 
 def test_what_happened_before_prometheus_looked_is_no_news(tmp_path: Path) -> None:
     series = without(given(), NOTHING, range(60))
-    firing(tmp_path, series, quiet(60, 61, 65, 66, 71, 76, 100, 200))
+    firing(tmp_path, series, silent(60, 61, 65, 66, 71, 76, 100, 200))
 
 
 def test_every_alert_fires_in_trouble_and_none_before(tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_labels_that_were_never_seen_count_from_their_first_event(tmp_path: Path
         ("otel_telemetry_dead_lettered_total", 'exporter="loki",reason="too_old"'),
         ("otel_telemetry_spool_missed_items_total", 'exporter="b",reason="dead_letters_full"'),
     ):
-        series |= labelled(name, labels, TURN)
+        series |= labelled(name, labels, CYCLE)
     for number in range(80):
         failed = f'service="s",route="new-{number}",model="",outcome="error"'
-        series |= labelled("otel_telemetry_requests_total", failed, TURN + number)
+        series |= labelled("otel_telemetry_requests_total", failed, CYCLE + number)
         call = f'service="s",provider="openai",model="new-{number}",outcome="error"'
-        series |= labelled("otel_telemetry_llm_calls_total", call, TURN + number)
+        series |= labelled("otel_telemetry_llm_calls_total", call, CYCLE + number)
     cost = Series("otel_telemetry_cost_usd_total", 'service="s",provider="openai",model="dear"')
-    series[full(cost)] = [NOTHING] * TURN + ["6"] * (MINUTES - TURN)
+    series[full(cost)] = [NOTHING] * CYCLE + ["6"] * (MINUTES - CYCLE)
     expected = {"TelemetryDropped", "ItemsRejected", "DeadLettersGrow", "DeadLettersDropped"}
     expected |= {"RequestsFail", "ModelCallsFail", "CostAboveBudget"}
     firing(tmp_path, series, {119: set(), 128: expected, 239: {"CostAboveBudget"}})
@@ -213,10 +213,10 @@ def test_a_cache_without_a_single_hit_is_one_that_hits_too_seldom(tmp_path: Path
 
 
 def test_dead_letters_that_take_the_place_of_replayed_ones_are_news(tmp_path: Path) -> None:
-    kept = Series("otel_telemetry_spool_dead_letters", "")
+    total = Series("otel_telemetry_spool_dead_letters", "")
     counted = Series("otel_telemetry_dead_lettered_total", 'exporter="a",reason="invalid"')
     series = {
-        full(kept): ["9"] * 115 + ["0"] * 10 + ["3"] * 115,
+        full(total): ["9"] * 115 + ["0"] * 10 + ["3"] * 115,
         full(counted): ["9"] * 125 + ["12"] * 115,
     }
     firing(tmp_path, series, {124: set(), 128: {"DeadLettersGrow"}, 150: set()})

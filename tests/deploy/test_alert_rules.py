@@ -39,12 +39,12 @@ def test_each_alert_fires_where_its_examples_say_and_nowhere_else():
 
 def test_each_alert_has_an_example_of_when_it_fires_and_of_when_it_does_not():
     fires: set[str] = set()
-    quiet: set[str] = set()
+    silent: set[str] = set()
     for test in yaml.safe_load(EXAMPLES.read_text())["tests"]:
         for case in test["alert_rule_test"]:
-            (fires if case.get("exp_alerts") else quiet).add(case["alertname"])
+            (fires if case.get("exp_alerts") else silent).add(case["alertname"])
     names = {rule["alert"] for rule in rules()}
-    assert names == fires == quiet
+    assert names == fires == silent
 
 
 def test_each_alert_says_how_bad_it_is_and_what_to_know():

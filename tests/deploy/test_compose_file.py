@@ -260,8 +260,8 @@ def test_the_images_are_those_of_the_versions_that_the_end_to_end_tests_build():
     collector = re.findall(r"version: (\S+)", (go / "collector" / "builder.yaml").read_text())
     assert SERVICES["collector"]["image"].endswith(f":{collector[0]}")
     assert f"contrib:{collector[0]}\n" in (ROOT / "deploy" / "collector" / "Dockerfile").read_text()
-    (said,) = re.findall(r"v[\d.]+ and v([\d.]+) are tags of one commit", (go / "jaeger" / "go.mod").read_text())
-    assert SERVICES["jaeger"]["image"] == f"jaegertracing/jaeger:{said}"
+    (version,) = re.findall(r"v[\d.]+ and v([\d.]+) are tags of one commit", (go / "jaeger" / "go.mod").read_text())
+    assert SERVICES["jaeger"]["image"] == f"jaegertracing/jaeger:{version}"
 
 
 def test_the_gateway_s_image_runs_as_nobody_in_particular_and_has_a_health_check():

@@ -179,7 +179,7 @@ def test_receivers_scale_by_their_cpu_and_deliverers_by_the_lag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "problem"),
     [
         ("transport=pigeon", "transport"),
         ("transport=kafka,receive.replicas=1", "kafka.brokers"),
@@ -188,10 +188,10 @@ def test_receivers_scale_by_their_cpu_and_deliverers_by_the_lag() -> None:
         ("receive.replicas=1,receive.autoscaling.enabled=true", "receive.autoscaling"),
     ],
 )
-def test_a_shape_that_cannot_work_is_refused_and_named(given: str, told: str) -> None:
+def test_a_shape_that_cannot_work_is_refused_and_named(given: str, problem: str) -> None:
     done = helm("template", "tele", CHART, *GIVEN, "--set", given)
     assert done.returncode != 0
-    assert told in done.stderr
+    assert problem in done.stderr
 
 
 @pytest.mark.parametrize("shape", ["", "receive.replicas=2", KAFKA])

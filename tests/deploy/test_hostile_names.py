@@ -148,9 +148,9 @@ def test_a_sentence_about_them_is_one_line_that_steers_nothing(tmp_path: Path) -
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
     engine = database.connect(url)
     with engine.begin() as connection:
-        for place, name in enumerate(NAMES):
+        for index, name in enumerate(NAMES):
             connection.execute(sa.insert(schema.request_log), [
-                {**row(now - timedelta(hours=back, seconds=-number), f"{place}-{back}-{number}", name), "route": name}
+                {**row(now - timedelta(hours=back, seconds=-number), f"{index}-{back}-{number}", name), "route": name}
                 for back in range(9 * 24, 0, -1)
                 for number in range(100 if back <= 3 else 25)
             ])  # fmt: skip

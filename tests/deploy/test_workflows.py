@@ -36,8 +36,8 @@ def test_no_shell_text_holds_an_expression_and_no_clone_keeps_credentials(file: 
 
 @each_file
 def test_rights_are_given_job_by_job(file: Path) -> None:
-    told = yaml.safe_load(file.read_text())
-    assert told["permissions"] in ({}, {"contents": "read"})
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["permissions"] in ({}, {"contents": "read"})
 
 
 def test_nothing_is_published_before_a_maintainer_switches_it_on() -> None:
@@ -56,8 +56,8 @@ def test_the_notes_are_the_version_s_part_of_the_changelog(tmp_path: Path) -> No
     (tmp_path / "CHANGELOG.md").write_text("# C\n## [Unreleased]\n- no\n## [1.2.0] - 2026\n- yes\n## [1.1.0]\n- old\n")
     done = ["bash", "-ec", f"{line}\ncat notes.md"]
     environment = {"PATH": "/usr/bin:/bin", "GITHUB_REF_NAME": "v1.2.0"}
-    told = subprocess.run(done, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert told == "## [1.2.0] - 2026\n- yes\n"
+    notes = subprocess.run(done, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert notes == "## [1.2.0] - 2026\n- yes\n"
 
 
 def test_the_chart_is_given_the_image_by_digest() -> None:

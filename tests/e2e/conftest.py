@@ -40,12 +40,12 @@ class Run:
     """A stack, what was sent through it, and the folder where the senders left what they sent."""
 
     def __init__(
-        self, running: stack.Stack, storage: str, sent: dict[str, Sent], told: Path, pg_dump: Path | None
+        self, running: stack.Stack, storage: str, sent: dict[str, Sent], alerts: Path, pg_dump: Path | None
     ) -> None:
         self.stack = running
         self.storage = storage
         self.sent = sent
-        self.told = told
+        self.alerts = alerts
         self.pg_dump = pg_dump
 
     @property
@@ -62,7 +62,7 @@ class Run:
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A stack through which all four senders have sent."""
     shape, database, storage = request.param
-    folder, told = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("told")
+    folder, alerts = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("alerts")
     with ExitStack() as within:
         url, pg_dump = f"sqlite:///{folder / 'gateway' / 'rows.db'}", None
         if database == "postgresql":
@@ -70,10 +70,10 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             url, pg_dump = server.database(), server.bin / "pg_dump"
         running: Any = within.enter_context(stack.running(shape, folder, url, storage))
         sent = {
-            language: sending.send(scenario(language), told, running.endpoints, running.sender_key)
+            language: sending.send(scenario(language), alerts, running.endpoints, running.sender_key)
             for language in LANGUAGES
         }
-        yield Run(running, storage, sent, told, pg_dump)
+        yield Run(running, storage, sent, alerts, pg_dump)
     shutil.rmtree(folder, ignore_errors=True)
 
 

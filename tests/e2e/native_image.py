@@ -107,8 +107,8 @@ class Stage:
             yield f"mount --bind {root} {root} && mount -o remount,bind,ro {root}"
             yield f"mount -t tmpfs tmpfs {root}/tmp"  # noqa: S108  # of the image
             for volume in self.volumes:
-                kept = shlex.quote(f"{self.root}.volumes{volume}")
-                yield f"mount --bind {kept} {root}{volume}"
+                volumes = shlex.quote(f"{self.root}.volumes{volume}")
+                yield f"mount --bind {volumes} {root}{volume}"
         for shared in ("/usr", sys.base_prefix):
             yield f"mount --bind {shared} {root}{shared} && mount -o remount,bind,ro {root}{shared}"
         yield f"mount --rbind /dev {root}/dev && mount --rbind /proc {root}/proc"
@@ -116,10 +116,10 @@ class Stage:
     def new_volumes(self) -> None:
         """Fill the volumes with what the image has at their places, as an engine does."""
         for volume in self.volumes:
-            kept = Path(f"{self.root}.volumes{volume}")
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "--archive", self.inside(volume), kept], check=True)
+            volumes = Path(f"{self.root}.volumes{volume}")
+            shutil.rmtree(volumes, ignore_errors=True)
+            volumes.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "--archive", self.inside(volume), volumes], check=True)
 
 
 def _base(root: Path) -> Stage:
@@ -178,9 +178,9 @@ def _copy(stage: Stage, stages: Mapping[str, Stage], context: Path, rest: str) -
     for source in sources:
         if f"!{source}" not in allowed:
             raise ValueError(f".dockerignore keeps {source} out of the build")
-        place = stage.inside(target) if len(sources) == 1 else stage.inside(target) / source
+        path = stage.inside(target) if len(sources) == 1 else stage.inside(target) / source
         if (context / source).is_dir():
             skip = lambda _, names: [name for name in names if any(fnmatch(name, one) for one in left_out)]  # noqa: E731
-            shutil.copytree(context / source, place, symlinks=True, ignore=skip, dirs_exist_ok=True)
+            shutil.copytree(context / source, path, symlinks=True, ignore=skip, dirs_exist_ok=True)
         else:
-            shutil.copyfile(context / source, place)
+            shutil.copyfile(context / source, path)

@@ -68,14 +68,14 @@ def serving(folder: Path, *options: str) -> Iterator[OneGateway]:
         process = subprocess.Popen(command, cwd=folder, stderr=log)
     made = OneGateway(process, folder / "log", folder / "otel-spool")
     try:
-        made.grpc, made.url = (f"http://{place}" for place in _places(made.log))
+        made.grpc, made.url = (f"http://{address}" for address in _addresses(made.log))
         yield made
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _places(log: Path) -> tuple[str, ...]:
+def _addresses(log: Path) -> tuple[str, ...]:
     for _ in range(300):
         match = _SERVES.search(log.read_text())
         if match:

@@ -42,7 +42,7 @@ class Collector(Process):
 
 
 @dataclass
-class Kept:
+class Exported:
     """What was exported, by path."""
 
     bodies: list[tuple[str, bytes]] = field(default_factory=list)
@@ -60,17 +60,17 @@ class Kept:
 
 
 @contextlib.contextmanager
-def keeping() -> Iterator[tuple[str, Kept]]:
+def keeping() -> Iterator[tuple[str, Exported]]:
     """Run an OTLP/HTTP server that keeps what it gets; yield its address."""
-    kept = Kept()
+    exported = Exported()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            kept.bodies.append((self.path, body))
-            kept.keys.add(self.headers.get("x-api-key", ""))
+            exported.bodies.append((self.path, body))
+            exported.keys.add(self.headers.get("x-api-key", ""))
             self.send_response(http.client.OK)
             self.send_header("content-type", PROTOBUF["content-type"])
             self.send_header("content-length", "0")
@@ -84,7 +84,7 @@ def keeping() -> Iterator[tuple[str, Kept]]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", kept
+        yield f"http://127.0.0.1:{server.server_address[1]}", exported
     finally:
         server.shutdown()
         thread.join()

@@ -1,4 +1,4 @@
-"""What each sender is told to send: the name of its service, and made-up personal data, its own for each language.
+"""What each sender sends: the name of its service, and made-up personal data, its own for each language.
 
 The senders in `senders/` all do the same with it, so that one test judges them all:
 

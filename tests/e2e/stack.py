@@ -69,7 +69,7 @@ class Stack:
     collector: Collector
     gateway: Served
     prometheus: Prometheus
-    heard: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
     stop: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -89,12 +89,12 @@ class Stack:
         while True:
             answer = what()
             if answer is not None:
-                self.heard.append(answer)
+                self.answers.append(answer)
                 result = good(answer)
                 if result is not None:
                     return result
             if time.monotonic() > deadline:
-                raise AssertionError(f"did not arrive: {answer!r:.2000}\n{self.said()}")
+                raise AssertionError(f"did not arrive: {answer!r:.2000}\n{self.logged()}")
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -107,10 +107,10 @@ class Stack:
             return b""
         return subprocess.run([pg_dump, "--dbname", self.database], check=True, capture_output=True, timeout=60).stdout
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """Return the last words of everyone."""
         parts = {"collector": self.collector, "gateway": self.gateway, "jaeger": self.jaeger, "logs": self.logs}
-        return "\n".join(f"--- {name}\n{part.said()[-1500:]}" for name, part in parts.items())
+        return "\n".join(f"--- {name}\n{part.logged()[-1500:]}" for name, part in parts.items())
 
 
 @contextmanager

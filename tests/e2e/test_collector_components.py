@@ -18,7 +18,7 @@ from tests.backends import builds
 from tests.backends.observability import fetch
 from tests.backends.redactor import Redactor
 from tests.e2e import redacting, sending
-from tests.e2e.redacting import EXAMPLE, MAIL, Collector, Kept, Load
+from tests.e2e.redacting import EXAMPLE, MAIL, Collector, Exported, Load
 from tests.e2e.scenario import scenario
 
 pytestmark = pytest.mark.timeout(600)
@@ -30,16 +30,16 @@ class Running:
 
     redactor: Redactor
     collector: Collector
-    kept: Kept
+    exported: Exported
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     redactor = Redactor(tmp_path / "redactor")
-    with redacting.keeping() as (target, kept):
+    with redacting.keeping() as (target, exported):
         collector = Collector(tmp_path / "collector", redactor, target)
         with redactor, collector:
-            yield Running(redactor, collector, kept)
+            yield Running(redactor, collector, exported)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -61,14 +61,14 @@ def test_all_that_an_sdk_sends_goes_on_redacted(running: Running, tmp_path: Path
     collector = running.collector
     sending.send(made, tmp_path, {"grpc": collector.grpc, "http": collector.http})
     paths = {"/v1/traces", "/v1/logs", "/v1/metrics"}
-    wait_until(lambda: {path for path, _ in running.kept.bodies} == paths and len(running.kept.span_ids()) == 5)
-    everything = running.kept.everything()
+    wait_until(lambda: {path for path, _ in running.exported.bodies} == paths and len(running.exported.span_ids()) == 5)
+    everything = running.exported.everything()
     assert not [value for value in made.planted.values() if value.encode() in everything]
     assert b"REDACTED" in everything
-    assert running.kept.keys == {"k1"}
-    logs = [ExportLogsServiceRequest.FromString(body) for path, body in running.kept.bodies if path == "/v1/logs"]
+    assert running.exported.keys == {"k1"}
+    logs = [ExportLogsServiceRequest.FromString(body) for path, body in running.exported.bodies if path == "/v1/logs"]
     assert sum(len(s.log_records) for one in logs for part in one.resource_logs for s in part.scope_logs) == 2
-    points = [ExportMetricsServiceRequest.FromString(b) for path, b in running.kept.bodies if path == "/v1/metrics"]
+    points = [ExportMetricsServiceRequest.FromString(b) for path, b in running.exported.bodies if path == "/v1/metrics"]
     names = {m.name for one in points for part in one.resource_metrics for s in part.scope_metrics for m in s.metrics}
     assert names == {"shop.orders", "shop.latency", "shop.temperature"}
     counted = fetch(collector.metrics).decode()
@@ -96,8 +96,8 @@ def test_nothing_raw_leaves_and_nothing_acknowledged_is_lost_while_both_are_kill
         wait_until(lambda: load.refused > refused)  # the processor's own time is up: senders are told to come again
         assert len(load.acknowledged) <= silent + 4 * 50, "what was redacted already may still be answered"
         running.redactor.start()
-    wait_until(lambda: load.acknowledged <= running.kept.span_ids())
-    assert MAIL.encode() not in running.kept.everything()
+    wait_until(lambda: load.acknowledged <= running.exported.span_ids())
+    assert MAIL.encode() not in running.exported.everything()
     queued = b"".join(file.read_bytes() for file in running.collector.folder.rglob("queue/*") if file.is_file())
     assert MAIL.encode() not in queued, "raw data is on no disk"
 

@@ -98,14 +98,14 @@ def test_jaeger_shows_events_exceptions_links_and_the_status(run, sent):
     request, payment = found[sent.ids["request"]], found[sent.ids["payment"]]
     assert request.events == [Event("mail sent to [REDACTED_EMAIL]", {"account": "[REDACTED_IBAN]", "amount": 12.5})]
     ids = sent.ids
-    said = {"reason": "same buyer [REDACTED_EMAIL]", "order": 1}
-    kept = said if run.storage == "memory" else {"opentracing.ref_type": "follows_from"}  # all that its disk keeps
-    assert request.links == [Link(ids["earlier_trace"], ids["earlier"], kept)]
+    fields = {"reason": "same buyer [REDACTED_EMAIL]", "order": 1}
+    shown = fields if run.storage == "memory" else {"opentracing.ref_type": "follows_from"}  # all that its disk keeps
+    assert request.links == [Link(ids["earlier_trace"], ids["earlier"], shown)]
     assert list(trace(run, ids["earlier_trace"], 1)) == [ids["earlier"]]
     (exception,) = payment.events
     assert exception.name == "exception"
-    said = exception.attributes["exception.message"]
-    assert said == "card [REDACTED_CREDIT_CARD] of [REDACTED_EMAIL] was declined"
+    message = exception.attributes["exception.message"]
+    assert message == "card [REDACTED_CREDIT_CARD] of [REDACTED_EMAIL] was declined"
     assert payment.status == {"code": 2, "message": "declined: [REDACTED_CREDIT_CARD], key [REDACTED_API_KEY]"}
 
 
@@ -235,10 +235,10 @@ def test_none_of_the_planted_values_is_in_any_byte_that_left(run):
         f"http://127.0.0.1:{stack.collector.ports['METRICS']}/metrics",
         f"http://127.0.0.1:{stack.collector.ports['SELF']}/metrics",
     ]
-    stack.heard.extend(fetch(url) for url in asked)
-    stack.heard.extend(stack.gateway.get(path) for path in ("/metrics", "/health"))
-    stack.heard.append(run.dump())
-    write(stack.heard, stack.folder / "answers")
+    stack.answers.extend(fetch(url) for url in asked)
+    stack.answers.extend(stack.gateway.get(path) for path in ("/metrics", "/health"))
+    stack.answers.append(run.dump())
+    write(stack.answers, stack.folder / "answers")
     for part in ("answers", "gateway", "collector", "prometheus"):  # Jaeger's file is 2 GB of holes while it runs
         assert leaks.find(run.planted, stack.folder / part) == []
 
@@ -246,7 +246,7 @@ def test_none_of_the_planted_values_is_in_any_byte_that_left(run):
 def test_nor_is_any_in_all_the_files_they_leave_when_they_end(run):
     run.stack.close()
     assert leaks.find(run.planted, run.stack.folder) == []
-    found = {leak.value for leak in leaks.find(run.planted, run.told)}
+    found = {leak.value for leak in leaks.find(run.planted, run.alerts)}
     assert found == set(run.planted), "the search does not find what was planted"
 
 

@@ -48,12 +48,12 @@ async def test_h2spec_finds_no_fault(strictness: tuple[str, ...]) -> None:
     try:
         asking = ("--port", str(port), "--max-header-length", HEADER_BYTES, *strictness)
         process = await asyncio.create_subprocess_exec(h2spec, *asking, stdout=asyncio.subprocess.PIPE)
-        said, _ = await asyncio.wait_for(process.communicate(), 300)
+        output, _ = await asyncio.wait_for(process.communicate(), 300)
     finally:
         server.stop_listening()
         await server.close()
-    told = said.decode()
-    counts = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", told)
-    assert counts is not None, told
-    assert int(counts[2]) > 140, told
-    assert counts[4] == "0", told[told.find("Failures") :]
+    report = output.decode()
+    counts = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", report)
+    assert counts is not None, report
+    assert int(counts[2]) > 140, report
+    assert counts[4] == "0", report[report.find("Failures") :]

@@ -74,8 +74,8 @@ class Container:
         """Wait for the image's own health check."""
         end = time.monotonic() + 300
         while self.run(*self._image.health).returncode:
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < end, self.said()
+            assert self.process.poll() is None, self.logged()
+            assert time.monotonic() < end, self.logged()
             time.sleep(0.5)
 
     def stop(self) -> int:
@@ -83,7 +83,7 @@ class Container:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(120)
 
-    def said(self) -> str:
+    def logged(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
 
 
@@ -107,12 +107,12 @@ def test_it_receives_redacts_and_stores_as_a_user_who_may_write_only_to_the_volu
     written = container.run("python", "-c", "open('/opt/otel-telemetry/x', 'w')")
     assert "Read-only file system" in written.stderr
     assert "jane" not in container.run("otel-telemetry", "spool", "cat").stdout
-    assert container.stop() == 0, container.said()
+    assert container.stop() == 0, container.logged()
     report = container._image.enter(["otel-telemetry", "report", "--json"], at_run=True)
     rows = json.loads(subprocess.run(report, capture_output=True, text=True, check=True).stdout)
     assert [(row["route"], row["requests"]) for row in rows] == [("image", 1)]
-    kept = Path(f"{container._image.root}.volumes")
-    everything = b"".join(path.read_bytes() for path in kept.rglob("*") if path.is_file())
+    volumes = Path(f"{container._image.root}.volumes")
+    everything = b"".join(path.read_bytes() for path in volumes.rglob("*") if path.is_file())
     assert b"REDACTED_EMAIL" in everything
     assert MAIL.encode() not in everything
 
@@ -120,7 +120,7 @@ def test_it_receives_redacts_and_stores_as_a_user_who_may_write_only_to_the_volu
 def test_without_keys_it_does_not_start(image: Stage, tmp_path: Path) -> None:
     container = Container(image, tmp_path / "log")
     assert container.process.wait(120) == 2
-    assert "gateway.api_keys" in container.said()
+    assert "gateway.api_keys" in container.logged()
 
 
 def test_it_holds_no_sources_and_no_build_tools(image: Stage) -> None:

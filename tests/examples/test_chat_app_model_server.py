@@ -1,4 +1,4 @@
-"""The demo's model server is one that real clients accept, and fails exactly as it is told."""
+"""The demo's model server is one that real clients accept, and fails exactly as it is asked to."""
 
 import json
 import threading

@@ -114,9 +114,9 @@ def url_fixture(request, with_tables):
 @pytest.fixture(name="dropped")
 def dropped_fixture(monkeypatch):
     """What was counted as dropped since: (items, reason)."""
-    told: list[tuple[int, str]] = []
-    monkeypatch.setattr(metrics.dropped, "add", lambda n, attributes: told.append((n, attributes["reason"])))
-    return told
+    counted: list[tuple[int, str]] = []
+    monkeypatch.setattr(metrics.dropped, "add", lambda n, attributes: counted.append((n, attributes["reason"])))
+    return counted
 
 
 @pytest.fixture(name="loki")

@@ -10,7 +10,7 @@ from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.facts import Fact
 
 FACTS = schema.trace_facts
-_KEPT = (
+_SAME = (
     *(
         "trace_id",
         "span_id",
@@ -37,7 +37,7 @@ def facts(connection: sa.Connection) -> list[Fact]:
 
 def known(connection: sa.Connection) -> list[dict[str, Any]]:
     """Return all facts as plain values, in order of trace and span."""
-    return [{name: getattr(fact, name) for name in _KEPT} for fact in facts(connection)]
+    return [{name: getattr(fact, name) for name in _SAME} for fact in facts(connection)]
 
 
 def rows_of(engine: sa.Engine, tables: Iterable[sa.Table]) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Anomalies: planted faults in rows are told once, in words; quiet weeks, gaps and odd values raise nothing."""
+"""Anomalies: planted faults in rows are reported once, in words; quiet weeks, gaps and odd values raise nothing."""
 
 import json
 import math
@@ -190,8 +190,8 @@ def test_holidays_are_sundays_and_zones_move_hours() -> None:
 
     def closed(route: str, at: int, own: Sums) -> None:
         del route
-        quiet = at // 24 % 7 == 6 or (MONDAY + at * HOUR).date() == day
-        if quiet:
+        low = at // 24 % 7 == 6 or (MONDAY + at * HOUR).date() == day
+        if low:
             for name in ALL:
                 setattr(own, name, type(getattr(own, name))(getattr(own, name) * 0.5))
 

@@ -80,17 +80,17 @@ def test_tiles_have_the_widths_and_names_of_the_specification() -> None:
 def test_a_tree_that_grows_in_any_steps_is_the_same() -> None:
     chance = random.Random(17)  # noqa: S311  # an order, no secret
     leaves = [merkle.leaf_hash(number.to_bytes(4)) for number in range(1_500)]
-    kept: dict[tuple[int, int], bytes] = {}
+    hashes: dict[tuple[int, int], bytes] = {}
     size = 0
     while size < len(leaves):
         step = chance.randrange(1, 300)
-        grown = tiles.Tiles(lambda level, number: kept.get((level, number), b""))  # used at once
+        grown = tiles.Tiles(lambda level, number: hashes.get((level, number), b""))  # used at once
         grown.append(size, leaves[size : size + step])
-        kept.update(grown.changed)
+        hashes.update(grown.changed)
         size = min(len(leaves), size + step)
     whole = tiles.Tiles(lambda _, __: b"")
     whole.append(0, leaves)
-    assert kept == whole.changed
+    assert hashes == whole.changed
 
 
 def test_a_tree_that_is_read_once_gives_the_same_tiles_and_the_root_of_every_size() -> None:

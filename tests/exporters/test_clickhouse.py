@@ -179,8 +179,8 @@ def test_whatever_is_killed_the_rows_end_the_same(own_postgres, clickhouse, comm
 def test_what_is_erased_here_is_erased_there(url, clickhouse, command, span, chat):
     command(url, "init")
     store = open_store(RequestLogSettings(url=url))
-    said = {"request_log.route": "a", "request_log.user_id": "0123456789ab"}
-    store.write([span(1, None, said, trace_id="1" * 32), span(2, 1, chat(), trace_id="1" * 32)])
+    attributes = {"request_log.route": "a", "request_log.user_id": "0123456789ab"}
+    store.write([span(1, None, attributes, trace_id="1" * 32), span(2, 1, chat(), trace_id="1" * 32)])
     store.write([span(1, None, {"request_log.route": "b"}, trace_id="2" * 32)])
     store.close()
     command(url, "relay", "--once")

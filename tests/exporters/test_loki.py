@@ -1,4 +1,4 @@
-"""Log records become Loki's lines, against an HTTP server that keeps what it was sent and answers as it is told."""
+"""Log records become Loki's lines, against an HTTP server that records requests and answers as a test wants."""
 
 import base64
 import json
@@ -177,10 +177,10 @@ def test_names_of_metadata_are_what_loki_takes_and_none_gets_lost() -> None:
 def test_what_is_more_metadata_than_loki_takes_is_in_the_line() -> None:
     many = {f"key.{number}": "v" for number in range(200)}
     line = only_line(logs(record("text", attributes=many)))
-    told = json.loads(line.text)
+    fields = json.loads(line.text)
     assert len(line.metadata) == 128
-    assert told["body"] == "text"
-    assert {**line.metadata, **{key.replace(".", "_"): "v" for key in told["attributes"]}}.keys() == {
+    assert fields["body"] == "text"
+    assert {**line.metadata, **{key.replace(".", "_"): "v" for key in fields["attributes"]}}.keys() == {
         key.replace(".", "_") for key in many
     }
     big = only_line(logs(record("text", attributes={"a": "x" * 70_000, "b": "y"})))

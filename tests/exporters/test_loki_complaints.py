@@ -58,12 +58,12 @@ def checked(entry: Entry) -> str:
 def behind(entries: list[Entry], oldest: float) -> str:
     """Return what Loki's ingester has against the entries of one stream that are older than `oldest`."""
     late = [entry for entry in entries if entry[1] < oldest]
-    said = "".join(
+    ignored = "".join(
         f"entry with timestamp {when(at)} ignored, reason: 'entry too far behind,"
         f" entry timestamp is: {when(at)}, oldest acceptable timestamp is: {when(oldest)}',\n"
         for _, at, _ in late
     )
-    return f"{said}user 'fake', total ignored: {len(late)} out of {len(entries)} for stream: {named(entries[0][0])}"
+    return f"{ignored}user 'fake', total ignored: {len(late)} out of {len(entries)} for stream: {named(entries[0][0])}"
 
 
 def pushed(got: Received) -> list[Entry]:
@@ -94,14 +94,14 @@ def logs(service: str, *records: tuple[float, str]) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def deliver(loki: Receiver, answer: Callable[[list[Entry]], str], *bodies: bytes, protocol: str = "push") -> Receipt:
-    """Deliver to a Loki that answers what `answer` has against a request's entries; limits are left to it."""
+def deliver(loki: Receiver, complaint: Callable[[list[Entry]], str], *bodies: bytes, protocol: str = "push") -> Receipt:
+    """Deliver to a Loki that answers what `complaint` has against a request's entries; limits are left to it."""
 
-    def say(got: Received) -> Answer:
-        text = answer(sent(got))
+    def answer(got: Received) -> Answer:
+        text = complaint(sent(got))
         return Answer(400, text.encode()) if text else Answer(204)
 
-    loki.answer = say
+    loki.answer = answer
     no_limits = {"max_age_hours": 0, "max_ahead_seconds": 0, "max_line_bytes": 0}
     sink = make_sink(LokiSettings(endpoint=f"http://127.0.0.1:{loki.port}", protocol=protocol, **no_limits))
     receipt = sink.deliver("logs", bodies)
@@ -133,8 +133,8 @@ def test_lines_that_are_too_old_too_new_or_too_long_are_found_in_one_answer(
         "too_new": (1, 1, ["future"]),
         "too_long": (1, 1, ["x" * 300_000]),
     }
-    kept = [text for got in loki.got for _, _, text in sent(got)]
-    assert {"good", "fine", "first"} <= set(kept)
+    stored = [text for got in loki.got for _, _, text in sent(got)]
+    assert {"good", "fine", "first"} <= set(stored)
     assert len(loki.got) <= 3, "all are named in the first answer"
 
 

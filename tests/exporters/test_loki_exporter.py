@@ -56,9 +56,9 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
 
 def some(count: int = 1, **fields: Any) -> Any:
     """Return log records as an exporter gets them."""
-    kept = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(Resource({"service.name": "chat"}), shutdown_on_exit=False)
-    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     for number in range(count):
         given = {
             "timestamp": time.time_ns(),
@@ -67,7 +67,7 @@ def some(count: int = 1, **fields: Any) -> Any:
             **fields,
         }
         provider.get_logger("lib").emit(LogRecord(**given))
-    return kept.get_finished_logs()
+    return exporter.get_finished_logs()
 
 
 def texts(loki: Receiver) -> list[str]:

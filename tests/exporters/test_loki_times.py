@@ -31,7 +31,7 @@ def logs(*texts: str, at: int = 0) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def told(got: Received) -> list[tuple[int, str]]:
+def lines_of(got: Received) -> list[tuple[int, str]]:
     """Return what a request brings, as (time, text): of Loki's own kind, or of OTLP's."""
     if got.path.endswith("/push"):
         streams = json.loads(got.body)["streams"]
@@ -55,7 +55,7 @@ def test_records_without_a_time_get_that_of_their_request_each_another_and_alway
         made.deliver_received("logs", bodies, [NOW - 1000, NOW - 500])
     made.deliver_received("logs", bodies[:1], [NOW - 1000])  # a half, after a refusal
     made.close()
-    first, second, half = map(told, loki.got)
+    first, second, half = map(lines_of, loki.got)
     assert first == second
     assert first[:3] == half == [(NOW - 1000, "one"), (NOW - 999, "two"), (NOW - 998, "three")]
     assert first[3:] == [(NOW, "five"), (NOW, "four")]
@@ -68,7 +68,7 @@ def test_records_that_have_a_time_keep_it_and_their_request_its_bytes(loki: Rece
     made.deliver_received("logs", [body], [NOW - 1000])
     made.close()
     (got,) = loki.got
-    assert told(got) == [(NOW, "one"), (NOW, "two")]
+    assert lines_of(got) == [(NOW, "one"), (NOW, "two")]
     if protocol == "otlp":
         assert got.body == body
 
@@ -91,7 +91,7 @@ def test_a_gateway_sends_the_same_times_again_after_a_refusal_and_after_a_restar
         away.answer = lambda got: Answer(204)
         eventually(lambda: gateway.metric("delivered_total", exporter="loki", signal="logs") == 3)
         gateway.stop()
-    sent = [told(got) for got in away.got]
+    sent = [lines_of(got) for got in away.got]
     assert len(sent) >= 4
     assert all(each == sent[0] for each in sent)
     assert [text for _, text in sent[0]] == ["one", "two", "two"]
@@ -107,5 +107,5 @@ def test_who_does_not_know_when_a_request_came_in_has_it_come_in_now(loki: Recei
     before = time.time_ns()
     made.deliver("logs", [logs("one")])
     made.close()
-    ((when, _),) = told(loki.got[0])
+    ((when, _),) = lines_of(loki.got[0])
     assert before <= when <= time.time_ns()

@@ -193,8 +193,8 @@ def test_splitting_keeps_every_item_once_in_every_signal() -> None:
 def test_a_setting_that_cannot_be_used_is_refused_without_showing_a_secret(given: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         ForwardSettings(**given)
-    said = "".join(each["msg"] for each in caught.value.errors(include_input=False, include_url=False))
-    assert "secret-word" not in said
+    messages = "".join(each["msg"] for each in caught.value.errors(include_input=False, include_url=False))
+    assert "secret-word" not in messages
 
 
 def test_the_name_that_other_exporters_use_for_http_is_understood() -> None:

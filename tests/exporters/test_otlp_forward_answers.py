@@ -28,9 +28,9 @@ def test_a_passing_fault_over_http_is_for_later(status: int) -> None:
     assert_later(Answer(status=status, headers={"retry-after": "7"}), 7)
 
 
-def assert_later(say: Answer, seconds: float) -> None:
+def assert_later(answer: Answer, seconds: float) -> None:
     with http_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: say
+        receiver.answer = lambda got: answer
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
         with pytest.raises(StoreUnavailable) as caught:
             sink.deliver("traces", [b""])
@@ -64,7 +64,7 @@ def test_a_destination_that_does_not_know_us_is_waited_for(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("say", "reason", "doubtful"),
+    ("answer", "reason", "doubtful"),
     [
         (Answer(400), "invalid", False),
         (Answer(422), "invalid", False),
@@ -73,10 +73,10 @@ def test_a_destination_that_does_not_know_us_is_waited_for(status: int) -> None:
         (Answer(501), "destination_error", True),
     ],
 )
-def test_what_is_refused_over_http_is_named(say: Answer, reason: str, doubtful: bool) -> None:
+def test_what_is_refused_over_http_is_named(answer: Answer, reason: str, doubtful: bool) -> None:
     with http_receiver(Receiver()) as receiver:
         body = Status(code=3, message="span 7\nis odd").SerializeToString()
-        receiver.answer = lambda got: Answer(say.status, body, {"content-type": "application/x-protobuf"})
+        receiver.answer = lambda got: Answer(answer.status, body, {"content-type": "application/x-protobuf"})
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
         with pytest.raises(DeliveryRefused, match="span 7 is odd") as caught:
             sink.deliver("traces", [b""])
@@ -84,9 +84,9 @@ def test_what_is_refused_over_http_is_named(say: Answer, reason: str, doubtful: 
     assert (caught.value.reason, caught.value.doubtful) == (reason, doubtful)
 
 
-def rpc_outcome(say: Answer) -> StoreUnavailable | DeliveryRefused:
+def rpc_outcome(answer: Answer) -> StoreUnavailable | DeliveryRefused:
     with grpc_receiver(Receiver()) as receiver:
-        receiver.answer = lambda got: say
+        receiver.answer = lambda got: answer
         sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}"), "x")
         with pytest.raises((StoreUnavailable, DeliveryRefused)) as caught:
             sink.deliver("traces", [b""])
@@ -161,7 +161,7 @@ def test_a_destination_that_does_not_answer_is_given_up_in_time(protocol: str, m
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [
         b"",
         b"SSH-2.0-OpenSSH_9.9\r\n",
@@ -172,14 +172,14 @@ def test_a_destination_that_does_not_answer_is_given_up_in_time(protocol: str, m
     ],
     ids=["nothing", "another protocol", "half a body", "no chunk", "no gzip", "too many headers"],
 )
-def test_an_answer_that_cannot_be_read_is_none(said: bytes, make: Any) -> None:
+def test_an_answer_that_cannot_be_read_is_none(body: bytes, make: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(1 << 16)
-                connection.sendall(said)
+                connection.sendall(body)
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()

@@ -12,6 +12,7 @@ from otel_telemetry.base.errors import DeliveryRefused, StoreUnavailable
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.sink import ForwardSink
 from tests.backends.observability import Collector, Jaeger
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +53,9 @@ def traces(trace: int, *names: str) -> bytes:
 
 def shown(jaeger: Jaeger, trace: int) -> list[str]:
     """Return the names of the trace's spans that Jaeger shows."""
-    told = jaeger.trace(f"{trace:032x}")
-    found = json.loads(told)["result"]["resourceSpans"] if told else []
-    return sorted(span["name"] for group in found for scope in group["scopeSpans"] for span in scope["spans"])
-
-
-def eventually(check: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.1)
+    found = jaeger.trace(f"{trace:032x}")
+    groups = json.loads(found)["result"]["resourceSpans"] if found else []
+    return sorted(span["name"] for group in groups for scope in group["scopeSpans"] for span in scope["spans"])
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])

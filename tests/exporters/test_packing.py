@@ -49,8 +49,8 @@ def deliver(port: int, *bodies: bytes) -> None:
 @contextmanager
 def overheard(port: int) -> Iterator[tuple[int, bytearray]]:
     """Stand between a client and a port: yield the port for the client, and what it has sent so far."""
-    said = bytearray()
-    with socket.create_server(("127.0.0.1", 0)) as door:
+    sent = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         client_side: list[socket.socket] = []
 
         def carry(source: socket.socket, to: socket.socket, note: bytearray | None) -> None:
@@ -61,15 +61,15 @@ def overheard(port: int) -> Iterator[tuple[int, bytearray]]:
                     to.sendall(piece)
 
         def stand() -> None:
-            client, _ = door.accept()
+            client, _ = listener.accept()
             server = socket.create_connection(("127.0.0.1", port))
             client_side.extend((client, server))
             threading.Thread(target=carry, args=(server, client, None), daemon=True).start()
-            carry(client, server, said)
+            carry(client, server, sent)
 
         thread = threading.Thread(target=stand, daemon=True)
         thread.start()
-        yield door.getsockname()[1], said
+        yield listener.getsockname()[1], sent
         for each in client_side:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -105,9 +105,9 @@ def test_the_grpc_that_is_installed_is_one_for_which_we_pack() -> None:
 def test_over_grpc_the_very_bytes_that_we_packed_are_sent_marked_as_packed() -> None:
     body = request(200)
     ours = compression.gzipped(body)
-    with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, said):
+    with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, sent):
         deliver(port, body)
-        assert b"\x01" + len(ours).to_bytes(4, "big") + ours in said
+        assert b"\x01" + len(ours).to_bytes(4, "big") + ours in sent
         assert receiver.bodies == [body]
 
 
@@ -118,11 +118,11 @@ def test_with_a_grpc_that_nobody_has_proved_the_core_packs_and_the_same_arrives(
     monkeypatch.setattr(packed, "_PROVED", frozenset[str]())
     body = request(200)
     ours = compression.gzipped(body)
-    with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, said):
+    with grpc_receiver(Receiver()) as receiver, overheard(receiver.port) as (port, sent):
         deliver(port, body)
         assert "packs what is sent by itself" in caplog.text
-        assert ours not in said
-        assert len(said) < len(body)
+        assert ours not in sent
+        assert len(sent) < len(body)
         assert receiver.bodies == [body]
 
 

@@ -122,8 +122,8 @@ def test_a_port_that_somebody_else_has_costs_the_app_nothing_and_is_taken_once_i
         other.listen()
         port = other.getsockname()[1]
         start(port)
-        said = eventually((tmp_path / "log").read_text)
-    assert "set prometheus.port to a free one" in said
+        log = eventually((tmp_path / "log").read_text)
+    assert "set prometheus.port to a free one" in log
     eventually(lambda: jobs(port).total() == 100)
     assert (tmp_path / "log").read_text().count("not shown") == 1
 

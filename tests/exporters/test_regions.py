@@ -39,7 +39,7 @@ def url_fixture(postgres: Any) -> str:
     return url
 
 
-def told(region: str, seed: int) -> bytes:
+def traces_of(region: str, seed: int) -> bytes:
     body = ExportTraceServiceRequest.FromString(running.requests(10, seed))
     for of_resource in body.resource_spans:
         running.attribute(of_resource.resource, "cloud.region", region)
@@ -60,14 +60,14 @@ def test_what_regions_forward_over_a_line_that_is_cut_is_whole_and_once(start: A
         for region in ("eu-north-1", 'us "east"\n{1}')
     }  # fmt: skip
     for number, (region, edge) in enumerate(edges.items(), 1):
-        edge.send(told(region, number))
+        edge.send(traces_of(region, number))
     eventually(lambda: sum(rows(url).values()) == 20)
 
     central.process.kill()  # the line is cut
     central.process.wait()
     for number, (region, edge) in enumerate(edges.items(), 1):
-        edge.send(told(region, number))  # again
-        edge.send(told(region, number + 10))
+        edge.send(traces_of(region, number))  # again
+        edge.send(traces_of(region, number + 10))
     for edge in edges.values():
         eventually(lambda edge=edge: edge.exporter("forward.central")["status"] == "waiting")  # type: ignore[misc]
     central.start()

@@ -53,10 +53,10 @@ def test_langsmith_tells_of_cached_answers_by_their_cost(cost, text, count, writ
     message: dict[str, Any] = {"content": text, "usage_metadata": {"input_tokens": 7}}
     if cost is not None:
         message["usage_metadata"]["total_cost"] = cost
-    said = json.dumps({"generations": [[{"message": {"kwargs": message}}]]})
+    completion = json.dumps({"generations": [[{"message": {"kwargs": message}}]]})
     usage = {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 2, "gen_ai.request.model": "gpt-4o-mini"}
     span = make_span(
-        2, 1, {"langsmith.span.kind": "llm", "gen_ai.operation.name": "chat", "gen_ai.completion": said, **usage}
+        2, 1, {"langsmith.span.kind": "llm", "gen_ai.operation.name": "chat", "gen_ai.completion": completion, **usage}
     )
     _, calls = written(make_span(1, kind="SERVER"), span)
     assert len(calls) == count

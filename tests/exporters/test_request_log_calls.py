@@ -173,7 +173,7 @@ def test_a_span_that_ends_before_it_starts_has_no_latency(written, span, chat):
 
 
 @pytest.mark.parametrize(
-    ("said", "streamed"),
+    ("attributes", "streamed"),
     [
         ({}, None),
         ({"gen_ai.request.stream": True}, True),
@@ -188,8 +188,8 @@ def test_a_span_that_ends_before_it_starts_has_no_latency(written, span, chat):
         ({"gen_ai.response.time_to_first_chunk": 0.1}, True),
     ],
 )
-def test_a_call_was_streamed_or_was_not_where_its_span_says_so(span, chat, said, streamed):
-    assert call_of(span(1, None, {**chat(), **said})).streamed is streamed
+def test_a_call_was_streamed_or_was_not_where_its_span_says_so(span, chat, attributes, streamed):
+    assert call_of(span(1, None, {**chat(), **attributes})).streamed is streamed
 
 
 def test_retries_rate_limits_and_errors_reach_call_and_request(written, span, chat):
@@ -304,8 +304,8 @@ def test_a_cost_that_the_producer_gives_is_kept_with_the_computed_one_beside(wri
 
 def test_a_zero_that_a_proxy_gives_for_a_model_it_cannot_price_is_no_cost(span, chat):
     assert call_of(span(1, None, chat("of-tomorrow", gen_ai__usage__cost=0.0))).cost_source == "unpriced"
-    said = call_of(span(1, None, chat("of-tomorrow", request_log__cost_usd=0.0)))
-    assert (said.cost_usd, said.cost_source) == (0, "given")
+    priced = call_of(span(1, None, chat("of-tomorrow", request_log__cost_usd=0.0)))
+    assert (priced.cost_usd, priced.cost_source) == (0, "given")
 
 
 @pytest.mark.parametrize(

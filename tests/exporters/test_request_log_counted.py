@@ -31,31 +31,31 @@ TYPES |= {"completion_tokens": "completion", "reasoning_tokens": "reasoning"}
 CALL = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
 USAGE = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
 
-Told = Counter[tuple[str, ...]]
+Counts = Counter[tuple[str, ...]]
 
 
 @contextlib.contextmanager
-def counting() -> Iterator[Told]:
-    """Collect what the counters are told: (counter, *values of labels) -> sum, money in pico-dollars."""
-    told: Told = Counter()
+def counting() -> Iterator[Counts]:
+    """Collect what the counters count: (counter, *values of labels) -> sum, money in pico-dollars."""
+    counted: Counts = Counter()
     with contextlib.ExitStack() as stack:
         for name in COUNTERS:
-            stack.enter_context(patch.object(getattr(metrics, name), "add", teller(told, name)))
-        yield told
+            stack.enter_context(patch.object(getattr(metrics, name), "add", adder(counted, name)))
+        yield counted
 
 
-def teller(told: Told, name: str) -> Any:
+def adder(counted: Counts, name: str) -> Any:
     def add(amount: float, attributes: dict[str, str]) -> None:
         assert amount >= 0
-        told[name, *attributes.values()] += round(amount * 10**12) if name == "cost_usd" else int(amount)
+        counted[name, *attributes.values()] += round(amount * 10**12) if name == "cost_usd" else int(amount)
 
     return add
 
 
-def deficit(*counters: counts.Counters | counts.DeferredCounters) -> Told:
+def deficit(*counters: counts.Counters | counts.DeferredCounters) -> Counts:
     """Return what these owe; only books do."""
     names = {getattr(metrics, name): name for name in COUNTERS}
-    found: Told = Counter()
+    found: Counts = Counter()
     for each in counters:
         assert isinstance(each, counts.Counters)
         for (counter, words), amount in each.deficit.items():
@@ -63,18 +63,18 @@ def deficit(*counters: counts.Counters | counts.DeferredCounters) -> Told:
     return found
 
 
-def in_rows(store: Store, *, timed: bool = False) -> Told:
+def in_rows(store: Store, *, timed: bool = False) -> Counts:
     """Return what the tables hold, as the counters would tell it; `timed`, only of rows that know how long it took."""
     assert store._engine is not None
-    found: Told = Counter()
+    found: Counts = Counter()
     with store._engine.connect() as connection:
         requests, calls = schema.request_log.c.latency_ms, schema.llm_call.c.total_latency_ms
         for row in connection.execute(
             sa.select(schema.request_log).where(requests.is_not(None) if timed else sa.true())
         ):
             well = row.ok or row.degraded in conventions.SKIPS
-            said = (row.service, row.region, row.route, row.model, row.degraded, "ok" if well else "error")
-            found["requests", *known(said)] += 1
+            labels = (row.service, row.region, row.route, row.model, row.degraded, "ok" if well else "error")
+            found["requests", *known(labels)] += 1
             if row.cost_source == "given" and not timed:
                 own = schema.llm_call.c
                 calls_of = sa.select(own.cost_usd).where(own.request_id == row.id, own.cost_usd.is_not(None))
@@ -102,27 +102,27 @@ def recorded(histogram: Any) -> Counter[tuple[str, ...]]:
     return Counter({series.words: sum(series.counts) for series in histogram.series()})
 
 
-class Place:
+class Database:
     """An empty database, opened anew at will."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def write(self, batches: list[list[records.Span]], restarts: frozenset[int] = frozenset()) -> tuple[Told, Told]:
+    def write(self, batches: list[list[records.Span]], restarts: frozenset[int] = frozenset()) -> tuple[Counts, Counts]:
         """Write batches; return what is there, and what was counted but for what is owed."""
         stores = [open_store(RequestLogSettings(url=self.url))]
         self.clear(stores[0])
-        with counting() as told:
+        with counting() as counted:
             for number, batch in enumerate(batches):
                 if number in restarts:
                     stores[-1].close()
                     stores.append(open_store(RequestLogSettings(url=self.url)))
                 stores[-1].write(batch)
-        told.subtract(deficit(*(store.counters for store in stores)))
+        counted.subtract(deficit(*(store.counters for store in stores)))
         rows = in_rows(stores[-1])
         stores[-1].close()
-        assert min(told.values(), default=0) >= 0 or restarts
-        return rows, Counter({key: amount for key, amount in told.items() if amount})
+        assert min(counted.values(), default=0) >= 0 or restarts
+        return rows, Counter({key: amount for key, amount in counted.items() if amount})
 
     def clear(self, store: Store) -> None:
         assert store._engine is not None
@@ -131,34 +131,34 @@ class Place:
                 connection.execute(sa.delete(table))
 
 
-@pytest.fixture(scope="module", name="place", params=["sqlite", "postgres"])
-def place_fixture(request, tmp_path_factory):
+@pytest.fixture(scope="module", name="database", params=["sqlite", "postgres"])
+def database_fixture(request, tmp_path_factory):
     if request.param == "sqlite":
-        return Place(f"sqlite:///{tmp_path_factory.mktemp('counted') / 'log.db'}")
-    return Place(request.getfixturevalue("postgres").database())
+        return Database(f"sqlite:///{tmp_path_factory.mktemp('counted') / 'log.db'}")
+    return Database(request.getfixturevalue("postgres").database())
 
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_any_order_split_repetition_and_restart_counts_what_the_rows_say(place, spans, chance):
+def test_any_order_split_repetition_and_restart_counts_what_the_rows_say(database, spans, chance):
     batches = cut(spans, chance)
     restarts = frozenset(chance.sample(range(len(batches)), k=len(batches) // 3))
-    rows, told = place.write(batches, restarts)
-    assert told == rows
+    rows, counted = database.write(batches, restarts)
+    assert counted == rows
 
 
 @bounded
 @given(spans=traces())
-def test_what_comes_whole_is_counted_with_nothing_owed_and_each_duration_recorded(place, spans):
+def test_what_comes_whole_is_counted_with_nothing_owed_and_each_duration_recorded(database, spans):
     histograms = {"requests": metrics.request_duration, "llm_calls": metrics.llm_call_duration}
     before = {name: recorded(histogram) for name, histogram in histograms.items()}
-    store = open_store(RequestLogSettings(url=place.url))
-    place.clear(store)
-    with counting() as told:
+    store = open_store(RequestLogSettings(url=database.url))
+    database.clear(store)
+    with counting() as counted:
         for _ in range(3):
             store.write(spans)
     assert not deficit(store.counters)
-    assert told == in_rows(store)
+    assert counted == in_rows(store)
     timed = in_rows(store, timed=True)
     store.close()
     for name, histogram in histograms.items():
@@ -166,60 +166,60 @@ def test_what_comes_whole_is_counted_with_nothing_owed_and_each_duration_recorde
 
 
 def test_a_request_whose_calls_come_after_it_ends_up_with_the_model_that_answered(store, span):
-    with counting() as told:
+    with counting() as counted:
         for number in range(1, 51):
             trace_id = f"{number:032x}"
             store.write([span(1, None, {"request_log.route": "web"}, trace_id=trace_id)])
             store.write([span(2, 1, {**CALL, **USAGE}, trace_id=trace_id)])
-    assert told["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 50
-    assert told["requests", "chat", "", "web", "", "", "ok"] == 1  # each of the others paid for the one before
+    assert counted["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 50
+    assert counted["requests", "chat", "", "web", "", "", "ok"] == 1  # each of the others paid for the one before
     assert deficit(store.counters) == {("requests", "chat", "", "web", "", "", "ok"): 1}
 
 
 def test_usage_that_only_log_records_know_is_counted_once(store, span):
-    with counting() as told:
+    with counting() as counted:
         for number in range(1, 11):
             trace_id = f"{number:032x}"
             store.write([span(1, None, CALL, kind="CLIENT", trace_id=trace_id)])
-            said = {**CALL, **USAGE}
-            store.write([span(2, 1, said, kind="LOG", local_root=False, start=1, seconds=0, trace_id=trace_id)])
+            attributes = {**CALL, **USAGE}
+            store.write([span(2, 1, attributes, kind="LOG", local_root=False, start=1, seconds=0, trace_id=trace_id)])
     rows = in_rows(store)
-    assert told["llm_calls", "chat", "", "openai", "gpt-4o-mini", "ok"] == 10
-    assert told["tokens", "chat", "", "openai", "gpt-4o-mini", "prompt"] == 1_000
+    assert counted["llm_calls", "chat", "", "openai", "gpt-4o-mini", "ok"] == 10
+    assert counted["tokens", "chat", "", "openai", "gpt-4o-mini", "prompt"] == 1_000
     assert (
-        told["cost_usd", "chat", "", "openai", "gpt-4o-mini"]
+        counted["cost_usd", "chat", "", "openai", "gpt-4o-mini"]
         == rows["cost_usd", "chat", "", "openai", "gpt-4o-mini"]
         > 0
     )
-    assert told["unpriced_calls", "chat", "", "openai", "gpt-4o-mini", "no_usage"] == 1
+    assert counted["unpriced_calls", "chat", "", "openai", "gpt-4o-mini", "no_usage"] == 1
 
 
 def test_a_request_that_turns_out_to_be_part_of_another_is_owed(store, span):
     inner, outer = {"request_log.route": "inner"}, {"request_log.route": "outer"}
-    with counting() as told:
+    with counting() as counted:
         store.write([span(2, 1, inner)])
         store.write([span(1, None, outer)])
         store.write([span(3, None, inner, trace_id=f"{3:032x}")])
     expected = {("requests", "chat", "", "inner", "", "", "ok"): 1, ("requests", "chat", "", "outer", "", "", "ok"): 1}
-    assert told == Counter(expected)
+    assert counted == Counter(expected)
     assert not deficit(store.counters)
-    assert told == in_rows(store)
+    assert counted == in_rows(store)
 
 
 def test_outcome_and_degraded_reason_of_a_request_are_told(store, span):
     degraded = {"request_log.route": "web", "request_log.degraded": "web_failed"}
-    with counting() as told:
+    with counting() as counted:
         store.write([span(1, None, degraded), span(2, None, {"request_log.route": "b"}, status="ERROR")])
-    assert +told == {
+    assert +counted == {
         ("requests", "chat", "", "web", "", "web_failed", "ok"): 1,
         ("requests", "chat", "", "b", "", "", "error"): 1,
     }
 
 
 def test_an_outcome_that_did_not_happen_yet_stands_at_zero_beside_the_one_that_did(store, span):
-    with counting() as told:
+    with counting() as counted:
         store.write([span(1, None, {"request_log.route": "web"}), span(2, 1, CALL)])
-    assert {key: n for key, n in told.items() if key[0] in {"requests", "llm_calls"}} == {
+    assert {key: n for key, n in counted.items() if key[0] in {"requests", "llm_calls"}} == {
         ("requests", "chat", "", "web", "gpt-4o-mini", "", "ok"): 1,
         ("requests", "chat", "", "web", "gpt-4o-mini", "", "error"): 0,
         ("llm_calls", "chat", "", "openai", "gpt-4o-mini", "ok"): 1,
@@ -229,7 +229,7 @@ def test_an_outcome_that_did_not_happen_yet_stands_at_zero_beside_the_one_that_d
 
 def test_hostile_names_make_no_more_than_a_bounded_number_of_series(store, span):
     chance = random.Random(7)  # noqa: S311  # names, no secret
-    with counting() as told:
+    with counting() as counted:
         for batch in range(30):
             store.write(
                 [
@@ -247,19 +247,19 @@ def test_hostile_names_make_no_more_than_a_bounded_number_of_series(store, span)
                     for number in range(1, 101)
                 ]
             )
-    by_counter = Counter(key[0] for key in told)
+    by_counter = Counter(key[0] for key in counted)
     assert by_counter["requests"] <= label_bounds.MOST_SETS + 2
     assert by_counter["llm_calls"] <= label_bounds.MOST_SETS + 2
-    for place in range(1, 4):
-        assert len({key[place] for key in told if key[0] == "requests"}) <= label_bounds.MOST_VALUES + 1
-    assert sum(amount for key, amount in told.items() if key[0] == "requests") == 3_000
-    assert sum(amount for key, amount in told.items() if key[0] == "llm_calls") == 3_000
+    for position in range(1, 4):
+        assert len({key[position] for key in counted if key[0] == "requests"}) <= label_bounds.MOST_VALUES + 1
+    assert sum(amount for key, amount in counted.items() if key[0] == "requests") == 3_000
+    assert sum(amount for key, amount in counted.items() if key[0] == "llm_calls") == 3_000
 
 
 def test_an_instrument_that_fails_costs_no_row(store, span, rows, tmp_path):
-    with patch.object(metrics.requests, "add", side_effect=RuntimeError("no meter")) as told:
+    with patch.object(metrics.requests, "add", side_effect=RuntimeError("no meter")) as counted:
         written = store.write([span(1, None, {"request_log.route": "web"})])
-    assert told.called
+    assert counted.called
     assert (written.requests, written.dead_letters) == (1, 0)
     assert len(rows(tmp_path / "log.db", "request_log")) == 1
 
@@ -292,15 +292,15 @@ for _ in range(3):
         with tracer.start_as_current_span("chat", attributes=json.loads(sys.argv[2])):
             pass
 provider.shutdown()
-told = {}
+found = {}
 for resource in reader.get_metrics_data().resource_metrics:
     for scope in resource.scope_metrics:
         for metric in scope.metrics:
             for point in metric.data.data_points:
                 count = getattr(point, "count", None) or getattr(point, "value", 0)
                 if count:
-                    told[metric.name] = [dict(point.attributes), count]
-print(json.dumps(told))
+                    found[metric.name] = [dict(point.attributes), count]
+print(json.dumps(found))
 """
 
 
@@ -308,59 +308,59 @@ def test_an_app_gets_it_all_through_the_meter_provider_it_has(tmp_path):
     command = [sys.executable, "-c", APP, f"sqlite:///{tmp_path / 'app.db'}", json.dumps({**CALL, **USAGE})]
     named = {**os.environ, "OTEL_SERVICE_NAME": "chat"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=named)
-    told = json.loads(done.stdout)
+    counted = json.loads(done.stdout)
     of_request = {"route": "web", "model": "gpt-4o-mini", "degraded_reason": "", "outcome": "ok"}
     service = {"service": "chat", "region": ""}
-    assert told["otel_telemetry.requests"] == [{**service, **of_request}, 3]
-    assert told["otel_telemetry.request_duration"] == [{**service, **of_request}, 3]
-    assert told["otel_telemetry.llm_call_duration"][1] == 3
-    assert told["otel_telemetry.cost_usd"][1] == pytest.approx(3 * (100 * 0.15 + 20 * 0.6) / 1e6)
+    assert counted["otel_telemetry.requests"] == [{**service, **of_request}, 3]
+    assert counted["otel_telemetry.request_duration"] == [{**service, **of_request}, 3]
+    assert counted["otel_telemetry.llm_call_duration"][1] == 3
+    assert counted["otel_telemetry.cost_usd"][1] == pytest.approx(3 * (100 * 0.15 + 20 * 0.6) / 1e6)
 
 
 def test_what_several_processes_write_of_the_same_requests_is_counted_in_one_place(tmp_path, span):
     settings = RequestLogSettings(url=f"sqlite:///{tmp_path / 'log.db'}")
-    kept = counts.DeferredCounters()
-    mine, other = Store(settings), Store(settings, counters=kept)
-    with counting() as told:
+    deferred = counts.DeferredCounters()
+    mine, other = Store(settings), Store(settings, counters=deferred)
+    with counting() as counted:
         for number in range(1, 31):
             trace_id = f"{number:032x}"
             other.write([span(1, None, {"request_log.route": "web"}, trace_id=trace_id)])
             mine.write([span(2, 1, CALL | USAGE, trace_id=trace_id)])
-            for delta in pickle.loads(pickle.dumps(kept.take())):  # noqa: S301  # as between processes
+            for delta in pickle.loads(pickle.dumps(deferred.take())):  # noqa: S301  # as between processes
                 mine.counters.add(delta)
-    assert told["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 30
-    assert told["requests", "chat", "", "web", "", "", "ok"] <= 1
-    told.subtract(deficit(mine.counters))
-    assert +told == in_rows(mine)
+    assert counted["requests", "chat", "", "web", "gpt-4o-mini", "", "ok"] == 30
+    assert counted["requests", "chat", "", "web", "", "", "ok"] <= 1
+    counted.subtract(deficit(mine.counters))
+    assert +counted == in_rows(mine)
     mine.close()
     other.close()
 
 
 def test_a_cost_that_an_app_says_of_a_request_counts_once_with_or_without_calls(open_at, tmp_path, span, chat):
-    said = {"request_log.route": "a", "request_log.cost_usd": 0.5, "request_log.models.final": "own-model"}
+    attributes = {"request_log.route": "a", "request_log.cost_usd": 0.5, "request_log.models.final": "own-model"}
     for name, batches in {
-        "alone": [[span(1, None, said)]],
-        "with": [[span(1, None, said), span(2, 1, chat())]],
-        "calls last": [[span(1, None, said)], [span(2, 1, chat())]],
-        "calls first": [[span(2, 1, chat())], [span(1, None, said)], [span(1, None, said)]],
-        "unpriced": [[span(1, None, said), span(2, 1, {**chat(), "gen_ai.request.model": "nobody-knows-it"})]],
+        "alone": [[span(1, None, attributes)]],
+        "with": [[span(1, None, attributes), span(2, 1, chat())]],
+        "calls last": [[span(1, None, attributes)], [span(2, 1, chat())]],
+        "calls first": [[span(2, 1, chat())], [span(1, None, attributes)], [span(1, None, attributes)]],
+        "unpriced": [[span(1, None, attributes), span(2, 1, {**chat(), "gen_ai.request.model": "nobody-knows-it"})]],
     }.items():
-        with counting() as told:
+        with counting() as counted:
             store = open_at(tmp_path / f"{name}.db")
             for batch in batches:
                 store.write(batch)
-        cost = sum(amount for key, amount in told.items() if key[0] == "cost_usd")
+        cost = sum(amount for key, amount in counted.items() if key[0] == "cost_usd")
         behind = sum(amount for key, amount in deficit(store.counters).items() if key[0] == "cost_usd")
         assert cost - behind == 5 * 10**11, name
-        told.subtract(deficit(store.counters))
-        assert +told == in_rows(store)
+        counted.subtract(deficit(store.counters))
+        assert +counted == in_rows(store)
 
 
 def test_a_request_that_was_declined_on_purpose_is_no_error(open_at, tmp_path, span):
     store = open_at(tmp_path / "log.db")
-    with counting() as told:
+    with counting() as counted:
         for number, degraded in enumerate(("media", "send_failed", "skipped")):
             attributes = {"request_log.route": "a", "request_log.ok": False, "request_log.degraded": degraded}
             store.write([span(1, None, attributes, trace_id=f"{number}" * 32)])
-    outcomes = {key[5]: key[6] for key, amount in told.items() if key[0] == "requests" and amount}
+    outcomes = {key[5]: key[6] for key, amount in counted.items() if key[0] == "requests" and amount}
     assert outcomes == {"media": "ok", "send_failed": "error", "skipped": "ok"}

@@ -33,10 +33,14 @@ def store_fixture(url):
 def asked_fixture(span, chat):
     """Return the spans of a request with a model call, and a branch between them."""
 
-    def asked(number: int, first: int = 1, **said):
+    def asked(number: int, first: int = 1, **attributes):
         trace = f"{number:032x}"
-        about = {f"request_log.{name}": value for name, value in said.items()}
-        call = {**chat(), "gen_ai.input.messages": said.get("query_text", "hello"), "gen_ai.output.messages": "well"}
+        about = {f"request_log.{name}": value for name, value in attributes.items()}
+        call = {
+            **chat(),
+            "gen_ai.input.messages": attributes.get("query_text", "hello"),
+            "gen_ai.output.messages": "well",
+        }
         return [
             span(first, None, {"request_log.route": "a", **about}, trace_id=trace),
             span(first + 1, first, {}, trace_id=trace),
@@ -65,9 +69,9 @@ def spans_in(store) -> list[dict[str, object]]:
         return known(connection)
 
 
-def find(url: str, kind="user", value=JANE, tell=lambda _: None):
+def find(url: str, kind="user", value=JANE, report=lambda _: None):
     with Eraser(url, Person(kind, (JANE,), value)) as eraser:
-        return eraser.find(tell)
+        return eraser.find(report)
 
 
 def everything(store) -> str:

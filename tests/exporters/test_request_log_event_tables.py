@@ -129,8 +129,8 @@ def test_every_name_that_the_contract_page_gives_tables_and_views_is_there():
 
 
 def test_the_view_of_questions_answers_what_was_asked_of_its_table(store, ask, span, chat):
-    said = {"request_log.session_id": "s1", "request_log.query_text": "why?", "request_log.topk": '["a","b"]'}
-    store.write([span(1, None, said), span(2, 1, chat())])
+    attributes = {"request_log.session_id": "s1", "request_log.query_text": "why?", "request_log.topk": '["a","b"]'}
+    store.write([span(1, None, attributes), span(2, 1, chat())])
     failed = {"request_log.session_id": "s1", "request_log.ok": False}
     store.write([span(1, None, failed, trace_id="a" * 32)])
     rows = ask("SELECT sid, query, tokens_in, tokens_out, ok FROM ask_logs ORDER BY ok DESC")
@@ -236,8 +236,8 @@ def test_a_time_with_a_t_bounds_rows_of_the_same_day(store, ask, fill, span, tab
 def test_ids_of_questions_are_whole_numbers_that_rise_with_their_time(store, ask, span):
     times = [datetime(2026, 11, 29, 12, 0, 0, micro, tzinfo=UTC) for micro in (5, 1, 3)]
     for number, at in enumerate(times):
-        said = {"request_log.route": "a", "request_log.session_id": str(number)}
-        store.write([span(1, None, said, trace_id=f"{number}" * 32, **at_time(at))])
+        attributes = {"request_log.route": "a", "request_log.session_id": str(number)}
+        store.write([span(1, None, attributes, trace_id=f"{number}" * 32, **at_time(at))])
     rows = ask("SELECT id, sid FROM ask_logs ORDER BY id")
     later = ask("SELECT sid FROM ask_logs WHERE id > (SELECT min(id) FROM ask_logs)")
     assert [sid for _, sid in rows] == ["1", "2", "0"]
@@ -277,8 +277,8 @@ def test_retention_deletes_old_rows_of_every_table(store, ask, fill):
     trim = Retention(store._engine, NOW - timedelta(days=30), None)
     due = trim.due()
     assert due == {(name, "row"): 2 if name == "workflow_state" else 1 for name in TRIMMED}
-    told = {(step.table, step.what): step.count for step in trim.steps() if step.what == "row"}
-    assert told == due
+    counts = {(step.table, step.what): step.count for step in trim.steps() if step.what == "row"}
+    assert counts == due
     for name in TRIMMED:
         assert count(store, name) == due[name, "row"]
     assert trim.due() == {}

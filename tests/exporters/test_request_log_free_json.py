@@ -36,7 +36,7 @@ def planted(name: str) -> dict[str, Any]:
 ALL = {str(number): planted(name) for number, name in enumerate(NAMES)}
 
 
-def told(event: str, **values: Any) -> records.AppEvent:
+def app_event(event: str, **values: Any) -> records.AppEvent:
     return records.AppEvent(
         name=event,
         time_ns=START,
@@ -49,21 +49,21 @@ def told(event: str, **values: Any) -> records.AppEvent:
 
 
 def workflow(kind: str, **values: Any) -> records.AppEvent:
-    return told(conventions.WORKFLOW_EVENT, type=kind, run_id="r", **values)
+    return app_event(conventions.WORKFLOW_EVENT, type=kind, run_id="r", **values)
 
 
 #: Everything that can be said, with the secret in all of it. What is refused becomes a dead letter.
-SAID = {
+RECORDS = {
     "log": workflow("tool_execution", data=ALL, error=ALL, meta=ALL, **ALL["0"]),
     "log in JSON": workflow("tool_execution", data=json.dumps(ALL), error=json.dumps(ALL), meta=json.dumps(ALL)),
     **{f"log of {name}": workflow("custom", **{name: f"my {SECRET}", "n": 1}) for name in NAMES},
     "run": workflow("run:start", id="r", info=ALL, meta=ALL, tags=[ALL, "prod"], error=ALL, input=ALL, data=ALL),
     "step": workflow("step:start", step_id="s", data={"type": "llm", "info": ALL, "input": ALL, "tags": [ALL]}),
     "step in error": workflow("step:error", step_id="s", error=ALL, data={"info": json.dumps(ALL), "error": ALL}),
-    "feedback": told(conventions.FEEDBACK_EVENT, verdict="up", sources=[ALL], query=SECRET, answer=SECRET),
-    "feedback with passages": told(conventions.FEEDBACK_EVENT, verdict="up", sources=[f"the {SECRET} is ..."]),
-    "browser": told(conventions.BROWSER_EVENT, type="byok_call", data=ALL),
-    "refused": told(conventions.WORKFLOW_EVENT, data=ALL, error=ALL, info=ALL, tags=[ALL], **ALL["1"]),
+    "feedback": app_event(conventions.FEEDBACK_EVENT, verdict="up", sources=[ALL], query=SECRET, answer=SECRET),
+    "feedback with passages": app_event(conventions.FEEDBACK_EVENT, verdict="up", sources=[f"the {SECRET} is ..."]),
+    "browser": app_event(conventions.BROWSER_EVENT, type="byok_call", data=ALL),
+    "refused": app_event(conventions.WORKFLOW_EVENT, data=ALL, error=ALL, info=ALL, tags=[ALL], **ALL["1"]),
 }
 MAPS = {f"request_log.args{number}": json.dumps(data) for number, data in ALL.items()}
 SPANS: dict[str, dict[str, Any]] = {
@@ -97,9 +97,9 @@ def secrets_in_fixture(open_at: Callable[..., Any], tmp_path: Path) -> Callable[
     return secrets_in
 
 
-@pytest.mark.parametrize("what", SAID)
+@pytest.mark.parametrize("what", RECORDS)
 def test_nothing_said_carries_it_into_a_table(secrets_in: Callable[..., bool], what: str) -> None:
-    assert not secrets_in(SAID[what])
+    assert not secrets_in(RECORDS[what])
 
 
 @pytest.mark.parametrize("status", ["OK", "ERROR"])
@@ -117,7 +117,7 @@ def test_no_dead_letter_of_a_span_carries_it(open_at: Callable[..., Any], tmp_pa
 
 
 def test_with_texts_stored_all_of_it_is_kept(secrets_in: Callable[..., bool], span: Any) -> None:
-    assert secrets_in(SAID["log"], store_text=True)
+    assert secrets_in(RECORDS["log"], store_text=True)
 
 
 def test_what_is_no_text_is_kept_beside_it(open_at: Callable[..., Any], tmp_path: Path) -> None:

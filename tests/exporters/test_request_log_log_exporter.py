@@ -47,12 +47,12 @@ def logger_fixture(url) -> Iterator[Any]:
 
 def finished(*records: LogRecord) -> list[Any]:
     """Return records as an exporter gets them."""
-    kept = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     for record in records:
         provider.get_logger("app").emit(record)
-    return list(kept.get_finished_logs())
+    return list(exporter.get_finished_logs())
 
 
 def feedback(**values: Any) -> LogRecord:
@@ -62,8 +62,8 @@ def feedback(**values: Any) -> LogRecord:
 
 def test_what_is_said_becomes_rows_and_other_records_do_not(logger, tmp_path, rows):
     logger.emit(feedback(request_id="r", sources=["a", {"b": [1]}]))
-    said = {"request_log.type": "step:end", "request_log.run_id": "r", "request_log.step_id": "s"}
-    logger.emit(event_name="request_log.workflow", timestamp=5, body={"output": {"deep": [1, 2]}}, attributes=said)
+    ended = {"request_log.type": "step:end", "request_log.run_id": "r", "request_log.step_id": "s"}
+    logger.emit(event_name="request_log.workflow", timestamp=5, body={"output": {"deep": [1, 2]}}, attributes=ended)
     older = {"event.name": "request_log.browser", "request_log.type": "page_view"}
     logger.emit(attributes=older, timestamp=6)
     logger.emit(body="a line of the app's own", attributes={"request_log.verdict": "up"})
@@ -126,7 +126,7 @@ def test_a_database_that_is_away_is_tried_again_then_the_loss_is_counted(url, mo
     made = RequestLogLogExporter(url=url)
     answers = iter([StoreUnavailable("locked"), None, StoreUnavailable("away"), StoreUnavailable("away")])
 
-    def write(said):
+    def write(events):
         answer = next(answers)
         if answer is not None:
             raise answer
@@ -157,8 +157,8 @@ spans.add_span_processor(BatchSpanProcessor(RequestLogSpanExporter(url=url)))
 def request(n):
     name = f"{{os.getpid()}}-{{n}}"
     spans.get_tracer("app").start_span("r", attributes={{"request_log.id": name}}).end()
-    said = {{"request_log.verdict": "up", "request_log.request_id": name}}
-    logs.get_logger("app").emit(event_name="request_log.feedback", attributes=said)
+    verdict = {{"request_log.verdict": "up", "request_log.request_id": name}}
+    logs.get_logger("app").emit(event_name="request_log.feedback", attributes=verdict)
 def end():
     spans.shutdown()
     logs.shutdown()
@@ -207,8 +207,8 @@ def test_zero_code_what_an_app_says_is_in_the_database_when_it_ends(tmp_path):
     command = [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, "app.py"]
     subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=60)
     connection = sqlite3.connect(tmp_path / "log.db")
-    told = connection.execute("SELECT verdict, request_id, note FROM feedback ORDER BY ts").fetchall()
-    assert told == [("up", "r-1", "thanks"), ("down", "r-1", "[REDACTED_EMAIL]")]
+    rows = connection.execute("SELECT verdict, request_id, note FROM feedback ORDER BY ts").fetchall()
+    assert rows == [("up", "r-1", "thanks"), ("down", "r-1", "[REDACTED_EMAIL]")]
     assert connection.execute("SELECT id, name, status, application FROM workflow_run").fetchall() == [
         ("run", "answer", "finished", "chat")
     ]

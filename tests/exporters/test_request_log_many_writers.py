@@ -42,18 +42,18 @@ def _trace(number: int, traces: int, chance: random.Random) -> list[records.Span
     found = []
     services: list[str] = []
     day = START + chance.randrange(3) * 86_400 * SECOND
-    for place in range(chance.randint(1, 10)):
-        parent = chance.choice([None, *range(place)]) if place else None
+    for position in range(chance.randint(1, 10)):
+        parent = chance.choice([None, *range(position)]) if position else None
         inherited = services[parent] if parent is not None else "chat"
         services.append(chance.choice([inherited, inherited, inherited, "worker"]))
         attributes = dict(chance.choice(SAYINGS))
         if chance.random() < 0.4 and not any(name.startswith("gen_ai.") for name in attributes):
             attributes["request_log.id"] = f"shared-{chance.randrange(traces // 2)}"
         enters = parent is None or chance.random() < 0.2
-        start = day + place * SECOND
+        start = day + position * SECOND
         span = records.Span(
             trace_id=f"{number * 0x9E3779B97F4A7C15 % 2**64:032x}",
-            span_id=f"{place + 1:016x}",
+            span_id=f"{position + 1:016x}",
             parent_span_id=None if parent is None else f"{parent + 1:016x}",
             local_root=enters,
             name="span",

@@ -52,7 +52,7 @@ def put(connection: sa.Connection, name: str, **values: Any) -> None:
 
 @pytest.fixture(name="early")
 def early_fixture(span, chat):
-    """Return what an earlier version was told: a whole trace, and one that came in parts."""
+    """Return spans of an earlier version: a whole trace, and one that came in parts."""
     request_fields = {"request_log.route": "a", "request_log.note": "n"}
     final = {**chat(), "request_log.stage": "final", "user.id": "0123456789ab"}
     return [
@@ -78,7 +78,7 @@ def late_fixture(span, chat):
 
 
 def old_rows(connection: sa.Connection, early: list[Any]) -> None:
-    """Write what an earlier version kept of these spans beside request_log and llm_call."""
+    """Write what an earlier version stored of these spans beside request_log and llm_call."""
     ts = [datetime.fromtimestamp(each.start_ns // SECOND, UTC) for each in early]
     end = early[1].end_ns
     sums = {"call_ns:final": SECOND, "llm_calls": 1}
@@ -100,8 +100,8 @@ def old_rows(connection: sa.Connection, early: list[Any]) -> None:
         ],
         [early[1].span_id, early[0].span_id, "chat", ts[1].isoformat(), None, None, 0b100, [0, 0, 0, 0], part, None, 0],
     ]
-    quiet = [[early[2].span_id, early[2].parent_span_id, "chat", early[2].start_ns // 1_000, False, None]]
-    put(connection, "span_packed", trace_key=1, ts=ts[2], body=json.dumps([PACKED, nodes, quiet]))
+    irrelevant = [[early[2].span_id, early[2].parent_span_id, "chat", early[2].start_ns // 1_000, False, None]]
+    put(connection, "span_packed", trace_key=1, ts=ts[2], body=json.dumps([PACKED, nodes, irrelevant]))
     flags = dict.fromkeys(
         ("local_root", "carrier", "call", "of_log", "call_below", "carrier_below", "is_request"), False
     )

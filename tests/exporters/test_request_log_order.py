@@ -52,7 +52,7 @@ LOGGED: tuple[dict[str, Any], ...] = (
 )
 
 
-def log_of(span: records.Span, said: dict[str, Any]) -> records.Span:
+def log_of(span: records.Span, attributes: dict[str, Any]) -> records.Span:
     """Return the log record of a model call, written in the context of a span."""
     return dataclasses.replace(
         span,
@@ -62,7 +62,7 @@ def log_of(span: records.Span, said: dict[str, Any]) -> records.Span:
         kind="LOG",
         start_ns=span.end_ns,
         status="UNSET",
-        attributes=said,
+        attributes=attributes,
     )
 
 
@@ -102,7 +102,7 @@ def traces(draw: st.DrawFn) -> list[records.Span]:
     return found
 
 
-class Place:
+class Database:
     """Databases of one kind: empties one, writes spans to it, reads what is in it as Python's own values."""
 
     def __init__(self, url: str) -> None:
@@ -129,24 +129,24 @@ class Place:
                 connection.execute(sa.delete(schema.metadata.tables[name]))
 
 
-@pytest.fixture(scope="module", name="sqlite_place")
-def sqlite_place_fixture(tmp_path_factory):
-    place = Place(f"sqlite:///{tmp_path_factory.mktemp('order') / 'log.db'}")
-    yield place
-    place.store.close()
+@pytest.fixture(scope="module", name="sqlite_database")
+def sqlite_database_fixture(tmp_path_factory):
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('order') / 'log.db'}")
+    yield database
+    database.store.close()
 
 
-@pytest.fixture(scope="module", name="postgres_place")
-def postgres_place_fixture(postgres):
-    place = Place(postgres.database())
-    yield place
-    place.store.close()
+@pytest.fixture(scope="module", name="postgres_database")
+def postgres_database_fixture(postgres):
+    database = Database(postgres.database())
+    yield database
+    database.store.close()
 
 
-@pytest.fixture(scope="module", name="place", params=["sqlite", "postgres"])
-def place_fixture(request) -> Place:
-    place: Place = request.getfixturevalue(f"{request.param}_place")
-    return place
+@pytest.fixture(scope="module", name="database", params=["sqlite", "postgres"])
+def database_fixture(request) -> Database:
+    database: Database = request.getfixturevalue(f"{request.param}_database")
+    return database
 
 
 def cut(spans: list[records.Span], chance: random.Random) -> list[list[records.Span]]:
@@ -166,16 +166,16 @@ bounded = settings(max_examples=60, deadline=None, suppress_health_check=[Health
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_any_order_split_repetition_and_restart_gives_the_same_tables(place, spans, chance):
+def test_any_order_split_repetition_and_restart_gives_the_same_tables(database, spans, chance):
     batches = cut(spans, chance)
     restarts = frozenset(chance.sample(range(len(batches)), k=len(batches) // 3))
-    assert place.write(batches, restarts) == place.write([spans])
+    assert database.write(batches, restarts) == database.write([spans])
 
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_both_databases_hold_the_same_tables(sqlite_place, postgres_place, spans, chance):
-    assert postgres_place.write(cut(spans, chance)) == sqlite_place.write(cut(spans, chance))
+def test_both_databases_hold_the_same_tables(sqlite_database, postgres_database, spans, chance):
+    assert postgres_database.write(cut(spans, chance)) == sqlite_database.write(cut(spans, chance))
 
 
 class Oracle:
@@ -183,7 +183,7 @@ class Oracle:
 
     def __init__(self, spans: list[records.Span]) -> None:
         self.spans = {(span.trace_id, span.span_id): span for span in spans}
-        self.counted = {key for key in self.spans if self.is_call(key) and not self.is_told_elsewhere(key)}
+        self.counted = {key for key in self.spans if self.is_call(key) and not self.is_repeated(key)}
         self.requests = {key for key in self.spans if self.is_request(key)}
 
     def above(self, key):
@@ -196,10 +196,10 @@ class Oracle:
             key = upper if known is not None and known.resource == span.resource else None
 
     def is_call(self, key):
-        said = self.spans[key].attributes
-        return said.get("gen_ai.operation.name") == "chat" or "gen_ai.usage.prompt_tokens" in said
+        attributes = self.spans[key].attributes
+        return attributes.get("gen_ai.operation.name") == "chat" or "gen_ai.usage.prompt_tokens" in attributes
 
-    def is_told_elsewhere(self, key):
+    def is_repeated(self, key):
         calls = [
             other for other in self.spans if self.is_call(other) and other != key and self.is_same_call(key, other)
         ]
@@ -249,9 +249,9 @@ class Oracle:
 
 @bounded
 @given(spans=traces(), chance=st.randoms(use_true_random=False))
-def test_requests_and_their_calls_are_those_that_the_rules_name(place, spans, chance):
+def test_requests_and_their_calls_are_those_that_the_rules_name(database, spans, chance):
     oracle = Oracle(spans)
-    tables = place.write(cut(spans, chance))
+    tables = database.write(cut(spans, chance))
     requests = {
         (row["trace_id"], row["span_id"]): (row["id"], row["llm_calls"], row["prompt_tokens"])
         for row in tables["request_log"]
@@ -266,15 +266,15 @@ def test_requests_and_their_calls_are_those_that_the_rules_name(place, spans, ch
         assert count == sum(oracle.request_of(call) == key for call in oracle.counted)
 
 
-def test_a_call_that_turns_out_to_wrap_another_stays_with_its_request(place, span, chat):
+def test_a_call_that_turns_out_to_wrap_another_stays_with_its_request(database, span, chat):
     root, other = span(1, None), span(3, 2, chat(), kind="LOG")  # the log's own span never comes
     outer, inner = span(4, 1, chat(request_log__stage="final")), span(6, 4, chat(), local_root=True)
     inside = dataclasses.replace(span(7, 6, chat()), kind="LOG")
     first = dataclasses.replace(span(8, 1, chat()), kind="LOG")
     spans = [first, root, outer, inner, other, inside]
-    expected = place.write([spans])
+    expected = database.write([spans])
     assert expected["request_log"][0]["stage_ms"] == {"final": 1000.0}
-    assert place.write([[first], [root], [outer], [inner, other, inside]]) == expected
+    assert database.write([[first], [root], [outer], [inner, other, inside]]) == expected
 
 
 def test_spans_whose_parents_go_round_in_a_circle_are_stored_and_end(store, span, chat, rows, tmp_path):

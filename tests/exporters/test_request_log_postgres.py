@@ -82,9 +82,9 @@ def test_rows_lie_in_the_partition_of_their_month_and_odd_times_in_the_default_o
     pg.write([at(span(1, None, chat(), trace_id=trace(n)), when) for n, when in enumerate(times, 1)])
     for table in ("request_log", "llm_call"):
         found = dict(ask(f"SELECT ts, tableoid::regclass::text FROM {table}"))  # noqa: S608
-        places = [found[at(span(1), when) and when.replace(microsecond=0)] for when in times]
+        partitions = [found[at(span(1), when) and when.replace(microsecond=0)] for when in times]
         months = [f"{table}_{when:%Y_%m}" for when in times[:2]]
-        assert places == [*months, f"{table}_default", f"{table}_default"]
+        assert partitions == [*months, f"{table}_default", f"{table}_default"]
 
 
 def test_rows_that_were_early_move_into_their_month_when_it_comes(pg, span, chat, ask, monkeypatch):
@@ -156,7 +156,7 @@ def test_several_that_start_at_once_all_get_the_current_schema(url, ask):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "problem"),
     [
         ({"password": "hunter2"}, "password"),
         ({"user": "stranger"}, "password"),
@@ -165,13 +165,13 @@ def test_several_that_start_at_once_all_get_the_current_schema(url, ask):
         ({"database": ""}, "at the end"),
     ],
 )
-def test_a_wrong_setting_says_what_to_do_next_and_never_the_password(postgres, wrong, said):
+def test_a_wrong_setting_says_what_to_do_next_and_never_the_password(postgres, wrong, problem):
     url = postgres.url(**{"database": "postgres", **wrong})
     for opening in (database.connect, database.reader):
         with pytest.raises(ConfigurationError) as refused:
             opening(url)
         assert refused.value.key == "request_log.url"
-        assert said in refused.value.hint
+        assert problem in refused.value.hint
         shown = f"{refused.value!s} {refused.value.hint}"
         assert "hunter2" not in shown
         assert "p@ss" not in shown
@@ -305,15 +305,15 @@ def test_the_exporter_tries_again_while_the_server_restarts(own_postgres, span):
 def test_a_writer_killed_in_mid_write_loses_no_committed_row_and_doubles_none(kind, request, tmp_path):
     url = f"sqlite:///{tmp_path / 'log.db'}" if kind == "sqlite" else request.getfixturevalue("url")
     script = Path(__file__).with_name("request_log_writer.py")
-    said = 0
+    reported = 0
     for run in range(3):
         with subprocess.Popen(
             [sys.executable, script, url, "0", "4000", "one"], stdout=subprocess.PIPE, text=True
         ) as writer:
             assert writer.stdout is not None
             for line in writer.stdout:
-                said = max(said, int(line))
-                if said >= 40 * (run + 1):
+                reported = max(reported, int(line))
+                if reported >= 40 * (run + 1):
                     break
             writer.kill()
         engine = sa.create_engine(
@@ -323,7 +323,7 @@ def test_a_writer_killed_in_mid_write_loses_no_committed_row_and_doubles_none(ki
             calls, distinct, tokens = connection.exec_driver_sql(CALLS).one()
             requests, distinct_requests, request_tokens = connection.exec_driver_sql(REQUESTS).one()
         engine.dispose()
-        assert requests == distinct_requests >= said
+        assert requests == distinct_requests >= reported
         assert calls == distinct == 2 * requests
         assert tokens == request_tokens == 100 * calls
     store = Store(RequestLogSettings(url=url))

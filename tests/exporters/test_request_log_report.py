@@ -23,12 +23,15 @@ def report_fixture(url, span, chat):
     spans = []
     for n in range(1, 21):  # route a: 20 requests of 1 to 20 seconds, each with one priced call
         trace = f"{n:032x}"
-        said = {"request_log.route": "a", **({"request_log.ttfb_ms": float(n)} if n <= 10 else {})}
-        said |= {"request_log.user_id": f"k1_{n % 2:012x}", **({"request_log.degraded": "web_failed"} if n < 4 else {})}
-        said |= {"request_log.cache_hit": n > 12, **({"request_log.cache_saved_ms": 100.5} if n > 12 else {})}
-        said |= {"request_log.cache_saved_usd": 0.25} if n > 14 else {}
-        said |= {"request_log.cache_saved_usd": "a text"} if n == 13 else {}
-        spans += [span(1, None, said, trace_id=trace, seconds=n, status="ERROR" if n == 20 else "UNSET")]
+        attributes = {"request_log.route": "a", **({"request_log.ttfb_ms": float(n)} if n <= 10 else {})}
+        attributes |= {
+            "request_log.user_id": f"k1_{n % 2:012x}",
+            **({"request_log.degraded": "web_failed"} if n < 4 else {}),
+        }
+        attributes |= {"request_log.cache_hit": n > 12, **({"request_log.cache_saved_ms": 100.5} if n > 12 else {})}
+        attributes |= {"request_log.cache_saved_usd": 0.25} if n > 14 else {}
+        attributes |= {"request_log.cache_saved_usd": "a text"} if n == 13 else {}
+        spans += [span(1, None, attributes, trace_id=trace, seconds=n, status="ERROR" if n == 20 else "UNSET")]
         spans += [span(2, 1, chat(), trace_id=trace)]
     trace = "f" * 32  # route b: one request a day later, without a price
     spans += [span(1, None, {"request_log.route": "b"}, trace_id=trace, start=DAY, seconds=0.5)]
@@ -173,8 +176,8 @@ def test_a_report_on_nothing_says_what_to_do(tmp_path):
 def test_requests_that_were_declined_on_purpose_are_no_errors(url, span):
     store = open_store(RequestLogSettings(url=url))
     for number, degraded in enumerate(("encrypted_room", "declined", "send_failed")):
-        said = {"request_log.route": "none", "request_log.ok": False, "request_log.degraded": degraded}
-        store.write([span(1, None, said, trace_id=f"{number}" * 32)])
+        attributes = {"request_log.route": "none", "request_log.ok": False, "request_log.degraded": degraded}
+        store.write([span(1, None, attributes, trace_id=f"{number}" * 32)])
     store.close()
     with ReportQueries(RequestLogSettings(url=url)) as report:
         (row,) = report.requests()

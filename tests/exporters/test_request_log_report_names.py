@@ -65,16 +65,16 @@ def test_what_nobody_knows_adds_up_to_nothing_and_not_to_zero(stored, span):
         assert [row[name] for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")] == [None] * 4
 
 
-def server(span, chat, number, attributes, *, kind="SERVER", said=None):
+def server(span, chat, number, attributes, *, kind="SERVER", below=None):
     trace = f"{number:032x}"
-    spans = [span(1, None, attributes, trace_id=trace, kind=kind), span(2, 1, said or {}, trace_id=trace)]
+    spans = [span(1, None, attributes, trace_id=trace, kind=kind), span(2, 1, below or {}, trace_id=trace)]
     return [*spans, span(3, 2, chat(), trace_id=trace)]
 
 
 def test_requests_are_reported_by_the_route_of_their_framework_their_task_or_their_method(stored, span, chat):
     with stored(
         *server(span, chat, 1, {"http.route": "/ask/{id}"}),
-        *server(span, chat, 2, {"http.route": "/ask/{id}"}, said={"request_log.route": "agent"}),
+        *server(span, chat, 2, {"http.route": "/ask/{id}"}, below={"request_log.route": "agent"}),
         *server(span, chat, 3, {"celery.task_name": "tasks.ask"}, kind="CONSUMER"),
         *server(span, chat, 4, {"rpc.method": "shop.Answers/Ask"}),
     ) as report:

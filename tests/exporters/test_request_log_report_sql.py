@@ -168,9 +168,9 @@ def test_requests(url, database, by, column):
     assert {row[by] for row in rows} == expected.keys()
     for row in rows:
         hold({**row, "own": row[by]}, expected, "requests")
-        told = expected[row[by]]
+        sums = expected[row[by]]
         names = ("degraded_requests", "cache_hits", "llm_calls")
-        assert [row[name] for name in names] == [told[name] for name in names]
+        assert [row[name] for name in names] == [sums[name] for name in names]
     assert [row["requests"] for row in rows] == sorted((row["n"] for row in expected.values()), reverse=True)
 
 
@@ -237,7 +237,7 @@ def test_what_the_cache_saved(url, database):
 
 
 def test_feedback(url, database):
-    told = asked(
+    sums = asked(
         database,
         "SELECT request_log.route AS route, count(*) AS n,"
         " sum(CASE WHEN verdict = 'up' THEN 1 ELSE 0 END) AS up,"
@@ -246,7 +246,7 @@ def test_feedback(url, database):
         " WHERE feedback.ts >= :since AND feedback.ts < :until GROUP BY request_log.route",
         between="T",
     )
-    expected = {row["route"]: (row["n"], row["up"], row["down"], row["up"] / (row["up"] + row["down"])) for row in told}
+    expected = {row["route"]: (row["n"], row["up"], row["down"], row["up"] / (row["up"] + row["down"])) for row in sums}
     with ReportQueries(RequestLogSettings(url=url)) as report:
         rows = report.feedback(["route"], PERIOD)
     assert {row["route"]: (row["feedback"], row["up"], row["down"], row["up_share"]) for row in rows} == expected

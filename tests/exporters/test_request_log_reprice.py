@@ -58,8 +58,8 @@ def spans_fixture(span, chat):
     made = []
     for n, calls in enumerate(kinds, 1):
         trace = f"{n:032x}"
-        said = {"request_log.route": "a", **({"request_log.cost_usd": 0.75} if n == 1 else {})}
-        made.append(span(1, None, said, trace_id=trace, start=n))
+        attributes = {"request_log.route": "a", **({"request_log.cost_usd": 0.75} if n == 1 else {})}
+        made.append(span(1, None, attributes, trace_id=trace, start=n))
         for number, call in enumerate(calls, 2):
             status = "ERROR" if "http.response.status_code" in call else "UNSET"
             made.append(span(number, 1, call, trace_id=trace, start=n, status=status))
@@ -152,8 +152,8 @@ def test_late_spans_of_repriced_traces_are_what_they_are_elsewhere(url, spans, o
     assert run(url) == run(other)
     assert content(url) == content(other)
     late = [replace(spans[1], trace_id=f"{n:032x}", span_id=f"{9:016x}") for n in range(1, 9)]
-    for place in (url, other):
-        write(place, late)
+    for each in (url, other):
+        write(each, late)
     assert content(url) == content(other)
 
 
@@ -161,10 +161,10 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(url, spans, older_prices):
     write(url, spans)
     older_prices.undo()
     before = content(url), stored(url, schema.trace_facts)
-    told = run(url, dry_run=True)
+    printed = run(url, dry_run=True)
     assert (content(url), stored(url, schema.trace_facts)) == before
-    assert told.requests == 5
-    assert told == run(url)
+    assert printed.requests == 5
+    assert printed == run(url)
     assert stored(url, schema.trace_facts) != before[1]
 
 

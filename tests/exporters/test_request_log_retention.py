@@ -36,9 +36,13 @@ def asked_fixture(span, chat):
     """Return the spans of one request with texts, so many days ago."""
 
     def asked(number: int, days: float):
-        said = {"request_log.query_text": "secret?", "request_log.answer_text": "secret!", "request_log.route": "a"}
+        attributes = {
+            "request_log.query_text": "secret?",
+            "request_log.answer_text": "secret!",
+            "request_log.route": "a",
+        }
         call = {**chat(), "gen_ai.input.messages": "secret?", "gen_ai.output.messages": "secret!"}
-        spans = [span(1, None, said, trace_id=f"{number:032x}"), span(2, 1, call, trace_id=f"{number:032x}")]
+        spans = [span(1, None, attributes, trace_id=f"{number:032x}"), span(2, 1, call, trace_id=f"{number:032x}")]
         start = int((NOW - timedelta(days=days)).timestamp()) * 1_000_000_000
         return [dataclasses.replace(each, start_ns=start, end_ns=start + 1_000_000_000) for each in spans]
 
@@ -63,8 +67,8 @@ def test_rows_older_than_the_time_go_and_the_others_stay(open_, asked):
     trim = Retention(store._engine, NOW - timedelta(days=95), None)
     due = trim.due()
     assert due == {(name, "row"): n for name, n in zip(TABLES, (31, 31, 31), strict=True)}
-    told = [(step.table, step.count) for step in trim.steps() if step.what == "row"]
-    assert {name: sum(n for table, n in told if table == name) for name in TABLES} == {
+    found = [(step.table, step.count) for step in trim.steps() if step.what == "row"]
+    assert {name: sum(n for table, n in found if table == name) for name in TABLES} == {
         name: due[name, "row"] for name in TABLES
     }
     assert [count(store, name) for name in TABLES] == [9, 9, 9]
@@ -104,16 +108,16 @@ def test_a_trace_that_still_gets_spans_is_remembered_whole(open_, asked, span, c
     assert (written.llm_calls, written.dead_letters) == (1, 0)
 
 
-@pytest.mark.parametrize("said", ["a call", "nothing"])
-def test_a_trace_goes_when_its_newest_span_is_old(open_, asked, span, chat, said):
+@pytest.mark.parametrize("content", ["a call", "nothing"])
+def test_a_trace_goes_when_its_newest_span_is_old(open_, asked, span, chat, content):
     store = open_()
-    last = span(3, 1, chat() if said == "a call" else None, trace_id=f"{1:032x}")
+    last = span(3, 1, chat() if content == "a call" else None, trace_id=f"{1:032x}")
     start = int((NOW - timedelta(days=20)).timestamp()) * 1_000_000_000
     store.write([*asked(1, 40), dataclasses.replace(last, start_ns=start, end_ns=start + 1)])
     trim = Retention(store._engine, NOW - timedelta(days=30), None)
     assert ("trace_facts", "row") not in trim.due()
     trim.run(10)
-    assert [count(store, name) for name in TABLES] == [0, 1 if said == "a call" else 0, 1]
+    assert [count(store, name) for name in TABLES] == [0, 1 if content == "a call" else 0, 1]
     assert Retention(store._engine, NOW - timedelta(days=10), None).due()["trace_facts", "row"] == 1
     late = dataclasses.replace(last, span_id=f"{4:016x}", attributes=chat(), start_ns=start, end_ns=start + 1)
     assert store.write([late]).llm_calls == 1
@@ -202,9 +206,9 @@ def test_spans_that_say_nothing_go_with_their_trace(open_, span, monkeypatch):
 
 
 def test_what_was_trimmed_is_counted(open_, asked, monkeypatch):
-    told = []
-    monkeypatch.setattr(metrics.rows_trimmed, "add", lambda n, attributes: told.append((attributes["table"], n)))
+    counted = []
+    monkeypatch.setattr(metrics.rows_trimmed, "add", lambda n, attributes: counted.append((attributes["table"], n)))
     store = open_()
     store.write(asked(1, 100))
     Retention(store._engine, NOW - timedelta(days=30), None).run(10)
-    assert sorted(told) == [("llm_call", 1), ("request_log", 1), ("trace_facts", 1)]
+    assert sorted(counted) == [("llm_call", 1), ("request_log", 1), ("trace_facts", 1)]

@@ -28,7 +28,7 @@ NOW = START + timedelta(days=4)
 
 
 @pytest.fixture(autouse=True)
-def _only_when_told(monkeypatch):
+def _only_when_asked(monkeypatch):
     monkeypatch.setattr(Rollups, "written", lambda _: None)
 
 
@@ -44,16 +44,16 @@ def traces(span, numbers, chance):
     found = []
     for n in numbers:
         trace, at = f"{n:032x}", chance.uniform(0, 3 * 86_400)
-        said: dict[str, Any] = {"request_log.route": f"route {n % 3}", "request_log.user_id": f"k1_{n % 5:012x}"}
+        attributes: dict[str, Any] = {"request_log.route": f"route {n % 3}", "request_log.user_id": f"k1_{n % 5:012x}"}
         if n % 7 == 0:
-            said["request_log.degraded"] = chance.choice(["media", "web_failed"])
+            attributes["request_log.degraded"] = chance.choice(["media", "web_failed"])
         if n % 4 == 0:
-            said |= {"request_log.cache_hit": True, "cache.saved": 1, "request_log.cache_saved_usd": n / 1_000}
+            attributes |= {"request_log.cache_hit": True, "cache.saved": 1, "request_log.cache_saved_usd": n / 1_000}
         model = {"gen_ai.request.model": chance.choice(["gpt-4o", "o3", "unheard-of"]), "gen_ai.usage.input_tokens": n}
         call = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.usage.output_tokens": 7}
         status = {"status": "ERROR"} if n % 9 == 0 else {}
         length = chance.choice([0.0004, 0.2, 3.0, 80.0])
-        found.append(span(1, None, said, trace_id=trace, kind="SERVER", start=at, seconds=length, **status))
+        found.append(span(1, None, attributes, trace_id=trace, kind="SERVER", start=at, seconds=length, **status))
         if n % 6:
             found.append(span(2, 1, call | model, trace_id=trace, kind="CLIENT", start=at, seconds=length / 2))
         if n % 5 == 0:  # before it, and across midnight: of a model that is not the request's

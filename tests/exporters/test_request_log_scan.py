@@ -1,4 +1,4 @@
-"""Scanning stored rows: everything that today's rules find is told of without its value, and rewritten on demand."""
+"""Scanning stored rows: everything that today's rules find is reported without its value, and rewritten on demand."""
 
 from datetime import UTC, datetime
 

@@ -43,7 +43,7 @@ def other_fixture(url, open_url, tmp_path, request):
 
 @pytest.fixture(name="spans")
 def spans_fixture(span, chat):
-    """Return a trace that comes whole: what the app said, what its call told, and a span that says nothing."""
+    """Return a complete trace: the app's span, that of its model call, and one without attributes."""
     request_fields = {
         "request_log.route": "a",
         "request_log.note": f"paid with {CARD}",
@@ -51,10 +51,10 @@ def spans_fixture(span, chat):
     }
     call = {**chat(), "user.id": "jane.doe", "session.id": "her-session"}
     first, second = span(1, None, request_fields), span(2, 1, call)
-    quiet = IrrelevantSpan(
+    irrelevant = IrrelevantSpan(
         first.trace_id, f"{3:016x}", first.span_id, "chat", 1_790_000_000_000_000, True, {"scope": MAIL}
     )
-    return [first, second, quiet]
+    return [first, second, irrelevant]
 
 
 @pytest.fixture(name="clean")
@@ -65,7 +65,7 @@ def clean_fixture(span, chat):
 
 @pytest.fixture(name="late")
 def late_fixture(span, chat):
-    """Return a call that is told of later: who asked in it, nobody says."""
+    """Return a model call that comes later, without a user."""
     return span(4, 1, chat(), start=5)
 
 
@@ -128,8 +128,8 @@ def test_no_byte_of_it_is_left_nor_does_a_late_span_bring_it_back(store, url, sp
         assert not [value for value in VALUES if value in text]
         store.write([late])
     (row,) = everything(store)["request_log"]
-    told = dict(zip(schema.request_log.c.keys(), row, strict=True))
-    assert (told["llm_calls"], told["user_id"][:3], told["session_id"][:3]) == (2, "k1_", "k1_")
+    request = dict(zip(schema.request_log.c.keys(), row, strict=True))
+    assert (request["llm_calls"], request["user_id"][:3], request["session_id"][:3]) == (2, "k1_", "k1_")
 
 
 def test_what_follows_is_what_follows_however_the_trace_came(store, url, other, spans, late):
@@ -137,7 +137,7 @@ def test_what_follows_is_what_follows_however_the_trace_came(store, url, other, 
     store.write(spans)
     for each in reversed(spans):
         rows.write([each])
-    found = [run(place, fix=True, secret=SECRET).found for place in (url, name)]
+    found = [run(each, fix=True, secret=SECRET).found for each in (url, name)]
     assert found[0] == found[1]
     tables = (schema.request_log, schema.llm_call, schema.trace_facts)
     assert rows_of(store._engine, tables) == rows_of(rows._engine, tables)
@@ -160,12 +160,12 @@ def test_a_trace_that_a_writer_adds_to_while_it_is_looked_at_is_rewritten_too(st
 def test_nothing_slips_through_where_a_writer_adds_between_tables(store, url, spans, clean, late, span, done):  # noqa: PLR0917  # fixtures
     claimed = span(1, None, {"request_log.route": "b", "request_log.id": "7"}, trace_id="d" * 32)
     store.write([*spans, *clean, claimed])
-    waiting = [late]
+    added = [late]
     with Scan(url, cleaner(secret=SECRET), fix=True) as scanned:
         for table, _ in scanned.steps():
-            if table == done and waiting:
-                store.write([waiting.pop()])
-    assert not waiting
+            if table == done and added:
+                store.write([added.pop()])
+    assert not added
     text = str([everything(store)[name] for name in ("trace_facts", "request_log")])
     assert not [value for value in VALUES if value in text]
 

@@ -14,12 +14,12 @@ from otel_telemetry.exporters.request_log.db import coerce
 PRICES = importlib.metadata.version("genai-prices")
 
 
-@pytest.fixture(name="buried")
-def buried_fixture(monkeypatch):
-    """What the counter of dead letters was told."""
-    told = []
-    monkeypatch.setattr(metrics.dead_lettered, "add", lambda n, attributes: told.append((n, attributes)))
-    return told
+@pytest.fixture(name="dead_letters")
+def dead_letters_fixture(monkeypatch):
+    """What the counter of dead letters counted, as (count, attributes)."""
+    counted = []
+    monkeypatch.setattr(metrics.dead_lettered, "add", lambda n, attributes: counted.append((n, attributes)))
+    return counted
 
 
 class Unreadable(dict[str, Any]):
@@ -47,7 +47,7 @@ def test_of_a_span_that_comes_twice_with_different_content_the_first_stays(store
 
 
 def test_a_span_that_the_database_refuses_goes_aside_and_the_others_are_stored(  # noqa: PLR0917  # fixtures
-    store, span, chat, rows, tmp_path, buried
+    store, span, chat, rows, tmp_path, dead_letters
 ):
     spans = [span(n, None, chat(), trace_id=f"{n:032x}") for n in range(1, 20)]
     refused = span(
@@ -61,11 +61,11 @@ def test_a_span_that_the_database_refuses_goes_aside_and_the_others_are_stored( 
     assert "utf-8" in letters[0]["reason"]
     assert json.loads(letters[0]["item"])["gen_ai.request.model"] == "gpt-4o-mini"
     assert "secret" not in letters[0]["item"]
-    assert buried == [(1, {"exporter": "request_log", "reason": "refused"})]
+    assert dead_letters == [(1, {"exporter": "request_log", "reason": "refused"})]
 
 
 def test_a_span_that_cannot_be_read_goes_aside_and_the_others_are_stored(  # noqa: PLR0917  # fixtures
-    store, span, chat, rows, tmp_path, buried
+    store, span, chat, rows, tmp_path, dead_letters
 ):
     broken = dataclasses.replace(span(1, None, chat()), attributes=Unreadable(chat()))
     with pytest.raises(RuntimeError):
@@ -74,11 +74,11 @@ def test_a_span_that_cannot_be_read_goes_aside_and_the_others_are_stored(  # noq
     path = tmp_path / "log.db"
     assert [row["span_id"][-1] for row in rows(path, "request_log")] == ["2"]
     assert "cannot be read" in rows(path, "dead_letter")[0]["reason"]
-    assert len(buried) == 1
+    assert len(dead_letters) == 1
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "stored"),
     [
         ("a\x00b", "a\ufffdb"),
         ("\\N", "\\N"),
@@ -93,15 +93,15 @@ def test_a_span_that_cannot_be_read_goes_aside_and_the_others_are_stored(  # noq
         (b"\x00\xff", None),
     ],
 )
-def test_odd_text_has_a_defined_outcome_in_columns_and_in_meta(written, span, chat, value, kept):
+def test_odd_text_has_a_defined_outcome_in_columns_and_in_meta(written, span, chat, value, stored):
     requests, calls = written(
         span(1, None, {**chat(), "request_log.route": value, "request_log.odd": value, "gen_ai.response.id": value})
     )
-    assert requests[0]["route"] == (kept[: coerce.NAME_LIMIT] if kept is not None else None)
-    assert calls[0]["provider_request_id"] == kept
-    if isinstance(value, str) and kept is not None:
-        assert json.loads(requests[0]["meta"])["odd"] == kept
-    if kept is None or len(value if isinstance(value, str) else "") > coerce.TEXT_LIMIT:
+    assert requests[0]["route"] == (stored[: coerce.NAME_LIMIT] if stored is not None else None)
+    assert calls[0]["provider_request_id"] == stored
+    if isinstance(value, str) and stored is not None:
+        assert json.loads(requests[0]["meta"])["odd"] == stored
+    if stored is None or len(value if isinstance(value, str) else "") > coerce.TEXT_LIMIT:
         assert value == "" or "route" in json.loads(requests[0]["meta"])["problems"]
 
 
@@ -192,7 +192,7 @@ BAD = {
 }
 
 
-def test_bad_values_of_every_kind_cost_no_row_neither_theirs_nor_their_neighbours(written, span, chat, buried):
+def test_bad_values_of_every_kind_cost_no_row_neither_theirs_nor_their_neighbours(written, span, chat, dead_letters):
     far = dataclasses.replace(span(3, 2, {**chat(), **BAD}, trace_id="b" * 32), start_ns=2**64 - 1, end_ns=1)
     spans = [span(1, None, {**chat(), **BAD}), span(2, None, {**BAD}, trace_id="b" * 32), far]
     requests, calls = written(*spans, span(4, None, chat(), trace_id="c" * 32))
@@ -204,7 +204,7 @@ def test_bad_values_of_every_kind_cost_no_row_neither_theirs_nor_their_neighbour
     ]
     assert [row["cost_source"] for row in requests] == ["unpriced", "unpriced", "computed genai-prices/" + PRICES]
     assert all(len(row["meta"]) < 40_000 for row in (*requests[:2], *calls[:2]))
-    assert buried == []
+    assert dead_letters == []
 
 
 def test_of_duplicates_with_different_content_the_one_that_was_stored_first_counts(written, span, chat):

@@ -1,4 +1,4 @@
-"""Tail: every request that is committed is told once, whoever wrote it, on both databases."""
+"""Tail: every request that is committed is shown once, whoever wrote it, on both databases."""
 
 import itertools
 import threading
@@ -27,9 +27,9 @@ def store_fixture(url):
 
 @pytest.fixture(name="asked")
 def asked_fixture(span, chat):
-    def asked(number: int, model: str = "gpt-4o-mini", status: str = "UNSET", **said):
+    def asked(number: int, model: str = "gpt-4o-mini", status: str = "UNSET", **attributes):
         trace = f"{number:032x}"
-        about = {"request_log.route": "a", **{f"request_log.{name}": value for name, value in said.items()}}
+        about = {"request_log.route": "a", **{f"request_log.{name}": value for name, value in attributes.items()}}
         return [
             span(1, None, about, trace_id=trace, start=number, status=status),
             span(2, 1, chat(model), trace_id=trace, start=number),
@@ -40,7 +40,7 @@ def asked_fixture(span, chat):
 
 @pytest.fixture(name="following")
 def following_fixture(url):
-    """Follow in a thread of its own; returns what reads the numbers of the traces that were told."""
+    """Follow in a thread of its own; returns what reads the numbers of the traces that were shown."""
     stop = threading.Event()
     threads = []
 
@@ -49,7 +49,7 @@ def following_fixture(url):
             raise StopAsyncIteration
 
     def follow(wanted: Filter = ALL):
-        told: list[records.Request] = []
+        followed: list[records.Request] = []
         ready, more = threading.Event(), threading.Condition()
 
         def run():
@@ -59,7 +59,7 @@ def following_fixture(url):
                 try:
                     for row in rows.follow(waited):
                         with more:
-                            told.append(row)
+                            followed.append(row)
                             more.notify_all()
                 except StopAsyncIteration:
                     return
@@ -70,8 +70,8 @@ def following_fixture(url):
 
         def numbers(count: int) -> list[int]:
             with more:
-                more.wait_for(lambda: len(told) >= count, 20)
-                return [int(row.trace_id, 16) for row in told]
+                more.wait_for(lambda: len(followed) >= count, 20)
+                return [int(row.trace_id, 16) for row in followed]
 
         return numbers
 
@@ -129,7 +129,7 @@ def test_more_than_a_notification_holds_are_told_all(store, asked, following):
     store.write([span for n in range(1, 101) for span in asked(n, id=f"{n}{rest}")])
     assert sorted(numbers(100)) == list(range(1, 101))
     store.write([span for n in range(101, 1_101) for span in asked(n, id=f"{n}{rest}")])
-    assert len(numbers(600)) >= 600  # told to look for itself, it shows the latest of them
+    assert len(numbers(600)) >= 600  # asked to look for itself, it shows the latest of them
 
 
 def test_rows_are_told_without_notifications_too(postgres, asked, monkeypatch):
@@ -181,15 +181,15 @@ def test_a_rebuilt_sqlite_file_is_followed_on(tmp_path, open_at, asked):
 
 
 def test_what_writers_tell_fits_into_notifications():
-    class Told:
+    class Connection:
         dialect = sa.create_engine("postgresql+psycopg://").dialect
 
         def exec_driver_sql(self, _, values):
             self.notes = values[1]
 
     for size, count in itertools.product((10, 200), (1, 39, 40, 500)):
-        told = Told()
+        connection = Connection()
         ids = [f"{n:0{size}}" for n in range(count)]
-        postgres.announce(cast("sa.Connection", told), ids)
-        assert max(len(note.encode()) for note in told.notes) < 8_000
-        assert told.notes == ["*"] or "\n".join(told.notes).count("\n") == count - 1
+        postgres.announce(cast("sa.Connection", connection), ids)
+        assert max(len(note.encode()) for note in connection.notes) < 8_000
+        assert connection.notes == ["*"] or "\n".join(connection.notes).count("\n") == count - 1

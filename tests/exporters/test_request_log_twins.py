@@ -140,11 +140,11 @@ def test_fifty_equal_prompts_at_once_that_three_report_are_fifty_calls(seed, ids
     spans = [REQUEST]
     for n in range(2, 52):
         start, seconds = 1 + chance.random() / 100, 1 + chance.random()
-        said = chat(gen_ai__response__id=f"c-{n}") if ids else chat()
-        spans.append(make_span(n, 1, said, scope=OURS, start=start, seconds=seconds))
+        attributes = chat(gen_ai__response__id=f"c-{n}") if ids else chat()
+        spans.append(make_span(n, 1, attributes, scope=OURS, start=start, seconds=seconds))
         early, late = chance.random() / 1e3, chance.random() / 1e3
         spans.append(make_span(n + 100, 1, openinference(), start=start - early, seconds=seconds + early + late))
-        spans.append(make_span(n + 200, 1, said, scope=OTHER, start=start - early / 2, seconds=seconds + early))
+        spans.append(make_span(n + 200, 1, attributes, scope=OTHER, start=start - early / 2, seconds=seconds + early))
     chance.shuffle(spans)
     found = counted(spans)
     assert len(found) == 50
@@ -223,13 +223,13 @@ def reported(draw: st.DrawFn) -> list[records.Span]:
         answer = draw(st.sampled_from([None, f"id-{call}", "shared"]))
         parent = 1
         for scope in draw(st.lists(st.sampled_from([OURS, OTHER, "x"]), min_size=1, max_size=3, unique=True)):
-            said = chat(tokens=draw(st.sampled_from([(100, 20), (100, 20), (7, 8)])))
+            attributes = chat(tokens=draw(st.sampled_from([(100, 20), (100, 20), (7, 8)])))
             if answer is not None and draw(st.booleans()):
-                said["gen_ai.response.id"] = answer
+                attributes["gen_ai.response.id"] = answer
             if draw(st.integers(0, 4)) == 0:
-                said["http.request.resend_count"] = draw(st.integers(0, 3))
+                attributes["http.request.resend_count"] = draw(st.integers(0, 3))
             make = details if draw(st.integers(0, 5)) == 0 else make_span
-            spans.append(make(number, parent, said, scope=scope, start=start + draw(st.sampled_from([0, 0.1]))))
+            spans.append(make(number, parent, attributes, scope=scope, start=start + draw(st.sampled_from([0, 0.1]))))
             if make is make_span:
                 spans[-1] = dataclasses.replace(spans[-1], end_ns=spans[-1].start_ns + seconds * SECOND)
                 parent = draw(st.sampled_from([1, number, 99]))
@@ -297,7 +297,7 @@ def field_spans(otlp: dict[str, Any]) -> list[records.Span]:
     for resource in otlp["resourceSpans"]:
         for scope in resource["scopeSpans"]:
             for span in scope["spans"]:
-                said = {each["key"]: _value(each["value"]) for each in span["attributes"]}
+                attributes = {each["key"]: _value(each["value"]) for each in span["attributes"]}
                 found.append(
                     records.Span(
                         trace_id=span["traceId"],
@@ -310,7 +310,7 @@ def field_spans(otlp: dict[str, Any]) -> list[records.Span]:
                         end_ns=int(span["endTimeUnixNano"]),
                         status="UNSET",
                         status_message="",
-                        attributes=said,
+                        attributes=attributes,
                         events=(),
                         resource={"service.name": "app"},
                         scope=scope.get("scope", {}).get("name", ""),

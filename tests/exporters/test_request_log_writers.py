@@ -34,8 +34,8 @@ def make_body(number: int) -> bytes:
     for trace in range(TRACES):
         call = spans.add(trace_id=identity(16, number, trace), span_id=identity(8, 1, trace), name="chat")
         call.parent_span_id = identity(8, 2, trace)
-        said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "app.filling": FILLING}
-        for key, value in said.items():
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "app.filling": FILLING}
+        for key, value in attributes.items():
             call.attributes.add(key=key).value.string_value = value
         before = (number + 1) % BODIES
         root = spans.add(trace_id=identity(16, before, trace), span_id=identity(8, 2, trace), name="POST", kind=2)

@@ -24,10 +24,10 @@ def test_the_page_is_up_to_date_and_has_the_columns_of_a_real_database(engine: s
     if engine.dialect.name == "sqlite":  # PostgreSQL has two columns of a view in another order
         assert page == table_docs.page(there), "run python -m tests.exporters.table_docs"
     sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
-    told = {text.split("\n", 1)[0]: re.findall(r"^\| `(\w+)`", text, re.MULTILINE) for text in sections}
-    assert told.keys() == there.keys()
+    on_page = {text.split("\n", 1)[0]: re.findall(r"^\| `(\w+)`", text, re.MULTILINE) for text in sections}
+    assert on_page.keys() == there.keys()
     for name, columns in there.items():
-        assert sorted(told[name]) == sorted(columns), name
+        assert sorted(on_page[name]) == sorted(columns), name
 
 
 def test_nothing_is_described_that_is_not_there() -> None:

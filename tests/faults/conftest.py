@@ -51,7 +51,7 @@ def _make(folder: Path, *options: str, **settings: Any) -> GatewayProcess:
 
 @pytest.fixture(params=[PatchedTime, FakeTime], ids=["python's clock", "the C library's clock"])
 def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PatchedTime | FakeTime]:
-    """A wall clock that jumps when it is told to."""
+    """A wall clock that jumps when a test wants it."""
     made: PatchedTime | FakeTime = request.param(tmp_path)
     yield made
     made.close()

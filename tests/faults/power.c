@@ -1,6 +1,6 @@
 /* Keeps, of each file below $POWER_FOLDER, what it held when the program last had it written to the disk.
  *
- * Preloaded into a program. After each fsync and fdatasync the file is copied to $POWER_KEPT, its path with '%' for '/'.
+ * Preloaded into a program. After each fsync and fdatasync the file is copied to $POWER_SYNCED, its path with '%' for '/'.
  * What a failing power supply leaves is at least that.
  */
 #define _GNU_SOURCE
@@ -28,18 +28,18 @@ static void copy(int from, const char *to) {
 
 static void keep(int fd) {
     char link[64], path[PATH_MAX], name[2 * PATH_MAX], new[2 * PATH_MAX + 8], lock[2 * PATH_MAX];
-    const char *folder = getenv("POWER_FOLDER"), *kept = getenv("POWER_KEPT");
+    const char *folder = getenv("POWER_FOLDER"), *synced = getenv("POWER_SYNCED");
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0 || !folder || !kept) return;
+    if (length < 0 || !folder || !synced) return;
     path[length] = 0;
     if (strncmp(path, folder, strlen(folder)) || strstr(path, " (deleted)")) return;
     for (char *at = path; *at; at++)
         if (*at == '/') *at = '%';
-    if (strlen(kept) >= PATH_MAX - 8) abort();
-    snprintf(name, sizeof name, "%s/%s", kept, path);
+    if (strlen(synced) >= PATH_MAX - 8) abort();
+    snprintf(name, sizeof name, "%s/%s", synced, path);
     snprintf(new, sizeof new, "%s.new", name);
-    snprintf(lock, sizeof lock, "%s/lock", kept);
+    snprintf(lock, sizeof lock, "%s/lock", synced);
     int held = open(lock, O_CREAT | O_RDWR, 0600);
     flock(held, LOCK_EX); /* or an older copy could come after a newer one */
     int again = open(link, O_RDONLY);

@@ -19,14 +19,14 @@ class Power:
     def __init__(self, folder: Path) -> None:
         compiler = programs.program("cc", "build-essential")
         self._folder = folder
-        self._synced = folder / "kept"
+        self._synced = folder / "synced"
         self._synced.mkdir()
         library = folder / "power.so"
         command = [str(compiler), "-O1", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"]
         built = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
         if built.returncode:
             programs.absent(f"{compiler} cannot build {_SOURCE.name}: {built.stderr.strip()[:300]}")
-        self.env = {"LD_PRELOAD": str(library), "POWER_FOLDER": str(folder), "POWER_KEPT": str(self._synced)}
+        self.env = {"LD_PRELOAD": str(library), "POWER_FOLDER": str(folder), "POWER_SYNCED": str(self._synced)}
 
     def fail(self) -> list[str]:
         """Leave of each database what is surely on the disk, and a torn tail; return the names of what is left.

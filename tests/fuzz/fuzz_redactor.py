@@ -112,7 +112,7 @@ def test_one_input(data: bytes) -> None:
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Fuzz until told to stop."""
+    """Fuzz until stopped."""
     atheris.Setup(list(arguments), test_one_input, custom_mutator=mutate)
     atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""A sender that leaves in mid-wait and sends the same again: kept once, answered; and gRPC's deadlines."""
+"""A sender that leaves in mid-wait and sends the same again: stored once, answered; and gRPC's deadlines."""
 
 import asyncio
 import struct
@@ -18,7 +18,7 @@ DEADLINE = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 
 
 class SlowDisk:
-    """Holds back what goes to the spool until it is told to go on."""
+    """Holds back what goes to the spool until a test lets it go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked = asyncio.Event()

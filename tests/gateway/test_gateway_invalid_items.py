@@ -1,4 +1,4 @@
-"""One item that protobuf cannot parse is told as partial success, over gRPC and HTTP; the rest of its batch is kept."""
+"""One item that protobuf cannot parse gives a partial success, over gRPC and HTTP; the rest of its batch is stored."""
 
 import asyncio
 from typing import Any

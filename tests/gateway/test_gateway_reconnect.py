@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 class Sender:
-    """The stock exporter over one channel, in a thread that exports as fast as it is answered, until told to stop."""
+    """The stock exporter over one channel, in a thread that exports as fast as it is answered, until stopped."""
 
     def __init__(self, port: int) -> None:
         self.acknowledged: set[int] = set()

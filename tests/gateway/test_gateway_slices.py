@@ -214,9 +214,9 @@ async def test_a_large_request_of_another_signal_is_kept_whole_or_not_at_all(run
     assert answer.status_code == 200
     assert counts == [len(running.spooled())]
     assert counts[0] > 2
-    kept = b"".join(batch.body for batch in running.spooled())
-    assert kept.count(b"line ") == 3000
-    assert b"somebody@example.com" not in kept
+    bodies = b"".join(batch.body for batch in running.spooled())
+    assert bodies.count(b"line ") == 3000
+    assert b"somebody@example.com" not in bodies
     assert json.loads(await health(running))["status"] == "ok"
 
 

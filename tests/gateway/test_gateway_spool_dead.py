@@ -1,4 +1,4 @@
-"""Dead letters stay within their bound: what goes is the oldest, is counted, and is told once."""
+"""Dead letters stay within their bound: what goes is the oldest, is counted, and is logged once."""
 
 import logging
 import sqlite3

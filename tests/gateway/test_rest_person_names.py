@@ -16,7 +16,7 @@ NAME = "Ingrid Solberg"
 ASKED = f"My name is {NAME} and I need a tent."
 RUN = {"type": "run:start", "id": "run-1", "name": "tents", "input": {"question": ASKED}, "info": {"note": ASKED}}
 STEP = {"type": "step:start", "run_id": "run-1", "step_id": "step-1", "data": {"type": "llm", "input": ASKED}}
-CUSTOM = {"type": "told", "data": {"text": ASKED, "deep": [{"answer": f"Hello {NAME}"}]}}
+CUSTOM = {"type": "note", "data": {"text": ASKED, "deep": [{"answer": f"Hello {NAME}"}]}}
 SENT = {
     "/feedback": {
         "verdict": "up",

@@ -19,7 +19,7 @@ BOUND = (64 << 20) + 1
 
 
 class Idle:
-    """A process that serves nothing until it is told to stop."""
+    """A process that serves nothing until it is stopped."""
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker

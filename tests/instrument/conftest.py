@@ -82,7 +82,7 @@ class Telemetry:
 
 
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
+def uninstrumented(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
     """Providers without any instrumentation yet; our own faults are counted there too."""
     found = Telemetry()
     counter = found.meters.get_meter("ours").create_counter(FAULTS)
@@ -93,9 +93,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
 
 
 @pytest.fixture
-def telemetry(quiet: Telemetry) -> Telemetry:
-    quiet.instrument()
-    return quiet
+def telemetry(uninstrumented: Telemetry) -> Telemetry:
+    uninstrumented.instrument()
+    return uninstrumented
 
 
 @dataclass

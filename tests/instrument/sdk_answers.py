@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.instrument.sdk_readings import Told, anthropic, cohere, gemini, nothing, ollama, openai, responses
+from tests.instrument.sdk_readings import Expected, anthropic, cohere, gemini, nothing, ollama, openai, responses
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "provider-responses"
 
@@ -73,7 +73,7 @@ class Case:
     """One call of an SDK: the answers it gets, one after the other, and how to read the expected row off the last."""
 
     replies: tuple[Reply, ...]
-    read: Callable[[list[Any]], Told]
+    read: Callable[[list[Any]], Expected]
     provider: str
     requested: str
     operation: str = "chat"
@@ -82,8 +82,8 @@ class Case:
 
 
 def chat_answer(model: str, usage: Any, finish: str = "stop", **message: Any) -> dict[str, Any]:
-    said = {"role": "assistant", "content": "Why not?", "refusal": None} | message
-    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
+    reply = {"role": "assistant", "content": "Why not?", "refusal": None} | message
+    choice = {"index": 0, "message": reply, "logprobs": None, "finish_reason": finish}
     return {"id": "c-1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
 
 
@@ -257,12 +257,12 @@ def anthropic_cases() -> dict[str, Case]:
 def genai_cases() -> dict[str, Case]:
     model = "gemini-2.5-flash"
 
-    def piece(text: str, thought: bool, said: int, finish: str | None = None) -> dict[str, Any]:
+    def piece(text: str, thought: bool, output_tokens: int, finish: str | None = None) -> dict[str, Any]:
         part = {"text": text} | ({"thought": True} if thought else {})
         candidate = {"content": {"parts": [part], "role": "model"}, "index": 0}
         candidate |= {"finishReason": finish} if finish else {}
-        counts = {"promptTokenCount": 300, "candidatesTokenCount": said, "thoughtsTokenCount": 40}
-        counts |= {"cachedContentTokenCount": 128, "totalTokenCount": 340 + said}
+        counts = {"promptTokenCount": 300, "candidatesTokenCount": output_tokens, "thoughtsTokenCount": 40}
+        counts |= {"cachedContentTokenCount": 128, "totalTokenCount": 340 + output_tokens}
         return {"candidates": [candidate], "usageMetadata": counts, "modelVersion": model, "responseId": "r"}
 
     stream = events(piece("Hm", True, 0), piece("AI", False, 2), piece(" is", False, 5, "STOP"), done=False)
@@ -338,8 +338,8 @@ def ollama_cases() -> dict[str, Case]:
     stream = recorded("ollama-chat-stream")
     end = stream.values[-1]
     whole = end | {"message": {"role": "assistant", "content": "Why?"}}
-    said = {"model": "llama3", "created_at": "2024-05-24T20:26:46.294874Z"}
-    generated = lines(said | {"response": "a", "done": False}, {**end, "response": "b"})
+    common = {"model": "llama3", "created_at": "2024-05-24T20:26:46.294874Z"}
+    generated = lines(common | {"response": "a", "done": False}, {**end, "response": "b"})
     vectors = {"model": "all-minilm", "embeddings": [[0.1, 0.2]], "prompt_eval_count": 3}
 
     def of(reply: Reply, requested: str = "llama3", **more: Any) -> Case:

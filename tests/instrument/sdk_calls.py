@@ -73,8 +73,8 @@ def openai_calls(*, is_async: bool) -> Iterator[Got]:
     together = make(base_url="http://api.together.xyz/v1", api_key="k").chat.completions
     llama = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
     yield "together stream", lambda: together.create(model=llama, messages=ASK, stream=True)
-    house = make(base_url="http://models.house.example/v1", api_key="k").chat.completions
-    yield "a server of one's own", lambda: house.create(model="house-7b", messages=ASK)
+    own_model = make(base_url="http://models.house.example/v1", api_key="k").chat.completions
+    yield "a server of one's own", lambda: own_model.create(model="house-7b", messages=ASK)
 
 
 def raw_openai() -> Iterator[Got]:
@@ -102,21 +102,21 @@ def anthropic_calls(*, is_async: bool) -> Iterator[Got]:
 
     make: Any = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic
     messages = make(base_url="http://api.anthropic.com", api_key="k", max_retries=1).messages
-    told: Any = {"max_tokens": 1024, "messages": ASK}
-    yield "messages", lambda: messages.create(model="claude-3-opus-20240229", **told)
-    yield "messages stream", lambda: messages.create(model="claude-3-haiku-20240307", stream=True, **told)
-    yield "cache write stream", lambda: messages.create(model="claude-3-5-sonnet-20240620", stream=True, **told)
-    yield "cache read stream", lambda: messages.create(model="claude-3-5-sonnet-20240620", stream=True, **told)
-    yield "cache write", lambda: messages.create(model="claude-3-5-sonnet-20240620", **told)
-    yield "tool", lambda: messages.create(model="claude-3-5-sonnet-20240620", **told)
-    yield "overloaded", lambda: messages.create(model="claude-3-haiku-20240307", **told)
+    arguments: Any = {"max_tokens": 1024, "messages": ASK}
+    yield "messages", lambda: messages.create(model="claude-3-opus-20240229", **arguments)
+    yield "messages stream", lambda: messages.create(model="claude-3-haiku-20240307", stream=True, **arguments)
+    yield "cache write stream", lambda: messages.create(model="claude-3-5-sonnet-20240620", stream=True, **arguments)
+    yield "cache read stream", lambda: messages.create(model="claude-3-5-sonnet-20240620", stream=True, **arguments)
+    yield "cache write", lambda: messages.create(model="claude-3-5-sonnet-20240620", **arguments)
+    yield "tool", lambda: messages.create(model="claude-3-5-sonnet-20240620", **arguments)
+    yield "overloaded", lambda: messages.create(model="claude-3-haiku-20240307", **arguments)
 
     def helper() -> Any:
-        with messages.stream(model="claude-3-haiku-20240307", **told) as stream:
+        with messages.stream(model="claude-3-haiku-20240307", **arguments) as stream:
             return list(stream.text_stream)
 
     async def async_helper() -> Any:
-        async with messages.stream(model="claude-3-haiku-20240307", **told) as stream:
+        async with messages.stream(model="claude-3-haiku-20240307", **arguments) as stream:
             return [text async for text in stream.text_stream]
 
     yield "stream helper", async_helper if is_async else helper
@@ -127,11 +127,11 @@ def genai_calls(*, is_async: bool) -> Iterator[Got]:
 
     client = genai.Client(api_key="k", http_options={"base_url": "http://generativelanguage.googleapis.com"})
     models: Any = client.aio.models if is_async else client.models
-    said = {"model": "gemini-2.5-flash", "contents": "What is ai?"}
-    yield "generate", lambda: models.generate_content(**said)
-    yield "generate stream", lambda: models.generate_content_stream(**said)
-    yield "blocked", lambda: models.generate_content(**said)
-    yield "quota", lambda: models.generate_content(**said)
+    arguments = {"model": "gemini-2.5-flash", "contents": "What is ai?"}
+    yield "generate", lambda: models.generate_content(**arguments)
+    yield "generate stream", lambda: models.generate_content_stream(**arguments)
+    yield "blocked", lambda: models.generate_content(**arguments)
+    yield "quota", lambda: models.generate_content(**arguments)
 
 
 def mistral_calls(*, is_async: bool) -> Iterator[Got]:
@@ -191,21 +191,21 @@ CALLS: dict[str, Callable[..., Iterator[Got]]] = {
 }
 
 
-def told(name: str, got: Any) -> None:
+def report(name: str, got: Any) -> None:
     print(json.dumps({"name": name, "got": got}, default=repr), flush=True)  # noqa: T201 - its one way out
 
 
 async def asynchronous(sdk: str) -> None:
     for name, call in CALLS[sdk](is_async=True):
-        told(f"async {name}", await awaited(call))
+        report(f"async {name}", await awaited(call))
 
 
 def main(sdk: str) -> None:
     for name, call in CALLS[sdk](is_async=False):
-        told(name, called(call))
+        report(name, called(call))
     asyncio.run(asynchronous(sdk))
     for name, call in raw_openai() if sdk == "openai" else ():
-        told(name, called(call))
+        report(name, called(call))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a row of llm_call must say of one HTTP answer. Counts are None where nobody told them."""
+class Expected:
+    """The columns of a row of llm_call that one HTTP answer must give. Counts that it does not have are None."""
 
     model: str | None = None
     prompt: int | None = None
@@ -32,11 +32,11 @@ def last(values: Sequence[Any], *path: str) -> Any:
     return found
 
 
-def openai(values: list[Any]) -> Told:
+def openai(values: list[Any]) -> Expected:
     usage = last(values, "usage") or last(values, "x_groq", "usage") or {}
     finishes = [c["finish_reason"] for v in values for c in v.get("choices", ()) if c.get("finish_reason")]
     cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", usage.get("prompt_cache_hit_tokens"))
-    return Told(
+    return Expected(
         model=values[0].get("model"),
         prompt=usage.get("prompt_tokens"),
         cached=cached,
@@ -47,10 +47,10 @@ def openai(values: list[Any]) -> Told:
     )
 
 
-def responses(values: list[Any]) -> Told:
+def responses(values: list[Any]) -> Expected:
     answer = values[-1].get("response", values[-1])
     usage = answer["usage"]
-    return Told(
+    return Expected(
         model=answer["model"],
         prompt=usage["input_tokens"],
         cached=usage["input_tokens_details"]["cached_tokens"],
@@ -61,11 +61,11 @@ def responses(values: list[Any]) -> Told:
     )
 
 
-def anthropic(values: list[Any]) -> Told:
+def anthropic(values: list[Any]) -> Expected:
     first = values[0].get("message", values[0])
     usage = first["usage"] | (last(values, "usage") or {})
     read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
-    return Told(
+    return Expected(
         model=first["model"],
         prompt=usage["input_tokens"] + (read or 0) + (written or 0),
         cached=read,
@@ -75,33 +75,33 @@ def anthropic(values: list[Any]) -> Told:
     )
 
 
-def gemini(values: list[Any]) -> Told:
+def gemini(values: list[Any]) -> Expected:
     usage = values[-1]["usageMetadata"]
     answers = [candidate for value in values for candidate in value.get("candidates", ())]
-    thoughts, said = usage.get("thoughtsTokenCount"), usage.get("candidatesTokenCount")
-    return Told(
+    thoughts, answered = usage.get("thoughtsTokenCount"), usage.get("candidatesTokenCount")
+    return Expected(
         model=values[-1].get("modelVersion"),
         prompt=usage["promptTokenCount"],
         cached=usage.get("cachedContentTokenCount"),
-        completion=None if said is None else said + (thoughts or 0),
+        completion=None if answered is None else answered + (thoughts or 0),
         reasoning=thoughts,
         finish=answers[-1]["finishReason"] if answers else values[-1]["promptFeedback"]["blockReason"],
     )
 
 
-def cohere(values: list[Any]) -> Told:
+def cohere(values: list[Any]) -> Expected:
     end = values[-1].get("delta") or values[-1].get("response") or values[-1]
     billed = (end.get("usage") or end.get("meta"))["billed_units"]
     finish = values[-1].get("finish_reason") or end.get("finish_reason")
-    return Told(prompt=billed["input_tokens"], completion=billed.get("output_tokens"), finish=finish)
+    return Expected(prompt=billed["input_tokens"], completion=billed.get("output_tokens"), finish=finish)
 
 
-def ollama(values: list[Any]) -> Told:
+def ollama(values: list[Any]) -> Expected:
     end = values[-1]
     counts = {"prompt": end.get("prompt_eval_count"), "completion": end.get("eval_count")}
-    return Told(model=end["model"], finish=end.get("done_reason"), **counts)
+    return Expected(model=end["model"], finish=end.get("done_reason"), **counts)
 
 
-def nothing(values: list[Any]) -> Told:
+def nothing(values: list[Any]) -> Expected:
     del values
-    return Told()
+    return Expected()

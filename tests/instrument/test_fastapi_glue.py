@@ -45,8 +45,8 @@ def made(model_url: str) -> FastAPI:  # noqa: C901 - one endpoint for each thing
     async def plain() -> str:
         return "hello"
 
-    @app.get("/said")
-    async def said() -> str:
+    @app.get("/direct")
+    async def direct() -> str:
         with request(route="direct"):
             return "hello"
 
@@ -134,7 +134,7 @@ def test_nobody_is_believed_without_trusted_proxies(telemetry: Telemetry, serve:
 
 
 def test_a_request_annotates_the_server_span_and_makes_no_span_of_its_own(telemetry: Telemetry, app_url: str) -> None:
-    assert get(app_url, "/said").json() == "hello"
+    assert get(app_url, "/direct").json() == "hello"
     span = telemetry.span()
     assert span.kind is SpanKind.SERVER
     assert span.attributes["request_log.route"] == "direct"
@@ -214,10 +214,10 @@ async def test_an_app_called_in_process_belongs_to_the_outer_request(
     with tracer.start_as_current_span("GET /outer", kind=SpanKind.SERVER) as outer:
         active.root.set(active.Root(outer))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(inner), base_url="http://inner") as client:
-            assert (await client.get("/said")).json() == "hello"
+            assert (await client.get("/direct")).json() == "hello"
     FastAPIInstrumentor.uninstrument_app(inner)
     assert telemetry.span("GET /outer").attributes["request_log.route"] == "direct"
-    assert "request_log.route" not in telemetry.span("GET /said").attributes
+    assert "request_log.route" not in telemetry.span("GET /direct").attributes
 
 
 def test_the_wrapper_for_the_first_byte_comes_once_and_goes_again(
@@ -230,17 +230,17 @@ def test_the_wrapper_for_the_first_byte_comes_once_and_goes_again(
     app = made(server.url)
     FastAPIInstrumentor.instrument_app(app, tracer_provider=telemetry.tracers, **fastapi_hooks())
     try:
-        get(serve(app), "/said")
+        get(serve(app), "/direct")
     finally:
         FastAPIInstrumentor.uninstrument_app(app)
-    assert "request_log.ttfb_ms" not in telemetry.attributes("GET /said")
+    assert "request_log.ttfb_ms" not in telemetry.attributes("GET /direct")
 
 
 def test_answers_are_byte_for_byte_the_same_with_and_without(
     telemetry: Telemetry, app_url: str, serve: Serve, server: ModelServer
 ) -> None:
     bare = serve(made(server.url))
-    for path in ("/plain", "/said", "/model", "/stream", "/error", "/missing", "/background", "/threaded-stream"):
+    for path in ("/plain", "/direct", "/model", "/stream", "/error", "/missing", "/background", "/threaded-stream"):
         ours, theirs = get(app_url, path), get(bare, path)
         assert (ours.status_code, ours.content) == (theirs.status_code, theirs.content), path
         assert set(ours.headers) == set(theirs.headers), path

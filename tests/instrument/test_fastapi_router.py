@@ -57,8 +57,8 @@ def rows_fixture(tmp_path):
 
 
 def test_what_a_browser_tells_is_a_row_with_a_hashed_address(page, rows):
-    said = {"type": "page_view", "ts": "2026-11-29T10:00:00Z", "sid": "s-1", "data": {"by": "jane@example.com"}}
-    answer = page.post("/telemetry", json=said, headers={"user-agent": "Firefox"})
+    event = {"type": "page_view", "ts": "2026-11-29T10:00:00Z", "sid": "s-1", "data": {"by": "jane@example.com"}}
+    answer = page.post("/telemetry", json=event, headers={"user-agent": "Firefox"})
     assert (answer.status_code, answer.json()) == (200, {"ok": True})
     (row,) = rows("browser_event")
     assert (row["type"], row["user_agent"]) == ("page_view", "Firefox")
@@ -108,8 +108,8 @@ def test_a_client_s_limit_is_that_of_all_workers_of_the_app(tmp_path):
         "    import os\n"
         "    return os.getpid()\n"
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    environment = {**kept, "TMPDIR": str(tmp_path), "OTEL_TELEMETRY_GATEWAY__TELEMETRY_PER_MINUTE": "10"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = {**inherited, "TMPDIR": str(tmp_path), "OTEL_TELEMETRY_GATEWAY__TELEMETRY_PER_MINUTE": "10"}
     port = process.free_port()
     command = [sys.executable, "-m", "uvicorn", "pages:app", "--workers", "2", "--port", str(port)]
     with (tmp_path / "log").open("w") as log:

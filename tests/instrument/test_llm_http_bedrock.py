@@ -74,8 +74,8 @@ def test_converse_is_seen(telemetry: Telemetry, server: ModelServer, bedrock: An
         "usage": USAGE,
     }
     server.answer({**answer, "metrics": {"latencyMs": 12}}, x_amzn_requestid="req-1")
-    said = bedrock.converse(modelId=MODEL, messages=ASKED, inferenceConfig={"maxTokens": 9, "temperature": 0.5})
-    assert said["output"]["message"]["content"] == content
+    got = bedrock.converse(modelId=MODEL, messages=ASKED, inferenceConfig={"maxTokens": 9, "temperature": 0.5})
+    assert got["output"]["message"]["content"] == content
     seen = telemetry.attributes(f"chat {MODEL}")
     assert (seen["gen_ai.provider.name"], seen["gen_ai.request.model"]) == ("aws.bedrock", MODEL)
     assert (seen["gen_ai.usage.input_tokens"], seen["gen_ai.usage.cache_read.input_tokens"]) == (110, 100)
@@ -228,11 +228,13 @@ def test_a_rerank_has_its_own_operation_and_no_price(telemetry: Telemetry, serve
     assert telemetry.attributes("rerank cohere.rerank")["gen_ai.usage.details.unpriced_feature"] == "rerank by searches"
 
 
-def test_texts_are_captured_where_they_are_asked_for(quiet: Telemetry, server: ModelServer, bedrock: Any) -> None:
-    quiet.instrument(capture_content=True)
+def test_texts_are_captured_where_they_are_asked_for(
+    uninstrumented: Telemetry, server: ModelServer, bedrock: Any
+) -> None:
+    uninstrumented.instrument(capture_content=True)
     server.raw(*EVENTS, **STREAM)
     list(bedrock.converse_stream(modelId=MODEL, messages=ASKED, system=[{"text": "be brief"}])["stream"])
-    seen = quiet.attributes()
+    seen = uninstrumented.attributes()
     assert json.loads(seen["gen_ai.input.messages"])[0]["parts"] == [{"type": "text", "content": "hello"}]
     assert json.loads(seen["gen_ai.system_instructions"]) == [{"type": "text", "content": "be brief"}]
     assert json.loads(seen["gen_ai.output.messages"])[0]["parts"] == [{"type": "text", "content": "hello"}]

@@ -199,9 +199,9 @@ def test_google_genai_over_aiohttp_is_seen_whole_and_streamed(telemetry: Telemet
         whole = (await client.aio.models.generate_content(model="gemini-x", contents="hello")).text
         server.raw(*[f"data: {json.dumps(value)}\n\n".encode()] * 2, content_type="text/event-stream")
         stream = await client.aio.models.generate_content_stream(model="gemini-x", contents="hello")
-        said = f"{whole}{''.join([chunk.text or '' async for chunk in stream])}"
+        texts = f"{whole}{''.join([chunk.text or '' async for chunk in stream])}"
         await client.aio.aclose()
-        return said
+        return texts
 
     assert asyncio.run(ask()) == "hi" * 3
     for span in telemetry.spans(2, "generate_content gemini-x"):
@@ -210,15 +210,17 @@ def test_google_genai_over_aiohttp_is_seen_whole_and_streamed(telemetry: Telemet
     assert telemetry.faults() == 0
 
 
-def test_after_uninstrument_nothing_is_seen_and_nothing_is_wrapped(quiet: Telemetry, server: ModelServer) -> None:
+def test_after_uninstrument_nothing_is_seen_and_nothing_is_wrapped(
+    uninstrumented: Telemetry, server: ModelServer
+) -> None:
     before = urllib3.HTTPConnectionPool.__dict__["urlopen"], aiohttp.ClientSession.__dict__["_request"]
-    quiet.instrument()
+    uninstrumented.instrument()
     LlmHttpInstrumentor().uninstrument()
     assert (urllib3.HTTPConnectionPool.__dict__["urlopen"], aiohttp.ClientSession.__dict__["_request"]) == before
     server.answer(ANSWER)
     for ask in WHOLE.values():
         ask(server.url + CHAT, ASKED)
-    quiet.spans(0)
+    uninstrumented.spans(0)
 
 
 # --- what matched nothing --------------------------------------------------------------------------------------------

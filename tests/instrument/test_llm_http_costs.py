@@ -416,9 +416,9 @@ def test_answers_of_others_give_the_rows_that_they_should(ask: Ask) -> None:
         call = ask(case["url"], case["response"], request=case["request"] or {}, status=case["status"])
         wanted = case["expected"]
         names = {"prompt": "prompt_tokens", "completion": "completion_tokens", "reasoning": "reasoning_tokens"}
-        told = {name: getattr(call, column) for name, column in names.items()} if call else {}
-        if any(wanted[name] != told.get(name) for name in names if name in wanted):
-            wrong.append((path.name, wanted, told))
+        found = {name: getattr(call, column) for name, column in names.items()} if call else {}
+        if any(wanted[name] != found.get(name) for name in names if name in wanted):
+            wrong.append((path.name, wanted, found))
         bill = wanted.get("cost_usd")
         if isinstance(bill, float) and (call is None or abs(float(call.cost_usd or 0) - bill) > 1e-12):
             wrong.append((path.name, wanted, call and call.cost_usd))

@@ -29,8 +29,8 @@ MODULES = pytest.mark.parametrize("module", [httpx, httpx2])
 
 def event(content: str, finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
-    said = json.dumps({"id": "c", "model": "gpt-4o-1", "choices": [choice]}, separators=(",", ":"))
-    return f"data: {said}\n\n".encode()
+    chunk = json.dumps({"id": "c", "model": "gpt-4o-1", "choices": [choice]}, separators=(",", ":"))
+    return f"data: {chunk}\n\n".encode()
 
 
 def chunked(data: bytes) -> bytes:

@@ -112,8 +112,8 @@ def test_images_without_tokens_are_counted_and_have_no_price(telemetry):
 def test_speech_is_priced_by_its_characters(telemetry):
     reply = httpx.Response(200, headers={"content-type": "audio/mpeg"}, content=b"\xff\xf3" * 9_000)
     with httpx.Client(transport=httpx.MockTransport(lambda _: reply)) as client:
-        heard = client.post(f"{OPENAI}audio/speech", json={"model": "tts-1", "input": "hello there", "voice": "alloy"})
-    assert heard.content == b"\xff\xf3" * 9_000
+        speech = client.post(f"{OPENAI}audio/speech", json={"model": "tts-1", "input": "hello there", "voice": "alloy"})
+    assert speech.content == b"\xff\xf3" * 9_000
     call = row(telemetry)
     assert (call.operation, call.model, call.ok) == ("speech", "tts-1", True)
     assert call.cost_usd == Decimal(11) * 15 / 1_000_000
@@ -206,8 +206,8 @@ def test_compaction_and_writers_chat_are_calls(telemetry):
     usage = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
     compacted = {"id": "c1", "object": "response.compaction", "output": [], "usage": usage}
     send(f"{OPENAI}responses/compact", compacted, json={"model": "gpt-5", "input": "x"})
-    said = {"id": "w1", "model": "palmyra-x5", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
-    send("https://api.writer.com/v1/chat", said, json={"model": "palmyra-x5", "messages": []})
+    answer = {"id": "w1", "model": "palmyra-x5", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+    send("https://api.writer.com/v1/chat", answer, json={"model": "palmyra-x5", "messages": []})
     found = [(call.provider, call.model, call.prompt_tokens, call.completion_tokens) for call in rows(telemetry)]
     assert found == [("openai", "gpt-5", 5, 3), ("writer", "palmyra-x5", 5, 3)]
 
@@ -238,18 +238,18 @@ def test_gateways_are_known_by_host_or_by_path_and_body(url, provider, telemetry
 
 # --- answers that are fetched later -------------------------------------------------------------------------------
 
-WAITING: dict[str, Any] = {"id": "resp_9", "status": "queued", "model": "gpt-5", "output": [], "usage": None}
+QUEUED: dict[str, Any] = {"id": "resp_9", "status": "queued", "model": "gpt-5", "output": [], "usage": None}
 TO_COME = "the answer is made in the background, and was not seen being fetched"
-DONE = {**WAITING, "status": "completed", "usage": {"input_tokens": 1000, "output_tokens": 200, "total_tokens": 1200}}
+DONE = {**QUEUED, "status": "completed", "usage": {"input_tokens": 1000, "output_tokens": 200, "total_tokens": 1200}}
 
 
 def test_a_background_answer_that_is_fetched_later_is_one_row(telemetry):
     tracer = telemetry.tracers.get_tracer("app")
     with tracer.start_as_current_span("request"):
-        send(f"{OPENAI}responses", WAITING, json={"model": "gpt-5", "input": "x", "background": True})
+        send(f"{OPENAI}responses", QUEUED, json={"model": "gpt-5", "input": "x", "background": True})
     first = row(telemetry)
     assert (first.finish_reason, first.cost_usd, first.meta["unpriced"]) == ("queued", None, TO_COME)
-    for answer in (WAITING, {**WAITING, "status": "in_progress"}, DONE, DONE):  # from anywhere else, and once more
+    for answer in (QUEUED, {**QUEUED, "status": "in_progress"}, DONE, DONE):  # from anywhere else, and once more
         send(f"{OPENAI}responses/resp_9", answer, "GET")
     call = row(telemetry)
     assert (call.trace_id, call.model_requested, call.finish_reason) == (first.trace_id, "gpt-5", "completed")
@@ -260,9 +260,9 @@ def test_a_background_answer_that_is_fetched_later_is_one_row(telemetry):
 
 
 def test_a_background_answer_that_another_process_fetches_leaves_a_row_that_says_so(telemetry):
-    send(f"{OPENAI}responses", WAITING, json={"model": "gpt-5", "input": "x", "background": True})
+    send(f"{OPENAI}responses", QUEUED, json={"model": "gpt-5", "input": "x", "background": True})
     later._begun.clear()  # what another process knows of this one's calls
-    for answer in (WAITING, DONE, DONE):
+    for answer in (QUEUED, DONE, DONE):
         send(f"{OPENAI}responses/resp_9", answer, "GET")
     call = row(telemetry)
     assert (call.finish_reason, call.prompt_tokens, call.cost_source) == ("queued", None, "unpriced")
@@ -276,7 +276,7 @@ def test_a_get_of_an_answer_that_nobody_waits_for_is_no_call(telemetry):
 
 
 def test_a_fetch_that_fails_leaves_the_answer_to_be_fetched(telemetry):
-    send(f"{OPENAI}responses", WAITING, json={"model": "gpt-5", "input": "x", "background": True})
+    send(f"{OPENAI}responses", QUEUED, json={"model": "gpt-5", "input": "x", "background": True})
     with pytest.raises(httpx.ConnectError), httpx.Client(transport=httpx.MockTransport(_refuse)) as client:
         client.get(f"{OPENAI}responses/resp_9")
     send(f"{OPENAI}responses/resp_9", {**DONE, "status": "failed", "error": {"code": "server_error"}}, "GET")
@@ -287,7 +287,7 @@ def test_a_fetch_that_fails_leaves_the_answer_to_be_fetched(telemetry):
 def test_no_more_than_a_thousand_answers_are_waited_for(telemetry, monkeypatch):
     monkeypatch.setattr(later, "_MOST", 2)
     for number in range(3):
-        send(f"{OPENAI}responses", {**WAITING, "id": f"resp_{number}"}, json={"model": "gpt-5", "background": True})
+        send(f"{OPENAI}responses", {**QUEUED, "id": f"resp_{number}"}, json={"model": "gpt-5", "background": True})
     assert [later.fetched(f"/v1/responses/resp_{number}") is None for number in range(3)] == [True, False, False]
 
 

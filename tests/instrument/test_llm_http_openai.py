@@ -119,10 +119,10 @@ async def test_the_asynchronous_sdk_shows_the_same_streamed_or_not(telemetry: Te
         server.answer(ANSWER)
         await client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
         server.stream(*STREAM)
-        said = [
+        summaries = [
             part async for part in await client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True)
         ]
-    assert len(said) == len(STREAM)
+    assert len(summaries) == len(STREAM)
     plain, streamed = telemetry.spans(2)
     expect_usage(dict(plain.attributes))
     expect_usage(dict(streamed.attributes))

@@ -64,8 +64,8 @@ def replay(server: ModelServer, module: Any, interaction: dict[str, Any], size: 
     response, request = interaction["response"], interaction["request"]
     body = response["body"]["string"]
     data = body if isinstance(body, bytes) else body.encode()
-    kept = {"content-type", "content-encoding"}
-    headers = {key.lower(): value[0] for key, value in response["headers"].items() if key.lower() in kept}
+    names = {"content-type", "content-encoding"}
+    headers = {key.lower(): value[0] for key, value in response["headers"].items() if key.lower() in names}
     headers["content-encoding"] = "gzip" if data[:2] == b"\x1f\x8b" else "identity"
     server.replies = [Reply([data[at : at + size] for at in range(0, len(data), size)], 200, headers)]
     path = "/" + request["uri"].split("/", 3)[3]
@@ -79,15 +79,15 @@ def replay(server: ModelServer, module: Any, interaction: dict[str, Any], size: 
 @pytest.mark.parametrize(("module", "size"), [(httpx, 11), (httpx2, 11), (httpx, 100_000)])
 @pytest.mark.parametrize(("name", "number"), EXPECTED)
 def test_a_recorded_answer_is_understood(  # noqa: PLR0917 - parameters
-    quiet: Telemetry, server: ModelServer, module: Any, name: str, number: int, size: int
+    uninstrumented: Telemetry, server: ModelServer, module: Any, name: str, number: int, size: int
 ) -> None:
-    quiet.instrument(llm_hosts=("*",))
+    uninstrumented.instrument(llm_hosts=("*",))
     interaction = recorded(name, number)
     answer = replay(server, module, interaction, size)
     body = interaction["response"]["body"]["string"]
     plain = body.encode() if isinstance(body, str) else gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
     assert answer == plain
-    attributes = quiet.attributes()
+    attributes = uninstrumented.attributes()
     assert known(attributes) == EXPECTED[name, number]
     streamed = "-stream" in name
     assert ("gen_ai.response.time_to_first_chunk" in attributes) is streamed
@@ -95,8 +95,8 @@ def test_a_recorded_answer_is_understood(  # noqa: PLR0917 - parameters
     assert attributes["gen_ai.request.model"] == asked.get("model", "gemini-2.5-flash")
 
 
-def test_a_recorded_answer_is_captured_whole_when_asked_for(quiet: Telemetry, server: ModelServer) -> None:
-    quiet.instrument(llm_hosts=("*",), capture_content=True)
+def test_a_recorded_answer_is_captured_whole_when_asked_for(uninstrumented: Telemetry, server: ModelServer) -> None:
+    uninstrumented.instrument(llm_hosts=("*",), capture_content=True)
     beginnings = {
         "anthropic-messages-stream": "Here's an OpenTelemet",
         "anthropic-messages": "Sure, here's a joke",
@@ -109,13 +109,13 @@ def test_a_recorded_answer_is_captured_whole_when_asked_for(quiet: Telemetry, se
     }
     for name, beginning in beginnings.items():
         replay(server, httpx, recorded(name, 0), 10_000)
-        attributes = quiet.attributes()
-        said = json.loads(attributes["gen_ai.output.messages"])
-        assert said[0]["role"] == "assistant"
-        assert said[0]["parts"][0]["content"].startswith(beginning), name
+        attributes = uninstrumented.attributes()
+        messages = json.loads(attributes["gen_ai.output.messages"])
+        assert messages[0]["role"] == "assistant"
+        assert messages[0]["parts"][0]["content"].startswith(beginning), name
         asked = json.loads(attributes["gen_ai.input.messages"])
         assert asked[0]["parts"][0]["content"]
-        quiet.exporter.clear()
+        uninstrumented.exporter.clear()
 
 
 def sse(*events: Any, named: bool = False) -> bytes:
@@ -130,8 +130,8 @@ def ask(server: ModelServer, path: str, body: Any, **headers: str) -> None:
         client.post(f"{server.url}{path}", json=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
-def test_anthropic_tools_thinking_and_parameters_are_seen(quiet: Telemetry, server: ModelServer) -> None:
-    quiet.instrument(capture_content=True)
+def test_anthropic_tools_thinking_and_parameters_are_seen(uninstrumented: Telemetry, server: ModelServer) -> None:
+    uninstrumented.instrument(capture_content=True)
     server.raw(
         sse(
             {"type": "message_start", "message": {"id": "m1", "model": "claude-x", "usage": {"input_tokens": 3}}},
@@ -166,7 +166,7 @@ def test_anthropic_tools_thinking_and_parameters_are_seen(quiet: Telemetry, serv
         ],
     }
     ask(server, "/v1/messages", body, anthropic_version="2023-06-01")
-    attributes = quiet.attributes("chat claude-x")
+    attributes = uninstrumented.attributes("chat claude-x")
     assert attributes["gen_ai.provider.name"] == "_OTHER"
     assert attributes["gen_ai.request.max_tokens"] == 10
     assert attributes["gen_ai.request.stop_sequences"] == ("END",)
@@ -204,10 +204,10 @@ def test_an_anthropic_error_names_itself(telemetry: Telemetry, server: ModelServ
 GEMINI = "/v1beta/models/gemini-x:streamGenerateContent"
 
 
-def gemini(said: str, **more: Any) -> dict[str, Any]:
+def gemini(text: str, **more: Any) -> dict[str, Any]:
     return {
-        "candidates": [{"content": {"parts": [{"text": said}], "role": "model"}, "index": 0, **more}],
-        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": len(said), "cachedContentTokenCount": 2},
+        "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **more}],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": len(text), "cachedContentTokenCount": 2},
         "modelVersion": "gemini-x-001",
     }
 
@@ -362,13 +362,13 @@ NONSENSE: tuple[Any, ...] = (
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/api/chat", "/api/generate", "/v1/chat", "/v2/chat", "/v2/embed"])
-def test_no_dialect_stumbles_over_nonsense(quiet: Telemetry, server: ModelServer, path: str) -> None:
-    quiet.instrument(llm_hosts=("*",), capture_content=True)
+def test_no_dialect_stumbles_over_nonsense(uninstrumented: Telemetry, server: ModelServer, path: str) -> None:
+    uninstrumented.instrument(llm_hosts=("*",), capture_content=True)
     with httpx.Client() as client:
         for value in NONSENSE:
-            said = json.dumps(value).encode()
-            for body in (said, b"data: " + said + b"\n\n", said + b"\n" + said):
+            text = json.dumps(value).encode()
+            for body in (text, b"data: " + text + b"\n\n", text + b"\n" + text):
                 server.raw(body)
                 assert client.post(f"{server.url}{path}", json=value).content == body
-    quiet.spans(3 * len(NONSENSE))
-    assert quiet.faults() == 0
+    uninstrumented.spans(3 * len(NONSENSE))
+    assert uninstrumented.faults() == 0

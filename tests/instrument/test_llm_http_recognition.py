@@ -112,8 +112,8 @@ def test_a_streamed_request_body_is_neither_read_nor_held_up(
 def test_of_a_form_nothing_but_the_model_is_read(telemetry: Telemetry, server: ModelServer) -> None:
     server.answer(ANSWER)
     with httpx.Client() as client:
-        said = {"model": "m", "temperature": "0.5"}
-        client.post(f"{server.url}/v1/chat/completions", files={"file": io.BytesIO(b"model")}, data=said)
+        form = {"model": "m", "temperature": "0.5"}
+        client.post(f"{server.url}/v1/chat/completions", files={"file": io.BytesIO(b"model")}, data=form)
     attributes = telemetry.attributes("chat")
     assert attributes["gen_ai.request.model"] == "m"
     assert "gen_ai.request.temperature" not in attributes
@@ -243,12 +243,12 @@ def test_a_call_that_was_marked_as_not_to_be_seen_is_not(telemetry: Telemetry, s
     telemetry.spans(0)
 
 
-def test_a_setting_switches_it_off(quiet: Telemetry, server: ModelServer) -> None:
-    quiet.instrument(llm_http=False)
+def test_a_setting_switches_it_off(uninstrumented: Telemetry, server: ModelServer) -> None:
+    uninstrumented.instrument(llm_http=False)
     server.answer(ANSWER)
     with httpx.Client() as client:
         client.post(f"{server.url}/v1/chat/completions", json={"model": "m"})
-    quiet.spans(0)
+    uninstrumented.spans(0)
 
 
 def test_it_needs_no_arguments(server: ModelServer) -> None:
@@ -339,22 +339,22 @@ def ask(server: ModelServer, **more: Any) -> None:
         list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True, **more))
 
 
-def delta(**said: Any) -> Any:
-    return {"id": "c", "choices": [{"index": 0, "delta": said, "finish_reason": None}]}
+def delta(**fields: Any) -> Any:
+    return {"id": "c", "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
 
 
 def test_messages_are_not_on_the_span_unless_asked_for(telemetry: Telemetry, server: ModelServer) -> None:
     server.stream(delta(content="At home"))
     ask(server)
-    said = json.dumps(telemetry.attributes(), default=str)
-    assert "Anna" not in said
-    assert "home" not in said
+    attributes = json.dumps(telemetry.attributes(), default=str)
+    assert "Anna" not in attributes
+    assert "home" not in attributes
 
 
 def test_messages_are_on_the_span_in_the_conventions_shape_when_asked_for(
-    quiet: Telemetry, server: ModelServer
+    uninstrumented: Telemetry, server: ModelServer
 ) -> None:
-    quiet.instrument(capture_content=True)
+    uninstrumented.instrument(capture_content=True)
     call = {"index": 0, "id": "t2", "function": {"name": "find", "arguments": '{"a":'}}
     server.stream(
         delta(content="At "),
@@ -365,7 +365,7 @@ def test_messages_are_on_the_span_in_the_conventions_shape_when_asked_for(
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     )
     ask(server)
-    attributes = quiet.attributes()
+    attributes = uninstrumented.attributes()
     given = json.loads(attributes["gen_ai.input.messages"])
     assert [message["role"] for message in given] == ["system", "user", "assistant", "tool"]
     assert given[1]["parts"] == [{"type": "text", "content": "Where is Anna?"}, {"type": "image_url"}]
@@ -384,13 +384,13 @@ def test_messages_are_on_the_span_in_the_conventions_shape_when_asked_for(
     ]
 
 
-def test_captured_messages_are_bounded_and_whole(quiet: Telemetry, server: ModelServer) -> None:
-    quiet.instrument(capture_content=True)
+def test_captured_messages_are_bounded_and_whole(uninstrumented: Telemetry, server: ModelServer) -> None:
+    uninstrumented.instrument(capture_content=True)
     server.stream(*[delta(content="y" * 10_000)] * 50)
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as client:
         messages: Any = [{"role": "user", "content": "x" * 30_000}] * 5
         list(client.chat.completions.create(model="m", messages=messages, stream=True))
-    attributes = quiet.attributes()
+    attributes = uninstrumented.attributes()
     assert len(json.loads(attributes["gen_ai.input.messages"])) == 2
     assert len(attributes["gen_ai.input.messages"]) <= 65_536
     assert len(attributes["gen_ai.output.messages"]) <= 70_000

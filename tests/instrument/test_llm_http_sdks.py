@@ -21,7 +21,7 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from tests.instrument.sdk_answers import RECORDED, SETUPS, Case, Reply, attempts, cases
-from tests.instrument.sdk_readings import Told
+from tests.instrument.sdk_readings import Expected
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -87,7 +87,7 @@ class Run:
         self.thread.start()
         port = self.provider.server_address[1]
         command = [sys.executable, str(Path(__file__).parent / "sdk_calls.py"), sdk]
-        kept = {
+        environment = {
             key: value
             for key, value in os.environ.items()
             if not key.startswith("OTEL_") and "PROXY" not in key.upper()
@@ -97,20 +97,20 @@ class Run:
             command.insert(0, str(BIN / "opentelemetry-instrument"))
             more |= {"OTEL_TRACES_EXPORTER": "request_log", "OTEL_TELEMETRY_REQUEST_LOG__URL": self.url}
         self.process = subprocess.Popen(
-            command, cwd=folder, env=kept | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=folder, env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def end(self) -> None:
         """Wait for the process, and end the server."""
         try:
-            said, self.errors = self.process.communicate(timeout=90)
+            printed, self.errors = self.process.communicate(timeout=90)
         finally:
             self.process.kill()
             self.provider.shutdown()
             self.provider.server_close()
             self.thread.join(5)
         assert self.process.returncode == 0, self.errors
-        self.got = [json.loads(line) for line in said.splitlines()]
+        self.got = [json.loads(line) for line in printed.splitlines()]
 
     def rows(self) -> list[Row]:
         connection = sqlite3.connect(self.database)
@@ -175,18 +175,18 @@ def test_only_streams_have_a_time_to_the_first_byte_and_it_is_when_the_first_tex
 def columns(case: Case, reply: Reply, number: int) -> Row:
     """Return the columns of a reply's row."""
     error = case.errors[number]
-    told = Told() if error else case.read(reply.values)
+    expected = Expected() if error else case.read(reply.values)
     counts = {
-        f"{name}_tokens": value for name, value in asdict(told).items() if name not in ("model", "finish", "tier")
+        f"{name}_tokens": value for name, value in asdict(expected).items() if name not in ("model", "finish", "tier")
     }
     return counts | {
         "operation": case.operation,
         "provider": case.provider,
         "model_requested": case.requested,
-        "model": told.model or case.requested,
-        "finish_reason": told.finish,
+        "model": expected.model or case.requested,
+        "finish_reason": expected.finish,
         "streamed": case.streamed,
-        "cost_usd": cost(case, told),
+        "cost_usd": cost(case, expected),
         "error": error,
         "ok": error is None,
         "retries": number,
@@ -194,20 +194,20 @@ def columns(case: Case, reply: Reply, number: int) -> Row:
     }
 
 
-def cost(case: Case, told: Told) -> Decimal | None:
+def cost(case: Case, expected: Expected) -> Decimal | None:
     """Return what genai-prices says, or None where a count or a price is missing."""
-    if told.prompt is None or (told.completion is None and case.operation != "embeddings"):
+    if expected.prompt is None or (expected.completion is None and case.operation != "embeddings"):
         return None
     counted = Usage(
-        input_tokens=told.prompt,
-        output_tokens=told.completion or 0,
-        cache_read_tokens=told.cached or 0,
-        cache_write_tokens=told.cache_write or 0,
+        input_tokens=expected.prompt,
+        output_tokens=expected.completion or 0,
+        cache_read_tokens=expected.cached or 0,
+        cache_write_tokens=expected.cache_write or 0,
     )
     try:
         provider = GENAI_PRICES.get(case.provider, case.provider)
-        tier = {"service_tier": told.tier} if told.tier else None
-        model = told.model or case.requested
+        tier = {"service_tier": expected.tier} if expected.tier else None
+        model = expected.model or case.requested
         return calc_price(counted, model, provider_id=provider, price_context=tier).total_price
     except LookupError:
         return None

@@ -89,11 +89,11 @@ def test_a_bill_beyond_all_amounts_is_said(telemetry):
 
 
 def test_only_known_words_of_a_span_become_problems():
-    said = ["prompt_tokens: negative", "prompt_tokens: Anna asked for it", "why? me: negative", 7, "negative"]
+    problems = ["prompt_tokens: negative", "prompt_tokens: Anna asked for it", "why? me: negative", 7, "negative"]
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "m",
-        "otel_telemetry.usage_problems": said,
+        "otel_telemetry.usage_problems": problems,
         "gen_ai.usage.input_tokens": 1,
         "gen_ai.usage.output_tokens": 1,
     }

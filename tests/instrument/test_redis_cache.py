@@ -56,14 +56,14 @@ def filled(redis_server: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def seen(quiet: Any) -> Iterator[Any]:
+def seen(uninstrumented: Any) -> Iterator[Any]:
     """Spans of OpenTelemetry's instrumentation, and lookups of ours."""
-    RedisInstrumentor().instrument(tracer_provider=quiet.tracers)
-    RedisCacheInstrumentor().instrument(meter_provider=quiet.meters)
-    yield quiet
+    RedisInstrumentor().instrument(tracer_provider=uninstrumented.tracers)
+    RedisCacheInstrumentor().instrument(meter_provider=uninstrumented.meters)
+    yield uninstrumented
     RedisCacheInstrumentor().uninstrument()
     RedisInstrumentor().uninstrument()
-    assert quiet.faults() == 0
+    assert uninstrumented.faults() == 0
 
 
 def counted(seen: Any) -> tuple[int, int, int]:
@@ -77,7 +77,7 @@ def labels(seen: Any, name: str = "cache_hits") -> set[tuple[str, str, str]]:
     return {(p.attributes["cache"], p.attributes["command"], p.attributes["family"]) for p in points}
 
 
-def said(seen: Any) -> dict[str, Any]:
+def attributes_of(seen: Any) -> dict[str, Any]:
     attributes = dict(seen.exporter.get_finished_spans()[-1].attributes)
     return {name: value for name, value in attributes.items() if name.startswith("cache.")}
 
@@ -95,7 +95,7 @@ def nothing_leaks(seen: Any) -> None:
 def expect(seen: Any, name: str) -> None:
     _, hits, misses, size = CASES[name]
     assert counted(seen) == (hits, misses, size)
-    found = said(seen)
+    found = attributes_of(seen)
     duration = found.pop("cache.duration_ms")
     assert 0 < duration < 60_000
     alone = {"cache.hit": hits == 1} if hits + misses == 1 else {}
@@ -114,7 +114,7 @@ async def client(url: str, kind: str, **options: Any) -> AsyncIterator[Any]:
             yield found
 
 
-async def settled(value: Any) -> Any:
+async def awaited(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
@@ -123,7 +123,7 @@ async def settled(value: Any) -> Any:
 @pytest.mark.parametrize("case", CASES)
 async def test_a_single_command_says_what_it_found(seen, filled, case, kind, decode):
     async with client(filled.url, kind, decode_responses=decode) as found:
-        await settled(CASES[case][0](found))
+        await awaited(CASES[case][0](found))
     expect(seen, case)
     assert labels(seen) == {("redis", case.split()[0], "user")}
 
@@ -135,7 +135,7 @@ async def test_a_command_in_a_pipeline_says_the_same(seen, filled, case, kind, t
     async with client(filled.url, kind) as found:
         pipeline = found.pipeline(transaction=transaction)
         CASES[case][0](pipeline)
-        answers = await settled(pipeline.execute())
+        answers = await awaited(pipeline.execute())
     assert len(answers) == 1
     expect(seen, case)
 
@@ -149,11 +149,11 @@ async def test_a_pipeline_adds_up_what_its_commands_found(seen, filled, kind):
             call(pipeline)
         pipeline.get(f"order:{WHO}:1")
         pipeline.incr("counter")
-        answers = await settled(pipeline.execute())
+        answers = await awaited(pipeline.execute())
     assert len(answers) == len(CASES) + 3
     expected = [sum(column) for column in zip(*(case[1:] for case in CASES.values()), strict=True)]
     assert counted(seen) == (expected[0] + 1, expected[1], expected[2] + 15)
-    found = said(seen)
+    found = attributes_of(seen)
     assert found["cache.family"] == ("order", "user")
     assert (found["cache.hits"], found["cache.misses"]) == (expected[0] + 1, expected[1])
     assert "cache.hit" not in found
@@ -174,12 +174,12 @@ def test_a_pipeline_of_one_command_many_times_has_a_short_name(seen, filled):
 async def test_a_watching_pipeline_that_reads_at_once_is_seen(seen, filled, kind):
     async with client(filled.url, kind) as found:
         pipeline = found.pipeline()
-        await settled(pipeline.watch(KEYS[0]))
-        assert await settled(pipeline.get(KEYS[0])) == VALUE.encode()
+        await awaited(pipeline.watch(KEYS[0]))
+        assert await awaited(pipeline.get(KEYS[0])) == VALUE.encode()
         pipeline.multi()
         pipeline.get(MISSING)
-        assert await settled(pipeline.execute()) == [None]
-        await settled(pipeline.reset())
+        assert await awaited(pipeline.execute()) == [None]
+        await awaited(pipeline.reset())
     assert counted(seen) == (1, 1, 15)
     nothing_leaks(seen)
 
@@ -212,11 +212,11 @@ async def test_a_json_document_or_path_that_is_not_there_is_a_miss(seen, json_se
                 pipeline.get(key, path)
                 pipeline.execute()
         else:
-            await settled(found.json().get(key, path))
+            await awaited(found.json().get(key, path))
     hits, misses, size = counted(seen)
     assert (hits, misses) == ((1, 0) if hit else (0, 1))
     assert (size > 0) is hit
-    assert said(seen)["cache.family"] == "doc"
+    assert attributes_of(seen)["cache.family"] == "doc"
     assert labels(seen) == {("redis", "JSON.GET", "doc")}
     nothing_leaks(seen)
 
@@ -236,57 +236,62 @@ def cluster() -> Iterator[RedisServer]:
 async def test_a_cluster_is_seen_too(seen, cluster, kind):
     make: Any = redis.RedisCluster if kind == "sync" else redis.asyncio.RedisCluster
     client = make("127.0.0.1", cluster.port)
-    assert await settled(client.get(KEYS[0])) == VALUE.encode()
+    assert await awaited(client.get(KEYS[0])) == VALUE.encode()
     pipeline = client.pipeline()
     pipeline.get(KEYS[0])
     pipeline.get(KEYS[1])
-    assert await settled(pipeline.execute()) == [VALUE.encode(), None]
-    assert (said(seen)["cache.hits"], said(seen)["cache.misses"]) == (1, 1)
-    await settled(client.close() if kind == "sync" else client.aclose())
+    assert await awaited(pipeline.execute()) == [VALUE.encode(), None]
+    assert (attributes_of(seen)["cache.hits"], attributes_of(seen)["cache.misses"]) == (1, 1)
+    await awaited(client.close() if kind == "sync" else client.aclose())
     assert counted(seen) == (2, 1, 30)
     nothing_leaks(seen)
 
 
-def test_the_order_of_the_two_instrumentations_does_not_matter(quiet, filled):
+def test_the_order_of_the_two_instrumentations_does_not_matter(uninstrumented, filled):
     ours, theirs = RedisCacheInstrumentor(), RedisInstrumentor()
     plain = vars(redis.Redis)["execute_command"]
     for first, second in ((ours, theirs), (theirs, ours)):
         for undo_first, undo_second in ((first, second), (second, first)):
             for one in (first, second):
-                one.instrument(tracer_provider=quiet.tracers, meter_provider=quiet.meters)
+                one.instrument(tracer_provider=uninstrumented.tracers, meter_provider=uninstrumented.meters)
             with redis.Redis.from_url(filled.url) as found:
                 found.get(KEYS[0])
-            assert said(quiet)["cache.hit"] is True
+            assert attributes_of(uninstrumented)["cache.hit"] is True
             undo_first.uninstrument()
             undo_second.uninstrument()
             assert vars(redis.Redis)["execute_command"] is plain
 
 
-def test_without_the_other_instrumentation_lookups_are_counted_all_the_same(quiet, filled):
-    RedisCacheInstrumentor().instrument(meter_provider=quiet.meters)
+def test_without_the_other_instrumentation_lookups_are_counted_all_the_same(uninstrumented, filled):
+    RedisCacheInstrumentor().instrument(meter_provider=uninstrumented.meters)
     try:
-        with redis.Redis.from_url(filled.url) as found, quiet.tracers.get_tracer("app").start_as_current_span("app"):
+        with (
+            redis.Redis.from_url(filled.url) as found,
+            uninstrumented.tracers.get_tracer("app").start_as_current_span("app"),
+        ):
             found.get(KEYS[0])
             with found.pipeline() as pipeline:
                 pipeline.get(MISSING)
                 pipeline.execute()
     finally:
         RedisCacheInstrumentor().uninstrument()
-    assert counted(quiet) == (1, 1, 15)
-    assert said(quiet) == {}
-    assert dict(quiet.span().attributes) == {}  # the app's own span is left alone
+    assert counted(uninstrumented) == (1, 1, 15)
+    assert attributes_of(uninstrumented) == {}
+    assert dict(uninstrumented.span().attributes) == {}  # the app's own span is left alone
 
 
-def test_switched_off_or_suppressed_nothing_is_seen(quiet, filled):
-    RedisCacheInstrumentor().instrument(meter_provider=quiet.meters, config=InstrumentSettings(redis_cache=False))
+def test_switched_off_or_suppressed_nothing_is_seen(uninstrumented, filled):
+    RedisCacheInstrumentor().instrument(
+        meter_provider=uninstrumented.meters, config=InstrumentSettings(redis_cache=False)
+    )
     RedisCacheInstrumentor().uninstrument()
-    RedisCacheInstrumentor().instrument(meter_provider=quiet.meters)
+    RedisCacheInstrumentor().instrument(meter_provider=uninstrumented.meters)
     with suppress_instrumentation(), redis.Redis.from_url(filled.url) as found:
         found.get(KEYS[0])
     RedisCacheInstrumentor().uninstrument()
     with redis.Redis.from_url(filled.url) as found:
         found.get(KEYS[0])
-    assert counted(quiet) == (0, 0, 0)
+    assert counted(uninstrumented) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -295,13 +300,13 @@ async def test_an_error_reaches_the_app_as_it_is_and_the_span_without_its_messag
         pipeline = found.pipeline()
         pipeline.hget(KEYS[0], WHO)  # no hash
         with pytest.raises(redis.ResponseError, match=WHO):  # redis-py quotes the command
-            await settled(pipeline.execute())
+            await awaited(pipeline.execute())
         with pytest.raises(redis.ResponseError, match=WHO):  # and Redis the arguments of one it does not know
-            await settled(found.execute_command("NO.SUCH", KEYS[0], VALUE))
+            await awaited(found.execute_command("NO.SUCH", KEYS[0], VALUE))
         pipeline = found.pipeline()
         pipeline.hget(KEYS[0], WHO)
         pipeline.get(KEYS[0])
-        wrong, right = await settled(pipeline.execute(raise_on_error=False))
+        wrong, right = await awaited(pipeline.execute(raise_on_error=False))
     assert isinstance(wrong, redis.ResponseError)
     assert right == VALUE.encode()
     assert counted(seen) == (1, 0, 15)  # an error is neither

@@ -30,7 +30,7 @@ def spans(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> Any:
     assert active.stage.get() is None
 
 
-def said(spans: Telemetry, name: str = "request") -> dict[str, Any]:
+def attributes_of(spans: Telemetry, name: str = "request") -> dict[str, Any]:
     return {
         key.removeprefix("request_log."): value
         for key, value in spans.attributes(name).items()
@@ -43,7 +43,7 @@ def test_without_a_server_span_it_is_a_span_of_its_own(spans: Telemetry) -> None
         assert r.route == "direct"
     span = spans.span("request direct")
     assert span.kind is SpanKind.INTERNAL
-    assert said(spans) == {"route": "direct", "session_id": "s", "user_id": "u", "id": "i", "topk": "[1, 2]"}
+    assert attributes_of(spans) == {"route": "direct", "session_id": "s", "user_id": "u", "id": "i", "topk": "[1, 2]"}
     assert span.attributes["gen_ai.conversation.id"] == "c"
 
 
@@ -51,7 +51,7 @@ def test_on_a_server_span_it_says_everything_there(spans: Telemetry) -> None:
     tracer = spans.tracers.get_tracer("server")
     with tracer.start_as_current_span("POST /chat", kind=SpanKind.SERVER), request(route="direct") as r:
         r.set(route="agent", models={"router": "small", "final": "large"}, nothing=None, mine={"a": [1]})
-    assert said(spans, "POST /chat") == {
+    assert attributes_of(spans, "POST /chat") == {
         "route": "agent",
         "models.router": "small",
         "models.final": "large",
@@ -73,7 +73,7 @@ def test_on_a_websockets_span_each_request_is_a_span_of_its_own(spans: Telemetry
 def test_a_request_within_a_request_says_more_about_the_same(spans: Telemetry) -> None:
     with request(route="outer"), request(scope="shop") as inner:
         inner.cache_hit()
-    assert said(spans) == {"route": "outer", "scope": "shop", "cache_hit": True}
+    assert attributes_of(spans) == {"route": "outer", "scope": "shop", "cache_hit": True}
 
 
 def test_stages_are_timed_and_added_up_and_named_on_model_calls(spans: Telemetry, server: ModelServer) -> None:
@@ -119,21 +119,21 @@ def test_threads_that_copy_the_context_say_things_about_the_same_request(spans: 
         thread = threading.Thread(target=run, args=(work,))
         thread.start()
         thread.join()
-    assert said(spans)["scope"] == "inner"
-    assert "stage_ms.thread" in said(spans)
+    assert attributes_of(spans)["scope"] == "inner"
+    assert "stage_ms.thread" in attributes_of(spans)
 
 
 def test_a_declined_request_has_a_reason_and_the_route_none(spans: Telemetry) -> None:
     with request() as r:
         r.skip("media")
-    assert said(spans) == {"degraded": "media", "route": "none"}
+    assert attributes_of(spans) == {"degraded": "media", "route": "none"}
 
 
 def test_a_declined_request_keeps_a_route_it_had(spans: Telemetry) -> None:
     with request(route="direct") as r:
         r.degrade("web_failed")
         r.skip("media")
-    assert said(spans) == {"degraded": "media", "route": "direct"}
+    assert attributes_of(spans) == {"degraded": "media", "route": "direct"}
 
 
 def test_an_exception_passes_through_unchanged_and_is_the_requests_error(spans: Telemetry) -> None:
@@ -141,7 +141,7 @@ def test_an_exception_passes_through_unchanged_and_is_the_requests_error(spans: 
     with pytest.raises(ValueError, match="no such room") as caught, request():
         raise error
     assert caught.value is error
-    assert said(spans) == {"error": "ValueError: no such room", "ok": False}
+    assert attributes_of(spans) == {"error": "ValueError: no such room", "ok": False}
     span = spans.span()
     assert span.status.status_code is StatusCode.ERROR
     assert [event.name for event in span.events] == ["exception"]
@@ -150,14 +150,14 @@ def test_an_exception_passes_through_unchanged_and_is_the_requests_error(spans: 
 async def test_a_cancelled_request_has_an_error_to_group_by(spans: Telemetry) -> None:
     with pytest.raises(asyncio.CancelledError), request():
         raise asyncio.CancelledError("Cancelled via cancel scope 7f11a2")
-    assert said(spans) == {"error": "CancelledError", "ok": False}
+    assert attributes_of(spans) == {"error": "CancelledError", "ok": False}
 
 
 def test_an_exception_on_a_server_span_leaves_its_status_to_the_server(spans: Telemetry) -> None:
     tracer = spans.tracers.get_tracer("server")
     with tracer.start_as_current_span("POST /", kind=SpanKind.SERVER), pytest.raises(KeyError), request():
         raise KeyError
-    assert said(spans, "POST /") == {"error": "KeyError", "ok": False}
+    assert attributes_of(spans, "POST /") == {"error": "KeyError", "ok": False}
     assert spans.span("POST /").status.status_code is StatusCode.UNSET
 
 
@@ -187,7 +187,7 @@ def test_a_generator_may_be_closed_in_another_context_than_it_was_opened_in(
     pieces = answer()
     contextvars.copy_context().run(next, pieces)
     contextvars.copy_context().run(pieces.close)
-    attributes = said(spans)
+    attributes = attributes_of(spans)
     assert attributes["route"] == "stream"
     assert "stage_ms.final" in attributes
     assert "error" not in attributes
@@ -209,7 +209,7 @@ async def test_an_asynchronous_generator_that_is_dropped_ends_its_request(
     await asyncio.create_task(take_one())
     gc.collect()
     await asyncio.sleep(0.01)
-    assert said(spans) == {"route": "stream"}
+    assert attributes_of(spans) == {"route": "stream"}
     assert [record for record in caplog.records if "Context" in record.message] == []
 
 
@@ -233,7 +233,7 @@ def test_arguments_that_cannot_be_used_are_counted_and_told_once(
         with r.stage(hostile()):
             pass
         r.set(scope="fine", cost_usd=Decimal("0.10"), deep=(1, None))
-    attributes = said(spans)
+    attributes = attributes_of(spans)
     assert attributes["route"] == "direct"
     assert attributes["scope"] == "fine"
     assert attributes["cost_usd"] == "0.10"
@@ -249,7 +249,7 @@ def test_an_exception_that_cannot_be_printed_still_is_the_apps_own(spans: Teleme
 
     with pytest.raises(Unprintable), request(route="direct"):
         raise Unprintable
-    assert said(spans) == {"route": "direct", "error": "Unprintable", "ok": False}
+    assert attributes_of(spans) == {"route": "direct", "error": "Unprintable", "ok": False}
 
 
 def test_what_is_said_after_the_end_is_lost_without_a_word(spans: Telemetry, caplog: pytest.LogCaptureFixture) -> None:
@@ -257,7 +257,7 @@ def test_what_is_said_after_the_end_is_lost_without_a_word(spans: Telemetry, cap
         pass
     r.set(scope="late")
     r.degrade("late")
-    assert said(spans) == {"route": "direct"}
+    assert attributes_of(spans) == {"route": "direct"}
     assert caplog.records == []
 
 

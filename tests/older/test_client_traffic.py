@@ -43,14 +43,14 @@ const post = (path, body, more) => fetch(path, {method: "POST", body, ...more})
   .then(async answer => `${answer.status} ${await answer.text()}`, String);
 const json = {headers: {"content-type": "application/json"}};
 async function run() {
-  const said = {};
-  said.view = await post("/telemetry", seen("page_view", {path: "/docs"}), json);
-  said.alive = await post("/telemetry", seen("byok_call", {ms: 12}), {...json, keepalive: true});
-  said.text = await post("/telemetry", seen("error", {message: "boom for jane@example.com"}));
-  said.beacon = navigator.sendBeacon("/telemetry", seen("beacon", {}));
-  said.feedback = await post("/feedback", JSON.stringify({verdict: "down", sid: "s-1", note: "bad"}), json);
+  const answers = {};
+  answers.view = await post("/telemetry", seen("page_view", {path: "/docs"}), json);
+  answers.alive = await post("/telemetry", seen("byok_call", {ms: 12}), {...json, keepalive: true});
+  answers.text = await post("/telemetry", seen("error", {message: "boom for jane@example.com"}));
+  answers.beacon = navigator.sendBeacon("/telemetry", seen("beacon", {}));
+  answers.feedback = await post("/feedback", JSON.stringify({verdict: "down", sid: "s-1", note: "bad"}), json);
   await new Promise(done => setTimeout(done, 500));
-  await post("/said", JSON.stringify(said));
+  await post("/answers", JSON.stringify(answers));
 }
 run();
 </script>"""
@@ -96,11 +96,11 @@ def test_a_thousand_entries_at_once_are_a_thousand_rows(gateway, url, stored):
 
 
 def test_a_cached_value_goes_with_its_time(gateway):
-    kept: dict[str, Any] = {"key": "tool:search:q:tent", "data": {"results": ["a", "b"]}, "ttl": 2}
-    assert httpx.post(f"{gateway.url}/cache/set", json=kept, timeout=30).json()["status"] == "cached"
+    entry: dict[str, Any] = {"key": "tool:search:q:tent", "data": {"results": ["a", "b"]}, "ttl": 2}
+    assert httpx.post(f"{gateway.url}/cache/set", json=entry, timeout=30).json()["status"] == "cached"
 
     def look() -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{gateway.url}/cache/get", params={"key": kept["key"]}, timeout=30).json()
+        found: dict[str, Any] = httpx.get(f"{gateway.url}/cache/get", params={"key": entry["key"]}, timeout=30).json()
         return found
 
     found = look()
@@ -159,22 +159,22 @@ def app_fixture(monkeypatch, tmp_path) -> Iterator[tuple[str, dict[str, Any]]]:
     otel_telemetry.fastapi._parts.cache_clear()
     app = FastAPI()
     app.include_router(otel_telemetry.fastapi.router)
-    told: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
         return PAGE
 
-    @app.post("/said")
-    async def said(request: Request) -> None:
-        told.update(json.loads(await request.body()))
+    @app.post("/answers")
+    async def record(request: Request) -> None:
+        recorded.update(json.loads(await request.body()))
 
     port = process.free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{port}/", told
+    yield f"http://127.0.0.1:{port}/", recorded
     server.should_exit = True
     thread.join(30)
     provider.shutdown()
@@ -182,7 +182,7 @@ def app_fixture(monkeypatch, tmp_path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_an_app_s_own_page_in_a_real_browser_is_heard(app, tmp_path, stored):
-    address, told = app
+    address, recorded = app
     chromium = programs.program("chromium", "chromium")
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
     browser = subprocess.Popen(
@@ -191,13 +191,13 @@ def test_an_app_s_own_page_in_a_real_browser_is_heard(app, tmp_path, stored):
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: told)
+        eventually(lambda: recorded)
     finally:
         browser.terminate()
         browser.wait(30)
-    assert told["view"] == told["alive"] == told["text"] == '200 {"ok":true}'
-    assert told["feedback"].startswith('200 {"ok":true,"id":')
-    assert told["beacon"] is True
+    assert recorded["view"] == recorded["alive"] == recorded["text"] == '200 {"ok":true}'
+    assert recorded["feedback"].startswith('200 {"ok":true,"id":')
+    assert recorded["beacon"] is True
     rows = stored(f"sqlite:///{tmp_path / 'app.db'}", "browser_event")
     assert {row["type"] for row in rows} == {"page_view", "byok_call", "error", "beacon"}
     assert len({row["ip_hash"] for row in rows} | {row["session_id"] for row in rows}) == 2

@@ -1,4 +1,4 @@
-"""Rows of older systems come over as they were: each value in its new place, redacted, texts only where stored."""
+"""Rows of older systems come over as they were: each value in its new column, redacted, texts only where stored."""
 
 import sqlite3
 from collections.abc import Callable
@@ -15,8 +15,8 @@ STORE_TEXT = "OTEL_TELEMETRY_REQUEST_LOG__STORE_TEXT"
 
 
 def test_what_was_asked_is_a_row_of_request_log(tmp_path, bring, stored, new):
-    told = bring(databases.module(tmp_path / "old.db"), new)
-    assert told["ask_logs"] == {
+    report = bring(databases.module(tmp_path / "old.db"), new)
+    assert report["ask_logs"] == {
         "system": "the SQLite telemetry module",
         "table": "ask_logs",
         "rows": 1,
@@ -112,8 +112,8 @@ def chronicle_fixture(request, tmp_path):
 def test_chronicle_comes_over_from_both_databases(tmp_path, bring, stored, chronicle, monkeypatch):
     monkeypatch.setenv(STORE_TEXT, "true")
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    told = bring(chronicle, new)
-    assert {name: row["new"] for name, row in told.items()} == {
+    report = bring(chronicle, new)
+    assert {name: row["new"] for name, row in report.items()} == {
         "chronicle_events": 2,
         "chronicle_runs": 1,
         "chronicle_steps": 1,

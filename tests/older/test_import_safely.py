@@ -62,8 +62,8 @@ def test_an_import_later_brings_what_has_come_since(tmp_path, bring, stored):
         connection.execute("INSERT INTO chronicle_events SELECT * FROM chronicle_events LIMIT 1")
         connection.execute("UPDATE chronicle_events SET id = 'other' WHERE rowid = 3")
     connection.close()
-    told = bring(old, new)
-    assert {name: row["new"] for name, row in told.items()} == {
+    report = bring(old, new)
+    assert {name: row["new"] for name, row in report.items()} == {
         "chronicle_events": 1,
         "chronicle_runs": 1,
         "chronicle_steps": 0,
@@ -73,8 +73,8 @@ def test_an_import_later_brings_what_has_come_since(tmp_path, bring, stored):
 
 
 def test_a_dry_run_reads_everything_and_makes_nothing(tmp_path, bring):
-    told = bring(databases.module(tmp_path / "old.db"), f"sqlite:///{tmp_path / 'new.db'}", "--dry-run")
-    assert {name: row["rows"] for name, row in told.items()} == {"ask_logs": 1, "feedback": 1, "events": 1}
+    report = bring(databases.module(tmp_path / "old.db"), f"sqlite:///{tmp_path / 'new.db'}", "--dry-run")
+    assert {name: row["rows"] for name, row in report.items()} == {"ask_logs": 1, "feedback": 1, "events": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.db"]
 
 
@@ -113,14 +113,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("table", "row", "place", "problem"), BAD)
-def test_a_row_that_is_none_stops_all_with_its_table_and_place(tmp_path, table, row, place, problem):
+@pytest.mark.parametrize(("table", "row", "position", "problem"), BAD)
+def test_a_row_that_is_none_stops_all_with_its_table_and_place(tmp_path, table, row, position, problem):
     good = {"ask_logs": databases.ASKED, "feedback": databases.JUDGED, "events": databases.SEEN}[table]
     old = databases.module(tmp_path / "old.db", rows={table: [good, row]})
     done = run(old, "--into", f"sqlite:///{tmp_path / 'new.db'}")
     assert done.exit_code == 1
     assert isinstance(done.exception, BadRow)
-    assert (done.exception.table, done.exception.row_name) == (table, place)
+    assert (done.exception.table, done.exception.row_name) == (table, position)
     assert problem in done.exception.problem
     assert not (tmp_path / "new.db").exists()
 
@@ -128,8 +128,8 @@ def test_a_row_that_is_none_stops_all_with_its_table_and_place(tmp_path, table, 
 def test_bad_rows_can_be_left_out_and_are_told(tmp_path, bring, stored):
     rows = {"events": [databases.SEEN, {"ts": "yesterday", "type": "x"}, databases.SEEN]}
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    told = bring(databases.module(tmp_path / "old.db", rows=rows), new, "--skip-bad-rows")
-    assert {key: told["events"][key] for key in ("rows", "new", "skipped")} == {"rows": 3, "new": 2, "skipped": 1}
+    report = bring(databases.module(tmp_path / "old.db", rows=rows), new, "--skip-bad-rows")
+    assert {key: report["events"][key] for key in ("rows", "new", "skipped")} == {"rows": 3, "new": 2, "skipped": 1}
     assert len(stored(new, "browser_event")) == 2
 
 
@@ -152,9 +152,9 @@ def test_a_fault_is_told_with_its_place_and_what_to_do(tmp_path):
     command = [sys.executable, "-m", "otel_telemetry.cli", "import", "old.db", "--into", "sqlite:///new.db"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
-    told = " ".join(done.stderr.split())
-    assert "error table events, row 2: ts is no time" in told
-    assert "next: correct it in a copy of the old database, or leave such rows out with --skip-bad-rows" in told
+    printed = " ".join(done.stderr.split())
+    assert "error table events, row 2: ts is no time" in printed
+    assert "next: correct it in a copy of the old database, or leave such rows out with --skip-bad-rows" in printed
 
 
 def _without_a_column(path):
@@ -249,8 +249,8 @@ def test_an_import_that_breaks_off_is_begun_again_without_doubles(tmp_path, brin
             list(work.bring(OtlpRedactor(Redactor(RedactionSettings())).redact, write))
     writer.close()
     assert len(stored(new, "browser_event")) == 200
-    told = bring(old, new)
-    assert (told["events"]["new"], told["events"]["known"]) == (250, 200)
+    report = bring(old, new)
+    assert (report["events"]["new"], report["events"]["known"]) == (250, 200)
     assert len(stored(new, "browser_event")) == 450
 
 

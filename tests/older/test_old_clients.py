@@ -188,8 +188,8 @@ STEPS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 def test_a_step_goes_on_however_it_is_told(client, found, case):
     about = {"run_id": RUN, "step_id": f"step {case}", "time": AT}
     start = {"type": "step:start", **about, "data": {"type": "t", "input": 1, "context": {"z": 1}}, "extra": True}
-    told, expected = STEPS[case]
-    events = [start, *({**event, **about} for event in told)]
+    later, expected = STEPS[case]
+    events = [start, *({**event, **about} for event in later)]
     assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
     (row,) = found("workflow_step", "id", about["step_id"])
     assert {name: row[name] for name in expected} == expected
@@ -319,8 +319,8 @@ VALUES: dict[str, Any] = {"object": {"a": 1}, "text": "t", "list": [1], "null": 
 @pytest.mark.parametrize("case", VALUES)
 @pytest.mark.parametrize("ttl", [60, "60", 1.5, None])
 def test_a_value_comes_back_with_its_times(client, case, ttl):
-    kept = client.post("/cache/set", json={"key": case, "data": VALUES[case], "ttl": ttl}).json()
-    assert (kept["status"], kept["key"]) == ("cached", case)
+    stored = client.post("/cache/set", json={"key": case, "data": VALUES[case], "ttl": ttl}).json()
+    assert (stored["status"], stored["key"]) == ("cached", case)
     found = client.get("/cache/get", params={"key": case}).json()
     shown = VALUES[case] if isinstance(VALUES[case], dict) else {"value": VALUES[case]}
     assert found["hit"]

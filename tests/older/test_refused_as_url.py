@@ -1,4 +1,4 @@
-"""A database of an older system is not written to: it is recognised, left as it is, and the next step is told."""
+"""A database of an older system is not written to: it is recognised, left as it is, the error says the next step."""
 
 import hashlib
 import shutil

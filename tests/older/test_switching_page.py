@@ -28,7 +28,7 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "switching.md").read_text(encoding="utf-8")
 SETTINGS = {name for name, _ in settings.describe()}
-NOT_TOLD = {"DATABASE_URL", "HOST", "PORT"}
+NOT_ON_THE_PAGE = {"DATABASE_URL", "HOST", "PORT"}
 BODIES: dict[str, Any] = {
     "/telemetry": {"type": "page_view"},
     "/feedback": {"verdict": "up"},
@@ -62,11 +62,11 @@ def columns_fixture(tmp_path_factory) -> dict[str, set[str]]:
 def test_each_variable_is_known_and_its_setting_is_there(old, setting):
     assert setting in SETTINGS
     known = {each.name: each.setting for each in older_variables.VARIABLES}
-    assert known.get(old) == (None if old in NOT_TOLD else setting)
+    assert known.get(old) == (None if old in NOT_ON_THE_PAGE else setting)
 
 
 def test_every_variable_that_is_told_of_is_on_the_page():
-    assert {row[0] for row in lines("Variables")} == {each.name for each in older_variables.VARIABLES} | NOT_TOLD
+    assert {row[0] for row in lines("Variables")} == {each.name for each in older_variables.VARIABLES} | NOT_ON_THE_PAGE
 
 
 @pytest.mark.parametrize(("old", "used"), [(row[0], row[3].startswith("yes")) for row in lines("Variables")])
@@ -113,8 +113,8 @@ SPAN = {
 }
 
 
-@pytest.fixture(name="told_by_headers", scope="module")
-def told_by_headers_fixture(gateway) -> dict[str, dict[str, Any]]:
+@pytest.fixture(name="rows_of_headers", scope="module")
+def rows_of_headers_fixture(gateway) -> dict[str, dict[str, Any]]:
     """The rows of a model call and of an event that came with every header of the page, by their tables."""
     given = {row[0]: VALUES.get(row[0], f"value-{number}") for number, row in enumerate(lines("Headers"))}
     headers = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
@@ -140,9 +140,9 @@ def told_by_headers_fixture(gateway) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("header", "column"), [(row[0], row[2]) for row in lines("Headers")])
-def test_each_header_fills_its_column(told_by_headers, header, column):
+def test_each_header_fills_its_column(rows_of_headers, header, column):
     table, _, name = column.partition(".")
-    given, call, event = (told_by_headers[each] for each in ("given", table, "workflow_event"))
+    given, call, event = (rows_of_headers[each] for each in ("given", table, "workflow_event"))
     if name == "meta":
         assert call[name].items() >= given[header].items()
         assert event[name].items() >= given[header].items()
@@ -173,10 +173,10 @@ def test_each_metric_is_shown(gateway):
     registry = CollectorRegistry()
     of_apps = MeterProvider([PrometheusMetricReader(registry=registry)])
     CacheMeasures(of_apps.get_meter("app")).repaired("json", 1)
-    told_by_apps = generate_latest(registry).decode()
+    exposition = generate_latest(registry).decode()
     of_apps.shutdown()
     for old, _, here, source in lines("Metrics"):
-        text = told_by_apps if source.startswith("apps") else shown
+        text = exposition if source.startswith("apps") else shown
         assert old == here
         assert re.search(rf"^{here}(_bucket)?[{{ ]", text, re.MULTILINE), here
 

@@ -13,23 +13,23 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR: Final = Redactor(RedactionSettings())
-PLACES: Final = (Path(__file__).parent / "secrets_of_letters.txt").read_text(encoding="utf-8").splitlines()
+TEXTS: Final = (Path(__file__).parent / "secrets_of_letters.txt").read_text(encoding="utf-8").splitlines()
 #: A word, letters drawn at random, and what somebody may choose who was asked for a figure and a sign.
 VALUES: Final = ("moonpetal", "TqxbLvzrKmwd", "Petal!77x")
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("place", PLACES)
-def test_a_chosen_secret_goes_wherever_a_place_says_what_it_is(place: str, value: str) -> None:
-    text = place.replace("\\n", "\n").replace("{v}", value)
+@pytest.mark.parametrize("template", TEXTS)
+def test_a_chosen_secret_goes_wherever_a_place_says_what_it_is(template: str, value: str) -> None:
+    text = template.replace("\\n", "\n").replace("{v}", value)
     clean = REDACTOR.string(text)
     assert value not in clean
     assert REDACTOR.string(clean) == clean
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_it_goes_from_json_too(place: str) -> None:
-    text = json.dumps({"note": place.replace("\\n", "\n").replace("{v}", VALUES[0])})
+@pytest.mark.parametrize("template", TEXTS)
+def test_it_goes_from_json_too(template: str) -> None:
+    text = json.dumps({"note": template.replace("\\n", "\n").replace("{v}", VALUES[0])})
     clean = REDACTOR.string(text)
     assert VALUES[0] not in clean
     assert json.loads(clean).keys() == {"note"}

@@ -84,10 +84,10 @@ def test_the_collector_takes_every_pattern_and_masks_in_attributes_what_they_fin
     planted = list(leaks.planted([rule for rule in builtin_rules() if rule.id == "email"]))
     load = shapes.make_request(0)
     with (
-        collector.keeping() as (to, kept),
+        collector.keeping() as (to, bodies),
         collector.started(collector.collector(program, collector.patterns(), to)) as server,
     ):
-        came = collector.passed(server, [*(one.body for one in planted), load], kept)
+        came = collector.passed(server, [*(one.body for one in planted), load], bodies)
     total, found = leaks.left(planted, came)
     assert found["span attributes: string"] == 0
     assert found["attribute keys"] == total["attribute keys"] > 0, "the processor does not look at them"

@@ -200,9 +200,9 @@ def test_what_is_no_content_stays(send: Send) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_explain_gives_the_same_verdict(name: str) -> None:
-    told = explain(SETTINGS, WORDS, name)
-    assert told.result is None
-    assert told.key == "drop, by content"
+    verdict = explain(SETTINGS, WORDS, name)
+    assert verdict.result is None
+    assert verdict.key == "drop, by content"
 
 
 @pytest.mark.parametrize("key", [key for key, value in STAYS.items() if isinstance(value, str)])
@@ -212,8 +212,8 @@ def test_explain_keeps_what_stays(key: str) -> None:
 
 def test_what_rest_takes_loses_its_content_before_it_is_stored() -> None:
     data = {"args": {"prompt": WORDS, "model": "m"}, "response": {"text": WORDS, "tokens": 3}}
-    said = {"data": data, "input": WORDS, "query": WORDS, "sources": [{"text": WORDS}], "type": "tool_execution"}
-    record = records.Record("request_log.workflow", "log: x", 1, None, said, {})
+    entry = {"data": data, "input": WORDS, "query": WORDS, "sources": [{"text": WORDS}], "type": "tool_execution"}
+    record = records.Record("request_log.workflow", "log: x", 1, None, entry, {})
     left = OtlpRedactor(DROP).redact("logs", records.request([record])).body
     assert b"boat" not in left
     assert b"tokens" in left

@@ -32,8 +32,8 @@ def differences(texts):
     return [text for text in texts if not FAST.candidates(text) == SECOND.candidates(text) == PLAIN.candidates(text)]
 
 
-def places(detector, data):
-    """Every place of every trigger, as the engine tells them."""
+def positions(detector, data):
+    """Return every position of every trigger, as the engine reports them."""
     return detector._locator.scan(data, 100_000)
 
 
@@ -46,7 +46,7 @@ def test_all_engines_agree_on_every_example():
     joined = " | ".join(FRAGMENTS)
     assert FAST.find(joined) == SECOND.find(joined) == PLAIN.find(joined)
     data = joined.encode()
-    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+    assert positions(FAST, data) == positions(SECOND, data) == positions(PLAIN, data)
     assert FAST.ends(data) == SECOND.ends(data) == PLAIN.ends(data)
 
 
@@ -71,13 +71,13 @@ pieces = st.one_of(
 def test_all_engines_agree_on_any_mixture(text):
     assert differences([text]) == []
     data = text.encode("utf-8", "surrogatepass")
-    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+    assert positions(FAST, data) == positions(SECOND, data) == positions(PLAIN, data)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
 def test_all_engines_agree_on_any_bytes(data):
-    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+    assert positions(FAST, data) == positions(SECOND, data) == positions(PLAIN, data)
 
 
 @settings(max_examples=300, deadline=None)
@@ -86,7 +86,7 @@ def test_all_engines_agree_on_any_bytes(data):
 )
 def test_all_engines_agree_on_overlapping_places_and_on_what_a_space_is(parts):
     data = b"".join(parts)
-    assert places(FAST, data) == places(SECOND, data) == places(PLAIN, data)
+    assert positions(FAST, data) == positions(SECOND, data) == positions(PLAIN, data)
 
 
 @pytest.mark.parametrize("engine", [FAST, SECOND, PLAIN], ids=lambda detector: detector.engine)

@@ -329,10 +329,10 @@ def test_the_providers_that_are_registered_are_proved_and_their_exporters_see_no
 
 
 @pytest.mark.usefixtures("guarded")
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_provider_that_cannot_be_reached_is_refused_by_name(redactor, place) -> None:
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_provider_that_cannot_be_reached_is_refused_by_name(redactor, index) -> None:
     providers: list[Any] = list(NOTHING)
-    providers[place] = Foreign()
+    providers[index] = Foreign()
     with pytest.raises(ConfigurationError, match=r"Foreign exports .* they would leave unredacted\n  next: "):
         self_test.prove(providers[0], providers[1], providers[2], redactor)
 

@@ -86,8 +86,8 @@ def planted(signal: Signal, settings: RedactionSettings) -> Iterator[bytes]:
     canaries = Canaries(active_rules(settings))
     for type_ in canaries.types:
         request = REQUESTS[signal]()
-        places = [(field, slot) for field in fields_of(signal) for slot in field.slots() if not field.own_id]
-        for field, slot in places:
+        slots = [(field, slot) for field in fields_of(signal) for slot in field.slots() if not field.own_id]
+        for field, slot in slots:
             if not slot.by_name and (slot.shape != CLIENT or type_ == IP):
                 field.plant(request, slot, canaries.of(type_).text)
         yield request.SerializeToString()
@@ -129,8 +129,8 @@ class Reading(InMemorySpanExporter):
 
 
 def test_a_span_is_looked_at_again_when_it_leaves(redactor: Redactor, counters: Counters) -> None:
-    kept, read = InMemorySpanExporter(), Reading()
-    for exporter, checks in ((kept, {}), (read, {("traces",): 1})):
+    memory, read = InMemorySpanExporter(), Reading()
+    for exporter, checks in ((memory, {}), (read, {("traces",): 1})):
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(RedactionSpanProcessor(redactor, leak_check_ratio=1))
         provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -329,15 +329,15 @@ def test_in_a_stream_a_dropped_name_takes_its_line_and_no_other(recogniser: Spac
 
 def test_explain_names_the_pipeline_and_what_became_of_each_name(model: str) -> None:
     settings = RedactionSettings(ner=NerSettings(enabled=True, model=model))
-    told = explain(settings, "mail jane@example.com, or ask Jane Roe in Bergen")
-    assert told.result == "mail [REDACTED_EMAIL], or ask [REDACTED_PERSON] in [REDACTED_LOCATION]"
-    assert [(step.start, step.text, step.rule) for step in told.steps] == [
+    explained = explain(settings, "mail jane@example.com, or ask Jane Roe in Bergen")
+    assert explained.result == "mail [REDACTED_EMAIL], or ask [REDACTED_PERSON] in [REDACTED_LOCATION]"
+    assert [(step.start, step.text, step.rule) for step in explained.steps] == [
         (5, "jane@example.com", "email"),
         (30, "Jane Roe", "ner.person"),
         (42, "Bergen", "ner.location"),
     ]
-    assert told.ner == model
-    assert "presidio" in told.steps[1].docs
+    assert explained.ner == model
+    assert "presidio" in explained.steps[1].docs
     assert explain(settings, "ask Jane Roe", key="app.title").result == "ask Jane Roe"
     assert explain(settings, "ask Jane Roe", key="gen_ai.prompt").result == "ask [REDACTED_PERSON]"
 
@@ -361,9 +361,9 @@ def test_the_commands_look_for_names_where_the_settings_say_so(tmp_path: Path) -
     }
     done = run("redact", given="Jane Roe in Bergen\n", **on)
     assert (done.stdout, done.stderr) == (b"[REDACTED_PERSON] in [REDACTED_LOCATION]\n", b"")
-    told = run("explain", "ask Jane Roe", **on).stdout.decode()
-    assert "PERSON, found by rule ner.person" in told
-    assert "names: " in told
+    printed = run("explain", "ask Jane Roe", **on).stdout.decode()
+    assert "PERSON, found by rule ner.person" in printed
+    assert "names: " in printed
     refused = run("redact", given="x", **(on | {"OTEL_TELEMETRY_REDACTION__NER__MODEL": "en_core_web_nowhere"}))
     assert refused.returncode != 0
     assert b"redaction.ner.model" in refused.stderr

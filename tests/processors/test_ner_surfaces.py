@@ -41,7 +41,7 @@ from otel_telemetry.settings import load
 from tests.processors.ner_pipeline import FAILING, THREADS, make_pipeline
 
 CONTENT = "gen_ai.input.messages"
-SAID = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "I am Jane Roe, jane@example.com"}]}])
+MESSAGES = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "I am Jane Roe, jane@example.com"}]}])
 LEFT = "I am [REDACTED_PERSON], [REDACTED_EMAIL]"
 
 Counters = Callable[[str], dict[tuple[Any, ...], int]]
@@ -99,7 +99,7 @@ def texts(span: Any) -> dict[str, str]:
 
 
 def test_spans_and_their_events_lose_names_behind_the_rules(ner: NerRedactor, counters: Counters) -> None:
-    span = span_of(1, **{CONTENT: SAID, "app.owner": "Jane Roe"})
+    span = span_of(1, **{CONTENT: MESSAGES, "app.owner": "Jane Roe"})
     span["events"] = [
         {
             "name": "exception",
@@ -143,8 +143,8 @@ def test_an_item_that_cannot_be_looked_at_is_left_out_and_the_others_go_on(
 ) -> None:
     body = traces(*(span_of(n, **{CONTENT: f"Jane Roe {FAILING if n == 2 else ''}"}) for n in (1, 2, 3)))
     clean = OtlpRedactor(Redactor(RedactionSettings()), ner=ner).redact("traces", body)
-    kept = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
-    assert [(span.name, texts(span)[CONTENT].strip()) for span in kept] == [
+    spans = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
+    assert [(span.name, texts(span)[CONTENT].strip()) for span in spans] == [
         ("span 1", "[REDACTED_PERSON]"),
         ("span 3", "[REDACTED_PERSON]"),
     ]
@@ -281,7 +281,7 @@ def test_rows_of_the_request_log_hold_no_names(
     exporter = RequestLogSpanExporter(url=f"sqlite:///{database}", store_text=True)
     tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
     ner_export.protect(tracer_provider, None, ner)
-    attributes = {"request_log.route": "direct", "gen_ai.operation.name": "chat", CONTENT: SAID}
+    attributes = {"request_log.route": "direct", "gen_ai.operation.name": "chat", CONTENT: MESSAGES}
     tracer_provider.get_tracer("t").start_span("ask", attributes=attributes).end()
     tracer_provider.shutdown()
     with sqlite3.connect(database) as connection:
@@ -299,7 +299,7 @@ otel_telemetry.configure(
     request_log={{"url": "sqlite:///rows.db", "store_text": True}},
     redaction={{"ner": {{"enabled": True, "model": {make_pipeline(tmp_path / "pipeline", watched=False)!r}}}}},
 )
-trace.get_tracer("t").start_span("ask", attributes={{"gen_ai.operation.name": "chat", {CONTENT!r}: {SAID!r}}}).end()
+trace.get_tracer("t").start_span("ask", attributes={{"gen_ai.operation.name": "chat", {CONTENT!r}: {MESSAGES!r}}}).end()
 """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     command = [sys.executable, "-c", code]

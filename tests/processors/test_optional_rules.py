@@ -180,15 +180,15 @@ def test_the_policy_file_switches_groups_on_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("default: replace\noptional: [pasport]\n", "line 2: unknown 'pasport'"),
         ("\noptional: passport\n", "line 2: this is no list"),
         ("services:\n  billing:\n    optional: [passport]\n", "line 3: unknown name 'optional'"),
     ],
 )
-def test_a_group_that_does_not_exist_stops_start_up_with_its_line(tmp_path, text, told):
+def test_a_group_that_does_not_exist_stops_start_up_with_its_line(tmp_path, text, problem):
     policy = tmp_path / "policy.yaml"
     policy.write_text(text, encoding="utf-8")
-    with pytest.raises(RuleError, match=told):
+    with pytest.raises(RuleError, match=problem):
         Redactor(RedactionSettings(policy=policy))

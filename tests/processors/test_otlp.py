@@ -36,12 +36,12 @@ def otlp() -> OtlpRedactor:
 def full_request(signal: Signal, text: str) -> tuple[Message, int]:
     """Put the text into each string field of the schema, in every shape; return how many places took it."""
     request = REQUESTS[signal]()
-    places = [(field, slot) for field in fields_of(signal) for slot in field.slots()]
-    places = [(field, slot) for field, slot in places if slot.shape not in (ID, UNKNOWN, SAFE)]
-    places = [(field, slot) for field, slot in places if not slot.by_name and not slot.is_hard]  # there any text goes
-    for field, slot in places:
+    slots = [(field, slot) for field in fields_of(signal) for slot in field.slots()]
+    slots = [(field, slot) for field, slot in slots if slot.shape not in (ID, UNKNOWN, SAFE)]
+    slots = [(field, slot) for field, slot in slots if not slot.by_name and not slot.is_hard]  # there any text goes
+    for field, slot in slots:
         field.plant(request, slot, text)
-    return request, len(places)
+    return request, len(slots)
 
 
 def replaced(message: Message) -> Message:
@@ -154,8 +154,8 @@ def test_a_span_without_valid_ids_is_left_out_by_name_and_the_good_one_beside_it
     otlp: OtlpRedactor, bad: dict[str, bytes], problem: str
 ) -> None:
     clean = otlp.redact("traces", two_spans(**bad))
-    kept = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
-    assert [span.name for span in kept] == ["good"]
+    spans = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
+    assert [span.name for span in spans] == ["good"]
     assert (clean.items, clean.rejected) == (1, 1)
     assert clean.problem == f"resource_spans[0].scope_spans[0].spans[0].{problem}"
 
@@ -173,8 +173,8 @@ def test_a_span_that_cannot_be_redacted_is_left_out_and_the_good_one_beside_it_i
     broken = OtlpRedactor(_Broken(RedactionSettings()))
     clean = broken.redact("traces", two_spans(trace_state=f"a={PLANTED}"))
     assert PLANTED.encode() not in clean.body
-    kept = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
-    assert [span.name for span in kept] == ["good"]
+    spans = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
+    assert [span.name for span in spans] == ["good"]
     assert (clean.items, clean.rejected) == (1, 1)
     assert PLANTED not in clean.problem
 

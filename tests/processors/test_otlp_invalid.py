@@ -92,13 +92,13 @@ FAULTS: dict[str, tuple[bytes, str, str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_bad_span_costs_itself_only_and_its_fault_is_named_with_its_path(otlp: OtlpRedactor, fault: str) -> None:
-    tail, place, reason = FAULTS[fault]
+    tail, field, reason = FAULTS[fault]
     items = [good_item("traces", number) for number in range(GOOD)]
     items.insert(BAD_AT, good_item("traces", 999) + tail)
     body = request_of(in_scope([good_item("traces", 998)]), in_scope(items))
     clean = otlp.redact("traces", body)
     assert (clean.items, clean.rejected) == (GOOD + 1, 1)
-    path = f"resource_spans[0].scope_spans[1].spans[{BAD_AT}]{place}"
+    path = f"resource_spans[0].scope_spans[1].spans[{BAD_AT}]{field}"
     assert clean.problem.startswith(path)
     assert reason in clean.problem
     assert "step 999" not in clean.problem

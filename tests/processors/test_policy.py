@@ -181,11 +181,11 @@ def user_rules(tmp_path, regex="ACME-[0-9]{4,8}", match="ACME-12345"):
 )
 def test_a_users_rule_with_a_field_that_cannot_be_used_is_refused_by_name(tmp_path, line, words):
     field = line.partition(" = ")[0]
-    kept = [
+    lines = [
         old for old in RULE.format(regex="ACME-[0-9]{4,8}", match="ACME-12345").splitlines() if field not in old[:9]
     ]
     file = tmp_path / "rules.toml"
-    file.write_text("\n".join([*kept, line]), encoding="utf-8")
+    file.write_text("\n".join([*lines, line]), encoding="utf-8")
     with pytest.raises(RuleError, match=words) as caught:
         Redactor(RedactionSettings(rules=(file,)))
     assert str(file) in caught.value.key

@@ -11,7 +11,7 @@ from otel_telemetry.processors.redact.redactor import Finding
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, ...]]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
 
     def add(number: int, labels: dict[str, Any]) -> None:
@@ -23,18 +23,18 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, ...]]:
     return found
 
 
-def test_services_without_number_end_as_other(told: Counter[tuple[str, ...]]) -> None:
+def test_services_without_number_end_as_other(counted: Counter[tuple[str, ...]]) -> None:
     for number in range(1_000):
         finding_counts.count([Finding("EMAIL", "email", 1)], f"service-{number}")
-    assert len(told) == label_bounds.MOST_VALUES + 1
-    assert told["EMAIL", "email", "other"] == 1_000 - label_bounds.MOST_VALUES
+    assert len(counted) == label_bounds.MOST_VALUES + 1
+    assert counted["EMAIL", "email", "other"] == 1_000 - label_bounds.MOST_VALUES
 
 
-def test_beyond_the_bound_the_rule_is_lost_and_the_type_is_not(told: Counter[tuple[str, ...]]) -> None:
+def test_beyond_the_bound_the_rule_is_lost_and_the_type_is_not(counted: Counter[tuple[str, ...]]) -> None:
     for number in range(label_bounds.MOST_SETS + 20):
         finding_counts.count([Finding("CUSTOM", f"rule-{number}", 1)], "shop")
     finding_counts.count([Finding("SSN", "ssn", 1), Finding("SSN", "ssn", 1), Finding("IBAN", "iban", 1)], "shop")
-    assert told["CUSTOM", "other", "other"] == 20
-    assert told["SSN", "other", "other"] == 2
-    assert told["IBAN", "other", "other"] == 1
-    assert len(told) == label_bounds.MOST_SETS + 3
+    assert counted["CUSTOM", "other", "other"] == 20
+    assert counted["SSN", "other", "other"] == 2
+    assert counted["IBAN", "other", "other"] == 1
+    assert len(counted) == label_bounds.MOST_SETS + 3

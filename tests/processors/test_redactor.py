@@ -98,7 +98,7 @@ def test_a_card_number_is_found_as_a_number_too_and_a_timestamp_stays(redactor):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         "to jane@example.com, thanks",
         "card 4111 1111 1111 1111, or 5500005555555559, please",
@@ -111,9 +111,9 @@ def test_a_card_number_is_found_as_a_number_too_and_a_timestamp_stays(redactor):
         "password=true, 123456789 ssn 123456789",
     ],
 )
-def test_text_within_json_loses_its_values_and_the_json_keeps_its_shape(redactor, said):
+def test_text_within_json_loses_its_values_and_the_json_keeps_its_shape(redactor, content):
     for wrap in (lambda inner: inner, json.dumps, lambda inner: json.dumps({"deep": inner})):
-        text = json.dumps([{"role": "user", "content": wrap(said)}, {"n": 1, "done": True}])
+        text = json.dumps([{"role": "user", "content": wrap(content)}, {"n": 1, "done": True}])
         clean = json.loads(redactor.string(text))
         assert clean[1] == {"n": 1, "done": True}
         assert "[REDACTED_" in clean[0]["content"]

@@ -74,8 +74,8 @@ def test_a_policy_can_leave_a_safe_name_alone_altogether_or_keep_the_type(tmp_pa
     assert redactor.item("gen_ai.conversation.id", "jane@example.com")[1] == "jane@example.com"
     assert redactor.item("gen_ai.response.id", "jane@example.com")[1] == "****ecom"
     path.write_text("types: {EMAIL: keep}\n", encoding="utf-8")
-    kept: Any = Redactor(RedactionSettings(policy=path))
-    assert kept.item("gen_ai.response.id", "jane@example.com")[1] == "jane@example.com"
+    keeping: Any = Redactor(RedactionSettings(policy=path))
+    assert keeping.item("gen_ai.response.id", "jane@example.com")[1] == "jane@example.com"
 
 
 def test_a_type_that_is_dropped_takes_the_attribute_with_it(tmp_path):

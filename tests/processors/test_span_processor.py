@@ -54,7 +54,7 @@ def make(*processors: SpanProcessor, many: Any = None, resource: dict[str, Any] 
 
 
 def plant(provider: TracerProvider) -> None:
-    """End one span with the planted address in every place that takes text."""
+    """End one span with the planted address in every field that takes text."""
     state = TraceState([("vendor", PLANTED)])
     parent = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=state)
     tracer = provider.get_tracer(PLANTED, PLANTED, attributes={"scope": PLANTED})

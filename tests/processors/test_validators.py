@@ -17,7 +17,7 @@ def plain_entropy(text: str) -> float:
 
 
 def plain_luhn(digits: str) -> bool:
-    doubled = [int(d) * 2 if place % 2 else int(d) for place, d in enumerate(reversed(digits))]
+    doubled = [int(d) * 2 if position % 2 else int(d) for position, d in enumerate(reversed(digits))]
     return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
 
 

@@ -57,7 +57,7 @@ def report() -> CoverageReport:
     return prove(RedactionSettings(), finding_counts.SELF_TEST)
 
 
-def places(outcomes: Sequence[Any]) -> Counter[tuple[str, str]]:
+def slots(outcomes: Sequence[Any]) -> Counter[tuple[str, str]]:
     return Counter((outcome.slot.path, outcome.slot.shape) for outcome in outcomes)
 
 
@@ -255,7 +255,7 @@ def test_a_users_own_rule_is_planted_everywhere_even_if_its_only_value_never_var
     path.write_text(CODENAME.replace("{trigger}", "Nightingale"))
     settings = RedactionSettings(rules=(path,))
     own = [o for o in run(settings, rules=load_rules([path])).outcomes if o.type == "CODENAME"]
-    assert len(places(own)) >= len(places([o for o in report.outcomes if o.type == "EMAIL"]))
+    assert len(slots(own)) >= len(slots([o for o in report.outcomes if o.type == "EMAIL"]))
     assert Counter(outcome.verdict for outcome in own).keys() == {COVERED, KEPT}
 
 

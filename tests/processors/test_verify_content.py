@@ -1,4 +1,4 @@
-"""The proof for prompts and answers covers every place, finds what broken filters let out, and has an exit code."""
+"""The proof for prompts and answers covers every field, finds what broken filters let out, and has an exit code."""
 
 import json
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_writer_that_writes_nothing_proves_nothing(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("value", "said", "code"),
+    ("value", "outcome", "code"),
     [
         (COVERED, KEPT, 0),
         (LEAKED, COVERED, VALUES_LEAKED),
@@ -139,11 +139,11 @@ def test_a_writer_that_writes_nothing_proves_nothing(monkeypatch: pytest.MonkeyP
         (UNPROVED, LEAKED, VALUES_LEAKED + CONTENT_LEAKED),
     ],
 )
-def test_the_exit_code_tells_values_and_content_apart(value: str, said: str, code: int) -> None:
+def test_the_exit_code_tells_values_and_content_apart(value: str, outcome: str, code: int) -> None:
     slot = Slot("traces", "resource_spans.resource.attributes", NAMED, "prompt")
-    report = CoverageReport(1, "re", [Outcome(slot, "EMAIL", "email", value)], [Outcome(slot, "CONTENT", "", said)])
+    report = CoverageReport(1, "re", [Outcome(slot, "EMAIL", "email", value)], [Outcome(slot, "CONTENT", "", outcome)])
     assert exit_code(report) == code
-    told: dict[str, Any] = json.loads(coverage_table.to_json(report))
-    assert (told["proved"], told["content"]["proved"]) == (report.proved, report.content_proved)
-    if said not in (COVERED, KEPT):
-        assert f"{said}: content in OTLP traces: resource.attributes" in coverage_table.to_markdown(report)
+    printed: dict[str, Any] = json.loads(coverage_table.to_json(report))
+    assert (printed["proved"], printed["content"]["proved"]) == (report.proved, report.content_proved)
+    if outcome not in (COVERED, KEPT):
+        assert f"{outcome}: content in OTLP traces: resource.attributes" in coverage_table.to_markdown(report)

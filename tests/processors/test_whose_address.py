@@ -88,7 +88,7 @@ def test_the_server_that_a_span_calls_stays(
     home: Any, name: str, address: str, kind: SpanKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaks: list[Any] = []
-    monkeypatch.setattr(metrics.leaks, "add", lambda *told: leaks.append(told))
+    monkeypatch.setattr(metrics.leaks, "add", lambda *counted: leaks.append(counted))
     given = {name: address, "note": "jane@example.com"}
     assert home(given, kind) == {name: address, "note": "[REDACTED_EMAIL]"}
     assert leaks == []

@@ -1,4 +1,4 @@
-"""The wire reader agrees with protobuf, and a splice changes only what it is told to."""
+"""The wire reader agrees with protobuf, and a splice changes only what it is meant to."""
 
 import pytest
 from hypothesis import given

@@ -39,9 +39,12 @@ def app(url: str, *, redacted: bool = True) -> Iterator[Any]:
     tracer = provider.get_tracer("t")
 
     def handle(**attributes: Any) -> None:
-        said = {"request_log.route": "direct", **{name.replace("__", "."): value for name, value in attributes.items()}}
+        recorded = {
+            "request_log.route": "direct",
+            **{name.replace("__", "."): value for name, value in attributes.items()},
+        }
         with (
-            tracer.start_as_current_span("request", attributes=said),
+            tracer.start_as_current_span("request", attributes=recorded),
             tracer.start_as_current_span("chat", attributes=CALL),
         ):
             time.sleep(0.001)

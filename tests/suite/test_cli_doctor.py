@@ -24,8 +24,8 @@ with trace.get_tracer("t").start_as_current_span("mail jane.roe@example.com"):
 
 
 def run(folder: Path, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
-    env = {**kept, "COLUMNS": "200", "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET, **more}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
+    env = {**environment, "COLUMNS": "200", "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET, **more}
     return subprocess.run([*command], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 

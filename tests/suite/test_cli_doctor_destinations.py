@@ -31,9 +31,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VictoriaLogs]:
 
 def doctor(folder: Path, paths: str = "", **sections: Any) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """Return the exit code, and what was found by name; `sections` are settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
     env = {
-        **kept,
+        **environment,
         "OTEL_TRACES_EXPORTER": "request_log",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "a secret of the tests",
         **{f"OTEL_TELEMETRY_{name.upper()}": json.dumps(given) for name, given in sections.items()},
@@ -185,7 +185,7 @@ def test_a_loki_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ready", "push", "code", "said"),
+    ("ready", "push", "code", "printed"),
     [
         (Answer(503, b"Ingester not ready"), Answer(204), 1, "Ingester not ready"),
         (Answer(404), Answer(204), 0, "takes what it is sent"),
@@ -199,14 +199,14 @@ def test_a_loki_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_loki_answers_is_told(tmp_path: Path, ready: Answer, push: Answer, code: int, said: str) -> None:
+def test_what_loki_answers_is_told(tmp_path: Path, ready: Answer, push: Answer, code: int, printed: str) -> None:
     with http_receiver(Receiver()) as there:
         there.answer = lambda got: ready if got.path == "/ready" else push
         given = {"endpoint": f"http://127.0.0.1:{there.port}", "tenant": "team-a", "bearer_token": KEY}
         exit_code, found = doctor(tmp_path, loki=given)
         assert {got.headers["x-scope-orgid"] for got in there.got} == {"team-a"}
     assert exit_code == code, found
-    assert said in only(found, "loki")["detail"]
+    assert printed in only(found, "loki")["detail"]
 
 
 # --- engines --------------------------------------------------------------------------------------------------------

@@ -49,20 +49,20 @@ def left(url: str) -> int:
         return len(report.latest())
 
 
-def told(result: Result) -> dict[str, int]:
+def counts_of(result: Result) -> dict[str, int]:
     assert result.exit_code == 0, result.output
     return {row["where"]: row["rows"] for row in json.loads(result.stdout)}
 
 
 def test_a_dry_run_counts_and_changes_nothing(run: Callable[..., Result], url: str) -> None:
-    counts = told(run("--user", "jane", "--dry-run", "--json"))
+    counts = counts_of(run("--user", "jane", "--dry-run", "--json"))
     assert counts == {"request_log": 2, "llm_call": 2, "trace_facts": 4}
     assert left(url) == 3
 
 
 def test_what_goes_is_what_the_dry_run_said(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
-    counts = told(run("--user", "jane", "--dry-run", "--json"))
-    assert told(run("--user", "jane", "--yes", "--json")) == counts
+    counts = counts_of(run("--user", "jane", "--dry-run", "--json"))
+    assert counts_of(run("--user", "jane", "--yes", "--json")) == counts
     assert left(url) == 1
     assert "nothing is known of this person" in run("--user", "jane", "--yes").output
     assert operated.no_bytes_of(tmp_path, JANE, TEXT)
@@ -75,7 +75,7 @@ def test_what_goes_is_what_the_dry_run_said(run: Callable[..., Result], url: str
 def test_people_are_found_by_address_session_and_pseudonym_too(
     run: Callable[..., Result], url: str, arguments: tuple[str, str], count: int
 ) -> None:
-    assert told(run(*arguments, "--yes", "--json")).get("request_log", 0) == count
+    assert counts_of(run(*arguments, "--yes", "--json")).get("request_log", 0) == count
     assert left(url) == 3 - count
 
 
@@ -86,11 +86,11 @@ def test_rows_from_before_a_rotation_of_the_key_are_found_as_well(run: Callable[
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__PREVIOUS_SECRET": operated.SECRET,
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__PREVIOUS_KEY_ID": "k1",
     }
-    assert told(run("--user", "jane", "--dry-run", "--json", env=rotated))["request_log"] == 2
+    assert counts_of(run("--user", "jane", "--dry-run", "--json", env=rotated))["request_log"] == 2
 
 
 def test_the_value_can_come_from_standard_input(run: Callable[..., Result]) -> None:
-    assert told(run("--user", "-", "--dry-run", "--json", input="jane\n"))["request_log"] == 2
+    assert counts_of(run("--user", "-", "--dry-run", "--json", input="jane\n"))["request_log"] == 2
 
 
 def test_it_asks_before_it_deletes(run: Callable[..., Result], url: str) -> None:
@@ -100,7 +100,7 @@ def test_it_asks_before_it_deletes(run: Callable[..., Result], url: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "problem"),
     [
         ((), "exactly one of --user, --ip and --session"),
         (("--user", "a", "--ip", "203.0.113.9"), "exactly one of"),
@@ -108,10 +108,10 @@ def test_it_asks_before_it_deletes(run: Callable[..., Result], url: str) -> None
         (("--ip", "no address"), "is no IP address"),
     ],
 )
-def test_who_is_meant_has_to_be_clear(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:
+def test_who_is_meant_has_to_be_clear(run: Callable[..., Result], arguments: tuple[str, ...], problem: str) -> None:
     result = run(*arguments, "--yes")
     assert result.exit_code == 2
-    assert said in result.output
+    assert problem in result.output
 
 
 def test_without_the_secret_nobody_is_found_and_that_is_said(run: Callable[..., Result], url: str) -> None:
@@ -119,7 +119,7 @@ def test_without_the_secret_nobody_is_found_and_that_is_said(run: Callable[..., 
     assert "redaction.pseudonyms.secret: is not set" in str(result.exception)
     assert left(url) == 3
     env = {"OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": ""}
-    assert told(run("--user", JANE, "--dry-run", "--json", env=env))["request_log"] == 2
+    assert counts_of(run("--user", JANE, "--dry-run", "--json", env=env))["request_log"] == 2
 
 
 def test_the_spool_loses_the_same_traces_and_its_bytes(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_spool_loses_the_same_traces_and_its_bytes(run: Callable[..., Result
     spool = Spool(tmp_path / "spool", 1 << 30, 24)
     try:
         spool.append("traces", message.SerializeToString(), 3).result()
-        counts = told(run("--user", "jane", "--yes", "--json"))
+        counts = counts_of(run("--user", "jane", "--yes", "--json"))
         assert (counts["spool: items"], counts["spool: batches"]) == (2, 1)
         assert operated.no_bytes_of(tmp_path, JANE, TEXT)
         assert not operated.no_bytes_of(tmp_path / "spool", "somebody else's")

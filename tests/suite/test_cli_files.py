@@ -53,10 +53,10 @@ def test_configure_names_each_section_of_the_settings() -> None:
 
 
 def test_each_link_of_the_long_description_leads_to_a_file_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, str] = {}
-    monkeypatch.setattr(setuptools, "setup", told.update)
+    description: dict[str, str] = {}
+    monkeypatch.setattr(setuptools, "setup", description.update)
     repository = runpy.run_path(str(ROOT / "setup.py"))["REPOSITORY"]
-    text = told["long_description"]
+    text = description["long_description"]
     links = [part.split(")")[0].split("#")[0] for part in text.split("](")[1:]]
     assert not [link for link in links if link and not link.startswith("https://")]
     named = [link.removeprefix(repository) for link in links if link.startswith(repository)]

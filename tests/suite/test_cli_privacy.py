@@ -116,22 +116,22 @@ def test_redact_follows_the_policy_and_its_overrides_for_a_service(tmp_path: Pat
 
 def test_explain_tells_rule_validator_place_policy_entry_and_result() -> None:
     done = run("explain", "mail jane@example.com, card 4111 1111 1111 1112", "--key", "app.note", "--json")
-    told = json.loads(done.stdout)
-    step = told["steps"][0]
+    explained = json.loads(done.stdout)
+    step = explained["steps"][0]
     assert (step["start"], step["end"], step["text"]) == (5, 21, "jane@example.com")
     assert (step["type"], step["rule"], step["validator"]) == ("EMAIL", "email", "email")
     assert (step["action"], step["entry"], step["became"]) == ("replace", "default", "[REDACTED_EMAIL]")
     assert step["docs"].startswith("https://")
-    assert told["result"] == "mail [REDACTED_EMAIL], card 4111 1111 1111 1112"
-    assert "payment-card" in {miss["rule"] for miss in told["near_misses"] if miss["validator"] == "card"}
-    assert told["key"] == "nothing: the text is searched"
+    assert explained["result"] == "mail [REDACTED_EMAIL], card 4111 1111 1111 1112"
+    assert "payment-card" in {miss["rule"] for miss in explained["near_misses"] if miss["validator"] == "card"}
+    assert explained["key"] == "nothing: the text is searched"
 
 
 def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("types: {EMAIL: mask}\nkeys: {app.*: keep, db.*: drop}\n")
-    told = json.loads(run("explain", MAIL, "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
-    assert (told["steps"][0]["action"], told["steps"][0]["entry"]) == ("mask", "types.EMAIL")
-    assert (told["policy"], told["result"]) == ("p.yaml", "****ecom")
+    explained = json.loads(run("explain", MAIL, "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
+    assert (explained["steps"][0]["action"], explained["steps"][0]["entry"]) == ("mask", "types.EMAIL")
+    assert (explained["policy"], explained["result"]) == ("p.yaml", "****ecom")
     shown = run("explain", MAIL, "--policy", "p.yaml", "--key", "app.x", cwd=tmp_path).stdout.decode()
     assert "keep, by keys.app.*" in shown
     assert f"becomes: {MAIL}" in shown
@@ -141,7 +141,7 @@ def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "verdict"),
     [
         ("http.route", "keep, as a safe name of the built-in policy, but for what cannot be an id"),
         ("user.id", "hash, as a USER_ID of the built-in policy"),
@@ -149,14 +149,14 @@ def test_explain_names_the_entry_of_a_policy_file(tmp_path: Path) -> None:
         ("db.password", "replace, because the name says PASSWORD"),
     ],
 )
-def test_explain_says_what_a_name_decides(key: str, told: str) -> None:
-    assert json.loads(run("explain", "text", "--key", key, "--json").stdout)["key"] == told
+def test_explain_says_what_a_name_decides(key: str, verdict: str) -> None:
+    assert json.loads(run("explain", "text", "--key", key, "--json").stdout)["key"] == verdict
 
 
 def test_explain_reads_stdin_and_leaves_alone_what_is_redacted_already() -> None:
-    told = json.loads(run("explain", "--json", given="user [REDACTED_EMAIL] and k1_0123456789ab\n").stdout)
-    assert told["result"] == told["text"]
-    assert told["steps"] == []
+    explained = json.loads(run("explain", "--json", given="user [REDACTED_EMAIL] and k1_0123456789ab\n").stdout)
+    assert explained["result"] == explained["text"]
+    assert explained["steps"] == []
 
 
 def test_explain_prints_for_people_without_colour_codes_where_there_is_no_terminal() -> None:
@@ -179,13 +179,13 @@ def test_verify_prints_a_table_and_exits_with_0_where_nothing_leaks() -> None:
 
 def test_verify_as_json_names_every_place_and_what_was_planted_there(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("types: {EMAIL: keep}\n")
-    told = json.loads(run("verify", "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
-    assert told["proved"] is True
-    assert told["leaked"] == told["unproved"] == 0
-    one = next(c for c in told["canaries"] if c["type"] == "EMAIL" and c["field"].endswith("status.message"))
+    report = json.loads(run("verify", "--policy", "p.yaml", "--json", cwd=tmp_path).stdout)
+    assert report["proved"] is True
+    assert report["leaked"] == report["unproved"] == 0
+    one = next(c for c in report["canaries"] if c["type"] == "EMAIL" and c["field"].endswith("status.message"))
     assert (one["surface"], one["planted_as"], one["verdict"]) == ("traces", "text", "kept")
     assert one["rule"].startswith("email")
-    assert len(told["canaries"]) == told["covered"] + told["kept"]
-    content = told["content"]
+    assert len(report["canaries"]) == report["covered"] + report["kept"]
+    content = report["content"]
     assert (content["proved"], content["leaked"], content["unproved"]) == (True, 0, 0)
     assert len(content["planted"]) == content["covered"]

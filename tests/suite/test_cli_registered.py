@@ -90,7 +90,7 @@ def test_doctor_says_of_one_that_cannot_be_loaded_what_to_do(tmp_path: Path, var
 def test_run_says_it_before_the_program_starts(tmp_path: Path, vendor: str) -> None:
     command: list[str | Path] = [BIN / "otel-telemetry", "run", "--", "python", "-c", "pass"]
     exporter = {"OTEL_TRACES_EXPORTER": "request_log", "PYTHONPATH": vendor}
-    told = run(tmp_path, *command, **exporter, OTEL_PYTHON_TRACER_PROVIDER="vendor").stderr
-    (line,) = [line for line in told.splitlines() if "not reached" in line]
+    printed = run(tmp_path, *command, **exporter, OTEL_PYTHON_TRACER_PROVIDER="vendor").stderr
+    (line,) = [line for line in printed.splitlines() if "not reached" in line]
     assert "vendor_sdk.Spans exports spans that otel-telemetry cannot reach" in line
     assert "not reached" not in run(tmp_path, *command, **exporter).stderr

@@ -125,7 +125,7 @@ def test_cache_and_feedback_are_questions_of_their_own(database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "said"),
+    ("by", "problem"),
     [
         ("rout", "not by rout"),
         ("route,model", "models are those of calls"),
@@ -135,10 +135,10 @@ def test_cache_and_feedback_are_questions_of_their_own(database: str) -> None:
         (",", "asks for 0 things"),
     ],
 )
-def test_what_there_is_no_report_by_is_refused_with_what_there_is(database: str, by: str, said: str) -> None:
+def test_what_there_is_no_report_by_is_refused_with_what_there_is(database: str, by: str, problem: str) -> None:
     result = CliRunner().invoke(app, ["report", "--db", database, "--by", by], env={"COLUMNS": "300"})
     assert result.exit_code == 2
-    assert said in result.output
+    assert problem in result.output
 
 
 def test_piped_tables_are_plain_and_leave_nothing_out(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

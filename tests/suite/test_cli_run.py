@@ -24,8 +24,8 @@ sys.exit(7)
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
-    return {**kept, "COLUMNS": "160", "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET, **more}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHONPATH"))}
+    return {**inherited, "COLUMNS": "160", "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET, **more}
 
 
 def run(folder: Path, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -71,15 +71,15 @@ def test_it_says_what_it_found_and_where_telemetry_goes_without_secrets(tmp_path
         OTEL_LOGS_EXPORTER="none",
         OTEL_METRICS_EXPORTER="console",
     )
-    said = " ".join(done.stderr.split())
-    assert "service unknown_service (--service-name NAME)" in said
-    assert "traces otlp http://me:***@127.0.0.1:9" in said
-    assert "logs nowhere" in said
-    assert "metrics console" in said
-    assert "pseudonyms HMAC, key k1" in said
-    assert "fastapi 0." in said
-    assert "not httpx: switched off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS" in said
-    assert "not otel_telemetry_llm_http: switched off by instrument.llm_http" in said
+    printed = " ".join(done.stderr.split())
+    assert "service unknown_service (--service-name NAME)" in printed
+    assert "traces otlp http://me:***@127.0.0.1:9" in printed
+    assert "logs nowhere" in printed
+    assert "metrics console" in printed
+    assert "pseudonyms HMAC, key k1" in printed
+    assert "fastapi 0." in printed
+    assert "not httpx: switched off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS" in printed
+    assert "not otel_telemetry_llm_http: switched off by instrument.llm_http" in printed
     assert "hunter2" not in done.stderr
     assert SECRET not in done.stderr
 
@@ -159,8 +159,8 @@ def test_sdk_disabled_does_not_even_look_at_the_settings(tmp_path: Path) -> None
 
 
 def test_a_signal_reaches_the_program_and_its_row_is_there(tmp_path: Path) -> None:
-    waiting = "import otel_telemetry, time\nwith otel_telemetry.request(route='direct'): pass\nprint(1, flush=True)\n"
-    (tmp_path / "waits.py").write_text(waiting + "time.sleep(30)\n")
+    program = "import otel_telemetry, time\nwith otel_telemetry.request(route='direct'): pass\nprint(1, flush=True)\n"
+    (tmp_path / "waits.py").write_text(program + "time.sleep(30)\n")
     command = [
         str(BIN / "otel-telemetry"),
         "run",

@@ -41,8 +41,8 @@ def test_rows_come_as_lines_of_json_and_ctrl_c_ends_it_quietly(url: str, tail: C
         assert json.loads(process.stdout.readline())["route"] == "after"
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
-    told = [line for line in errors.splitlines() if "the password in --db" not in line]
-    assert (process.returncode, output, told) == (0, "", [])
+    problems = [line for line in errors.splitlines() if "the password in --db" not in line]
+    assert (process.returncode, output, problems) == (0, "", [])
 
 
 def test_only_what_was_asked_for_is_shown(url: str, tail: Callable[..., Any]) -> None:

@@ -23,8 +23,8 @@ def url_fixture(request, with_tables):
     provider.add_span_processor(SimpleSpanProcessor(RequestLogSpanExporter(url, store_text=True)))
     for days in (0, 100, 100):
         start = time.time_ns() - days * 86_400 * 1_000_000_000
-        said = {"request_log.route": "a", "request_log.query_text": "what?"}
-        provider.get_tracer("t").start_span("request", attributes=said, start_time=start).end(start + 1)
+        attributes = {"request_log.route": "a", "request_log.query_text": "what?"}
+        provider.get_tracer("t").start_span("request", attributes=attributes, start_time=start).end(start + 1)
     provider.shutdown()
     return url
 

@@ -69,9 +69,9 @@ print("answered", answer.status_code)
 def run(folder: Path, *command: str | Path, file: str = FILE, **more: str) -> subprocess.CompletedProcess[str]:
     (folder / "script.py").write_text(SCRIPT)
     (folder / "otel.yaml").write_text(file)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     env = {
-        **kept,
+        **environment,
         "OTEL_CONFIG_FILE": str(folder / "otel.yaml"),
         "ROWS": f"sqlite:///{folder / 'rows.db'}",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": "a secret of the tests",
@@ -124,8 +124,8 @@ def test_the_example_in_the_documentation_is_what_it_says(tmp_path: Path, monkey
     text = (Path(__file__).parents[2] / "docs" / "zero-code.md").read_text(encoding="utf-8")
     (tmp_path / "otel.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     monkeypatch.setenv("OTEL_CONFIG_FILE", str(tmp_path / "otel.yaml"))
-    places = [(place.signal, place.exporter, place.where) for place in surroundings.destinations()]
-    assert places == [("traces", "request_log", ""), ("traces", "otlp_grpc", "http://127.0.0.1:4317")]
+    found = [(one.signal, one.exporter, one.where) for one in surroundings.destinations()]
+    assert found == [("traces", "request_log", ""), ("traces", "otlp_grpc", "http://127.0.0.1:4317")]
 
 
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path) -> None:

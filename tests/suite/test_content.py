@@ -81,10 +81,10 @@ def test_no_words_stay_at_any_depth(what: str, how: str) -> None:
     given = WRAPPINGS[how](CONTENT[what])
     before = copy.deepcopy(given)
     assert words_in(given)
-    kept = without(given)
-    assert not words_in(kept), kept
+    left = without(given)
+    assert not words_in(left), left
     assert given == before, "what was given is not changed"
-    assert kept is GONE or without(kept) is kept or without(kept) == kept
+    assert left is GONE or without(left) is left or without(left) == left
 
 
 PLAIN: list[Any] = [

@@ -72,9 +72,9 @@ HOW["docs/recipes.md"] |= {
 
 def test_each_block_is_in_the_table_and_nothing_else() -> None:
     there = {(block.page, block.first) for block in ALL}
-    told = {(page, first) for page, entries in HOW.items() for first in entries}
-    assert there - told == set(), "blocks of which nobody says who runs them"
-    assert told - there == set(), "blocks that are gone"
+    listed = {(page, first) for page, entries in HOW.items() for first in entries}
+    assert there - listed == set(), "blocks of which nobody says who runs them"
+    assert listed - there == set(), "blocks that are gone"
 
 
 @pytest.mark.parametrize("how", sorted({how for entries in HOW.values() for how in entries.values()} - {HERE}))
@@ -177,15 +177,15 @@ def test_the_readme_s_gateway_takes_what_is_posted_and_shows_it(gateway: Gateway
 
 def until_row(gateway: Gateway, query: str, good: Any) -> None:
     """Wait until a query of a page has a row that is good; the shell's pauses are SQLite's own."""
-    waiting = f"until otel-telemetry spool status --json | python -c {shlex.quote(_NOTHING_WAITS)}; do :; done"
-    bash(waiting, gateway.folder)
+    wait_for_spool = f"until otel-telemetry spool status --json | python -c {shlex.quote(_NOTHING_WAITS)}; do :; done"
+    bash(wait_for_spool, gateway.folder)
     with sqlite3.connect(gateway.folder / "telemetry.db") as connection:
         rows = connection.execute(query).fetchall()
     assert any(good(row) for row in rows), rows
 
 
 _NOTHING_WAITS: Final = (
-    "import json, sys; told = json.load(sys.stdin); sys.exit(any(one['items'] for one in told['lag'].values()))"
+    "import json, sys; found = json.load(sys.stdin); sys.exit(any(one['items'] for one in found['lag'].values()))"
 )
 
 
@@ -194,9 +194,9 @@ def test_each_command_of_the_http_api_is_answered_as_shown(gateway: Gateway, pat
     text = block("docs/http-api.md", f"curl http://127.0.0.1:4318/{path} ")
     page = (ROOT / "docs/http-api.md").read_text(encoding="utf-8")
     shown = page.partition(text)[2].partition("```json\n")[2].partition("```")[0]
-    told = gateway.run(text.replace("\ncurl", "\necho\ncurl"))
+    printed = gateway.run(text.replace("\ncurl", "\necho\ncurl"))
     decoder = json.JSONDecoder()
-    assert keys(list(decoded(decoder, told))) == keys(list(decoded(decoder, shown)))
+    assert keys(list(decoded(decoder, printed))) == keys(list(decoded(decoder, shown)))
 
 
 def decoded(decoder: json.JSONDecoder, text: str) -> Iterator[Any]:
@@ -240,9 +240,9 @@ def test_the_redactor_of_the_page_answers_on_its_socket(tmp_path: Path) -> None:
 
 def test_the_keys_of_the_page_come_in_two_forms(tmp_path: Path) -> None:
     for role, name in (("ingest", "otel-telemetry key --role ingest"), ("public", "otel-telemetry key --role public")):
-        told = bash(block("docs/gateway.md", name).splitlines()[0].partition("  #")[0], tmp_path)
-        assert re.search(r"otk_[\w-]{20,}", told)
-        assert re.search(rf"{role}:sha256:[0-9a-f]{{64}}", told)
+        printed = bash(block("docs/gateway.md", name).splitlines()[0].partition("  #")[0], tmp_path)
+        assert re.search(r"otk_[\w-]{20,}", printed)
+        assert re.search(rf"{role}:sha256:[0-9a-f]{{64}}", printed)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

@@ -28,7 +28,7 @@ TEXT = "the tent that only jane wanted"
 def gateway_fixture(tmp_path: Path) -> Iterator[str]:
     """Run a gateway over `rows.db` and `spool`; returns where it takes requests."""
     port = free_port()
-    arguments = ("--grpc-port", str(free_port()), "--http-port", str(port), *places(tmp_path))
+    arguments = ("--grpc-port", str(free_port()), "--http-port", str(port), *options(tmp_path))
     process = operated.command("serve", *arguments, env=ENVIRONMENT, cwd=tmp_path)
     url = f"http://127.0.0.1:{port}"
     for _ in range(400):
@@ -44,13 +44,13 @@ def gateway_fixture(tmp_path: Path) -> Iterator[str]:
     assert process.returncode in (0, -signal.SIGTERM)
 
 
-def places(folder: Path) -> tuple[str, ...]:
+def options(folder: Path) -> tuple[str, ...]:
     return "--db", f"sqlite:///{folder / 'rows.db'}", "--spool-dir", str(folder / "spool")
 
 
 def send(url: str, number: int, user: str, text: str) -> None:
-    said = {"request_log.route": "direct", "request_log.query_text": text, "user.id": user}
-    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in said.items()]
+    fields = {"request_log.route": "direct", "request_log.query_text": text, "user.id": user}
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in fields.items()]
     now = time.time_ns()
     span = {
         "traceId": f"{number:032x}", "spanId": f"{number:016x}", "name": "ask", "kind": 2, "attributes": attributes,
@@ -86,7 +86,7 @@ def wait_until_delivered(folder: Path) -> None:
 
 
 def erase(folder: Path) -> list[dict[str, Any]]:
-    process = operated.command("erase", "--user", "jane", "--yes", "--json", *places(folder), env=ENVIRONMENT)
+    process = operated.command("erase", "--user", "jane", "--yes", "--json", *options(folder), env=ENVIRONMENT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     found: list[dict[str, Any]] = json.loads(output)

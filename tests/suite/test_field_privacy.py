@@ -202,10 +202,10 @@ def test_every_line_comes_out_right(home: str) -> None:
 @pytest.mark.parametrize("home", ["SDK span", "SDK log", "gateway protobuf", "gateway JSON"])
 def test_explain_says_what_each_home_does(home: str) -> None:
     wrong = {
-        line["id"]: (told, left)
+        line["id"]: (verdict, left)
         for line in LINES
         if isinstance(line["value"], str)
-        and (told := explained(line["key"], line["value"])) != (left := HOMES[home](line["key"], line["value"]))
+        and (verdict := explained(line["key"], line["value"])) != (left := HOMES[home](line["key"], line["value"]))
     }
     assert wrong == {}
 

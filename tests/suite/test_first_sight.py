@@ -58,7 +58,7 @@ def test_one_switch_stores_what_was_asked_and_answered_redacted(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "stored"),
     [
         ({}, False),
         ({STANDARD: "true"}, False),
@@ -68,10 +68,10 @@ def test_one_switch_stores_what_was_asked_and_answered_redacted(tmp_path: Path, 
     ],
 )
 def test_no_text_is_stored_unless_rows_may_keep_it_and_spans_may_carry_it(
-    tmp_path: Path, model: str, given: dict[str, str], kept: bool
+    tmp_path: Path, model: str, given: dict[str, str], stored: bool
 ) -> None:
-    asked = "who is [REDACTED_EMAIL]?" if kept else None
-    assert texts(tmp_path, model, **given) == (asked, kept, kept, kept)
+    asked = "who is [REDACTED_EMAIL]?" if stored else None
+    assert texts(tmp_path, model, **given) == (asked, stored, stored, stored)
 
 
 def test_the_set_up_of_the_readme_gives_rows_as_it_is_printed(tmp_path: Path, model: str) -> None:
@@ -142,9 +142,9 @@ def banner(folder: Path, **more: str) -> str:
 
 def test_the_banner_says_where_nobody_listens(tmp_path: Path) -> None:
     port = free_port()
-    said = banner(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
-    assert f"nobody listens http://127.0.0.1:{port}: Connection refused: start a gateway there" in said
-    assert said.count("nobody listens") == 1
+    printed = banner(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
+    assert f"nobody listens http://127.0.0.1:{port}: Connection refused: start a gateway there" in printed
+    assert printed.count("nobody listens") == 1
     assert "nobody listens" not in banner(tmp_path, OTEL_TRACES_EXPORTER="request_log")
 
 
@@ -173,8 +173,8 @@ with otel_telemetry.request(route="ask"):
 def test_what_looked_like_model_calls_and_matched_nothing_is_told_at_the_next_start(tmp_path: Path, model: str) -> None:
     done = run_script(tmp_path, model, sys.executable, "script.py", script=UNSEEN)
     assert done.stderr.count("looks like a model call") == 1
-    said = banner(tmp_path, OTEL_TRACES_EXPORTER="request_log")
-    assert "unseen calls localhost (3): name those that speak like OpenAI's API in instrument.llm_hosts" in said
+    printed = banner(tmp_path, OTEL_TRACES_EXPORTER="request_log")
+    assert "unseen calls localhost (3): name those that speak like OpenAI's API in instrument.llm_hosts" in printed
     doctor = subprocess.run(
         [BIN / "otel-telemetry", "doctor"], cwd=tmp_path, env=environment(tmp_path, "", COLUMNS="300"),
         capture_output=True, text=True, timeout=60, check=False,

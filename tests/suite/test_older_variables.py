@@ -1,4 +1,4 @@
-"""Variables of older systems are told of by their new names, and used where they mean the same."""
+"""Variables of older systems are logged with their new names, and used where they mean the same."""
 
 import os
 import subprocess
@@ -44,9 +44,9 @@ def test_each_is_told_once_with_its_name_here_and_without_its_value(monkeypatch,
         monkeypatch.setenv(name, value)
     settings.load()
     settings.load()
-    told = [record.getMessage() for record in caplog.records if record.name == older_variables.__name__]
-    assert len(told) == len(older_variables.VARIABLES)
-    for each, line in zip(older_variables.VARIABLES, told, strict=True):
+    logged = [record.getMessage() for record in caplog.records if record.name == older_variables.__name__]
+    assert len(logged) == len(older_variables.VARIABLES)
+    for each, line in zip(older_variables.VARIABLES, logged, strict=True):
         assert line.startswith(each.name)
         assert settings.variable(each.setting) in line
         assert "secret" not in line

@@ -30,19 +30,19 @@ def command_line(pid: int) -> str:
 def test_serve_does_not_leave_it_there(tmp_path: Path, form: Sequence[str]) -> None:
     url = f"postgresql+psycopg://somebody:{PASSWORD}@127.0.0.1:{free_port()}/rows"
     ports = [f"--grpc-port={free_port()}", f"--http-port={free_port()}"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    with (tmp_path / "said").open("wb") as said:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*CLI, "serve", *(part.format(url) for part in form), *ports], cwd=tmp_path, stderr=said, env=kept
+            [*CLI, "serve", *(part.format(url) for part in form), *ports], cwd=tmp_path, stderr=log, env=environment
         )
     try:
         eventually(lambda: PASSWORD not in (line := command_line(process.pid)) and "serve" in line)
         assert ports[0] in command_line(process.pid)
-        eventually(lambda: process_list.VARIABLE in (tmp_path / "said").read_text())
+        eventually(lambda: process_list.VARIABLE in (tmp_path / "log").read_text())
     finally:
         process.terminate()
         process.wait(30)
-    assert PASSWORD not in (tmp_path / "said").read_text()
+    assert PASSWORD not in (tmp_path / "log").read_text()
 
 
 def test_the_url_is_used_as_it_was_given(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every process that serves requests, however it was started and however it ends, leaves one row for each of them.
 
-The batch processor is told to wait for half a minute, so that what is written here was written by the last flush.
+The batch processor waits for half a minute, so that what is written here was written by the last flush.
 """
 
 import os
@@ -45,7 +45,7 @@ def wsgi(environ, start_response):
         return [str(os.getpid()).encode()]
 """
 
-# What a worker of gunicorn 27.0.1 is told between its fork and its first own handler, it never hears of.
+# What a worker of gunicorn 27.0.1 receives between its fork and its first own handler, is lost.
 READY = """
 def post_worker_init(worker):
     open(f"ready.{worker.pid}", "w").close()
@@ -68,8 +68,8 @@ SERVERS = {
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    return {**kept, "OTEL_SERVICE_NAME": "asker", "OTEL_TELEMETRY_REQUEST_LOG__DEBOUNCE": "30", **more}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return {**inherited, "OTEL_SERVICE_NAME": "asker", "OTEL_TELEMETRY_REQUEST_LOG__DEBOUNCE": "30", **more}
 
 
 def direct(folder: Path) -> dict[str, str]:
@@ -81,7 +81,7 @@ def direct(folder: Path) -> dict[str, str]:
 def running(
     folder: Path, command: list[str], env: dict[str, str], end: End = subprocess.Popen.terminate
 ) -> Iterator[str]:
-    """Run a server under opentelemetry-instrument, and end it, by SIGTERM unless told otherwise."""
+    """Run a server under opentelemetry-instrument, and end it, by SIGTERM by default."""
     (folder / "app.py").write_text(APP)
     (folder / "gunicorn.conf.py").write_text(READY)
     port = str(free_port())
@@ -216,8 +216,8 @@ class Gateway:
         self.grpc, self.http = free_port(), free_port()
         ports = ["--grpc-port", str(self.grpc), "--http-port", str(self.http)]
         command = [str(BIN / "otel-telemetry"), "serve", *ports, "--db", f"sqlite:///{self.database}"]
-        with (folder / "said").open("wb") as said:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=said)
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=log)
         wait_for(self.http, self.process)
 
     def routes(self) -> list[str]:

@@ -51,8 +51,8 @@ def test_every_request_has_a_row_and_only_sampled_ones_go_elsewhere(provided, sa
     provider, elsewhere, path = provided(sampler)
     tracer = provider.get_tracer("app")
     for number in range(REQUESTS):
-        said = {"request_log.route": f"mail{number}@example.com"}
-        with tracer.start_as_current_span("request", attributes=said), tracer.start_as_current_span("step"):
+        attributes = {"request_log.route": f"mail{number}@example.com"}
+        with tracer.start_as_current_span("request", attributes=attributes), tracer.start_as_current_span("step"):
             pass
     provider.shutdown()
     assert rows(path, "SELECT count(*) FROM request_log") == [(REQUESTS,)]
@@ -83,7 +83,7 @@ def test_without_a_request_log_the_sampler_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "argument", "exporter", "unsampled", "said"),
+    ("sampler", "argument", "exporter", "unsampled", "warned"),
     [
         ("parentbased_traceidratio", "0.1", "otlp", True, "10 % of requests"),
         ("traceidratio", "x", "otlp", True, "some requests"),
@@ -95,10 +95,10 @@ def test_without_a_request_log_the_sampler_stays_what_it_is() -> None:
     ],
 )
 def test_what_the_sampler_hides_is_said(  # noqa: PLR0917 - parameters
-    monkeypatch: pytest.MonkeyPatch, sampler: str, argument: str, exporter: str, unsampled: bool, said: str
+    monkeypatch: pytest.MonkeyPatch, sampler: str, argument: str, exporter: str, unsampled: bool, warned: str
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
     settings = Settings(request_log={"unsampled": unsampled})  # type: ignore[arg-type]
     found = unseen_by_sampler(settings, [Destination("traces", exporter)])
-    assert said in found if said else found == ""
+    assert warned in found if warned else found == ""

@@ -1,4 +1,4 @@
-"""`otel-telemetry serve` as a user runs it: what stock exporters and curl send is kept redacted, and survives stops."""
+"""`otel-telemetry serve` as a user runs it: what exporters and curl send is stored redacted and survives stops."""
 
 import json
 import signal
@@ -41,13 +41,13 @@ class Served:
         ports = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
         database = f"sqlite:///{self.folder / 'rows.db'}"
         command = [*COMMAND, "serve", *ports, "--db", database, "--spool-dir", str(self.folder / "spool")]
-        with (self.folder / "said").open("ab") as said:
-            process = subprocess.Popen(command, cwd=self.folder, stderr=said)
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.folder, stderr=log)
         for _ in range(1200):
             try:
                 self.health()
             except OSError:
-                assert process.poll() is None, self.said()
+                assert process.poll() is None, self.logged()
                 time.sleep(0.05)
             else:
                 return process
@@ -64,8 +64,8 @@ class Served:
         self.process.send_signal(number)
         return self.process.wait(timeout=20)
 
-    def said(self) -> str:
-        return (self.folder / "said").read_text()
+    def logged(self) -> str:
+        return (self.folder / "log").read_text()
 
     def delivered(self) -> None:
         for _ in range(1200):
@@ -198,29 +198,29 @@ def test_a_port_in_use_is_named_with_the_next_step(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = refused(tmp_path, "--http-port", str(port))
-    assert f"port {port} is in use" in said
-    assert "gateway.http_port" in said
-    assert "next:" in said
+        printed = refused(tmp_path, "--http-port", str(port))
+    assert f"port {port} is in use" in printed
+    assert "gateway.http_port" in printed
+    assert "next:" in printed
 
 
 def test_a_spool_that_another_gateway_uses_is_named_with_its_process(served: Served) -> None:
-    said = refused(served.folder, "--spool-dir", str(served.folder / "spool"))
-    assert f"in use by another gateway (process {served.process.pid})" in said
+    printed = refused(served.folder, "--spool-dir", str(served.folder / "spool"))
+    assert f"in use by another gateway (process {served.process.pid})" in printed
 
 
 def test_a_database_that_cannot_be_is_named_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = refused(tmp_path, "--db", f"sqlite:///{tmp_path}/file/rows.db")
-    assert "request_log.url" in said
-    assert "next:" in said
+    printed = refused(tmp_path, "--db", f"sqlite:///{tmp_path}/file/rows.db")
+    assert "request_log.url" in printed
+    assert "next:" in printed
 
 
 def test_a_spool_folder_that_cannot_be_is_named_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = refused(tmp_path, "--spool-dir", str(tmp_path / "file" / "spool"))
-    assert "gateway.spool_dir" in said
-    assert "next:" in said
+    printed = refused(tmp_path, "--spool-dir", str(tmp_path / "file" / "spool"))
+    assert "gateway.spool_dir" in printed
+    assert "next:" in printed
 
 
 def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_setting_stops_the_start_and_is_named(tmp_path: Path) -> None:
-    said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__HOTS="127.0.0.1")
-    assert "OTEL_TELEMETRY_GATEWAY__HOTS" in said
-    assert "did you mean OTEL_TELEMETRY_GATEWAY__HOST?" in said
+    printed = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__HOTS="127.0.0.1")
+    assert "OTEL_TELEMETRY_GATEWAY__HOTS" in printed
+    assert "did you mean OTEL_TELEMETRY_GATEWAY__HOST?" in printed
 
 
 def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -240,22 +240,22 @@ def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytes
         "forward": {"tempo": {"endpoint": "https://tempo.example.com/secret-word", "protocol": "http"}},
         "loki": {"endpoint": "http://loki:3100"},
     }
-    said = serve._where_to(settings.load(**given))
-    for told in (
+    lines = serve._where_to(settings.load(**given))
+    for text in (
         "postgresql://telemetry:***@db/rows",
         "tempo at tempo.example.com",
         "log lines to loki:3100",
         "otel-spool",
     ):
-        assert told in said
-    assert "secret-word" not in said
+        assert text in lines
+    assert "secret-word" not in lines
     alone = serve._where_to(settings.load(**given, gateway={"role": "receive"}))
     assert "rows go to" not in alone
     assert "--role deliver" in alone
 
 
 @pytest.mark.parametrize(
-    ("gateway", "url", "told"),
+    ("gateway", "url", "warned"),
     [
         ({"workers": 2}, None, True),
         ({"workers": 2}, "redis://127.0.0.1:1/0", False),
@@ -264,21 +264,21 @@ def test_the_start_says_where_things_go_and_shows_no_password(monkeypatch: pytes
     ],
 )
 def test_several_receivers_without_redis_say_that_each_has_a_cache_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: dict[str, Any], url: str | None, told: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: dict[str, Any], url: str | None, warned: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = serve._what_is_not_shared(settings.load(gateway=gateway, cache={"url": url}))
-    assert ("cache.url makes it one" in said) is told
+    lines = serve._what_is_not_shared(settings.load(gateway=gateway, cache={"url": url}))
+    assert ("cache.url makes it one" in lines) is warned
 
 
 def test_where_half_a_name_is_given_all_that_may_be_meant_are_named(tmp_path: Path) -> None:
-    said = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__PORT="4317")
-    assert "OTEL_TELEMETRY_GATEWAY__GRPC_PORT or OTEL_TELEMETRY_GATEWAY__HTTP_PORT?" in " ".join(said.split())
+    printed = refused(tmp_path, OTEL_TELEMETRY_GATEWAY__PORT="4317")
+    assert "OTEL_TELEMETRY_GATEWAY__GRPC_PORT or OTEL_TELEMETRY_GATEWAY__HTTP_PORT?" in " ".join(printed.split())
 
 
 def test_an_address_with_the_path_of_its_api_is_refused_with_what_is_too_much(tmp_path: Path) -> None:
-    said = refused(tmp_path, OTEL_TELEMETRY_LOKI__ENDPOINT="http://127.0.0.1:3100/loki/api/v1/push")
-    assert "error loki.endpoint: must end before /loki/api/v1/push" in " ".join(said.split())
+    printed = refused(tmp_path, OTEL_TELEMETRY_LOKI__ENDPOINT="http://127.0.0.1:3100/loki/api/v1/push")
+    assert "error loki.endpoint: must end before /loki/api/v1/push" in " ".join(printed.split())
 
 
 def test_a_key_is_made_by_the_command_that_the_refusal_names(tmp_path: Path) -> None:
@@ -286,10 +286,10 @@ def test_a_key_is_made_by_the_command_that_the_refusal_names(tmp_path: Path) -> 
 
 
 def test_a_secret_that_is_too_short_is_named_and_not_shown(tmp_path: Path) -> None:
-    said = refused(tmp_path, OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET="hunter2")
-    assert "secret" in said
-    assert "hunter2" not in said
+    printed = refused(tmp_path, OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET="hunter2")
+    assert "secret" in printed
+    assert "hunter2" not in printed
 
 
 def test_a_missing_secret_is_said_at_the_start(served: Served) -> None:
-    assert "redaction.pseudonyms.secret is not set" in served.said()
+    assert "redaction.pseudonyms.secret is not set" in served.logged()

@@ -62,9 +62,9 @@ print(
 
 
 def environment(folder: Path, model: str, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     return {
-        **kept,
+        **inherited,
         "MODEL": model,
         "OTEL_TELEMETRY_REQUEST_LOG__URL": f"sqlite:///{folder / 'rows.db'}",
         "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": SECRET,
@@ -174,17 +174,17 @@ def test_settings_given_to_configure_go_before_the_environment(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "problem"),
     [
         ('exporter="request_logg"', "did you mean request_log?"),
         ('servicename="x"', "did you mean service_name?"),
     ],
 )
-def test_a_mistyped_argument_of_configure_is_named_with_the_right_one(tmp_path: Path, call: str, said: str) -> None:
+def test_a_mistyped_argument_of_configure_is_named_with_the_right_one(tmp_path: Path, call: str, problem: str) -> None:
     code = f"import otel_telemetry; otel_telemetry.configure({call})"
     done = run_script(tmp_path, "", sys.executable, "-c", code)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert problem in done.stderr
 
 
 def test_a_second_configure_changes_nothing_and_says_so(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def run(
     folder: Path, model: str, server: RedisServer, url: str, *, configured: bool = False, **more: str
 ) -> subprocess.CompletedProcess[str]:
     (folder / "script.py").write_text("import otel_telemetry; otel_telemetry.configure()\n" * configured + SCRIPT)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     env = {
-        **kept,
+        **environment,
         "MODEL": model,
         "REDIS": server.url,
         "OTEL_TRACES_EXPORTER": "request_log,console",

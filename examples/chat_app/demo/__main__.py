@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with own_folder(run.folder):
             found = _go(run, out)
             code = _report(run, found, out, time.monotonic() - began)
-            return _keep(run, out) or code if given.keep else code
+            return _keep_running(run, out) or code if given.keep else code
     except DemoError as error:
         out.print(f"[bold red]the demo could not run[/]: {escape(str(error))}", soft_wrap=True)
         if error.hint:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _keep(run: Run, out: Console) -> int:
+def _keep_running(run: Run, out: Console) -> int:
     """Run the gateway again, with its page, until it is stopped; return its exit code."""
     with run.again() as (gateway, address):
         out.print(f"\nthe page is at [bold]{address}[/] (Ctrl-C stops it)", soft_wrap=True, highlight=False)

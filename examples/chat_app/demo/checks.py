@@ -42,7 +42,7 @@ _STAGES: Final = {
 #: The default of redaction.pseudonyms.key_id.
 _KEY_ID: Final = "k1"
 _FAULTY: Final = {"refused", "stalled", "dropped", "truncated"}
-_TOLD: Final = ("prompt_tokens", "completion_tokens", "cost_usd", "finish_reason")
+_FIELDS: Final = ("prompt_tokens", "completion_tokens", "cost_usd", "finish_reason")
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,7 +66,7 @@ def answers(sent: list[Sent]) -> Iterator[Check]:
     yield _all(
         "every answer reached its client whole, with nothing redacted in it",
         f"{len(sent)} requests",
-        (f"{s.conversation} {_told(s)}" for s in sent if not _as_expected(s)),
+        (f"{s.conversation} {_outcome(s)}" for s in sent if not _as_expected(s)),
     )
 
 
@@ -78,7 +78,7 @@ def _as_expected(sent: Sent) -> bool:
     return (sent.status, sent.ending) == (case.status, ending) and whole
 
 
-def _told(sent: Sent) -> str:
+def _outcome(sent: Sent) -> str:
     return f"answered {sent.status} {sent.ending} {sent.text[:60]!r}"
 
 
@@ -166,7 +166,7 @@ def _failures(ours: list[Row], served: tuple[Row, ...]) -> Iterator[Check]:
     yield _all(
         "answers that were cut off have no tokens, no cost and no finish reason: nobody told",
         f"{len(cut)} answers",
-        (str(call["id"]) for call in ours if call["trace_id"] in cut and any(call[name] for name in _TOLD)),
+        (str(call["id"]) for call in ours if call["trace_id"] in cut and any(call[name] for name in _FIELDS)),
     )
 
 

@@ -134,7 +134,7 @@ class Garden:
 
 def _luhn(body: str) -> str:
     """Return the check digit that follows `body` (ISO/IEC 7812-1)."""
-    doubled = [int(digit) * (2 - place % 2) for place, digit in enumerate(reversed(body))]
+    doubled = [int(digit) * (2 - position % 2) for position, digit in enumerate(reversed(body))]
     return str(-sum(value - 9 if value > 9 else value for value in doubled) % 10)  # noqa: PLR2004 - two digits, summed
 
 

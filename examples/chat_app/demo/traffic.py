@@ -62,7 +62,7 @@ def cases(garden: Garden, *, names: bool = False) -> list[Case]:
         *(_people(garden) if names else ()),
         *_plain(),
         *_personal(garden),
-        *_odd_places(garden),
+        *_odd_fields(garden),
         *_addresses(garden),
         *_agents(garden),
         *_failing(garden),
@@ -105,7 +105,7 @@ def _people(garden: Garden) -> list[Case]:
     return [Case(make(), stream=stream) for make in texts for stream in (False, True)]
 
 
-def _odd_places(garden: Garden) -> list[Case]:
+def _odd_fields(garden: Garden) -> list[Case]:
     """Return requests with something personal in the URL, in headers and in ids."""
     return [
         Case("Where is my order?", query={"email": garden.email(), "ref": "mail"}),

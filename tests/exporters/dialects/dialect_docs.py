@@ -70,7 +70,7 @@ def _section(dialect: Dialect) -> str:
     if dialect.marks:
         lines.append(f"Recognised by {_or(sorted(dialect.marks))}.")
     if dialect.kind:
-        kinds = [kind for kind, said in dialect.calls.items() if conventions.OPERATION_NAME in said]
+        kinds = [kind for kind, attributes in dialect.calls.items() if conventions.OPERATION_NAME in attributes]
         calls = f"a model call if it is {_or(kinds)}" if kinds else "never a model call" if not dialect.calls else ""
         lines.append(f"`{dialect.kind}` decides what a span is: {calls}." if calls else f"`{dialect.kind}` is read.")
     if dialect.names:

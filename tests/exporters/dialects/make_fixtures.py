@@ -204,8 +204,8 @@ def _clean(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         cleaned = {name: _clean(item, name) for name, item in value.items()}
         if key == "resource":
-            kept = [pair for pair in cleaned.get("attributes", []) if not pair["key"].startswith(_OF_PROCESS)]
-            cleaned["attributes"] = kept
+            attributes = [pair for pair in cleaned.get("attributes", []) if not pair["key"].startswith(_OF_PROCESS)]
+            cleaned["attributes"] = attributes
         return cleaned
     if isinstance(value, list):
         return [_clean(item, key) for item in value]

@@ -55,7 +55,7 @@ TIMED = {"genai", "genai_events", "openinference", "openllmetry", "traceloop", "
 WHOSE = {"openinference", "traceloop", "langfuse", "vercel", "vercel_4"}
 
 
-def told(fixture, case):
+def silence_of(fixture, case):
     return SILENT.get(f"{fixture}-{case}", SILENT[fixture])
 
 
@@ -84,15 +84,15 @@ def reading_of(found):
     return span_facts.condensed_from_otlp(found.traces())
 
 
-def known_or_zero(value, served, *, is_told):
-    """A count that is 0 may be left out; one that is not told is unknown."""
-    return value is None if not is_told else value == served or (served == 0 and value is None)
+def known_or_zero(value, served, *, is_known):
+    """A count that is 0 may be left out; one that is not reported is unknown."""
+    return value is None if not is_known else value == served or (served == 0 and value is None)
 
 
 @pytest.mark.parametrize(("fixture", "case"), CASES)
 def test_each_served_call_has_one_row_with_what_was_served(rows_of, fixture, case):
     found, _, calls = rows_of(fixture, case)
-    dialect, silent = told(fixture, case)
+    dialect, silent = silence_of(fixture, case)
     assert len(calls) == len(found.served)
     for call, served in zip(calls, found.served, strict=True):
         assert call["dialect"] == dialect
@@ -107,9 +107,9 @@ def test_each_served_call_has_one_row_with_what_was_served(rows_of, fixture, cas
             assert (call["prompt_tokens"], call["completion_tokens"], call["cost_usd"]) == (None, None, None)
             continue
         assert call["prompt_tokens"] == usage["prompt"]
-        assert known_or_zero(call["completion_tokens"], usage["completion"], is_told=True)
-        assert known_or_zero(call["cached_tokens"], usage["cached"], is_told="cached" not in silent)
-        assert known_or_zero(call["reasoning_tokens"], usage["reasoning"], is_told="reasoning" not in silent) or (
+        assert known_or_zero(call["completion_tokens"], usage["completion"], is_known=True)
+        assert known_or_zero(call["cached_tokens"], usage["cached"], is_known="cached" not in silent)
+        assert known_or_zero(call["reasoning_tokens"], usage["reasoning"], is_known="reasoning" not in silent) or (
             usage["reasoning"] == 0
         )
         if case != "embeddings":
@@ -120,7 +120,7 @@ def test_each_served_call_has_one_row_with_what_was_served(rows_of, fixture, cas
 @pytest.mark.parametrize(("fixture", "case"), [each for each in CASES if each.values[1] not in ("error", "by_hand")])
 def test_cost_is_that_of_the_served_tokens_as_far_as_they_were_told(rows_of, fixture, case):
     found, requests, calls = rows_of(fixture, case)
-    _, silent = told(fixture, case)
+    _, silent = silence_of(fixture, case)
     if f"{fixture}-{case}" in NO_USAGE:
         assert {call["cost_source"] for call in calls} == {"unpriced"}
         return
@@ -157,10 +157,10 @@ def test_rows_of_a_package_s_spans_are_the_same_in_any_order(rows_of, fixture, c
 @pytest.mark.parametrize("fixture", sorted(set(SILENT) - {name for name in SILENT if "-" in name}))
 def test_a_refused_call_is_known_as_rate_limited_wherever_the_sdk_says_so(rows_of, fixture):
     _, _, calls = rows_of(fixture, "error")
-    says_so = not fixture.startswith("vercel")
-    assert (calls[0]["rate_limited"], calls[0]["ok"]) == (says_so, 0)
+    complains = not fixture.startswith("vercel")
+    assert (calls[0]["rate_limited"], calls[0]["ok"]) == (complains, 0)
     assert "told to fail" in calls[0]["error"]
-    assert calls[0]["cost_source"] == (None if says_so else "unpriced")
+    assert calls[0]["cost_source"] == (None if complains else "unpriced")
 
 
 @pytest.mark.parametrize("fixture", [name for name in sorted(SILENT) if "-" not in name])
@@ -280,8 +280,8 @@ def test_whatever_a_dialect_s_attributes_hold_a_span_is_read_and_its_values_fit_
 
 
 def test_the_docs_are_those_of_the_table():
-    told = dialect_docs.DOCS.read_text(encoding="utf-8")
-    assert dialect_docs.generated() in told, "run python tests/exporters/dialects/dialect_docs.py"
+    page = dialect_docs.DOCS.read_text(encoding="utf-8")
+    assert dialect_docs.generated() in page, "run python tests/exporters/dialects/dialect_docs.py"
 
 
 def test_everything_that_a_dialect_says_has_a_meaning_that_is_read():

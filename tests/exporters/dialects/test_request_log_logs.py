@@ -1,4 +1,4 @@
-"""Model calls told of by log records: rows of their own, or what a span leaves out, in whichever order the two come."""
+"""Model calls recorded by log records: rows of their own, or what a span leaves out, in any order."""
 
 import json
 import random
@@ -39,9 +39,9 @@ def without(body, *names):
     for of_resource in message.resource_spans:
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
-                kept = [pair for pair in span.attributes if pair.key not in names]
+                left = [pair for pair in span.attributes if pair.key not in names]
                 del span.attributes[:]
-                span.attributes.extend(kept)
+                span.attributes.extend(left)
     return message.SerializeToString()
 
 
@@ -156,11 +156,11 @@ def test_an_event_on_the_span_itself_says_what_the_span_leaves_out(case_of):
     for of_resource in message.resource_spans:
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
-                kept = [pair for pair in span.attributes if pair.key == "gen_ai.operation.name"]
-                told = span.events.add(name=DETAILS_EVENT, time_unix_nano=span.end_time_unix_nano)
-                told.attributes.extend(span.attributes)
+                left = [pair for pair in span.attributes if pair.key == "gen_ai.operation.name"]
+                event = span.events.add(name=DETAILS_EVENT, time_unix_nano=span.end_time_unix_nano)
+                event.attributes.extend(span.attributes)
                 del span.attributes[:]
-                span.attributes.extend(kept)
+                span.attributes.extend(left)
     placed = span_facts.condensed_from_otlp(message.SerializeToString())
     moved = [span_facts.fact(span, store_text=True).call for span in placed if isinstance(span, records.Span)]
     assert moved == expected
@@ -190,8 +190,8 @@ def test_a_second_call_within_one_is_told_from_a_second_look_at_it_by_the_id_of_
 
 def test_an_event_of_a_call_further_up_is_no_second_call_and_leaves_that_row_alone(store, span, chat, rows, tmp_path):
     call = span(2, 1, chat(tokens=(100, 20)))
-    told = span(7, 9, {**chat(), "gen_ai.response.finish_reasons": ["stop"]}, kind="LOG", local_root=False)
-    store.write([span(1, None, {"request_log.route": "a"}), told, span(9, 2, {})])
+    event = span(7, 9, {**chat(), "gen_ai.response.finish_reasons": ["stop"]}, kind="LOG", local_root=False)
+    store.write([span(1, None, {"request_log.route": "a"}), event, span(9, 2, {})])
     store.write([call])
     calls = rows(tmp_path / "log.db", "llm_call")
     assert [(call["span_id"][-1], call["finish_reason"]) for call in calls] == [("2", None)]

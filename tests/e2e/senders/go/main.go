@@ -143,11 +143,11 @@ func main() {
 	ctx := context.Background()
 	raw, err := os.ReadFile(os.Args[1])
 	check(err)
-	var told scenario
-	check(json.Unmarshal(raw, &told))
-	res := resource.NewSchemaless(attribute.String("service.name", told.Service),
+	var given scenario
+	check(json.Unmarshal(raw, &given))
+	res := resource.NewSchemaless(attribute.String("service.name", given.Service),
 		attribute.String("deployment.environment.name", "e2e"),
-		attribute.String("owner", "on call: "+told.Planted["email"]))
+		attribute.String("owner", "on call: "+given.Planted["email"]))
 
 	spans, err := otlptracegrpc.New(ctx)
 	check(err)
@@ -164,10 +164,10 @@ func main() {
 		sdkmetric.WithReader(sdkmetric.NewPeriodicReader(points)), sdkmetric.WithResource(res))
 
 	tracer := tracers.Tracer("shop", trace.WithInstrumentationVersion("1.2.3"),
-		trace.WithInstrumentationAttributes(attribute.String("maintainer", told.Planted["email"])))
-	inRequest, ids := sendSpans(ctx, tracer, told.Planted)
-	sendLogs(inRequest, loggers.Logger("shop", log.WithInstrumentationVersion("1.2.3")), told.Planted)
-	sendMetrics(inRequest, meters.Meter("shop", metric.WithInstrumentationVersion("1.2.3")), told.Planted)
+		trace.WithInstrumentationAttributes(attribute.String("maintainer", given.Planted["email"])))
+	inRequest, ids := sendSpans(ctx, tracer, given.Planted)
+	sendLogs(inRequest, loggers.Logger("shop", log.WithInstrumentationVersion("1.2.3")), given.Planted)
+	sendMetrics(inRequest, meters.Meter("shop", metric.WithInstrumentationVersion("1.2.3")), given.Planted)
 	check(errors.Join(tracers.Shutdown(ctx), loggers.Shutdown(ctx), meters.Shutdown(ctx)))
 	check(json.NewEncoder(os.Stdout).Encode(ids))
 }
