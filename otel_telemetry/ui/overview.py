@@ -49,10 +49,10 @@ def summary(connection: sa.Connection, view: View, found: figures.Figures) -> di
         "before": figures.of(connection, view.filters, view.before).total(),
         "approximate": found.approximate,
         "cache": found.cache(),
-        "by_route": found.by("route")[:_MOST],
+        "by_route": found.by("route", _MOST),
         "by_model": models[:_MOST],
         "models_count": counted,
-        "by_user": found.by("user")[:_MOST],
+        "by_user": found.by("user", _MOST),
         "by_degraded": [row for row in found.by("degraded") if row["degraded"] is not None][:_MOST],
         "kpis": _kpis(connection, view.period),
     }

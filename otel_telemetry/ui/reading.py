@@ -1,5 +1,6 @@
 """The database as pages read it: read-only, with limits of time, and with errors in words."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -40,6 +41,7 @@ class Reading:
         with self._lock:
             if self._engine is None:
                 self._engine = limits.reader(self._url, self._seconds)
+                weakref.finalize(self, self._engine.dispose)
             return self._engine
 
     def close(self) -> None:

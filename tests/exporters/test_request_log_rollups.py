@@ -1,5 +1,6 @@
 """Rollups come to what the rows do, whatever happens to the rows; figures from them are those of the rows."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random as Chance
@@ -85,7 +86,9 @@ def alike(url, monkeypatch, filters):
     monkeypatch.setattr(reading.Plan, "row_count", lambda *_: 0)
     period = Period(START - timedelta(days=1, minutes=7), NOW + timedelta(minutes=11))
     engine = limits.reader(url, 30)
-    with engine.connect() as connection:
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.dispose)
+        connection = stack.enter_context(engine.connect())
         rolled, plain = figures.of(connection, filters, period), figures.FromRows(connection, filters, period)
         assert rolled.approximate
         pairs = [(rolled.total(), plain.total())]
@@ -106,7 +109,6 @@ def alike(url, monkeypatch, filters):
         if not filters:
             assert rolled.models()[0] == "llm_calls"
             pairs += [(one, two) for one, two in zip(rolled.models()[1], plain.models()[1], strict=True)]
-    engine.dispose()
     for one, exact in pairs:
         assert [one.get(name) for name in PLAIN] == [exact.get(name) for name in PLAIN]
         for name in ("latency_p50_ms", "latency_p95_ms", "ttfb_p99_ms"):
@@ -290,8 +292,10 @@ def test_percentiles_are_of_the_nearest_rank():
     counts: dict[int, int] = {}
     for value in range(1, 101):
         bins.add(counts, {bins.bin_of(value): 1})
-    assert [bins.percentile(counts, each) for each in (50, 95, 99)] == pytest.approx([50, 95, 99], rel=0.008)
-    assert bins.percentile({}, 50) is None
+    assert bins.percentiles(counts, (50, 95, 99)) == pytest.approx([50, 95, 99], rel=0.008)
+    assert bins.percentiles({}, (50, 95)) == [None, None]
+    twice = {number: 2 * count for number, count in counts.items()}
+    assert bins.merged([counts, {}], [bins.dump(counts), bins.dump({}), ""]) == twice
 
 
 @pytest.mark.parametrize("text", ["0.000000000001", "0.1", "999.999999999999", "123456.789012", "0"])

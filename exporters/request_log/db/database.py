@@ -52,10 +52,13 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
-def reader(url: str) -> sa.Engine:
-    """Return an engine for reading only; raises ConfigurationError where there is no such database of ours yet."""
+def reader(url: str, idle: int = 0) -> sa.Engine:
+    """Return an engine for reading only; raises ConfigurationError where there is no such database of ours yet.
+
+    On PostgreSQL so many connections stay open when nobody uses them.
+    """
     parsed = parse(url)
-    engine: sa.Engine = _KINDS[parsed.drivername].reader(parsed)
+    engine: sa.Engine = _KINDS[parsed.drivername].reader(parsed, idle)
     return engine
 
 

@@ -125,9 +125,13 @@ def wait_for(connection: sa.Connection, bucket: int) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_BUCKET_CLASS}, {bucket})")
 
 
-def reader(parsed: sa.URL) -> sa.Engine:
-    """Return an engine for reading only; raises ConfigurationError where there is nothing to read yet."""
-    engine = _engine(parsed, _READER, poolclass=sa.NullPool)
+def reader(parsed: sa.URL, idle: int = 0) -> sa.Engine:
+    """Return an engine for reading only; raises ConfigurationError where there is nothing to read yet.
+
+    So many connections stay open when nobody uses them.
+    """
+    pooled = {"poolclass": sa.QueuePool, "pool_size": idle, "max_overflow": -1, "pool_pre_ping": True}
+    engine = _engine(parsed, _READER, **(pooled if idle else {"poolclass": sa.NullPool}))
     try:
         with engine.connect() as connection:
             if not older.is_ours(connection):

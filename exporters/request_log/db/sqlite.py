@@ -44,7 +44,7 @@ def writer(parsed: sa.URL) -> sa.Engine:
     return engine
 
 
-def reader(parsed: sa.URL) -> sa.Engine:
+def reader(parsed: sa.URL, _idle: int = 0) -> sa.Engine:
     """Return an engine for reading only; raises ConfigurationError where there is no such file."""
     path = file_of(parsed)
     if not path.exists():

@@ -194,7 +194,8 @@ def count(connection: sa.Connection, filters: Filters, period: Period) -> int:
 def offered(connection: sa.Connection, period: Period) -> dict[str, Sequence[str]]:
     """Return the values that the newest requests of a period have, for filters to be chosen from."""
     query = sa.select(*(_log[name] for name in OFFERED)).where(period.of(_log.ts)).order_by(_log.ts.desc())
-    rows = connection.execute(query.limit(_NEWEST)).all()
+    newest = query.limit(_NEWEST).subquery()
+    rows = connection.execute(sa.select(newest).distinct()).all()
     return {name: sorted({row[n] for row in rows if row[n]}) for n, name in enumerate(OFFERED)}
 
 

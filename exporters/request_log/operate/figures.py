@@ -6,7 +6,8 @@ rare), the rows are read once, up to a limit; those of a person or a session are
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -20,13 +21,13 @@ from otel_telemetry.exporters.request_log.operate.browse import Filters
 from otel_telemetry.exporters.request_log.operate.report_groups import CALLS, REQUESTS, Period, Row
 from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
 from otel_telemetry.exporters.request_log.rollup import bins, cells, reading, rows
-from otel_telemetry.exporters.request_log.rollup.cells import KINDS, Cell, Cells, Key
+from otel_telemetry.exporters.request_log.rollup.cells import KINDS, Cell, Cells, Stored
 from otel_telemetry.exporters.request_log.rollup.rows import Column, joined, within
 
 #: Raised where more rows would have to be read than MOST.
 TooMany = rows.TooMany
 #: So many rows are read as they are.
-FEW: Final = 20_000
+FEW: Final = 5_000
 #: So many rows are read for filters that rollups do not have.
 MOST: Final = 100_000
 _NAMES: Final = ("service", "environment", "region", "route", "model", "degraded")
@@ -49,8 +50,8 @@ class Figures(Protocol):
     def total(self) -> Row:
         """Return all requests as one row, as `report_groups.total` does."""
 
-    def by(self, name: str) -> list[Row]:
-        """Return requests by service, route, degraded or user, the most first."""
+    def by(self, name: str, most: int | None = None) -> list[Row]:
+        """Return requests by service, route, degraded or user, the most first, no more rows than `most`."""
 
     def models(self) -> tuple[str, list[Row]]:
         """Return model calls by model, or requests by model where calls cannot be filtered; and which it was."""
@@ -67,11 +68,13 @@ def of(
 ) -> Figures:
     """Return what is best for a period; of many rows, groups have no more percentiles than those of `times`."""
     rows = FromRows(connection, filters, period)
-    if period.since is None or period.until is None or is_small(connection, schema.request_log, period):
+    if period.since is None or period.until is None:
+        return rows
+    plan = reading.plan(connection, period.since, period.until)
+    if not plan.has_more(connection, FEW):
         return rows
     asked = _asked(filters)
     if knows(filters):
-        plan = reading.plan(connection, period.since, period.until)
         return rows if plan.row_count(connection, FEW) > FEW else FromRollups(connection, filters, period, plan, times)
     if asked & _INDEXED:
         return rows
@@ -110,9 +113,9 @@ class FromRows:
         """See Figures."""
         return report_groups.total(self._connection, REQUESTS, self._requests)
 
-    def by(self, name: str) -> list[Row]:
+    def by(self, name: str, most: int | None = None) -> list[Row]:
         """See Figures."""
-        return report_groups.groups(self._connection, REQUESTS, (name,), self._requests)
+        return report_groups.groups(self._connection, REQUESTS, (name,), self._requests)[:most]
 
     def models(self) -> tuple[str, list[Row]]:
         """See Figures."""
@@ -161,11 +164,11 @@ class FromRollups:
     def _whole(self) -> Cell:
         return cells.whole(self._by("all")).get((), Cell())
 
-    def by(self, name: str) -> list[Row]:
+    def by(self, name: str, most: int | None = None) -> list[Row]:
         """See Figures."""
         if name == "user":
-            return self._by_user()
-        return _ranked("requests", name, self._by(name), percentiles=name == "route")
+            return self._by_user(most)
+        return _ranked("requests", name, self._by(name), percentiles=name == "route")[:most]
 
     def models(self) -> tuple[str, list[Row]]:
         """See Figures."""
@@ -261,31 +264,51 @@ class FromRollups:
             self._connection, plan, kind, where=where, also=also, tallies=self._tallies, times=times, most=most
         )
 
-    def _by_user(self) -> list[Row]:
+    def _by_user(self, most: int | None) -> list[Row]:
         """Return the sums of days by user, with those of the rows between them."""
         if self._plan.is_rows_alone:
             list(self._read("request", self._plan))
             found = cells.merged(pair for tally in self._tallies.values() for pair in tally.users.items())
-            return _ranked("requests", "user", found, percentiles=False)
-        if self._filters:
-            return []
-        found = cells.merged(self._users())
-        known = {row["user"]: row for row in _ranked("requests", "user", found, percentiles=False)}
-        for span in joined((*self._plan.quarters, *self._plan.rows)):
-            period = Period(also=within(schema.request_log.c.ts, span))
-            for row in report_groups.groups(self._connection, REQUESTS, ("user",), period):
-                known[row["user"]] = _added(known.get(row["user"]), row)
-        return sorted(known.values(), key=lambda row: report_groups.order(row, ("user",), "requests"))
+            return _ranked("requests", "user", found, percentiles=False)[:most]
+        return [] if self._filters else _users(self._connection, self._plan, most)
 
-    def _users(self) -> Iterator[tuple[Key, Cell]]:
-        if not self._plan.days:
-            return
-        own = rollups.rollup.c
-        sums = [sa.func.sum(own[name]) for name in rollups.SUMS]
-        spans = sa.or_(*(sa.and_(own.start >= int(a), own.start < int(b)) for a, b in self._plan.days))
-        query = sa.select(own.user_id, *sums).where(own.minutes == rollups.DAY, own.kind == "user", spans)
-        for user, *values in self._connection.execute(query.group_by(own.user_id)):
-            yield (user,), cells.read([*map(int, values), "", ""])
+
+def _users(connection: sa.Connection, plan: reading.Plan, most: int | None) -> list[Row]:
+    """Return sums by user, the most requests first: of days from rollups, of what lies between them from rows."""
+    log, own = schema.request_log.c, rollups.rollup.c
+    between = [within(log.ts, span) for span in joined((*plan.quarters, *plan.rows))]
+    days = reading.of(rollups.DAY, "user", plan.days)
+    wanted, every = None, 0
+    if most is not None:  # who they are is counted by indexes alone
+        queries = [sa.select(log.user_id, sa.func.count()).where(part).group_by(log.user_id) for part in between]
+        queries += [sa.select(own.user_id, sa.func.sum(own.rows)).where(days).group_by(own.user_id)] * bool(plan.days)
+        counts: Counter[str | None] = Counter()
+        for query in queries:
+            for user, number in connection.execute(query):
+                counts[user] += int(number)
+        wanted = sorted(counts, key=lambda user: (-counts[user], user or ""))[:most]
+        every = counts.total()
+    sums = [sa.func.sum(own[name]) for name in rollups.SUMS]
+    query = sa.select(own.user_id, *sums).where(days, _among(own.user_id, wanted)).group_by(own.user_id)
+    stored = connection.execute(query).all() if plan.days else []
+    cell_of = cells.merged(((user,), Stored([int(value) for value in values], "", "")) for user, *values in stored)
+    found = {user: {"user": user, **row_of("requests", cell, percentiles=False)} for (user,), cell in cell_of.items()}
+    for part in between:
+        # By an expression no index is of: the one by time holds all that is summed up, that by user nothing.
+        period = Period(also=sa.and_(part, _among(log.user_id.concat(""), wanted)))
+        for row in report_groups.groups(connection, REQUESTS, ("user",), period):
+            found[row["user"]] = _added(found.get(row["user"]), row)
+    every = every or sum(row["requests"] for row in found.values())
+    rows = [{**row, "share": row["requests"] / every} for row in found.values()]
+    return sorted(rows, key=lambda row: report_groups.order(row, ("user",), "requests"))
+
+
+def _among(column: Column, users: Sequence[str | None] | None) -> Column:
+    """Return the condition of being one of these, None included; of being any where none are given."""
+    if users is None:
+        return sa.true()
+    known = column.in_([user for user in users if user is not None])
+    return sa.or_(known, column.is_(None)) if None in users else known
 
 
 def condition(filters: Filters) -> Column:
@@ -361,7 +384,8 @@ def row_of(count: str, cell: Cell, *, percentiles: bool) -> Row:
         found |= {"degraded_requests": cell["degraded_rows"], "cache_hits": cell["cache_hits"]}
     if percentiles:
         for name, own in (("latency", cell.latency), ("ttfb", cell.ttfb)):
-            found |= {f"{name}_p{percent}_ms": bins.percentile(own, percent) for percent in PERCENTS}
+            values = bins.percentiles(own, PERCENTS)
+            found |= {f"{name}_p{percent}_ms": value for percent, value in zip(PERCENTS, values, strict=True)}
     return found
 
 

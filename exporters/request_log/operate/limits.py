@@ -9,6 +9,7 @@ from sqlalchemy import exc
 from otel_telemetry.exporters.request_log.db import database
 from otel_telemetry.exporters.request_log.operate import report_ranks
 
+_IDLE: Final = 2  # connections to PostgreSQL that stay open: opening one takes longer than most queries
 _OPCODES: Final = 10_000  # of SQLite's machine, between two looks at the clock
 _STOPPED: Final = ("SQLITE_INTERRUPT", "57014")
 
@@ -18,10 +19,11 @@ def reader(url: str, seconds: float) -> sa.Engine:
 
     On SQLite the time is counted from when the connection was opened, and each is opened for one use.
     """
-    engine = database.reader(url)
+    engine = database.reader(url, idle=_IDLE)
     report_ranks.prepare(engine)
     limit = _limit_sqlite if engine.dialect.name == "sqlite" else _limit_postgres
     sa.event.listen(engine, "connect", lambda raw, _: limit(raw, seconds))
+    engine.dispose()  # of what was opened without a limit
     return engine
 
 

@@ -68,7 +68,7 @@ def _keyed(  # noqa: PLR0917 - what a report is of
     period: Period,
     kind: str,
     read: Iterator[reading.Sums],
-) -> Iterator[tuple[Key, cells.Cell]]:
+) -> Iterator[tuple[Key, cells.Cell | cells.Stored]]:
     """Yield sums by what is asked for."""
     named: dict[str, str] = {}
     if subject is CALLS and "model" in by:

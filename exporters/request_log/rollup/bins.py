@@ -4,7 +4,7 @@ Counts of several periods are added; a percentile is the middle of the bin that 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -12,6 +12,7 @@ import orjson
 _PER_DOUBLING: Final = 64
 _DOUBLINGS: Final = 40  # up to some 35 years
 _CENT: Final = 100
+_EMPTY: Final = len("[]")
 
 Bins = dict[int, int]
 
@@ -42,14 +43,30 @@ def add(bins: Bins, more: Mapping[int, int]) -> None:
         bins[number] = known(number, 0) + count
 
 
-def percentile(bins: Mapping[int, int], percent: int) -> float | None:
-    """Return a percentile by nearest rank; None of nothing."""
-    rank = -(-sum(bins.values()) * percent // _CENT)
+def merged(counted: Iterable[Bins], stored: Iterable[str] = ()) -> Bins:
+    """Return the sum of counts, some of them as they are stored."""
+    found: Bins = {}
+    for each in counted:
+        add(found, each)
+    known = found.get
+    parts = iter(orjson.loads(f"[{','.join(text[1:-1] for text in stored if len(text) > _EMPTY)}]"))
+    for number, count in zip(parts, parts, strict=True):
+        found[number] = known(number, 0) + count
+    return found
+
+
+def percentiles(bins: Mapping[int, int], percents: Sequence[int]) -> list[float | None]:
+    """Return percentiles by nearest rank, each None of nothing; `percents` ascend."""
+    every, reached = sum(bins.values()), 0
+    ranks = [-(-every * percent // _CENT) for percent in percents]
+    found: list[float | None] = []
     for number in sorted(bins):
-        rank -= bins[number]
-        if rank <= 0:
-            return middle(number)
-    return None
+        reached += bins[number]
+        while len(found) < len(ranks) and reached >= ranks[len(found)]:
+            found.append(middle(number))
+        if len(found) == len(ranks):
+            break
+    return found + [None] * (len(ranks) - len(found))
 
 
 def dump(bins: Bins) -> str:
@@ -65,4 +82,4 @@ def load(text: str) -> Bins:
     return dict(zip(parts, parts, strict=True))
 
 
-__all__ = ["Bins", "add", "bin_of", "dump", "load", "middle", "percentile"]
+__all__ = ["Bins", "add", "bin_of", "dump", "load", "merged", "middle", "percentiles"]

@@ -1,10 +1,10 @@
 """Sums over rows that have something in common, added up in whole numbers."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.db import rollups
@@ -50,14 +50,6 @@ class Cell:
     most_ms: float | None = None
     most_usd: float | None = None
 
-    def add(self, other: "Cell") -> None:
-        """Add another one's sums."""
-        self.sums = [one + more for one, more in zip(self.sums, other.sums, strict=True)]
-        bins.add(self.latency, other.latency)
-        bins.add(self.ttfb, other.ttfb)
-        self.most_ms = larger(self.most_ms, other.most_ms)
-        self.most_usd = larger(self.most_usd, other.most_usd)
-
     def __getitem__(self, name: str) -> int:
         return self.sums[_AT[name]]
 
@@ -71,20 +63,35 @@ class Cell:
         return Decimal(self[("cost_pico")]).scaleb(-12) if self["cost_known"] else None
 
 
-def larger(one: float | None, other: float | None) -> float | None:
-    """Return the larger of two values; what is not known is smaller than anything."""
-    return one if other is None or (one is not None and one >= other) else other
+class Stored(NamedTuple):
+    """A cell as its row of the table has it; the sums are in the order of `rollups.SUMS`."""
+
+    sums: Sequence[int]
+    latency: str
+    ttfb: str
 
 
-def merged(cells: Iterable[tuple[Key, Cell]]) -> Cells:
+def merged(cells: Iterable[tuple[Key, Cell | Stored]]) -> Cells:
     """Return cells added up by key."""
-    found: Cells = {}
+    groups: dict[Key, list[Cell | Stored]] = {}
     for key, cell in cells:
-        known = found.get(key)
-        if known is None:
-            known = found[key] = Cell()
-        known.add(cell)
-    return found
+        groups.setdefault(key, []).append(cell)
+    return {key: _together(parts) for key, parts in groups.items()}
+
+
+def _together(parts: Sequence[Cell | Stored]) -> Cell:
+    sums = [sum(values) for values in zip(*(part.sums for part in parts), strict=True)]
+    sums[_REST] += sums[_COST] * _PICO
+    sums[_COST] = 0
+    counted = [part for part in parts if isinstance(part, Cell)]
+    stored = [part for part in parts if isinstance(part, Stored)]
+    return Cell(
+        sums,
+        bins.merged([part.latency for part in counted], [part.latency for part in stored]),
+        bins.merged([part.ttfb for part in counted], [part.ttfb for part in stored]),
+        max((part.most_ms for part in counted if part.most_ms is not None), default=None),
+        max((part.most_usd for part in counted if part.most_usd is not None), default=None),
+    )
 
 
 def added(kind: str, found: Iterable[tuple[Key, Cell]]) -> Cells:
@@ -109,14 +116,6 @@ def stored(kind: str, start: int, minutes: int, cells: Cells) -> Iterator[list[A
         row |= {"latency": bins.dump(cell.latency), "ttfb": bins.dump(cell.ttfb)}
         row |= {"most_ms": cell.most_ms, "most_usd": cell.most_usd}
         yield [row.get(name) for name in _COLUMNS]
-
-
-def read(row: Iterable[Any]) -> Cell:
-    """Return the cell of a row's sums and bins, in the order of the table."""
-    *sums, latency, ttfb = row  # of those that nobody asks for, nothing
-    sums[_REST] += sums[_COST] * _PICO
-    sums[_COST] = 0
-    return Cell(sums, bins.load(latency), bins.load(ttfb))
 
 
 class Tally:

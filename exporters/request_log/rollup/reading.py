@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log.db import rollups, schema
 from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER, rollup, rollup_done
 from otel_telemetry.exporters.request_log.rollup import cells, rows
-from otel_telemetry.exporters.request_log.rollup.cells import ADDED, KINDS, Cell, Key, Tally
+from otel_telemetry.exporters.request_log.rollup.cells import ADDED, KINDS, Cell, Key, Stored, Tally
 from otel_telemetry.exporters.request_log.rollup.rows import Column, Span
 
 _DAY_SECONDS: Final = DAY * 60
@@ -21,7 +21,7 @@ _QUARTER_SECONDS: Final = QUARTER * 60
 TIMES: Final = ("latency", "ttfb")
 
 #: When a span begins, what its rows have in common, and their sums.
-Sums = tuple[int, Key, Cell]
+Sums = tuple[int, Key, Cell | Stored]
 #: Rows that were read already: of which kind, and of which spans.
 Tallies = dict[tuple[str, tuple[Span, ...]], Tally]
 
@@ -42,6 +42,15 @@ class Plan:
     def row_count(self, connection: sa.Connection, most: int) -> int:
         """Return how many requests and calls are to be read as rows, no more than `most` + 1 of each."""
         return sum(_count(connection, table, self.rows, most) for table in (schema.request_log, schema.llm_call))
+
+    def has_more(self, connection: sa.Connection, most: int) -> bool:
+        """Return whether there are more than so many requests: from sums if these have as many, else also from rows."""
+        number = 0
+        for minutes, spans in ((DAY, self.days), (QUARTER, self.quarters)):
+            if spans:
+                query = sa.select(sa.func.sum(rollup.c.rows)).where(of(minutes, "all", spans))
+                number += int(connection.execute(query).scalar() or 0)
+        return number > most or number + _count(connection, schema.request_log, self.rows, most) > most
 
 
 def rows_alone(since: datetime, until: datetime) -> Plan:
@@ -92,6 +101,13 @@ def _count(connection: sa.Connection, table: sa.Table, spans: Sequence[Span], mo
     return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
+def of(minutes: int, kind: str, spans: Iterable[Span]) -> Column:
+    """Return the condition of being the sums of a kind over periods of one length, within spans of time."""
+    own = rollup.c
+    bounds = sa.or_(sa.false(), *(sa.and_(own.start >= int(a), own.start < int(b)) for a, b in spans))
+    return sa.and_(own.minutes == minutes, own.kind == kind, bounds)
+
+
 def read(
     connection: sa.Connection,
     plan: Plan,
@@ -113,12 +129,11 @@ def read(
     for minutes, spans in ((DAY, plan.days), (QUARTER, plan.quarters)):
         if not spans:
             continue
-        bounds = sa.or_(*(sa.and_(rollup.c.start >= int(a), rollup.c.start < int(b)) for a, b in spans))
-        conditions = [rollup.c.minutes == minutes, rollup.c.kind == kind, bounds, *(() if where is None else (where,))]
+        conditions = [of(minutes, kind, spans), *(() if where is None else (where,))]
         own = [rollup.c[name] if name in times else sa.literal("").label(name) for name in TIMES]
         for row in connection.execute(sa.select(*columns, *own).where(*conditions)):
-            start, *rest = row
-            yield start, tuple(rest[: len(names)]), cells.read(rest[len(names) :])
+            start, *values, latency, ttfb = row  # of bins that nobody asks for, nothing
+            yield start, tuple(values[: len(names)]), Stored(values[len(names) :], latency, ttfb)
     of_rows = ADDED.get(kind, kind)
     key = of_rows, tuple(plan.rows)
     if key not in tallies:

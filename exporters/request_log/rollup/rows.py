@@ -61,7 +61,7 @@ def _add(found: Tally, connection: sa.Connection, query: sa.Select[Any], kind: s
     """Add the rows of a query, and return how many there were."""
     add, number = found.call if kind == "call" else found.request, 0
     starts: dict[str, int] = {}
-    with connection.execution_options(yield_per=_PAGE).execute(query) as result:
+    with connection.execute(query, execution_options={"yield_per": _PAGE}) as result:
         for row in result:
             number += 1
             if number > most:
