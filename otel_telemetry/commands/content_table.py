@@ -67,7 +67,9 @@ def as_json(report: CoverageReport) -> dict[str, Any]:
     ]
     names = (COVERED, KEPT, LEAKED, UNPROVED)
     summary = dict(zip(names, counts(report.content), strict=True))
-    return {"proved": report.content_proved, **summary, "planted": planted}
+    tables = [{"title": title, "places": [row._asdict() for row in own]} for title, own in parts(report)]
+    found = {"proved": report.content_proved, **summary, "verdict": verdict(report), "problems": problems(report)}
+    return found | {"tables": tables, "planted": planted}
 
 
 def _rows(outcomes: Sequence[Outcome]) -> Iterator[Row]:

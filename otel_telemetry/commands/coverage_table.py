@@ -13,6 +13,7 @@ from otel_telemetry.commands.coverage_rows import counts, short, surface
 from otel_telemetry.processors.verify.coverage import COVERED, KEPT, LEAKED, UNPROVED, CoverageReport, Outcome
 from otel_telemetry.processors.verify.planting_otlp import KEY, UNKNOWN
 
+_OF_TYPE: Final = ("type", "rules", "covered", "kept", "leaked", "unproved")
 _LATER: Final = "fields that OTLP adds later"
 _ABOUT: Final = (
     "attribute: as key, string, bytes, in an array, in a map, as a map's key, in JSON text, in message content, by its "
@@ -149,7 +150,9 @@ def to_json(report: CoverageReport) -> str:
         for outcome in report.outcomes
     ]
     summary = {name: report.count(name) for name, _ in _LABELS}
-    found = {"proved": report.proved, "engine": report.engine, **summary, "canaries": outcomes}
+    found = {"proved": report.proved, "engine": report.engine, **summary, "verdict": verdict(report)}
+    found |= {"fields": [row._asdict() for row in rows(report)], "problems": problems(report)}
+    found |= {"types": [dict(zip(_OF_TYPE, row, strict=True)) for row in types(report)], "canaries": outcomes}
     return json.dumps(found | ({"content": content_table.as_json(report)} if report.content else {}), indent=1)
 
 

@@ -5,15 +5,16 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.ui import asked, pipeline, trial
+from otel_telemetry.ui import asked, forms, pipeline, trial
 from otel_telemetry.ui.guard import roles_of
 from otel_telemetry.ui.pages import Pages
 from otel_telemetry.ui.problems import Problem
+from otel_telemetry.ui.proof import Proofs
 
 
 class Plant:
@@ -23,6 +24,7 @@ class Plant:
         self._pages = pages
         self._redaction = redaction
         self._insight = insight
+        self._proofs = Proofs(redaction)
 
     def routes(self, root: str) -> list[Route]:
         """Return the routes."""
@@ -30,6 +32,7 @@ class Plant:
             Route(f"{root}/pipeline", self.pipeline, methods=["GET"]),
             Route(f"{root}/pipeline", self.act, methods=["POST"]),
             Route(f"{root}/privacy", self.privacy, methods=["GET", "POST"]),
+            Route(f"{root}/privacy/verify", self.verify, methods=["POST"]),
         ]
 
     def pipeline(self, request: Request) -> Response:
@@ -56,7 +59,14 @@ class Plant:
         view = asked.view(request.query_params)
         found, key = await trial.tried(request, self._redaction) if request.method == "POST" else (None, "")
         counts = await asyncio.to_thread(self._counts)
-        return self._pages.show("privacy.html", view=view, here="privacy", found=found, key=key, counts=counts)
+        values: dict[str, Any] = {"found": found, "key": key, "counts": counts, "proof": self._proofs.state()}
+        return self._pages.show("privacy.html", view=view, here="privacy", **values)
+
+    async def verify(self, request: Request) -> Response:
+        """Begin to prove what is covered; the page of privacy shows what comes of it."""
+        await forms.read(request)
+        self._proofs.start()
+        return RedirectResponse(f"{self._pages.links}/privacy#proof", HTTPStatus.SEE_OTHER)
 
     def _counts(self) -> dict[str, Any] | None:
         if self._insight is None:
