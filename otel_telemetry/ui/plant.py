@@ -1,6 +1,11 @@
 """The pages about the gateway itself: its pipeline, and what it redacts; with the box that tries a text."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -8,13 +13,21 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from otel_telemetry.exporters.request_log.operate.report_groups import Row
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.ui import asked, forms, pipeline, trial
+from otel_telemetry.ui import asked, forms, pipeline, trial, words
+from otel_telemetry.ui.asked import View
+from otel_telemetry.ui.charts import bars
 from otel_telemetry.ui.guard import roles_of
+from otel_telemetry.ui.history import QUARTER, History
 from otel_telemetry.ui.pages import Pages
 from otel_telemetry.ui.problems import Problem
 from otel_telemetry.ui.proof import Proofs
+
+
+def _redactions(insight: Insight) -> Mapping[tuple[str, ...], float]:
+    return pipeline.counters(insight.counters())["redactions"]
 
 
 class Plant:
@@ -25,6 +38,9 @@ class Plant:
         self._redaction = redaction
         self._insight = insight
         self._proofs = Proofs(redaction)
+        self._history = None if insight is None else History(partial(_redactions, insight))
+        if self._history:
+            self._history.start()
 
     def routes(self, root: str) -> list[Route]:
         """Return the routes."""
@@ -58,8 +74,9 @@ class Plant:
         """Show what was redacted, and try a text."""
         view = asked.view(request.query_params)
         found, key = await trial.tried(request, self._redaction) if request.method == "POST" else (None, "")
-        counts = await asyncio.to_thread(self._counts)
-        values: dict[str, Any] = {"found": found, "key": key, "counts": counts, "proof": self._proofs.state()}
+        counts, along = await asyncio.to_thread(lambda: (self._counts(), self._along(view)))
+        values: dict[str, Any] = {"found": found, "key": key, "counts": counts, "along": along}
+        values["proof"] = self._proofs.state()
         return self._pages.show("privacy.html", view=view, here="privacy", **values)
 
     async def verify(self, request: Request) -> Response:
@@ -67,6 +84,24 @@ class Plant:
         await forms.read(request)
         self._proofs.start()
         return RedirectResponse(f"{self._pages.links}/privacy#proof", HTTPStatus.SEE_OTHER)
+
+    def _along(self, view: View) -> dict[str, Any] | None:
+        """Return the findings of a period: a chart, and sums by type, rule and service with when the last one was."""
+        if self._history is None:
+            return None
+        self._history.note()
+        view = replace(view, step=max(view.step, QUARTER))
+        steps: dict[int, Row] = {}
+        sums: Counter[tuple[str, ...]] = Counter()
+        last: dict[tuple[str, ...], datetime] = {}
+        for start, found in self._history.within(view.since, view.until):
+            step = steps.setdefault((start - view.since) // view.step, {"findings": 0})
+            step["findings"] += found.total()
+            sums.update(found)
+            last.update(dict.fromkeys(found, start))
+        chart = bars(view, steps, lambda row: [("one", float(row["findings"]))], words.short, "findings")
+        rows = [(key, number, last[key]) for key, number in sums.most_common()]
+        return {"chart": chart, "rows": rows, "since": self._history.since}
 
     def _counts(self) -> dict[str, Any] | None:
         if self._insight is None:
