@@ -7,9 +7,15 @@ from hypothesis import settings
 from tests.backends.kafka_broker import kafka_fixture, own_kafka_fixture
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
-from tests.backends.tables import postgres_tables_fixture, tables_fixture, with_tables_fixture
+from tests.backends.tables import (
+    empty_database_fixture,
+    postgres_tables_fixture,
+    tables_fixture,
+    with_tables_fixture,
+)
 
 __all__ = [
+    "empty_database_fixture",
     "kafka_fixture",
     "own_kafka_fixture",
     "own_postgres_fixture",

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,8 @@ HOSTILE = 'a"b\\c\n{d="e"} [REDACTED] \u202e'
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'rows.db'}"
-    url: str = request.getfixturevalue("postgres").database()
-    return url
+def url_fixture(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> str:
+    return empty_database(request.param)
 
 
 @pytest.fixture(name="gateway")

@@ -21,11 +21,8 @@ OF_MODELS = "SELECT application, provider, model, {} FROM llm_call {} GROUP BY 1
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'rows.db'}"
-    url: str = request.getfixturevalue("postgres").database()
-    return url
+def url_fixture(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> str:
+    return empty_database(request.param)
 
 
 @pytest.fixture(name="start")

@@ -5,7 +5,6 @@ import math
 import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,9 +220,8 @@ def row(ts: datetime, name: str, service: str) -> dict[str, Any]:
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    sqlite = f"sqlite:///{tmp_path / 'rows.db'}"
-    return sqlite if request.param == "sqlite" else str(request.getfixturevalue("postgres").database())
+def url_fixture(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> str:
+    return with_tables(request.param)
 
 
 def test_the_command_reads_rows_and_hostile_names_stay_in_their_sentence(url: str) -> None:

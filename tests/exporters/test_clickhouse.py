@@ -36,15 +36,6 @@ KILLS = int(os.environ.get("CLICKHOUSE_KILLS", "4"))
 WRITER = Path(__file__).with_name("many_writers.py")
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path) -> str:
-    return (
-        f"sqlite:///{tmp_path / 'log.db'}"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres").database()
-    )
-
-
 @pytest.fixture(name="command")
 def command_fixture(clickhouse, monkeypatch):
     """Run `otel-telemetry clickhouse ...` on a database."""

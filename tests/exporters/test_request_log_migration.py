@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,9 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url_fixture(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> str:
     """Names an empty database: an older version makes its tables in it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    url: str = request.getfixturevalue("postgres").database()
-    return url
+    return empty_database(request.param)
 
 
 def old_database(url: str, revision: str) -> sa.Engine:

@@ -33,13 +33,6 @@ def _only_when_asked(monkeypatch):
     monkeypatch.setattr(Rollups, "written", lambda _: None)
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def url_fixture(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    return request.getfixturevalue("postgres").database()
-
-
 def traces(span, numbers, chance):
     """Return requests with one call each, spread over three days."""
     found = []

@@ -10,10 +10,8 @@ from tests.exporters import table_docs
 
 
 @pytest.fixture(name="engine", params=["sqlite", "postgres"])
-def engine_fixture(request, tmp_path):
-    sqlite = f"sqlite:///{tmp_path / 'log.db'}"
-    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").database()
-    engine = database.connect(url)
+def engine_fixture(request, empty_database):
+    engine = database.connect(empty_database(request.param))
     yield engine
     engine.dispose()
 
