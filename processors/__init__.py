@@ -1,1 +1,1 @@
-"""Processors: text, spans, logs and OTLP go in, the same without personal data comes out."""
+"""Processors: remove personal data and secrets from text, spans, log records, metrics and OTLP requests."""

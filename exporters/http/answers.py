@@ -1,4 +1,4 @@
-"""What a destination's answer means: taken, to be tried again, or never.
+"""What a destination's answer means: accepted, try again later, or refused for good.
 
 After "OTLP Specification 1.11, Failures": 429, 502, 503 and 504 are worth a retry, as are UNAVAILABLE and its like.
 Two answers are read more kindly than there, because nothing may be lost: where the destination does not know us or the
@@ -66,7 +66,7 @@ def one_line(text: str) -> str:
 
 
 def judge(answer: Answer) -> None:
-    """Return for a success (2xx); raise StoreUnavailable to come again, DeliveryRefused never to."""
+    """Return for a success (2xx); raise StoreUnavailable if a retry may help, DeliveryRefused if none can."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return

@@ -38,7 +38,7 @@ class Poster:
         )
 
     def post(self, path: str, body: bytes, content_type: str) -> Answer:
-        """Send it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        """Send a body and return the answer, whatever its status; raises StoreUnavailable if there is no answer."""
         headers = {**self._headers, "content-type": content_type}
         if self._gzip:
             body = gzipped(body)
@@ -46,7 +46,7 @@ class Poster:
         return self._ask("POST", path, headers, body)
 
     def get(self, path: str) -> Answer:
-        """Ask for it and return the answer, whatever it is; raises StoreUnavailable where there is none."""
+        """Request a path and return the answer, whatever its status; raises StoreUnavailable if there is no answer."""
         return self._ask("GET", path, self._headers, None)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:

@@ -37,7 +37,7 @@ Headers = Annotated[dict[str, SecretStr], AfterValidator(_check_headers)]
 
 
 class Destination(BaseModel):
-    """What destinations have in common, but for their endpoint."""
+    """Settings that all destinations have; each adds its endpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Lines in, those that Loki would not keep out."""
+"""Pushes log lines to Loki and returns the lines that it rejected."""
 
 import time
 from collections import defaultdict, deque
@@ -30,7 +30,7 @@ _TRIES: Final = 100  # requests spent on finding the lines of one push that Loki
 
 @dataclass(slots=True, frozen=True)
 class RejectedLine:
-    """A line that Loki will never keep; `reason` is a stable word."""
+    """A line that Loki rejects however often it is sent. `reason` is one of a few fixed words, for metrics."""
 
     line: Line
     reason: str
@@ -38,9 +38,9 @@ class RejectedLine:
 
 
 class LineClient:
-    """Sends lines to one Loki, over either protocol; finds out which it does not keep. For one thread.
+    """Sends lines to one Loki, by its push API or as OTLP, and finds out which it rejects. Not thread-safe.
 
-    Raises ConfigurationError where there is no endpoint.
+    Raises ConfigurationError if `loki.endpoint` is not set.
     """
 
     def __init__(self, config: LokiSettings, exporter: str) -> None:
@@ -51,7 +51,10 @@ class LineClient:
         self._poster = Poster(config.endpoint, config, "loki")
 
     def push(self, lines: Iterable[Line]) -> list[RejectedLine]:
-        """Store lines; raises StoreUnavailable where all have to come again (Loki knows those that it has)."""
+        """Send lines; return those that Loki rejected for good.
+
+        Raises StoreUnavailable if the same lines must be sent again; Loki ignores those that it has stored already.
+        """
         fit: list[Line] = []
         rejected: list[RejectedLine] = []
         for line in lines:
@@ -68,7 +71,7 @@ class LineClient:
         return rejected
 
     def probe(self) -> None:
-        """Find out whether lines would be taken, without any; raises as `push` does, or DeliveryRefused."""
+        """Check that Loki accepts pushes, by an empty one. Raises as `push` does, or DeliveryRefused."""
         ready = self._poster.get(_READY)
         if ready.status != HTTPStatus.NOT_FOUND:  # a Loki behind a gateway may not show it
             answers.judge(ready)

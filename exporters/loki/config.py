@@ -10,7 +10,7 @@ from otel_telemetry.exporters.http.destination import Destination, Endpoint
 
 
 class LokiSettings(Destination):
-    """Where log records go as log lines, and what Loki there takes."""
+    """The Loki to which log records are sent as lines, and the limits of that Loki."""
 
     endpoint: Endpoint | None = Field(
         None, description="URL of Loki, http://loki:3100 for example, without a path of its API; none: no Loki."

@@ -1,4 +1,4 @@
-"""Limits the number of streams: whatever the senders do, Loki gets at most so many label sets at a time."""
+"""Limits the number of streams: whatever senders do, Loki gets at most `loki.max_streams` label sets at a time."""
 
 import time
 from typing import Final
@@ -11,7 +11,7 @@ _IDLE_SECONDS: Final = 1800.0  # after which Loki has closed a stream, so that a
 
 
 class Streams:
-    """Knows the label sets in use. For one thread."""
+    """The label sets in use. Not thread-safe."""
 
     def __init__(self, limit: int, exporter: str) -> None:
         self._limit = limit

@@ -18,7 +18,7 @@ _LOGS: Final[frozenset[Signal]] = frozenset({"logs"})
 
 
 class LokiLike(Sink, NeedsReceiveTime, Protocol):
-    """A sink of Loki: what it gets has one time, whenever it comes again."""
+    """A sink of Loki. A record without a time gets the same one in each repetition."""
 
 
 def make_sink(config: LokiSettings) -> LokiLike:

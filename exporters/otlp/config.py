@@ -20,7 +20,7 @@ def _short(value: Any) -> Any:
 
 
 class ForwardSettings(Destination):
-    """Where redacted telemetry goes on as OTLP."""
+    """A destination to which redacted telemetry is forwarded as OTLP."""
 
     endpoint: Annotated[Endpoint, AfterValidator(_without_signal)] = Field(
         description="URL of the destination, without /v1/traces: http://collector:4317, https:// for TLS."

@@ -19,7 +19,7 @@ _IS_PACKED: Final = -0x80000000  # GRPC_WRITE_INTERNAL_COMPRESS, the highest bit
 
 
 def can_pack() -> bool:
-    """Return whether messages can be packed here, with the grpcio that is installed."""
+    """Return whether messages can be compressed here, with the installed version of grpcio."""
     return grpc.__version__.rpartition(".")[0] in _PROVED
 
 

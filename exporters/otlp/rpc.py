@@ -1,4 +1,4 @@
-"""OTLP/gRPC: bytes in, bytes out, and what each status means."""
+"""Sends OTLP over gRPC as bytes, without parsing; maps each status to an error."""
 
 import logging
 from typing import Final, NoReturn, cast

@@ -50,7 +50,7 @@ class PrometheusReader(PrometheusMetricReader):
         threading.Thread(target=self._speak, name="otel-telemetry-prometheus", daemon=True).start()
 
     def begin_anew(self) -> None:
-        """Take a place of one's own: what the parent has is not this process's."""
+        """Take a number of its own after a fork: the parent's belongs to the parent."""
         if self._ended.is_set():
             return
         self._ended = threading.Event()
@@ -67,7 +67,7 @@ class PrometheusReader(PrometheusMetricReader):
             folder = folder_of(self._service, self._address[1])
             if folder is not None:
                 self._endpoint = endpoint = WorkerEndpoint(folder, self.own_text)
-                endpoint.wait_to_speak()
+                endpoint.wait_for_port()
             self._serve(ended)
         except Exception as error:  # noqa: BLE001  # telemetry must not fail the app, whatever the machine lacks
             _log.warning("metrics are not shown to Prometheus: %s", error)
@@ -107,7 +107,7 @@ class PrometheusReader(PrometheusMetricReader):
         return text_of(merged({"1": self.own_text()} if endpoint is None else endpoint.all()))
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Leave the port and the place to others."""
+        """Release port and number."""
         self._ended.set()
         if self._server is not None:
             self._server.shutdown()

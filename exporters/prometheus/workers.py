@@ -37,7 +37,7 @@ def folder_of(service: str, port: int) -> Path | None:
 
 
 class WorkerEndpoint:
-    """A worker's place among them: its `number`, and what answers the others until it is given up."""
+    """One worker: its `number`, and the socket at which it answers the others until `give_up`."""
 
     def __init__(self, folder: Path, answer: Callable[[], bytes]) -> None:
         self._folder = folder
@@ -73,8 +73,8 @@ class WorkerEndpoint:
                 connection.settimeout(_ANSWER_SECONDS)
                 connection.sendall(self._answer())
 
-    def wait_to_speak(self) -> None:
-        """Return once nobody else speaks for the app."""
+    def wait_for_port(self) -> None:
+        """Wait until no other worker serves the port; then this one does."""
         lock = os.open(self._folder / "speaker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._speaking = lock  # before it is had: a child that is forked meanwhile must let go of it
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,7 +91,7 @@ class WorkerEndpoint:
         return dict(sorted(answers.items()))
 
     def give_up(self, *, forked: bool = False) -> None:
-        """Leave the place to others. A forked child only lets go of what it inherited."""
+        """Release number and port. A forked child only closes what it inherited."""
         if not forked:
             self._path(self.number).unlink(missing_ok=True)
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from otel_telemetry.exporters.request_log.clickhouse.config import ClickHouseSet
 
 
 class RequestLogSettings(BaseModel):
-    """Where the rows go, and how they are batched."""
+    """The database of the rows, what is stored in them, and how they are batched."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What a terminal still shows: OpenTelemetry's handler on the root logger must not silence an app, nor us."""
+"""Shows warnings on the terminal although OpenTelemetry's handler on the root logger would hide them."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from typing import TextIO
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 
 
-class _LastWord(logging.StreamHandler[TextIO]):
+class _WarningsToStderr(logging.StreamHandler[TextIO]):
     """Prints our warnings where nobody else does: a root logger with OpenTelemetry's handler alone prints nothing."""
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class _LastWord(logging.StreamHandler[TextIO]):
 def show_warnings() -> None:
     """Make sure that our warnings are seen in an app that has not set up logging; safe to repeat."""
     ours = logging.getLogger("otel_telemetry")
-    if not any(isinstance(handler, _LastWord) for handler in ours.handlers):
-        ours.addHandler(_LastWord())
+    if not any(isinstance(handler, _WarningsToStderr) for handler in ours.handlers):
+        ours.addHandler(_WarningsToStderr())
 
 
 def keep_last_resort() -> None:

@@ -1,4 +1,4 @@
-"""What a process owes its telemetry: a last flush, however it ends."""
+"""Flushes telemetry when the process ends, however it ends."""
 
 import atexit
 import contextlib

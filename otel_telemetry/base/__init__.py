@@ -1,1 +1,1 @@
-"""What every other room uses: names, shapes, errors, metrics, and the values of OTLP. Imports nothing of ours."""
+"""What every other folder uses: names, shapes, errors, metrics, and the values of OTLP. Imports nothing of ours."""

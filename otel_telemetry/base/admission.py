@@ -1,4 +1,4 @@
-"""Decides what may go to our exporters, whichever code calls them.
+"""Filters what our exporters are given, whichever code calls them.
 
 Exporters ask here; redaction, if it is on, answers: data that is not marked as cleaned is cleaned, or left out and
 counted. A foreign processor may call an exporter itself, with spans that passed no processor of ours, and a reader may

@@ -70,7 +70,7 @@ class AcceptsSignals(Protocol):
 
 @runtime_checkable
 class NeedsReceiveTime(Protocol):
-    """A sink that has to know when each request came in: what has no time of its own gets that one."""
+    """A sink that also needs the time at which the gateway received each request, for items without a time."""
 
     def deliver_received(self, signal: Signal, bodies: Sequence[bytes], received_ns: Sequence[int]) -> Receipt | None:
         """Do as `deliver`. The times, in ns since 1970, are the same whenever a request comes again."""

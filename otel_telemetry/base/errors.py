@@ -86,7 +86,7 @@ class StoreUnavailable(StoreError):
 
 
 class DiskFull(StoreUnavailable):
-    """The disk of the spool has no room left for what comes in."""
+    """The spool's disk is full: nothing can be stored."""
 
 
 class BrokersAway(StoreUnavailable):

@@ -18,8 +18,8 @@ _last = 0.0
 _lock = threading.Lock()
 
 
-def keep_little() -> None:
-    """Have glibc keep little of what is freed: few heaps for all threads, and large pieces by themselves."""
+def limit_free_memory() -> None:
+    """Set glibc to hold little freed memory: two heaps for all threads, large blocks mapped by themselves."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         for what, value in _OPTIONS:

@@ -53,10 +53,11 @@ class Span:
 
 @dataclass(slots=True, frozen=True)
 class AppEvent:
-    """A log record with one of conventions.SAID_EVENTS as its name: what an app, a browser or a person says.
+    """A log record with one of conventions.APP_EVENTS as its name: from an app, a browser or a person.
 
-    `values` are `{column: value}`. `time_ns` is 0 where it does not say when that was; then `observed_ns`, when
-    somebody first saw it, stands in. `place`, `after` and `number` are conventions.EVENT_PLACE and so on.
+    `values` are `{column: value}`. `time_ns` is 0 if the sender gave no time; then `observed_ns` is used, when
+    the first receiver saw it. Both are in ns since 1970. `place`, `after` and `number` are the attributes
+    conventions.EVENT_PLACE and so on.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A cache for answers that are dear: of models, of tools, of searches.
+"""A cache for expensive answers of models, tools and searches.
 
     cache = otel_telemetry.cache.ResponseCache()
 

@@ -1,4 +1,4 @@
-"""The way through the cache for tasks of event loops. synchronous.py is its twin for threads, with the same steps."""
+"""Look-ups for tasks of event loops. synchronous.py is its twin for threads, with the same steps."""
 
 import asyncio
 import math

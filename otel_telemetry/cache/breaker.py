@@ -8,7 +8,10 @@ FAILURES: Final = 3
 
 
 class Breaker:
-    """Counts failures in a row. Needs no word about how a try ended: each has its time, and then comes the next."""
+    """Counts failures in a row; thread-safe.
+
+    A try whose result is never reported blocks nothing: the next one is allowed after `cooldown` seconds.
+    """
 
     def __init__(self, cooldown: float) -> None:
         self._cooldown = cooldown

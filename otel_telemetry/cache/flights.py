@@ -122,7 +122,7 @@ class Flights(Generic[K, F]):
             return flight, True
 
     def leave(self, key: K) -> None:
-        """Let the next one who comes lead a new flight."""
+        """End the flight of a key: the next caller leads a new one."""
         with self._lock:
             self._under_way.pop(key, None)
 

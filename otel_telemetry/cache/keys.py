@@ -39,7 +39,10 @@ _ZONES: Final = (type(None), dt.timezone, zoneinfo.ZoneInfo)
 
 
 class Unkeyable(Exception):
-    """An argument of which nobody knows what makes two of them equal. `kind` is the name of its type."""
+    """An argument that cannot be part of a key, because its type does not define when two values are equal.
+
+    `kind` is the name of that type.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -25,7 +25,7 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def answers(self) -> bool:
-        """Memory always does."""
+        """Return True: memory is always there."""
         return True
 
     def server_numbers(self) -> Mapping[str, float]:
@@ -69,7 +69,7 @@ class MemoryStore:
             self._bytes -= len(held.data)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete all keys."""
         with self._lock:
             self._held.clear()
             self._bytes = 0
@@ -79,11 +79,11 @@ class MemoryStore:
         return self.get(key)
 
     async def aset(self, key: str, data: bytes, seconds: float) -> bool:
-        """Keep bytes."""
+        """Store bytes for `seconds`."""
         return self.set(key, data, seconds)
 
     async def adelete(self, key: str) -> bool:
-        """Forget a key."""
+        """Delete a key."""
         return self.delete(key)
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""The way through the cache for threads. asynchronous.py is its twin for tasks, with the same steps."""
+"""Look-ups for threads. asynchronous.py is its twin for tasks, with the same steps."""
 
 import random
 import time

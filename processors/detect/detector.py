@@ -147,12 +147,12 @@ class Detector:
         return Sightings(texts, None, places, data)
 
     def find(self, text: str) -> list[Match]:
-        """Return what is to go, in order, without overlaps."""
+        """Return the findings to redact, in order, without overlaps."""
         sight = self.look(text)
         return [] if sight is None else sight.matches
 
     def look(self, text: str, hits: Sequence[Hit] | None = None) -> "Sight | None":
-        """Return the same with what else was seen, or None where there is not even a trigger in the text.
+        """Return the findings as `find` does, with what else was seen; None if the text has no trigger.
 
         `hits` are its sightings, if it was scanned before.
         """

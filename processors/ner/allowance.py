@@ -1,4 +1,4 @@
-"""How much time may go into something, as a share of one core: a token bucket of seconds."""
+"""Limits the CPU time of a task to a share of one core: a token bucket of seconds."""
 
 import threading
 import time
@@ -29,6 +29,6 @@ class Allowance:
             return self._left <= 0
 
     def use(self, seconds: float) -> None:
-        """Take what a piece of work took, also where that is more than was left."""
+        """Subtract the seconds that a task took, even if that is more than was left."""
         with self._lock:
             self._left -= seconds

@@ -312,9 +312,9 @@ def test_the_gateway_s_image_listens_for_others_only_with_keys(monkeypatch, tmp_
     bare = settings.load().gateway
     assert bare.host == "0.0.0.0"
     with pytest.raises(ConfigurationError, match=r"gateway\.api_keys"):
-        listen.refuse_open_house(bare)
+        listen.require_keys_off_loopback(bare)
     monkeypatch.setenv("OTEL_TELEMETRY_GATEWAY__API_KEYS", '["read:0123456789abcdef"]')
-    listen.refuse_open_house(settings.load().gateway)
+    listen.require_keys_off_loopback(settings.load().gateway)
 
 
 def test_the_gateway_s_image_keeps_its_data_where_its_user_may_write():

@@ -1,1 +1,1 @@
-"""A trail that shows whether rows were changed behind the back of it: an append-only Merkle log over commitments."""
+"""The audit trail: an append-only Merkle log over commitments to rows, which shows changes made outside of it."""

@@ -46,7 +46,7 @@ def make(config: AuditSettings) -> Signer:
 
 
 def anchor(config: AuditSettings, note: str) -> None:
-    """Put a checkpoint where the database's owner does not reach: into the log, and a file. Never raises."""
+    """Write a checkpoint to the log and to a file, which the database's owner cannot change. Never raises."""
     origin, size, root, *_ = note.splitlines()
     _log.info("checkpoint %s size=%s root=%s signature=%s", origin, size, root, note.splitlines()[-1])
     if config.anchor_file is None:

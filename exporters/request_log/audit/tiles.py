@@ -20,7 +20,7 @@ Tile = tuple[int, int]
 
 
 class Tiles:
-    """A tree of which some tiles were read, and changed."""
+    """A tree, of which tiles are read when they are needed; `changed` has those to be written."""
 
     def __init__(self, read: Read) -> None:
         self._read = read

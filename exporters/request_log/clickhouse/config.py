@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class ClickHouseSettings(BaseModel):
-    """Where rows are sent on to."""
+    """The ClickHouse to which rows are sent."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

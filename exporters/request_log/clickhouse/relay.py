@@ -46,7 +46,7 @@ _QUERIES: Final = {dialect: _Queries(given) for dialect, given in GIVEN.items()}
 
 
 class Relay:
-    """Between one database and one ClickHouse."""
+    """Sends rows from one database to one ClickHouse."""
 
     def __init__(self, url: str, server: ClickHouse, batch_rows: int) -> None:
         self._server = server

@@ -84,7 +84,7 @@ def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:
 
 
 def tombstone(key: RowKey, rev: int) -> dict[str, Any]:
-    """Return what takes a row away."""
+    """Return the row that marks another as deleted."""
     trace_id, span_id, ts = key
     return {"trace_id": trace_id, "span_id": span_id, "ts": time(ts), "rev": rev, "is_deleted": 1}
 

@@ -26,5 +26,5 @@ GIVEN: Final = {"sqlite": _sqlite_pairs(), "postgresql": _postgres_pairs()}
 
 
 def ask(connection: sa.Connection, query: sa.Executable, pairs: Sequence[Any]) -> Any:
-    """Execute a query over pairs; of none there is nothing to ask."""
+    """Execute a query over pairs; without pairs return no rows, and ask nothing."""
     return connection.execute(query, {"pairs": orjson.dumps(pairs).decode()}) if pairs else ()

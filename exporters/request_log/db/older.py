@@ -20,7 +20,7 @@ _VIEWS: Final = frozenset({"ask_logs", "events", "chronicle_events", "chronicle_
 
 @dataclass(slots=True, frozen=True, eq=False)
 class System:
-    """An older system: what it is called, and the columns by which each of its tables is known.
+    """An older system: its name, and the columns that identify each of its tables.
 
     A table that it may lack, or that may have no row, is in `tables` like the others: one of them is enough.
     """

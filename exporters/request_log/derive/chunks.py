@@ -190,5 +190,5 @@ def _loaded(fact: Fact, stored: dict[str, Any]) -> records.LlmCall:
 
 
 def facts_of(items: Iterable[Fact | IrrelevantSpan]) -> list[Fact]:
-    """Return all of a trace in the form in which they are looked at together."""
+    """Return all facts of a trace, with irrelevant spans as facts too."""
     return [each.fact() if type(each) is IrrelevantSpan else each for each in items]  # type: ignore[misc]

@@ -30,13 +30,13 @@ class IrrelevantSpan(NamedTuple):
     request_fields: dict[str, Any] | None
 
     def fact(self) -> "Fact":
-        """Return it in the form in which all spans of a trace are looked at together."""
+        """Return it as a Fact, the form in which a trace is processed."""
         at_ns = self.at_us * 1_000
         trace_id, span_id, parent, service, _, local_root, request_fields = self
         return Fact(trace_id, span_id, parent, service, at_ns, at_ns, local_root, False, request_fields)
 
     def span(self) -> records.Span:
-        """Return what is left of the span, for where no table would take it."""
+        """Return its stored fields as a span, for a dead letter."""
         return records.Span(
             trace_id=self.trace_id,
             span_id=self.span_id,

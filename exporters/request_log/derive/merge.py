@@ -14,7 +14,7 @@ _MOST_NOTED: Final = 64
 
 
 def row(leader: Fact, reports: Sequence[Fact], began: int | None) -> records.LlmCall | None:
-    """Return the row of a call; the very one of its leader where nobody knows more.
+    """Return the row of a call; the same object as its leader's row if no report adds a value.
 
     `reports` are the other ones of the call; `began`, when its first try did, where this is a later one (tries.py).
     """

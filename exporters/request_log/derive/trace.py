@@ -54,7 +54,7 @@ class Trace:
         self._owners: dict[str, Fact] = {}  # spans that may have become, or ceased to be, a request
 
     def add(self, facts: Iterable[Fact]) -> list[Fact]:
-        """Take in facts and bring everything that follows up to date; return those that were new."""
+        """Add facts and update all rows that follow from them; return the facts that were new."""
         new = []
         for fact in facts:
             if self.facts.setdefault(fact.span_id, fact) is fact:
@@ -82,7 +82,7 @@ class Trace:
         self._parts.clear()
 
     def mark_stored(self) -> None:
-        """Note that the tables hold what follows now."""
+        """Note that the tables now hold these rows."""
         for fact in self.calls.values():
             fact.stored, fact.stored_in = (fact.row, fact.asked_in) if fact.is_counted else (None, None)
         self.calls, self.requests = {}, {}

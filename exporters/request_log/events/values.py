@@ -12,7 +12,7 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
 class InvalidEvent(ValueError):
-    """A record that lacks what makes it a row."""
+    """A record that lacks a field which its row needs."""
 
 
 def record_id(event: records.AppEvent, *about: str) -> str:

@@ -1,4 +1,4 @@
-"""The gateway's figures of spans and log records: a destination of its own, only there where such are defined."""
+"""The gateway's figures of spans and log records: a destination, present only if the settings define some."""
 
 from collections.abc import Sequence
 

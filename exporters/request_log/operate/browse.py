@@ -61,7 +61,7 @@ COUNTED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What requests have to be like; None is anything."""
+    """Conditions on requests; None matches anything."""
 
     service: str | None = None
     environment: str | None = None

@@ -124,7 +124,7 @@ class Store:
 
     def open(self) -> None:
         """Open the database and bring its schema up to date; see `database.connect` for what it raises."""
-        with self._mine():
+        with self._process_lock():
             self._opened()
 
     def _opened(self) -> sa.Engine:
@@ -167,7 +167,7 @@ class Store:
             self._timer.start()
 
     def _sign_later(self) -> None:
-        with self._mine():
+        with self._process_lock():
             self._timer = None
             self._sign()
 
@@ -186,7 +186,7 @@ class Store:
         if note is not None:
             keys.anchor(self._config.audit, note)
 
-    def _mine(self) -> threading.Lock:
+    def _process_lock(self) -> threading.Lock:
         """Return the lock of this process. A forked child must not even close the connection that it inherited."""
         if self._pid != os.getpid():
             _inherited.append(self._engine)
@@ -219,7 +219,7 @@ class Store:
                 built.append((build(item), item))
             except Exception as error:  # noqa: BLE001  # whatever one item holds, the others go on
                 dead.append((item, f"{type(error).__name__}: {error}"))
-        with self._mine():  # from opening on, for who shares the store may close it at any time
+        with self._process_lock():  # from opening on, for who shares the store may close it at any time
             self._opened()
             written = self._in_parts(built, build, transact) if built else Written()
             written.dead_letters += self._dead_letter(dead)
@@ -301,7 +301,7 @@ class Store:
 
     def keep_seen(self, seen: Iterable[observed.Seen]) -> list[observed.Seen]:
         """Keep what spans and log records are in users' own figures; return what is new."""
-        with self._mine():
+        with self._process_lock():
             try:
                 with self._transaction() as connection:
                     return observed.write(connection, seen)
@@ -369,7 +369,7 @@ class Store:
 
     def close(self) -> None:
         """Close the database; a later write opens it again."""
-        with self._mine():
+        with self._process_lock():
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

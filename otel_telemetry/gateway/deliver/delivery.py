@@ -68,7 +68,7 @@ class _Chunk:
 
 
 class Delivery:
-    """Delivers to one sink until stopped. `problem` is why the sink is waited for, or ""."""
+    """Delivers to one sink until stopped. `problem` is the reason while the sink is unavailable, else ""."""
 
     def __init__(self, spool: Transport, sink: Sink) -> None:
         self._spool = spool
@@ -106,7 +106,7 @@ class Delivery:
         return self._refusals.problem
 
     def state(self) -> dict[str, Any]:
-        """Return how it stands, for /health: the circuit, and what the destination did not keep since the start."""
+        """Return its state for /health: the circuit, and how many items the destination rejected since the start."""
         rejected = {"rejected": dict(self._rejected)} if self._rejected else {}
         warning = {"warning": self._warning} if self._warning else {}
         until = {"next_try": _clock(self._circuit.until)} if self._circuit.until else {}
@@ -293,7 +293,7 @@ class Delivery:
         self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
-        """Wait until the next try, and keep what was read for it."""
+        """Wait until the next try; what was read stays in memory for it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self._stop.wait(min(left, _LOOK_SECONDS)):

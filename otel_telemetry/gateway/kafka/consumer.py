@@ -1,4 +1,4 @@
-"""One destination's place in the topics: a consumer group of its own, whose offsets say what the destination has.
+"""The position of one destination in the topics: its own consumer group, whose offsets say what it has got.
 
 An offset is committed only after everything before it is delivered or set aside. What was read and is not delivered yet
 is kept here and returned again. Partitions that another process gets meanwhile are dropped here, and delivered there:
@@ -51,7 +51,7 @@ class _Taken:
 
 
 class Cursor:
-    """The place of one `sink`. For the thread that delivers to it; `wake` for any.
+    """The position of one `sink`. Used by the thread that delivers to it; `wake` may be called by any.
 
     `opened` makes a batch or a letter of a message and its number; `keep` writes letters, and returns once they are
     safe.

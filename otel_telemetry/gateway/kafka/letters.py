@@ -23,7 +23,7 @@ _LETTER: Final = "dead-letter"
 
 @dataclass(slots=True, frozen=True)
 class Letter:
-    """A dead letter: whose it is, and why. `key` is its name in the topic."""
+    """A dead letter: the sink that refused it, and why. `key` is its key in the topic."""
 
     key: bytes
     sink: str
@@ -34,7 +34,7 @@ class Letter:
     body: bytes
 
     def record(self, topics: client.Topics) -> Record:
-        """Return the message that keeps it."""
+        """Return the message that stores it."""
         return Record(topics.dead_letters, self.key, self.body, self._headers())
 
     def again(self, topics: client.Topics) -> Record:
@@ -53,12 +53,12 @@ class Letter:
 
 
 def gone(topics: client.Topics, key: bytes) -> Record:
-    """Return the message that takes a letter away."""
+    """Return the tombstone that deletes a letter."""
     return Record(topics.dead_letters, key, None, [])
 
 
 def key_of(sink: str, topic: str, partition: int, offset: int) -> bytes:
-    """Return the key of what a message becomes where a destination cannot take it."""
+    """Return the key of the dead letter that a message becomes if a destination refuses it."""
     return f"{sink}/{topic}/{partition}/{offset}".encode()
 
 

@@ -77,9 +77,9 @@ class KafkaOperator:
         finally:
             producer.close()
 
-    # --- places -----------------------------------------------------------------------------------------------------
+    # --- offsets -----------------------------------------------------------------------------------------------------
     def replay_since(self, exporter: str, since_ns: int) -> Count:
-        """Set the exporter's place back, before the first messages that are still there and came at or after a time."""
+        """Set the exporter's offsets back to the first messages left that came at or after a time."""
         done = self._committed(exporter, "--since")
         first, last = self._reader.ends()
         ours = {partition for partition in done if partition in last}
@@ -91,7 +91,7 @@ class KafkaOperator:
         return self._move(exporter, {partition: start for partition, (start, _) in back.items()}, back)
 
     def drop_undelivered(self, exporter: str, before_ns: int) -> Count:
-        """Move the exporter's place behind what it has not got and came before a time."""
+        """Move the exporter's offsets behind undelivered messages that came before a time."""
         done = self._committed(exporter, "--undelivered")
         first, last = self._reader.ends()
         left = self._reader.undelivered(done, first, last)

@@ -1,4 +1,4 @@
-"""Writes messages: an idempotent producer, whose caller is told once all replicas that must have a message have it.
+"""Writes messages: an idempotent producer, whose future is done once all required replicas have the message.
 
 Only an offset proves that. What a broker takes for a repetition has none, and the library reports it as delivered all
 the same (seen on topics that had just been made, where a message that was reported as delivered was missing). Its

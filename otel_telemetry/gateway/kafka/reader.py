@@ -1,4 +1,4 @@
-"""Looking at the topics: how far each destination has come, what is there, which letters are dead. Changes nothing."""
+"""Reads the topics: the position of each destination, the messages, the dead letters. Changes nothing."""
 
 import threading
 import time
@@ -54,7 +54,7 @@ class KafkaReader:
         self.close()
 
     def close(self) -> None:
-        """Let go. There is nothing to close: clients end with their last reference."""
+        """Do nothing: clients end with their last reference."""
 
     # --- in numbers -------------------------------------------------------------------------------------------------
     def status(self) -> SpoolStatus:

@@ -48,7 +48,7 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._accepting: Accepting | None = None
         self._tls: ssl.SSLContext | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._logged = -math.inf
         self._empty = asyncio.Event()
         self._untrusted = 0  # work of this period for clients that are not trusted yet
@@ -68,7 +68,7 @@ class Http2Server:
             room=lambda: self._max_connections - len(self._connections),
             failed=self._note_failed,
         )
-        self._keeping = asyncio.create_task(self._keep_house())
+        self._watching = asyncio.create_task(self._look_at_all())
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
         """Use this context for new connections: sessions of the previous one are unknown to it.
@@ -100,10 +100,10 @@ class Http2Server:
             await self._accepting.wait_closed()
         for connection in list(self._connections):
             connection.abort()
-        if self._keeping:
-            self._keeping.cancel()
+        if self._watching:
+            self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._keeping
+                await self._watching
 
     # --- what connections ask ---------------------------------------------------------------------------------------
     def add(self, connection: Connection) -> bool:
@@ -168,7 +168,7 @@ class Http2Server:
         return self._seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads reconnects
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
-    async def _keep_house(self) -> None:
+    async def _look_at_all(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now = time.monotonic()

@@ -18,7 +18,7 @@ _NO_SOCKET: Final = frozenset({"", "-"})
 _HOST_HINT: Final = "set gateway.host to an address of this machine, 127.0.0.1 for local use only"
 
 
-def refuse_open_house(config: GatewaySettings) -> None:
+def require_keys_off_loopback(config: GatewaySettings) -> None:
     """Raise ConfigurationError where anybody on the network could send without a key."""
     if config.api_keys or config.tls_client_ca or is_loopback(config.host):
         return
@@ -37,7 +37,7 @@ def on_socket(config: GatewaySettings) -> bool:
 def check(config: GatewaySettings) -> None:
     """Raise ConfigurationError for settings that contradict each other."""
     if not on_socket(config):
-        refuse_open_house(config)
+        require_keys_off_loopback(config)
     Keys(config.api_keys)
     Origins(config)
     tls.check(config)

@@ -44,7 +44,7 @@ class Reports(Protocol):
 
 
 def make_app(routes: list[Route], endpoints: str, keys: Keys, origins: Origins, page: Page | None = None) -> Starlette:
-    """Return the ASGI application of these routes; `endpoints` names them to who asks for another."""
+    """Return the ASGI application of these routes; `endpoints` lists them for answers to unknown paths."""
 
     async def not_found(request: Request, error: Exception) -> Response:
         del error

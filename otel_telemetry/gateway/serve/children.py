@@ -1,4 +1,4 @@
-"""What a supervisor knows of the processes that it starts, and what it hands to them."""
+"""The supervisor's record of each process that it starts, and the sockets that it passes to them."""
 
 import contextlib
 import os
@@ -41,19 +41,19 @@ class Child:
 
 @dataclass(slots=True)
 class Shared:
-    """What the processes are handed: the ports. Closed first when all of it stops."""
+    """The listening sockets that all processes share. Closed first when the gateway stops."""
 
     config: GatewaySettings
     http: socket.socket | None = None
     grpc: socket.socket | None = None
 
     def hand_over(self) -> socket.socket | None:
-        """Give the listening socket away: closing the rest leaves it open."""
+        """Return the listening socket; `close` then leaves it open."""
         http, self.http = self.http, None
         return http
 
     def close(self) -> None:
-        """Give the ports back."""
+        """Close the sockets."""
         for listener in (self.http, self.grpc):
             if listener:
                 listener.close()

@@ -52,7 +52,7 @@ class Group:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Take away the sockets of this group."""
+        """Delete the sockets of this group."""
         for name in self.names:
             self._path(name).unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ class Group:
 
 
 class WorkerContext:
-    """What a process of the group is handed when it starts.
+    """The connection of one process of the group to its supervisor.
 
     `http` is the listening socket that receivers share; `suspects` is where they note what they work on.
     """
@@ -136,7 +136,7 @@ class WorkerContext:
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Listen to the supervisor from now on. Where it is gone this process ends at once."""
+        """Listen to the supervisor from now on. If it dies, this process ends at once."""
         threading.Thread(target=self._listen, name="otel-telemetry-orders", daemon=True).start()
 
     def on_stop(self, stop: Callable[[float], None]) -> None:

@@ -90,7 +90,7 @@ class Process(ABC):
         """Serve until SIGTERM or SIGINT, or until the supervisor stops it. /metrics shows what this process counts."""
         self._exposition.install()
         self._count_from_zero()
-        memory.keep_little()
+        memory.limit_free_memory()
         sys.setswitchinterval(_SWITCH_SECONDS)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run())

@@ -59,7 +59,7 @@ Load = Callable[[], NewSettings]
 
 @runtime_checkable
 class Redacts(Protocol):
-    """What redacts by rules that may be others from now on."""
+    """An object that redacts, and whose rules can be exchanged while it runs."""
 
     def redact_with(self, redactor: Redactor) -> None:
         """Redact with this one from now on."""
@@ -86,7 +86,7 @@ class Reloader:
         self._certificates = self._used = tls.changed_at(config)
 
     def ask(self) -> None:
-        """Have the settings read anew, soon."""
+        """Request that the settings are read again soon."""
         self._asked.set()
 
     async def follow(self, targets: ReloadTargets) -> None:

@@ -64,7 +64,7 @@ class SalvageResult:
 
 
 class _Head(NamedTuple):
-    """A batch as its page shows it; where the body is, is known by its place."""
+    """A batch without its body; `address` is where the body is in the file."""
 
     address: CellAddress
     items: int
@@ -106,7 +106,7 @@ class _Found:
 
 
 class Copy:
-    """One rescue: `source` is the damaged file through SQLite, `pages` the same file as it lies on the disk."""
+    """Copies one damaged file: `source` reads it through SQLite, `pages` reads its bytes."""
 
     def __init__(self, source: sqlite3.Connection, pages: Pages, target: sqlite3.Connection) -> None:
         self._source = source
@@ -118,7 +118,7 @@ class Copy:
         self._totals_known = False
 
     def run(self) -> SalvageResult:
-        """Carry over all that can be read, and count the rest."""
+        """Copy all that can be read, and count the rest."""
         self._target.execute("BEGIN")
         try:
             self._totals_known = self._table("total")

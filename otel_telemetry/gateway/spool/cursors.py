@@ -37,7 +37,7 @@ def head(batch: Batch) -> Head:
 
 
 def attach(connection: sqlite3.Connection, sinks: Sequence[str]) -> list[str]:
-    """Give each named sink a cursor, and return the others that have something before them still.
+    """Give each named sink a cursor; return the other sinks that still have undelivered batches.
 
     Others that have everything are forgotten, so that they hold nothing back.
     """
@@ -115,7 +115,7 @@ def pass_over(connection: sqlite3.Connection, sink: str, heads: Sequence[Head], 
 
 # --- dead letters ---------------------------------------------------------------------------------------------------
 def dead_letter_batches(connection: sqlite3.Connection, sink: str, dead_letters: Iterable[tuple[Batch, str]]) -> None:
-    """Keep batches aside, each with the reason why the sink can never take it."""
+    """Store batches as dead letters, each with the reason why the sink refused it."""
     now = time.time_ns()
     connection.executemany(
         "INSERT INTO dead_letter (sink, seq, signal, received_ns, at_ns, items, reason, body)"
@@ -127,7 +127,7 @@ def dead_letter_batches(connection: sqlite3.Connection, sink: str, dead_letters:
 def ack_replayed(
     connection: sqlite3.Connection, sink: str, letters: Sequence[Batch], dead_letters: Sequence[tuple[Batch, str]]
 ) -> None:
-    """Take dead letters off that were delivered again, but for those that are dead still."""
+    """Delete dead letters that were delivered again, except those that were refused again."""
     ids = [(-letter.seq,) for letter in letters]
     seqs = {letter.seq: _seq_of(connection, -letter.seq) for letter in letters}
     connection.executemany("DELETE FROM replay WHERE id = ?", ids)

@@ -1,4 +1,4 @@
-"""The room that the disk of the spool has left for what comes in; the last of it is left to cursors and trimming."""
+"""The free space on the spool's disk. The last of it is reserved for cursors and trimming."""
 
 import sqlite3
 from pathlib import Path
@@ -12,7 +12,7 @@ _MIB: Final = 1 << 20
 
 
 class DiskRoom:
-    """Knows what found no room on the disk of `folder`: what was refused is refused no longer once that would fit."""
+    """Checks whether a batch fits on the disk of `folder`; remembers the largest refused one until one was stored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,12 +27,12 @@ class DiskRoom:
         return self.room() < size
 
     def refuse(self, size: int) -> DiskFull:
-        """Return the error for a batch that found no room."""
+        """Return the error for a batch that does not fit; `size` is in bytes."""
         self._refused = max(self._refused, size)
         return DiskFull(self.problem())
 
     def took(self) -> None:
-        """Take note that a batch found room."""
+        """Note that a batch was stored."""
         self._refused = 0
 
     def problem(self) -> str:

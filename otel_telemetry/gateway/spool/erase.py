@@ -53,7 +53,7 @@ class ErasureTarget:
         return any(name in body for name in self.names) or self.value.encode("utf-8", "replace") in body
 
     def is_in(self, message: Message) -> bool:
-        """Return whether a message names the person, in what field ever."""
+        """Return whether any field of a message names the person."""
         data = message.SerializeToString()
         if any(name in data for name in self.names):
             return True

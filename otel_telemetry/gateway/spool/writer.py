@@ -375,13 +375,13 @@ class Spool:
         return self.max_bytes - max(_FREE_SHARE * self.max_bytes, self._largest_refused)
 
     def _look(self) -> bool:
-        """See how things are, and keep house; true if there may be more to do at once."""
+        """Run one step of maintenance; return True if more of it is due at once."""
         try:
             if self.problem:
                 spool_file.give_up_reserve(self._folder)
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
-            return self._housekeeper is not None and self._keep_house(self._housekeeper)
+            return self._housekeeper is not None and self._maintain(self._housekeeper)
         except Exception as error:  # noqa: BLE001 - the writer must live on
             _log.warning("trimming the spool failed, it will be tried again: %s", error)
             self._log_damage(error)
@@ -391,7 +391,7 @@ class Spool:
         if spool_file.means_damage(error):
             self.on_damage()
 
-    def _keep_house(self, housekeeper: Housekeeper) -> bool:
+    def _maintain(self, housekeeper: Housekeeper) -> bool:
         low = spool_file.disk_left(self._folder) < _LOW_DISK_BYTES
         if low and not self._disk_low:
             _log.warning("the disk of %s is nearly full: what is delivered is no longer kept for replay", self._folder)

@@ -25,7 +25,7 @@ class Locator(Protocol):
     name: str
 
     def scan(self, data: bytes, limit: int) -> list[Hit]:
-        """Return at most about `limit` places, sorted; one more than `limit` tells that there were too many."""
+        """Return sorted positions, at most about `limit`; more than `limit` of them means that there were too many."""
 
 
 @lru_cache(maxsize=4)
