@@ -92,7 +92,7 @@ def samples_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         for key in ("a", "b"):
             body = json.dumps({"key": "a", "data": {"x": 1}, "ttl": 60}).encode()
             head = {"content-type": "application/json"}
-            urllib.request.urlopen(urllib.request.Request(f"{gateway.url}/cache/set", body, head), timeout=10).close()
+            urllib.request.urlopen(urllib.request.Request(f"{gateway.url}/cache/set", body, head), timeout=60).close()
             gateway.get(f"/cache/get?key={key}")
         eventually(lambda: running.shown(gateway, "otel_telemetry_requests_total") == {(): 30})
         drop = [

@@ -136,7 +136,7 @@ class Traffic:
     def _post(self, path: str, body: Any) -> None:
         head = {"content-type": "application/json"}
         asked = urllib.request.Request(self._gateway.url + path, json.dumps(body).encode(), head)
-        urllib.request.urlopen(asked, timeout=10).close()
+        urllib.request.urlopen(asked, timeout=60).close()
 
 
 class Prometheus(Process):

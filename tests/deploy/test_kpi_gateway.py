@@ -111,4 +111,4 @@ def running_post(gateway: Gateway, path: str, body: bytes) -> None:
     import urllib.request
 
     asked = urllib.request.Request(f"{gateway.url}/{path}", body, {"content-type": "application/json"})
-    urllib.request.urlopen(asked, timeout=10).close()
+    urllib.request.urlopen(asked, timeout=60).close()

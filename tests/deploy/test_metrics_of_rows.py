@@ -107,7 +107,7 @@ def test_openmetrics_lead_from_a_bucket_to_a_trace_that_is_in_it(start: Any, tmp
     gateway.send(running.requests(50, 1))
     eventually(lambda: all_is_written(gateway))
     asked = urllib.request.Request(f"{gateway.url}/metrics", headers={"accept": "application/openmetrics-text"})
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         text = answer.read().decode()
     found = 0

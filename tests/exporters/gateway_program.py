@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,12 @@ class Gateway:
     def answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
-            return bool(self.get("/health"))
-        except (urllib.error.URLError, ConnectionError):
+            return bool(self.get("/health", seconds=10))
+        except OSError:
             return False
 
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+    def get(self, path: str, seconds: float = 60) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=seconds) as answer:
             text: str = answer.read().decode()
         return text
 
@@ -56,8 +55,8 @@ class Gateway:
 
     def send(self, body: bytes, signal: str = "traces") -> None:
         headers = {"content-type": "application/x-protobuf"}
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/{signal}", body, headers), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/{signal}", body, headers), timeout=60).close()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(60)

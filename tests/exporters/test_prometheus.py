@@ -67,7 +67,7 @@ def jobs(port: int) -> Counter[str]:
     """Return what was counted, by process; nothing where nobody answers."""
     found: Counter[str] = Counter()
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
     except OSError:
         return found
@@ -133,7 +133,7 @@ def test_other_paths_are_not_found(start: Callable[..., "subprocess.Popen[str]"]
     start(port)
     eventually(lambda: jobs(port).total() == 100)
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60)
 
 
 def test_a_folder_that_others_could_have_prepared_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

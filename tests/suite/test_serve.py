@@ -57,7 +57,7 @@ class Served:
         self.process = self._start()
 
     def health(self) -> Any:
-        with urllib.request.urlopen(f"{self.http}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.http}/health", timeout=20) as answer:
             return json.load(answer)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -156,7 +156,7 @@ def test_a_malformed_request_is_refused_and_the_good_one_after_it_goes_on(served
         f"{served.http}/v1/traces", b"not protobuf", {"content-type": "application/x-protobuf"}
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=5)
+        urllib.request.urlopen(request, timeout=60)
     assert caught.value.code == 400
     caught.value.close()
     send_model_call(HttpExporter(endpoint=f"{served.http}/v1/traces"))
