@@ -112,7 +112,9 @@ class Detector:
         self._keys_from = len(triggers)
         triggers += [*KEY_TRIGGERS, *(_quote(key) for key in sorted(set(keys))), *patterns]
         self._ahead_from = len(triggers)
-        self._locator: Locator = make_locator(engine, (*triggers, *KEY_TRIGGERS_AHEAD))
+        triggers += KEY_TRIGGERS_AHEAD
+        self._widths = (*(width for width, _ in self._rules), *(widths(one)[0] for one in triggers[self._fold_from :]))
+        self._locator: Locator = make_locator(engine, tuple(triggers))
         self.engine = self._locator.name
 
     def ends(self, data: bytes) -> Sequence[int]:
@@ -120,14 +122,33 @@ class Detector:
 
         Where there are more than can be looked at, every offset is returned.
         """
+        return self.located(data)[0]
+
+    def located(self, data: bytes) -> tuple[Sequence[int], Sequence[Hit] | None]:
+        """Return the same with the places themselves, for `cut`; None where there are more than can be looked at."""
         limit = _limit(data)
         hits = self._locator.scan(data, limit)
         if not hits:
-            return ()
+            return (), hits
         if len(hits) > limit:
-            return range(1, len(data) + 1)
+            return range(1, len(data) + 1), None
         ahead = self._ahead_from
-        return sorted({end - 1 if number >= ahead else end for end, number in hits})
+        return sorted({end - 1 if number >= ahead else end for end, number in hits}), hits
+
+    def cut(self, hits: Sequence[Hit], start: int, end: int) -> list[Hit]:
+        """Return what a scan of bytes `start` to `end` alone would find, of the places in the bytes around them.
+
+        Triggers have a fixed length and look at nothing around them, so the places that lie within are the same.
+        """
+        found = []
+        widths_of = self._widths
+        for at in range(bisect_right(hits, (start, len(widths_of))), len(hits)):
+            place, number = hits[at]
+            if place > end:
+                break
+            if place - widths_of[number] >= start:
+                found.append((place - start, number))
+        return found
 
     def sightings(self, texts: Sequence[str]) -> Sightings | None:
         """Return where triggers are in each of many strings, scanned as one block; None where there is none at all."""

@@ -1,7 +1,7 @@
 """The strings inside one OTLP message, found by its descriptor and cleaned where a hit falls into them."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -15,7 +15,8 @@ from otel_telemetry.base.otlp_values import to_message, to_python
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS
 from otel_telemetry.processors.otlp import wire
 from otel_telemetry.processors.redact import content_rules, finding_counts
-from otel_telemetry.processors.redact.redactor import Finding, Redactor
+from otel_telemetry.processors.redact.redactor import Finding, Located, Redactor
+from otel_telemetry.processors.redact.rewrite import Findings
 
 #: What is cleaned as a whole, as a name decides what becomes of its value.
 _VALUES: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (KeyValue, AnyValueMessage)}
@@ -25,38 +26,57 @@ _DELIMITED: Final = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, 
 _EVENTS: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (Span.Event, LogRecord)}
 _KIND: Final = Span.DESCRIPTOR.fields_by_name["kind"].number
 _CALLING: Final = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
+_NOTHING: Final[Located] = (), None
+_KEY_OFFSET: Final = 2  # of a KeyValue whose key has fewer than 128 bytes
 _DROP: Final = object()
 """What a cleaned field is when the policy drops it."""
 
 
 class Hits:
-    """Where in a buffer a redaction rule may apply, as `scan` (Redactor.hits) says.
+    """Where in a buffer a redaction rule may apply, as `scan` (Redactor.located) says.
 
     The buffer is scanned piece by piece, ahead of the fields that are asked about: what a scan returns is many times
     larger than what it found, so that of a large request there is only one piece's at a time.
     """
 
-    __slots__ = ("_buffer", "_end", "_ends", "_scan", "_start")
+    __slots__ = ("_buffer", "_end", "_ends", "_places", "_scan", "_start")
 
-    def __init__(self, scan: Callable[[bytes], Sequence[int]], buffer: bytes) -> None:
+    def __init__(self, scan: Callable[[bytes], Located], buffer: bytes) -> None:
         self._scan = scan
         self._buffer = buffer
         self._start = self._end = 0
-        self._ends: Sequence[int] = ()
+        self._ends, self._places = _NOTHING
 
     def within(self, field: wire.Field) -> bool:
         """Return whether a hit ends in the field's payload."""
-        if field.start < self._start or field.end > self._end:
+        _, _, _, start, end = field
+        if start < self._start or end > self._end:
             self._look_ahead(field)
-        position = bisect_right(self._ends, field.start - self._start)
-        return position < len(self._ends) and self._ends[position] <= field.end - self._start
+        ends = self._ends
+        position = bisect_right(ends, start - self._start)
+        return position < len(ends) and ends[position] <= end - self._start
 
     def _look_ahead(self, field: wire.Field) -> None:
         """Scan a piece that begins with a field and holds at least all of it."""
         size = len(self._buffer)
         self._start = field.start if size > _PIECE else 0
         self._end = min(size, max(field.end, self._start + _PIECE))
-        self._ends = self._scan(self._buffer[self._start : self._end])
+        self._ends, self._places = self._scan(self._buffer[self._start : self._end])
+
+    def of(self, redactor: Redactor, field: wire.Field, key: str, text: str) -> Findings | None:
+        """Return findings, none yet, for an attribute of a text in a field; None where it has to be scanned by itself.
+
+        That is where key and text do not stand where senders write them: at the beginning, and at the end.
+        """
+        name, data = key.encode(), text.encode()
+        key_at, text_at = field.start + _KEY_OFFSET, field.end - len(data)
+        if self._places is None or field.start < self._start or field.end > self._end:
+            return None
+        if not (self._buffer.startswith(name, key_at) and self._buffer.startswith(data, text_at)):
+            return None
+        key_at, text_at = key_at - self._start, text_at - self._start
+        spans = {key: (key_at, key_at + len(name)), text: (text_at, text_at + len(data))}
+        return redactor.placed(self._places, spans)
 
 
 class Cleaner:
@@ -130,20 +150,24 @@ class Cleaner:
             changed = self.message(field.start, field.end, descriptor, only_unknown=True)
             parsed = kind.FromString(payload if changed is None else changed)
             changed = parsed.SerializeToString()  # without the values that a later one of the same field replaces
-        whole = self._key_value(parsed) if kind is KeyValue else self._any_value(parsed)
+        whole = self._key_value(parsed, field) if kind is KeyValue else self._any_value(parsed)
         return changed if whole is None else whole
 
-    def _key_value(self, attribute: Any) -> Any:
+    def _key_value(self, attribute: Any, field: wire.Field) -> Any:
         value = to_python(attribute.value)
         if finding_counts.is_summary(attribute.key, value):
             return None
         calling = attribute.key in PEER_KEYS and not self._event and self._is_calling()
         redactor = self._redactor.of_caller() if calling else self._redactor
-        nested = isinstance(value, dict | list)
-        findings = redactor.scanned(attribute.key, value) if nested else self.findings
+        findings: list[Finding] | None = None
+        if isinstance(value, str):
+            findings = self._hits.of(redactor, field, attribute.key, value)
+        elif isinstance(value, dict | list):
+            findings = redactor.scanned(attribute.key, value)
+        if findings is None:
+            findings = []
         item = redactor.item_of(self._event, attribute.key, value, findings)
-        if nested:
-            self.findings += findings
+        self.findings += findings
         if item is None:
             return _DROP
         if item[0] == attribute.key and item[1] is value:

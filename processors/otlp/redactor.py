@@ -167,7 +167,7 @@ class _Request:
         self._signal: Signal = signal
         self._shape = _SHAPES[signal]
         self._body = body
-        self._hits = Hits(redactor.hits, body)
+        self._hits = Hits(redactor.located, body)
         self._summary = summary and signal == "traces"
         self._check_ids = check_ids
         self._items = 0
@@ -226,7 +226,10 @@ class _Request:
         number = 0
         for field in wire.fields(self._body, group.start, group.end):
             if field.holds(_ITEMS):
-                self._clean_item(field, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
+                if self._check_ids or self._hits.within(field):
+                    self._clean_item(field, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
+                else:
+                    self._items += self._size(field)
                 number += 1
             elif self._hits.within(field):
                 cleaner.replace(field, self._shape.scope_type, splice)

@@ -16,6 +16,7 @@ from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detect.detector import Detector, Match, Sightings, refuse_broken
+from otel_telemetry.processors.detect.engines.locator import Hit
 from otel_telemetry.processors.detect.kinds import other_numbers
 from otel_telemetry.processors.detect.names import keys, neighbours
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS, is_client
@@ -47,6 +48,8 @@ _SEPARATORS: Final = re.compile(r"([,;])")
 _COMMAND_RULES: Final = frozenset(
     {"command-line-login", "command-line-password", "registry-login-password", "sqlplus-login"}
 )
+#: Where triggers end in scanned bytes, and the places themselves; see Detector.located.
+Located = tuple[Sequence[int], Sequence[Hit] | None]
 #: Where the paths of a policy have arrived inside a value.
 _Places = list[tuple[JsonPath, Action, frozenset[int]]]
 
@@ -100,7 +103,16 @@ class Redactor:
         data[a:b], for any service, then some offset has a < end <= b, or ends in that way inside the key. No offset:
         nothing to do. Under an allow-list, and where there are too many places, every offset is returned.
         """
-        return range(1, len(data) + 1) if self._everything else self._detector.ends(data)
+        return self.located(data)[0]
+
+    def located(self, data: bytes) -> Located:
+        """Return the same with the places themselves, for `placed`; None where every string may change."""
+        return (range(1, len(data) + 1), None) if self._everything else self._detector.located(data)
+
+    def placed(self, hits: Sequence[Hit], texts: Mapping[str, tuple[int, int]]) -> Findings:
+        """Return findings, none yet, for strings that stand in scanned bytes, each from one offset to another."""
+        seen = {text: self._detector.cut(hits, start, end) for text, (start, end) in texts.items()}
+        return Findings(Sightings(tuple(texts), seen))
 
     def seen(self, texts: Sequence[str]) -> Sightings | None:
         """Return what one scan of many strings (values or keys) sees, for `Findings`; None where none can change."""

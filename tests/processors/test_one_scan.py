@@ -6,15 +6,20 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
-from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.detector import Detector, encoded
+from otel_telemetry.processors.detect.engines.locator import ReLocator
+from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from otel_telemetry.processors.redact.insight import detector_of
 from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
 from otel_telemetry.processors.sdk.parts import clean_attributes
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
+OTLP = OtlpRedactor(REDACTOR)
 FRAGMENTS = [expand(text, rule.id) for rule in builtin_rules() for text in (*rule.match, *rule.no_match)]
 KEYS = ["password", "user.id", "client.address", "note", "http.route", "token", "jane@example.com", "mail"]
 texts = st.lists(
@@ -56,6 +61,41 @@ def test_attributes_after_one_scan_are_those_cleaned_one_by_one(attributes: dict
     seen = REDACTOR.seen(strings)
     expected = clean_attributes(REDACTOR, attributes, [])
     assert expected == (attributes if seen is None else clean_attributes(REDACTOR, attributes, Findings(seen)))
+
+
+@pytest.mark.parametrize("engine", ["hyperscan", "re2", "re"])
+def test_places_cut_from_those_of_many_bytes_are_those_that_a_scan_of_them_finds(engine: str) -> None:
+    detector: Detector = detector_of(Redactor(RedactionSettings(engine=engine)))  # type: ignore[arg-type]  # one of them
+    chance = random.Random(5)  # noqa: S311  # the same each time
+    parts = [encoded(text) for text in chance.sample(FRAGMENTS, 150)]
+    places: list[tuple[int, int]] = []
+    at = 0
+    for part in parts:
+        places.append((at, at + len(part)))
+        at += len(part)  # nothing between them, so that triggers lie across
+    ends, hits = detector.located(b"".join(parts))
+    assert hits
+    assert ends
+    for part, (start, end) in zip(parts, places, strict=True):
+        assert detector.cut(hits, start, end) == (detector.located(part)[1] or []), part
+
+
+def test_triggers_have_a_fixed_length() -> None:
+    detector: Detector = detector_of(Redactor(RedactionSettings(engine="re", content="drop")))
+    assert isinstance(detector._locator, ReLocator)
+    assert [one for one in detector._locator._triggers if len(set(widths(one))) > 1] == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(KEYS), st.sampled_from(FRAGMENTS), st.sampled_from(["", *FRAGMENTS]))
+def test_an_attribute_in_otlp_is_redacted_as_it_is_elsewhere(key: str, text: str, before: str) -> None:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+    for name, value in (("before", before), (key, text)):
+        span.attributes.add(key=name).value.string_value = value
+    clean = ExportTraceServiceRequest.FromString(OTLP.redact("traces", request.SerializeToString()).body)
+    found = [(one.key, one.value.string_value) for one in clean.resource_spans[0].scope_spans[0].spans[0].attributes]
+    assert found[1] == REDACTOR.item(key, text)
 
 
 def test_a_string_that_was_not_scanned_is_never_taken_for_clean() -> None:

@@ -241,13 +241,13 @@ def test_a_large_request_is_scanned_piece_by_piece_with_the_same_result(
     body = request.SerializeToString()
     whole = otlp.redact("traces", body)
     sizes: list[int] = []
-    hits = Redactor.hits
+    located = Redactor.located
 
     def watched(self: Redactor, data: bytes) -> Any:
         sizes.append(len(data))
-        return hits(self, data)
+        return located(self, data)
 
-    monkeypatch.setattr(Redactor, "hits", watched)
+    monkeypatch.setattr(Redactor, "located", watched)
     monkeypatch.setattr(otlp_fields, "_PIECE", 1000)
     assert otlp.redact("traces", body) == whole
     assert PLANTED.encode() not in whole.body
@@ -264,7 +264,7 @@ def test_so_many_hits_that_all_is_looked_at_cost_no_list_of_all_places(
     spans = request.resource_spans.add().scope_spans.add().spans
     for number, name in enumerate(names):
         spans.add(trace_id=b"t" * 16, span_id=(number + 1).to_bytes(8, "big"), name=name)
-    everywhere = otlp_fields.Hits(lambda data: range(1, len(data) + 1), request.SerializeToString())
+    everywhere = otlp_fields.Hits(lambda data: (range(1, len(data) + 1), None), request.SerializeToString())
     tracemalloc.start()
     assert everywhere.within(wire.Field(1, 2, 0, 2, 50))
     assert not everywhere.within(wire.Field(1, 2, 0, 2, 2))
