@@ -56,7 +56,7 @@ Counts = dict[tuple[str, ...], float]
 
 
 def counters(text: bytes) -> dict[str, Counts]:
-    """Return the counters, summed over processes, by their labels; a counter that was never used has no entry."""
+    """Return the counters, summed over processes, by their labels; what was never counted has no entry."""
     found: dict[str, Counts] = {name: {} for name in _LABELS}
     for family in text_string_to_metric_families(text.decode()):
         name = family.name.removeprefix(_PREFIX).removesuffix("_total")
@@ -65,7 +65,8 @@ def counters(text: bytes) -> dict[str, Counts]:
                 if not sample.name.endswith("_created"):
                     key = tuple(sample.labels.get(label, "") for label in _LABELS[name])
                     found[name][key] = found[name].get(key, 0.0) + sample.value
-    return {name: dict(sorted(counts.items(), key=lambda pair: -pair[1])) for name, counts in found.items()}
+    used = {name: [pair for pair in counts.items() if pair[1]] for name, counts in found.items()}
+    return {name: dict(sorted(counts, key=lambda pair: -pair[1])) for name, counts in used.items()}
 
 
 def seen(insight: Insight) -> dict[str, Any]:
