@@ -5,11 +5,13 @@ four: a request, the model call that it makes, and two other calls. Every reques
 another process, over six connections. `echo` is a bare grpc.aio server that answers without doing anything: the
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
 to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers;
-`unsummed` is the same without rollups, to be compared with `rows` (they begin 15 seconds after the first row);
+`unsummed` is the same without rollups, to be compared with `rows` (they begin 15 seconds after the first row), and with
+`page`, which also has the page beside the endpoints, and what it remembers of the counters;
 `postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not measured apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
-counted once (PSS).
+counted once (PSS); `CPU` their time for each span until all is delivered. Modes that are named more than once are
+measured in that order, without the half load: so two of them are compared on a machine that is not quiet.
 Run: python benchmarks/gateway.py [seconds for each [what ...]]
 """
 
@@ -39,7 +41,9 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.config import GatewaySettings
+from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.group import WorkerContext
+from otel_telemetry.gateway.serve.page import Insight, MakePage, Page
 from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.gateway.serve.supervisor import Supervisor
 from otel_telemetry.gateway.spool.reader import SpoolReader
@@ -48,6 +52,10 @@ from otel_telemetry.processors.otlp.invalid import Remaining
 from otel_telemetry.processors.otlp.redactor import Clean, OtlpRedactor
 from otel_telemetry.processors.otlp.slices import Slice
 from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.ui.access import Access
+from otel_telemetry.ui.app import make_page
+from otel_telemetry.ui.config import UiSettings
+from otel_telemetry.ui.reading import Reading
 from tests.backends import postgres
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -58,7 +66,7 @@ SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 IN_FLIGHT = 6
 DRAIN_SECONDS = 120
 MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2", "postgres 1")
-WITH_ROWS = ("rows", "unsummed", "postgres")
+WITH_ROWS = ("rows", "unsummed", "page", "postgres")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
     "which figures are estimates. The audience knows the business but not the accounting. "
@@ -137,9 +145,19 @@ def serve(mode: str, folder: Path, url: str) -> None:
         sinks: list[Sink] = []
         if own.role != "receive":
             sinks = [RequestLogSink(RequestLogSettings(url=url)) if what in WITH_ROWS else Discard()]
-        return Gateway(own, redactor if own.role != "deliver" else None, sinks, worker=worker)
+        page = page_over(url) if what == "page" and own.role != "deliver" else None
+        return Gateway(own, redactor if own.role != "deliver" else None, sinks, worker=worker, page=page)
 
     (Supervisor(config, make) if config.workers else make(config)).run()
+
+
+def page_over(url: str) -> MakePage:
+    """Return what makes the page beside the endpoints."""
+
+    def make(keys: Keys, insight: Insight) -> Page:
+        return make_page(Reading(url), RedactionSettings(), UiSettings(), Access(keys, b"secret"), insight)
+
+    return make
 
 
 def free_port() -> int:
@@ -255,7 +273,7 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
                 drained = time.perf_counter() - start - seconds
             took = result["sent"] / result["spans"] + drained
             result |= {"stored": result["sent"] / took, "delivered": result["delivered"] / seconds}
-            result["memory"] = max(memory)
+            result |= {"memory": max(memory), "cpu": used_by(server.pid) / result["sent"] * 1e6}
         finally:
             server.terminate()
             server.wait()
@@ -307,6 +325,22 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in family(child))]
 
 
+def used_by(pid: int) -> float:
+    """Return the CPU seconds of a process, of all that it has running, and of what ended."""
+    if not pid:
+        return 0.0
+    with contextlib.suppress(OSError):  # one ended meanwhile: then it is counted with its parent
+        return sum(_ticks(one, 4 if one == pid else 2) for one in family(pid)) / os.sysconf("SC_CLK_TCK")
+    return used_by(pid)
+
+
+def _ticks(pid: int, fields: int) -> int:
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return sum(map(int, stat[11 : 11 + fields]))  # user, system; of children that ended, user, system
+    return 0
+
+
 def pss(pid: int) -> float:
     """Return the memory of a process in MB, with its share of what it shares."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
@@ -325,17 +359,19 @@ def show(name: str, result: dict[str, float], ceiling: float) -> None:
     print(
         f"{name:>17} {result['spans']:>10.0f} {result['mb']:>7.0f} {result['spans'] / ceiling:>8.2f}"
         f" {result['p50']:>8.1f} {result['p99']:>8.1f} {result['refused']:>8}"
-        f" {result['delivered']:>11.0f} {result['stored']:>9.0f} {result['memory']:>10.0f}"
+        f" {result['delivered']:>11.0f} {result['stored']:>9.0f} {result['memory']:>10.0f} {result['cpu']:>7.1f}"
     )
 
 
 def main(seconds: float, modes: Sequence[str]) -> None:
     columns = f"{'what':>17} {'spans/s':>10} {'MB/s':>7} {'of first':>8} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8}"
-    print(columns + f" {'delivered/s':>11} {'stored/s':>9} {'memory MB':>10}")
+    print(columns + f" {'delivered/s':>11} {'stored/s':>9} {'memory MB':>10} {'CPU us':>7}")
     results: dict[str, dict[str, float]] = {}
     for mode in modes:
         results[mode] = measure(mode, seconds)
         show(mode, results[mode], results[modes[0]]["spans"])
+    if len(results) < len(modes):
+        return
     for mode in (one for one in modes if one.startswith(WITH_ROWS)):
         half = IN_FLIGHT * SPANS / (results[mode]["spans"] / 2)
         show(f"{mode}, half load", measure(mode, seconds, half), results[modes[0]]["spans"])

@@ -13,16 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
-from pathlib import Path
 
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from benchmarks.gateway import family
+from benchmarks.gateway import used_by
 from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.db import bulk, database, schema
 from otel_telemetry.exporters.request_log.db.partitions import Partitions
@@ -139,22 +138,6 @@ def measure(
                 used.append((time.process_time() + used_by(server) - before) * 1e3)
             late = [statistics.quantiles(each[1:], n=20, method="inclusive")[-1] for each in (taken, used)]
             yield page, status, taken[0], late[0], late[1]
-
-
-def used_by(pid: int) -> float:
-    """Return the CPU seconds of a process, of all that it has running, and of what ended."""
-    if not pid:
-        return 0.0
-    with suppress(OSError):  # one ended meanwhile: then it is counted with its parent
-        return sum(_ticks(one, 4 if one == pid else 2) for one in family(pid)) / os.sysconf("SC_CLK_TCK")
-    return used_by(pid)
-
-
-def _ticks(pid: int, fields: int) -> int:
-    with suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return sum(map(int, stat[11 : 11 + fields]))  # user, system; of children that ended, user, system
-    return 0
 
 
 @contextmanager
