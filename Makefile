@@ -44,7 +44,7 @@ e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prom
 
 faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that can be installed; Jaeger and Kafka where e2e built them (KILLS=60: more kills around Kafka)
 	@for round in $$(seq $(ROUNDS)); do \
-	  echo "round $$round of $(ROUNDS)"; REQUIRE_BACKENDS=1 $(BIN)/python -m pytest -q tests/faults || exit 1; \
+	  echo "round $$round of $(ROUNDS)"; FAULTS=1 REQUIRE_BACKENDS=1 $(BIN)/python -m pytest -q tests/faults || exit 1; \
 	done
 
 floors: $(READY) ## Run the tests with the lowest versions of all dependencies, in an environment of its own

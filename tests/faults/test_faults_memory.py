@@ -1,4 +1,7 @@
-"""A gateway in a container of 400 MB, and requests that take as much memory as they can within its limits."""
+"""A gateway in a container of 400 MB, and requests that take as much memory as they can within its limits.
+
+`make test` runs some of them, `make faults` all.
+"""
 
 import asyncio
 import gzip
@@ -16,6 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue
 from otel_telemetry.processors.otlp.wire import length_delimited
 from tests.faults.gateway_process import GatewayProcess
 from tests.faults.memory_limit import MemoryLimit
+from tests.long import fewer, only_in
 from tests.waiting import eventually
 
 LIMIT = 400 << 20
@@ -93,8 +97,8 @@ async def post(running: GatewayProcess, body: bytes, headers: dict[str, str], se
     return Counter(await asyncio.gather(*(send() for _ in range(senders))))
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize("what", REQUESTS)
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=only_in("faults"))], ids=["plain", "gzip"])
+@pytest.mark.parametrize("what", fewer(REQUESTS, ("60 MB of small spans", "nested values", "nested JSON"), "faults"))
 def test_no_request_within_the_limits_takes_more(
     held: GatewayProcess, limit: MemoryLimit, what: str, packed: bool
 ) -> None:
@@ -114,7 +118,7 @@ def unharmed(held: GatewayProcess, limit: MemoryLimit) -> None:
     assert limit.peak <= LIMIT
 
 
-@pytest.mark.skipif(not os.environ.get("E2E"), reason="runs for minutes: E2E=1")
+@only_in("faults")
 @pytest.mark.timeout(900)
 def test_dirty_batches_of_many_senders_do_not_take_more(held: GatewayProcess, limit: MemoryLimit) -> None:
     body = spans_of(20_000_000, DIRTY)
@@ -209,7 +213,7 @@ async def leave(port: int, part: bytes, count: int) -> None:
             writer.transport.abort()
 
 
-@pytest.mark.parametrize("what", PARTS)
+@pytest.mark.parametrize("what", fewer(PARTS, ("a part of a body", "many short headers"), "faults"))
 def test_many_connections_that_each_hold_a_part_do_not_take_more(
     held: GatewayProcess, limit: MemoryLimit, what: str
 ) -> None:
@@ -218,7 +222,7 @@ def test_many_connections_that_each_hold_a_part_do_not_take_more(
     unharmed(held, limit)
 
 
-@pytest.mark.parametrize("what", GRPC_PARTS)
+@pytest.mark.parametrize("what", fewer(GRPC_PARTS, ("a part of a message", "calls without messages"), "faults"))
 def test_many_grpc_connections_that_each_hold_a_part_do_not_take_more(
     held: GatewayProcess, limit: MemoryLimit, what: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Every process that serves requests, however it was started and however it ends, leaves one row for each of them.
 
 The batch processor waits for half a minute, so that what is written here was written by the last flush.
+`make test` runs some of the combinations, `make matrix` all of them.
 """
 
 import os
@@ -19,6 +20,8 @@ from urllib.error import URLError
 import pytest
 
 from tests.backends.process import free_port
+from tests.long import fewer, only_in
+from tests.waiting import eventually
 
 BIN = Path(sys.executable).parent
 REQUESTS = [f"r{number}" for number in range(12)]
@@ -103,7 +106,7 @@ def running(
     finally:
         end(process)
         try:
-            assert process.wait(20) in (0, -signal.SIGTERM, -signal.SIGINT), (folder / "log").read_text()
+            assert process.wait(60) in (0, -signal.SIGTERM, -signal.SIGINT), (folder / "log").read_text()
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(20)
@@ -118,15 +121,14 @@ def interrupt_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):  # a busy machine is slow
-        try:
+    def listens() -> bool:
+        assert process.poll() is None
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert process.poll() is None
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError("the server did not come up")
+            return True
+        return False
+
+    eventually(listens, "the server listens")
 
 
 def wait_for_workers(folder: Path, words: list[str]) -> None:
@@ -136,12 +138,12 @@ def wait_for_workers(folder: Path, words: list[str]) -> None:
     `--timeout-worker-healthcheck`, also when that worker was ended by the same SIGINT.
     """
     wanted = int(words[words.index("--workers") + 1]) if "--workers" in words else 1
-    for _ in range(1200):  # a busy machine is slow
+
+    def living() -> int:
         ready = (file.suffix.removeprefix(".") for file in folder.glob("ready.*"))
-        if sum(Path("/proc", pid).exists() for pid in ready) >= wanted:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the workers did not come up")
+        return sum(Path("/proc", pid).exists() for pid in ready)
+
+    eventually(lambda: living() >= wanted, "the workers are ready")
 
 
 def ask(base: str) -> set[str]:
@@ -172,7 +174,7 @@ def routes(database: Path) -> list[str]:
     return sorted(found, key=lambda route: (len(route), route))
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", fewer(SERVERS, ("gunicorn --preload", "uvicorn --workers"), "matrix"))
 def test_each_request_gives_one_row_when_the_server_writes_them_itself(tmp_path: Path, server: str) -> None:
     with running(tmp_path, SERVERS[server], direct(tmp_path)) as base:
         ask(base)
@@ -180,13 +182,14 @@ def test_each_request_gives_one_row_when_the_server_writes_them_itself(tmp_path:
 
 
 # Not with uvicorn's worker: it sometimes waits out gunicorn's graceful timeout at SIGINT, without telemetry too.
-@pytest.mark.parametrize("server", ["gunicorn", "uvicorn --workers"])
+@pytest.mark.parametrize("server", fewer(["gunicorn", "uvicorn --workers"], ("gunicorn",), "matrix"))
 def test_control_c_in_a_terminal_loses_no_row(tmp_path: Path, server: str) -> None:
     with running(tmp_path, SERVERS[server], direct(tmp_path), end=interrupt_all) as base:
         ask(base)
     assert routes(tmp_path / "rows.db") == REQUESTS
 
 
+@only_in("matrix")
 @pytest.mark.parametrize("server", ["gunicorn", "gunicorn, uvicorn's worker"])
 def test_workers_that_are_replaced_after_some_requests_lose_no_row(tmp_path: Path, server: str) -> None:
     command = [*SERVERS[server][:-1], "--max-requests", "3", SERVERS[server][-1]]
@@ -196,7 +199,9 @@ def test_workers_that_are_replaced_after_some_requests_lose_no_row(tmp_path: Pat
     assert set(routes(tmp_path / "rows.db")) == set(REQUESTS)  # one asked for twice may be there twice
 
 
-@pytest.mark.parametrize("server", ["gunicorn --preload, uvicorn's worker", "uvicorn --workers"])
+@pytest.mark.parametrize(
+    "server", fewer(["gunicorn --preload, uvicorn's worker", "uvicorn --workers"], ("uvicorn --workers",), "matrix")
+)
 def test_workers_show_their_metrics_at_one_port_and_lose_no_row(tmp_path: Path, server: str) -> None:
     port = free_port()
     env = direct(tmp_path) | {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
@@ -222,10 +227,7 @@ class Gateway:
 
     def routes(self) -> list[str]:
         """Return the routes of the rows, once as many are there as were asked for."""
-        for _ in range(1200):
-            if self.database.exists() and len(found := routes(self.database)) >= len(REQUESTS):
-                return found
-            time.sleep(0.05)
+        eventually(lambda: self.database.exists() and len(routes(self.database)) >= len(REQUESTS), "the rows are there")
         return routes(self.database)
 
 
@@ -240,7 +242,9 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-@pytest.mark.parametrize("server", ["gunicorn", "gunicorn --preload, uvicorn's worker", "uvicorn --workers"])
+@pytest.mark.parametrize(
+    "server", fewer(["gunicorn", "gunicorn --preload, uvicorn's worker", "uvicorn --workers"], ("gunicorn",), "matrix")
+)
 def test_each_request_gives_one_row_through_a_gateway(
     tmp_path: Path, gateway: Gateway, server: str, protocol: str
 ) -> None:
@@ -293,7 +297,7 @@ def run_script(folder: Path, ending: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", fewer(ENDINGS, ("it ends", "SIGTERM while a thread works", "SIGINT"), "matrix"))
 def test_a_script_leaves_its_row_and_its_own_exit_code_whatever_ends_it(tmp_path: Path, ending: str) -> None:
     code, expected = ENDINGS[ending]
     done = run_script(tmp_path, code)
@@ -329,7 +333,7 @@ for number in range(1, 4): os.wait()
 
 
 @pytest.mark.parametrize("before", ["", "written()\n"], ids=["unopened", "opened"])
-@pytest.mark.parametrize("fork", FORKS)
+@pytest.mark.parametrize("fork", fewer(FORKS, ("a pool that is terminated", "os.fork and sys.exit"), "matrix"))
 def test_forked_processes_leave_their_rows_over_connections_of_their_own(
     tmp_path: Path, fork: str, before: str
 ) -> None:
