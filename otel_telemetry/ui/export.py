@@ -1,7 +1,6 @@
 """The filtered requests as CSV, JSON lines or Parquet, read one page of the database at a time, up to a limit."""
 
 import csv
-import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from otel_telemetry.base.foreign_text import spreadsheet
-from otel_telemetry.exporters.request_log.db import column_types, schema
-from otel_telemetry.exporters.request_log.operate import browse, listing
+from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate import browse, listing, parquet
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.reading import Reading
 
@@ -52,25 +49,13 @@ def json_lines(first: Rows, rest: Iterator[Rows]) -> Iterator[str]:
         yield "".join(json.dumps(row, default=plain_value, ensure_ascii=False) + "\n" for row in rows)
 
 
-def has_parquet() -> bool:
-    """Return whether Parquet can be written (the extra `parquet`)."""
-    return importlib.util.find_spec("pyarrow") is not None
-
-
-def parquet(first: Rows, rest: Iterator[Rows]) -> Iterator[bytes]:
+def parquet_file(first: Rows, rest: Iterator[Rows]) -> Iterator[bytes]:
     """Yield a Parquet file, a group of rows for each page: money as decimals, times in UTC."""
     import pyarrow as pa  # noqa: PLC0415 - an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    types = {
-        column_types.UtcTime: pa.timestamp("us", tz="UTC"),
-        column_types.Money: pa.decimal128(20, column_types.PICO),
-        sa.Boolean: pa.bool_(),
-        sa.BigInteger: pa.int64(),
-        sa.Double: pa.float64(),
-    }
     columns = schema.request_log.c
-    fields = pa.schema([(name, types.get(type(columns[name].type), pa.string())) for name in browse.LISTED])
+    fields = parquet.fields(columns[name] for name in browse.LISTED)
     out = _Passing()
     with pq.ParquetWriter(pa.PythonFile(out, mode="w"), fields, compression="zstd") as writer:
         for rows in _all(first, rest):

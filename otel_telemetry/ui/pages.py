@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.exporters.request_log.db import schema
-from otel_telemetry.exporters.request_log.operate import browse, figures, listing, report_one
+from otel_telemetry.exporters.request_log.operate import browse, figures, listing, parquet, report_one
 from otel_telemetry.ui import asked, assets, charts, export, overview, redacted
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.config import UiSettings
@@ -26,7 +26,6 @@ SIZE: Final = 50
 _TEXT_SHOWN: Final = 20_000
 #: Before all ids.
 _FIRST: Final = "-"
-_TEXTS: Final = ("query_text", "answer_text", "normalized", "topk", "chat_request", "chat_response")
 _FEEDBACK_TEXTS: Final = ("query", "answer", "note")
 _HTML: Final = "text/html; charset=utf-8"
 
@@ -125,7 +124,7 @@ class Pages:
             newest = None if rows else browse.newest(connection)
         values: dict[str, Any] = {"rows": rows, "more": more, "number": number, "counted": browse.COUNTED}
         values |= {"back": back, "searches": self.may_see_texts(request)}
-        values |= {"parquet": export.has_parquet(), "columns": view.columns(), "all_columns": asked.COLUMNS}
+        values |= {"parquet": parquet.is_there(), "columns": view.columns(), "all_columns": asked.COLUMNS}
         return self.show("requests.html", view=view, choices=choices, newest=newest, here="requests", **values)
 
     def request(self, request: Request) -> Response:
@@ -175,10 +174,10 @@ class Pages:
 
     def export_parquet(self, request: Request) -> Response:
         """Return what is filtered as Parquet."""
-        if not export.has_parquet():
+        if not parquet.is_there():
             hint = 'pip install "otel-telemetry[parquet]" where this page runs, or take CSV'
             raise Problem(HTTPStatus.NOT_IMPLEMENTED, "Parquet needs the extra parquet", hint)
-        return self._exported(request, export.parquet, "application/vnd.apache.parquet", "parquet")
+        return self._exported(request, export.parquet_file, "application/vnd.apache.parquet", "parquet")
 
     def _exported(self, request: Request, lines: export.Lines, kind: str, ending: str) -> Response:
         view = self.view(request)
@@ -252,7 +251,7 @@ def _stages(stages: Any) -> list[tuple[str, float]]:
     return [(name, float(ms)) for name, ms in known.items() if isinstance(ms, int | float)]
 
 
-def _shown_fields(row: dict[str, Any], *, texts: bool, names: tuple[str, ...] = _TEXTS) -> dict[str, Any]:
+def _shown_fields(row: dict[str, Any], *, texts: bool, names: Collection[str] = schema.TEXTS) -> dict[str, Any]:
     return row if texts else {key: value for key, value in row.items() if key not in names}
 
 

@@ -4,29 +4,19 @@ With REQUIRE_BUILT=1 (`make e2e`) what is missing is installed there (555 MB); e
 `clickhouse_front.py` is what runs.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.backends import process, programs
-from tests.company import environments
+from tests.backends import packages, process, programs
 
 _CHDB = "chdb-core==26.9.0"
 
 
 def python() -> Path:
     """Return the Python that has chdb."""
-    folder = environments.cache() / "chdb"
-    found = folder / "bin" / "python"
-    if not found.exists() and programs.required(programs.REQUIRE_BUILT):
-        subprocess.run([environments.uv(), "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        subprocess.run([environments.uv(), "pip", "install", "--quiet", "--python", found, _CHDB], check=True)
-    if not found.exists():
-        programs.absent(f"{_CHDB} is not in {folder}", programs.REQUIRE_BUILT)
-    return found
+    return packages.program("chdb", _CHDB, "python")
 
 
 class ClickHouseServer:

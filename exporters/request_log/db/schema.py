@@ -62,6 +62,9 @@ REQUEST_TEXT: Final = "query_text IS NOT NULL OR answer_text IS NOT NULL OR norm
 CALL_TEXT: Final = "chat_request IS NOT NULL OR chat_response IS NOT NULL"
 FEEDBACK_TEXT: Final = "query IS NOT NULL OR answer IS NOT NULL OR note IS NOT NULL"
 
+#: Columns of requests and calls that hold what people typed and read.
+TEXTS: Final = frozenset({"query_text", "answer_text", "normalized", "topk", "chat_request", "chat_response"})
+
 
 def _tokens() -> list[sa.Column[Any]]:
     return _integers("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
