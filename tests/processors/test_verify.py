@@ -38,9 +38,11 @@ DOCS = Path(__file__).parents[2] / "docs" / "privacy.md"
 BEGIN, END = "<!-- made by: otel-telemetry verify --markdown -->\n", "<!-- end of what verify made -->"
 RULES = active_rules(RedactionSettings())
 NEWEST = pytest.mark.skipif(not metrics_take_lists(), reason="opentelemetry-sdk 1.44 takes fewer shapes of attributes")
-
-
-FEW = tuple({rule.type: rule for rule in reversed(RULES) if len(rule.match) > 1}.values())
+#: What is planted where any rule would do: one rule of each of these.
+FEW = tuple(
+    next(rule for rule in RULES if rule.type == type_ and len(rule.match) > 1)
+    for type_ in ("EMAIL", "IBAN", "CREDIT_CARD", "PHONE")
+)
 
 
 def run(

@@ -22,7 +22,7 @@ def run(*arguments: str, given: str | bytes = b"", cwd: Path | None = None) -> s
         input=data,
         capture_output=True,
         check=False,
-        timeout=100,
+        timeout=280,
         cwd=cwd,
         env=environment | {"COLUMNS": "200"},
     )
