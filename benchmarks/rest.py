@@ -8,6 +8,7 @@ do. Run: python benchmarks/rest.py [seconds for each]
 """
 
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -68,6 +69,8 @@ def serve(mode: str, folder: Path) -> None:
 
     async def started() -> None:
         await gateway.start()
+        gc.collect()
+        gc.freeze()  # as `run` does
         print(gateway.http_port, flush=True)
         await asyncio.Event().wait()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -101,6 +102,8 @@ class Process(ABC):
         if not await self._may_start(orders):
             return
         await self.start()
+        gc.collect()
+        gc.freeze()  # rules and modules stay for good: no later collection has to visit them
         reloading = self._reload()
         seconds = await orders.get()
         if reloading:
