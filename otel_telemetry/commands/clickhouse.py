@@ -41,11 +41,12 @@ def clickhouse_init(*, db: Database = None) -> None:
 
     [bold]Try it:[/] otel-telemetry clickhouse init
 
-    Writers that run already note rows once they are started again; rows from before are sent by
+    It also tells ClickHouse how long to keep rows (request_log.clickhouse.retention_days) and texts; run it again after
+    a change of these. Writers that run already note rows once they are started again; rows from before are sent by
     `otel-telemetry clickhouse backfill`. Safe to repeat.
     """
     config = request_log(db)
-    there.make(_server(config))
+    there.make(_server(config), config.clickhouse.retention_days, config.clickhouse.text_retention_days)
     engine = database.connect(config.url)
     try:
         with engine.begin() as connection:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.clickhouse import tables
 from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.db import column_types, database, outbox
+from otel_telemetry.exporters.request_log.db import column_types, database, outbox, schema
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
 from otel_telemetry.exporters.request_log.store.store import open_store
@@ -182,6 +183,42 @@ def test_what_is_erased_here_is_erased_there(url, clickhouse, command, span, cha
     command(url, "relay", "--once")
     assert [row["route"] for row in there(server)["request_log"]] == ["b"]
     assert there(server)["llm_call"] == []
+
+
+def test_clickhouse_deletes_rows_and_texts_after_their_days(url, clickhouse, command, monkeypatch):
+    def kept(**days: int) -> list[tuple[bool, bool]]:
+        """Return, for each row after a merge, whether it is of today, and whether it has its text."""
+        for name in ("retention_days", "text_retention_days"):
+            variable = f"OTEL_TELEMETRY_REQUEST_LOG__CLICKHOUSE__{name.upper()}"
+            monkeypatch.setenv(variable, str(days[name])) if name in days else monkeypatch.delenv(
+                variable, raising=False
+            )
+        command(url, "init")
+        server.run(f"OPTIMIZE TABLE {server.database}.request_log FINAL")
+        found = there(server)["request_log"]
+        return sorted((row["route"] == "today", row.get("query_text") is not None) for row in found)
+
+    server = ClickHouse(clickhouse.url())
+    command(url, "init")
+    now = datetime.now(UTC)
+    days_ago = {"today": 0, "last week": 7, "last month": 30}
+    server.insert("request_log", [sent_row(route, now - timedelta(days=days)) for route, days in days_ago.items()], "t")
+    assert kept() == [(False, True), (False, True), (True, True)]
+    assert kept(retention_days=20) == [(False, True), (True, True)]
+    assert kept(retention_days=20, text_retention_days=3) == [(False, False), (True, True)]
+    assert kept() == [(False, False), (True, True)]
+    assert (
+        "TTL" not in server.rows("SELECT create_table_query AS q FROM system.tables WHERE name = 'request_log'")[0]["q"]
+    )
+
+
+def sent_row(route: str, ts: datetime) -> dict[str, Any]:
+    """Return the row of a request with a text, as it is sent."""
+    values = dict.fromkeys(("llm_calls", "retries"), 0) | dict.fromkeys(
+        ("escalated", "fallback_fired", "cache_hit", "ceiling_hit", "per_user_cap_hit", "rate_limited", "ok"), False
+    )
+    own = {"id": route, "ts": ts, "trace_id": route, "span_id": "1", "route": route, "query_text": "hello"}
+    return tables.row(schema.request_log, {**values, **own}, 1)
 
 
 def test_a_row_that_clickhouse_refuses_goes_aside_and_the_others_arrive(url, clickhouse, command, span, chat):

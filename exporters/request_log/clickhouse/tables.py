@@ -5,6 +5,7 @@ with the highest `rev` counts, which is the number of the outbox's entry that na
 Ask them with FINAL. Money is Decimal(20, 12), JSON is text, times are in UTC with microseconds.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,8 +39,11 @@ def columns(table: sa.Table) -> dict[str, str]:
     return {**found, **OWN}
 
 
-def make(server: ClickHouse) -> None:
-    """Make database and tables, and add columns that a newer version has; safe to repeat."""
+def make(server: ClickHouse, days: int | None = None, text_days: int | None = None) -> None:
+    """Make database and tables, and add columns that a newer version has; safe to repeat.
+
+    ClickHouse deletes rows after `days`, and empties their texts after `text_days`; None: never.
+    """
     server.run(f"CREATE DATABASE IF NOT EXISTS {server.database}")
     for table in TABLES:
         listed = ", ".join(f"{name} {kind}" for name, kind in columns(table).items())
@@ -50,6 +54,25 @@ def make(server: ClickHouse) -> None:
         )
         for name, kind in missing(server, table).items():
             server.run(f"ALTER TABLE {server.database}.{table.name} ADD COLUMN IF NOT EXISTS {name} {kind}")
+        _expire(server, table, days, text_days)
+
+
+def _expire(server: ClickHouse, table: sa.Table, days: int | None, text_days: int | None) -> None:
+    """Have rows and texts deleted when ClickHouse merges its parts; what was said before no longer counts."""
+    changed = f"ALTER TABLE {server.database}.{table.name}"
+    where = f"database = '{server.database}' AND {{}} = '{table.name}'"
+    (made,) = server.rows(f"SELECT create_table_query AS text FROM system.tables WHERE {where.format('name')}")  # noqa: S608
+    columns_made, _, table_made = made["text"].partition("ENGINE =")
+    if days is not None:
+        server.run(f"{changed} MODIFY TTL toDateTime(ts) + toIntervalDay({days})")
+    elif " TTL " in table_made:
+        server.run(f"{changed} REMOVE TTL")
+    for name in sorted(schema.TEXTS & set(table.c.keys())):
+        if text_days is not None:
+            kind = columns(table)[name]
+            server.run(f"{changed} MODIFY COLUMN {name} {kind} TTL toDateTime(ts) + toIntervalDay({text_days})")
+        elif re.search(rf"`{name}` [^,]* TTL ", columns_made):
+            server.run(f"{changed} MODIFY COLUMN {name} REMOVE TTL")
 
 
 def missing(server: ClickHouse, table: sa.Table) -> dict[str, str]:
