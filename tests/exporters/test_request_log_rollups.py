@@ -70,6 +70,36 @@ def wrong(url):
     return found, done
 
 
+def test_sums_that_are_too_large_for_a_column_do_not_stop_those_of_other_days(url, open_url, span, caplog):
+    absurd = {"request_log.cache_hit": True, "request_log.cache_saved_usd": 9e8}
+    days = [
+        span(
+            1,
+            None,
+            absurd if day else {"request_log.route": "a"},
+            trace_id=f"{day * 100 + n + 1:032x}",
+            start=day * 86_400.0 + n,
+        )
+        for day in (0, 1)
+        for n in range(12)
+    ]
+    open_url(url).write(days)
+    make(url)
+    assert wrong(url)[0] == []
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        done = set(
+            connection.execute(
+                sa.select(rollups.rollup_done.c.start).where(rollups.rollup_done.c.token == "")
+            ).scalars()
+        )
+    engine.dispose()
+    first = rollups.start_of(START, rollups.DAY)
+    assert first in done
+    assert first + 86_400 not in done
+    assert f"no rollups of {START.date() + timedelta(days=1)}" in caplog.text
+
+
 PLAIN = ("requests", "ok", "degraded_requests", "cache_hits", "llm_calls", "prompt_tokens", "unpriced", "cost_usd")
 
 

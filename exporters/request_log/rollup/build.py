@@ -5,6 +5,7 @@ written if the claim is still there. A transaction that changes rows of that per
 and all writers write one after the other. So a written sum is right, or it is not written.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
+from otel_telemetry.base import metrics
 from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
 from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER, rollup, rollup_done
 from otel_telemetry.exporters.request_log.rollup import cells, rows
@@ -23,6 +25,8 @@ _QUARTER_SECONDS: Final = QUARTER * 60
 #: Rows come that long after their time, as a rule: a quarter is summed up once it is over for so long.
 _LATE_SECONDS: Final = 60
 _TABLES: Final = (schema.request_log, schema.llm_call)
+
+_log = logging.getLogger("otel_telemetry.request_log")
 
 
 class Builder:
@@ -44,13 +48,13 @@ class Builder:
         """Make what is missing, the newest first; yields the beginning of each span that was looked at."""
         today = int(self._now() // _DAY_SECONDS) * _DAY_SECONDS
         for start in self._missing_quarters(today):
-            self._build(start, QUARTER)
+            self._try(start, QUARTER)
             yield datetime.fromtimestamp(start, UTC)
         done = self._done(DAY, 0)
         day = self._day_before(today)
         while day is not None:
             if day not in done:
-                self._build(day, DAY)
+                self._try(day, DAY)
             yield datetime.fromtimestamp(day, UTC)
             day = self._day_before(day)
 
@@ -83,6 +87,16 @@ class Builder:
             ]
         known = [rollups.start_of(ts, DAY) for ts in found if ts is not None]
         return max(known) if known else None
+
+    def _try(self, start: int, minutes: int) -> None:
+        """Sum one span up. Where its sums cannot be written, because they are too large, pages read its rows."""
+        try:
+            self._build(start, minutes)
+        except Exception as error:
+            if database.unavailable(error):
+                raise
+            metrics.instrumentation_errors.add(1, {"component": "request_log"})
+            _log.warning("no rollups of %s: %s", datetime.fromtimestamp(start, UTC), error)
 
     def _build(self, start: int, minutes: int) -> bool:
         """Sum one span up; False where its rows changed meanwhile."""
