@@ -1,7 +1,7 @@
 """The request log as one of the gateway's sinks: turns OTLP bodies from the spool, already redacted, into rows.
 
 If there is much to write, helper processes take a share of it. The rows do not depend on how spans are divided, nor on
-which process is first (derive.py).
+which process is first (derive/trace.py).
 """
 
 import logging

@@ -34,7 +34,7 @@ def do(function: Callable[..., None], *arguments: Any) -> None:
 
 
 def watch() -> None:
-    """See to it that the thread runs in this process. Not for destructors."""
+    """Start the thread of this process where it does not run yet. Must not be called by a destructor."""
     global _thread  # noqa: PLW0603 - one thread a process
     if _thread is not None:
         return

@@ -55,7 +55,7 @@ class CacheMeasures:
             counts[2] += size
 
     def took(self, key: Lookups, seconds: float) -> None:
-        """Record the time of a lookup. Dear: not for the app's thread."""
+        """Record how long a lookup took. Too slow for the app's own thread."""
         cache, command, family = key
         self._lookup.record(seconds, {"cache": cache, "command": command, "family": family})
 

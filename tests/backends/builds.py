@@ -125,7 +125,7 @@ H2SPEC = Recipe(
     "h2spec",
     "Go 1.26",
 )
-#: Apache Kafka, which is run by Java 17 or newer (kafka.py): what Maven fetches of it.
+#: Apache Kafka, which is run by Java 17 or newer (kafka_broker.py): what Maven fetches of it.
 KAFKA = Recipe(
     "kafka",
     Path(__file__).parent / "maven" / "kafka",

@@ -179,7 +179,7 @@ def test_both_databases_hold_the_same_tables(sqlite_database, postgres_database,
 
 
 class Oracle:
-    """The four rules of derive.py, computed from all spans at once and with no regard for cost."""
+    """The four rules of derive/trace.py, computed from all spans at once and with no regard for cost."""
 
     def __init__(self, spans: list[records.Span]) -> None:
         self.spans = {(span.trace_id, span.span_id): span for span in spans}

@@ -91,7 +91,7 @@ class Batch:
                 return 0
         self._new.append(spans)
         if trace is None:
-            facts = _telling(spans) if len(spans) < _LONG else facts_of(spans)
+            facts = _relevant(spans) if len(spans) < _LONG else facts_of(spans)
             if not facts:
                 return len(spans)
             trace = Trace()
@@ -116,18 +116,18 @@ class Batch:
             self._trace_cache.put(trace_id, mark, self._known[trace_id])
 
 
-def _telling(spans: Iterable[Fact | IrrelevantSpan]) -> list[Fact]:
+def _relevant(spans: Iterable[Fact | IrrelevantSpan]) -> list[Fact]:
     """Return the relevant spans and those above them: all that rows are derived from."""
     found: list[Fact] = []
-    quiet: dict[str, IrrelevantSpan] = {}
+    irrelevant: dict[str, IrrelevantSpan] = {}
     for each in spans:
         if type(each) is IrrelevantSpan:
-            quiet[each.span_id] = each
+            irrelevant[each.span_id] = each
         else:
             found.append(each)  # type: ignore[arg-type]
     if found:
         for fact in found:  # it grows meanwhile
-            above = quiet.pop(fact.parent, None) if fact.parent is not None else None
+            above = irrelevant.pop(fact.parent, None) if fact.parent is not None else None
             if above is not None:
                 found.append(above.fact())
     return found

@@ -56,9 +56,13 @@ def refuse_foreign_file(path: Path) -> None:
 def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     """Raise ConfigurationError where most columns in a database are not those of a spool.
 
-    One that has no tables, or only some of ours, is a spool that was being made.
+    One that has no tables, or only some of ours, is a spool that was being made. Raises sqlite3.DatabaseError where the
+    file is damaged.
     """
-    columns = set(connection.execute(_COLUMNS).fetchall())
+    try:
+        columns = set(connection.execute(_COLUMNS).fetchall())
+    except UnicodeDecodeError:  # a name in it, or in the message of SQLite's own error, is no text any more
+        raise sqlite3.DatabaseError("the names of its tables are damaged") from None
     if 2 * len(columns & _our_columns()) < len(columns):
         tables = ", ".join(sorted({table for table, _ in columns})[:5])
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """One request to an endpoint other than OTLP: authorise, read, accept, answer.
 
 A body below _SMALL bytes is processed in the thread that read it, together with others that come at the same time
-(joining.py): that takes less time than passing it to a thread. Errors have the body of OTLP/HTTP errors, a
+(batching.py): that takes less time than passing it to a thread. Errors have the body of OTLP/HTTP errors, a
 google.rpc.Status in JSON, which names the field and contains nothing of the payload. Those of workflow events also have
 chronicle's `error`.
 """
