@@ -28,20 +28,20 @@ def request(number: int) -> list[records.Span]:
     return [
         records.Span(
             trace_id=f"{number:032x}",
-            span_id=f"{number:016x}",
-            parent_span_id=None if number == 1 else f"{1:016x}",
-            local_root=number == 1,
+            span_id=f"{position:016x}",
+            parent_span_id=None if position == 1 else f"{1:016x}",
+            local_root=position == 1,
             name="span",
-            kind="SERVER" if number == 1 else "CLIENT",
+            kind="SERVER" if position == 1 else "CLIENT",
             start_ns=START + number,
-            end_ns=START + number + number * 1_000_000,
+            end_ns=START + number + position * 1_000_000,
             status="UNSET",
             status_message="",
-            attributes={"request_log.route": "a", "request_log.id": f"r-{number}"} if number == 1 else CALL,
+            attributes={"request_log.route": "a", "request_log.id": f"r-{number}"} if position == 1 else CALL,
             events=(),
             resource={"service.name": "chat"},
         )
-        for number in (1, 2, 3)
+        for position in (1, 2, 3)
     ]
 
 

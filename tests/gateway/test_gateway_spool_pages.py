@@ -107,6 +107,21 @@ def test_damage_outside_of_the_batches_costs_none_of_them(
     spool.close()
 
 
+@pytest.mark.parametrize("bit", [1, 7])
+def test_a_batch_whose_signal_is_not_readable_is_counted_as_lost_and_holds_up_none(tmp_path: Path, bit: int) -> None:
+    path = filled(tmp_path / "spool")
+    flip(path, path.read_bytes().index(b"traces", 40 * PAGE), bit)
+    spool = opened(tmp_path / "spool")
+    spool.attach(["behind"])
+    found = bodies(spool, "behind")
+    assert len(found) == len(BODIES) - 1
+    assert set(found) < set(BODIES)
+    loss = spool.reader.status().loss
+    assert loss is not None
+    assert loss.batches == 1
+    spool.close()
+
+
 def test_noise_on_the_cursors_delivers_again_rather_than_never(tmp_path: Path) -> None:
     noise(filled(tmp_path / "spool"), 6)
     spool = opened(tmp_path / "spool")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, get_args
 
 from otel_telemetry.base import otlp_json
 from otel_telemetry.base.destinations import Signal
@@ -22,6 +22,7 @@ _MAX_BATCHES: Final = 256
 _EVERY: Final = "traces logs metrics"
 #: Bodies of signals that nobody asked for are not read: SQLite knows their length without. A flipped bit makes text of
 #: a body, whose bytes are still right.
+_SIGNALS: Final = frozenset(get_args(Signal))
 _BATCH: Final = (
     "SELECT seq, signal, received_ns, items, CASE WHEN instr(?, signal) THEN CAST(body AS BLOB) END, crc,"
     " length(body) FROM batch"
@@ -145,9 +146,9 @@ class SpoolReader:
                 query = f"{_BATCH} WHERE seq > ? ORDER BY seq LIMIT ?"
                 with contextlib.closing(connection.execute(query, (signals, after_seq, limit_batches))) as rows:
                     return _until(limit_bytes, map(_batch, rows))
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # a page is damaged
+            except sqlite3.DatabaseError as error:
+                if not spool_file.means_damage(error):
+                    raise
                 return _until(limit_bytes, _one_by_one(connection, signals, after_seq, limit_batches))
 
     def replays(self, sink: str, limit_bytes: int, limit_batches: int = _MAX_BATCHES) -> list[Batch]:
@@ -251,6 +252,8 @@ def _age(connection: sqlite3.Connection, after_seq: int) -> float:
 
 def _batch(row: tuple[int, Signal, int, int, bytes | None, int | None, int]) -> Batch:
     seq, signal, received_ns, items, body, crc, size = row
+    if signal not in _SIGNALS:
+        return Batch(seq, "traces", received_ns, items, b"", damaged=True)
     if body is None:
         return Batch(seq, signal, received_ns, items, b"", left_out=size)
     if crc is not None and spool_file.checksum(body) != crc:

@@ -75,9 +75,9 @@ def _open(path: Path, *, alone: bool, doubtful: bool, made: bool) -> sqlite3.Con
 
 def _damaged(path: Path, error: Exception) -> bool:
     """Return whether a file that cannot be opened is damaged: of faults of the surroundings it is not the file's."""
-    if not isinstance(error, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError) or spool_file.means_damage(error):
         return True
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = error.sqlite_errorcode & 0xFF
     if code == sqlite3.SQLITE_READONLY:  # a header may say so, too
         return os.access(path, os.W_OK)
     return code == sqlite3.SQLITE_ERROR  # such as a format or a text of the schema that nobody knows

@@ -259,8 +259,11 @@ def open_reader(folder: Path) -> sqlite3.Connection:
 
 
 def means_damage(error: Exception) -> bool:
-    """Return whether an error means that the file is damaged: SQLite has no special error for that."""
-    return type(error) is sqlite3.DatabaseError
+    """Return whether an error means that the file is damaged: SQLite has no special error for that.
+
+    Python's own errors have no code of SQLite's: a text in the file is none any more.
+    """
+    return type(error) is sqlite3.DatabaseError or not hasattr(error, "sqlite_errorcode")
 
 
 def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
