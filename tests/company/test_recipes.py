@@ -208,8 +208,8 @@ def test_datasette(python, gateway, tmp_path):
     words = serve.split()
     environment = variables("-", python)
     with Process([python.parent / words[0], *words[1:]], gateway.folder, f"http://127.0.0.1:{port}/-/versions.json"):
-        rows = json.loads(run(tmp_path, environment, "bash", "-c", look.replace("curl ", "curl -sS ")))
-    assert rows == [{"route": "direct", "prompt_tokens": None}] or rows[0]["route"] == "direct"
+        found = json.loads(run(tmp_path, environment, "bash", "-c", look.replace("curl ", "curl -sS ")))
+    assert found == [{"route": "direct", "prompt_tokens": None}] or found[0]["route"] == "direct"
 
 
 def test_celery(python, model, tmp_path, shared_redis: RedisServer):
