@@ -74,9 +74,9 @@ def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 class _Blind(Redactor):
     """A redactor whose scan of bytes and records overlooks everything."""
 
-    def hits(self, data: bytes) -> Any:
+    def located(self, data: bytes) -> Any:
         del data
-        return ()
+        return (), ()
 
     def seen(self, texts: Any) -> Any:
         del texts
