@@ -3,7 +3,8 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from otel_telemetry import cli
 from otel_telemetry.base.destinations import Receipt, Signal
-from otel_telemetry.base.errors import DeliveryRefused
+from otel_telemetry.base.errors import DeliveryRefused, Overloaded
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver.delivery import Delivery
 from otel_telemetry.gateway.serve.prometheus import Exposition
@@ -47,6 +48,18 @@ def open_spool(tmp_path: Path) -> Iterator[Callable[..., Spool]]:
 
 def body(number: int, size: int = BODY) -> bytes:
     return f"{number:06}".encode().ljust(size, b".")
+
+
+def append(spool: Spool, number: int) -> Future[int]:
+    """Append as senders do: where the spool is full, until what everybody had is deleted."""
+
+    def tried() -> Future[int] | None:
+        with suppress(Overloaded):
+            return spool.append("traces", body(number), 1)
+        return None
+
+    future: Future[int] = eventually(tried, "there is room in the spool")
+    return future
 
 
 def add_dead_letters(spool: Spool, sink: str, numbers: range, items: int = 3, size: int = BODY) -> None:
@@ -147,7 +160,7 @@ def test_a_sink_that_refuses_everything_does_not_stop_the_senders(open_spool: An
     delivery.start()
     sent = 0
     for first in range(0, 1500, 20):  # twice what the spool holds
-        for future in [spool.append("traces", body(number), 1) for number in range(first, first + 20)]:
+        for future in [append(spool, number) for number in range(first, first + 20)]:
             future.result(10)
             sent += 1
         eventually(lambda: spool.reader.position("a") == spool.reader.last_seq(), "all is refused")
