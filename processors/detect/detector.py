@@ -33,6 +33,8 @@ _NEAR: Final = 40
 #: Bytes of a block that may be kept until somebody asks which string a place is in.
 _KEPT: Final = 16_384
 _NO_HITS: Final[Sequence[Hit]] = ()
+#: Where triggers end in scanned bytes, and the places themselves; see Detector.located.
+Located = tuple[Sequence[int], Sequence[Hit] | None]
 
 
 class Match(NamedTuple):
@@ -117,15 +119,12 @@ class Detector:
         self._locator: Locator = make_locator(engine, tuple(triggers))
         self.engine = self._locator.name
 
-    def ends(self, data: bytes) -> Sequence[int]:
+    def located(self, data: bytes) -> Located:
         """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change.
 
-        Where there are more than can be looked at, every offset is returned.
+        With them come the places themselves, for `cut`. Where there are more than can be looked at, every offset is
+        returned, and None.
         """
-        return self.located(data)[0]
-
-    def located(self, data: bytes) -> tuple[Sequence[int], Sequence[Hit] | None]:
-        """Return the same with the places themselves, for `cut`; None where there are more than can be looked at."""
         limit = _limit(data)
         hits = self._locator.scan(data, limit)
         if not hits:

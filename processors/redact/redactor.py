@@ -15,7 +15,7 @@ from typing import Any, Final
 from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
-from otel_telemetry.processors.detect.detector import Detector, Match, Sightings, refuse_broken
+from otel_telemetry.processors.detect.detector import Detector, Located, Match, Sightings, refuse_broken
 from otel_telemetry.processors.detect.engines.locator import Hit
 from otel_telemetry.processors.detect.kinds import other_numbers
 from otel_telemetry.processors.detect.names import keys, neighbours
@@ -33,6 +33,7 @@ from otel_telemetry.processors.redact.rewrite import (
     is_marker,
     marker,
     same_or,
+    texts_of,
     within_json_string,
 )
 from otel_telemetry.processors.redact.safe_values import SafeValues
@@ -48,8 +49,6 @@ _SEPARATORS: Final = re.compile(r"([,;])")
 _COMMAND_RULES: Final = frozenset(
     {"command-line-login", "command-line-password", "registry-login-password", "sqlplus-login"}
 )
-#: Where triggers end in scanned bytes, and the places themselves; see Detector.located.
-Located = tuple[Sequence[int], Sequence[Hit] | None]
 #: Where the paths of a policy have arrived inside a value.
 _Places = list[tuple[JsonPath, Action, frozenset[int]]]
 
@@ -96,17 +95,15 @@ class Redactor:
         """Return the redactor with the policy's overrides for a service; itself where there are none."""
         return self._services.get(service, self)
 
-    def hits(self, data: bytes) -> Sequence[int]:
+    def located(self, data: bytes) -> Located:
         """Return the END offsets (exclusive, ascending) of every trigger in arbitrary bytes, such as OTLP on the wire.
 
         A superset: if `string(s)` or `item(k, v)` would change anything for a string that lies contiguously at
         data[a:b], for any service, then some offset has a < end <= b, or ends in that way inside the key. No offset:
         nothing to do. Under an allow-list, and where there are too many places, every offset is returned.
-        """
-        return self.located(data)[0]
 
-    def located(self, data: bytes) -> Located:
-        """Return the same with the places themselves, for `placed`; None where every string may change."""
+        With them come the places themselves, for `placed`; None where every string may change.
+        """
         return (range(1, len(data) + 1), None) if self._everything else self._detector.located(data)
 
     def placed(self, hits: Sequence[Hit], texts: Mapping[str, tuple[int, int]]) -> Findings:
@@ -120,17 +117,7 @@ class Redactor:
 
     def scanned(self, key: str, value: AnyValue) -> Findings:
         """Return findings, none yet, for one nested attribute whose names and texts were all scanned as one block."""
-        texts = [key]
-        stack = [value]
-        while stack:
-            inner = stack.pop()
-            if isinstance(inner, str):
-                texts.append(inner)
-            elif isinstance(inner, Mapping):
-                texts += inner
-                stack += inner.values()
-            elif isinstance(inner, Sequence) and not isinstance(inner, bytes):
-                stack += inner
+        texts = texts_of(key, value)
         return Findings(self.seen(texts) or Sightings(texts, {}))
 
     def dirty(self, texts: Sequence[str]) -> Sequence[int]:

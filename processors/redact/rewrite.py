@@ -169,6 +169,22 @@ def same_or(items: list[AnyValue], old: Sequence[AnyValue]) -> AnyValue:
     return tuple(items) if isinstance(old, tuple) else items
 
 
+def texts_of(key: str, value: AnyValue) -> list[str]:
+    """Return the key, and all names and texts in a nested value."""
+    texts = [key]
+    stack = [value]
+    while stack:
+        inner = stack.pop()
+        if isinstance(inner, str):
+            texts.append(inner)
+        elif isinstance(inner, Mapping):
+            texts += inner
+            stack += inner.values()
+        elif isinstance(inner, Sequence) and not isinstance(inner, bytes):
+            stack += inner
+    return texts
+
+
 def _quotes(text: str, match: Match) -> str:
     """Return the quotes that a number needs when text takes its place in JSON, escaped as those around it.
 

@@ -62,7 +62,7 @@ def test_keys_have_actions_and_patterns(redactor):
 def test_the_locator_knows_the_policys_keys(redactor):
     clean = redactor('keys: {"app.hidden.*": drop}\npaths: {app.body: {"$.a": replace}}')
     assert list(clean.dirty(["app.hidden.x", "app.body", "app.other"])) == [0, 1]
-    assert clean.hits(b"\x0a\x0capp.hidden.x\x12")
+    assert clean.located(b"\x0a\x0capp.hidden.x\x12")[0]
 
 
 def test_paths_reach_into_maps_and_into_json_text(redactor):
@@ -81,7 +81,7 @@ def test_an_allow_list_keeps_nothing_else(redactor):
     assert clean.item("http.request.method", "GET") == ("http.request.method", "GET")
     assert clean.item("url.full", "https://x") is None
     assert list(clean.dirty(["a", "b"])) == [0, 1]
-    assert list(clean.hits(b"abc")) == [1, 2, 3]
+    assert list(clean.located(b"abc")[0]) == [1, 2, 3]
     assert redactor("allow: []").item("http.request.method", "GET") is None
 
 
