@@ -33,8 +33,6 @@ _NEAR: Final = 40
 #: Bytes of a block that may be kept until somebody asks which string a place is in.
 _KEPT: Final = 16_384
 _NO_HITS: Final[Sequence[Hit]] = ()
-#: Where triggers end in scanned bytes, and the places themselves; see Detector.located.
-Located = tuple[Sequence[int], Sequence[Hit] | None]
 
 
 class Match(NamedTuple):
@@ -119,7 +117,7 @@ class Detector:
         self._locator: Locator = make_locator(engine, tuple(triggers))
         self.engine = self._locator.name
 
-    def located(self, data: bytes) -> Located:
+    def located(self, data: bytes) -> tuple[Sequence[int], Sequence[Hit] | None]:
         """Return where triggers end in raw bytes: ascending, exclusive offsets. A superset of what can change.
 
         With them come the places themselves, for `cut`. Where there are more than can be looked at, every offset is

@@ -15,7 +15,7 @@ from typing import Any, Final
 from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
-from otel_telemetry.processors.detect.detector import Detector, Located, Match, Sightings, refuse_broken
+from otel_telemetry.processors.detect.detector import Detector, Match, Sightings, refuse_broken
 from otel_telemetry.processors.detect.engines.locator import Hit
 from otel_telemetry.processors.detect.kinds import other_numbers
 from otel_telemetry.processors.detect.names import keys, neighbours
@@ -49,6 +49,8 @@ _SEPARATORS: Final = re.compile(r"([,;])")
 _COMMAND_RULES: Final = frozenset(
     {"command-line-login", "command-line-password", "registry-login-password", "sqlplus-login"}
 )
+#: Where triggers end in scanned bytes, and the places themselves; see Detector.located.
+Located = tuple[Sequence[int], Sequence[Hit] | None]
 #: Where the paths of a policy have arrived inside a value.
 _Places = list[tuple[JsonPath, Action, frozenset[int]]]
 

@@ -23,6 +23,7 @@ from otel_telemetry.gateway.spool.reader import Batch
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+    from confluent_kafka.admin import AdminClient
 
 _QUEUED_KBYTES: Final = 16_384
 _SESSION_MS: Final = 10_000  # after which the partitions of a process that was killed go to others
@@ -30,6 +31,7 @@ _POLL_MS: Final = 600_000  # a call of a destination may last so long
 _SLICE_SECONDS: Final = 0.1
 _ASK_SECONDS: Final = 5.0
 _COMMIT_ALL_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 10.0  # between two looks at the ids of the topics
 
 _log = logging.getLogger("otel_telemetry.gateway.kafka")
 
@@ -75,6 +77,8 @@ class Cursor:
         self._position: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
         self._ids: dict[str, str] = {}  # of topics
+        self._admin: AdminClient | None = None
+        self._look_at = 0.0
         self._commit_all_at = time.monotonic() + _COMMIT_ALL_SECONDS
         self._number = 0
         self._woken = threading.Event()
@@ -83,6 +87,9 @@ class Cursor:
     # --- reading ----------------------------------------------------------------------------------------------------
     def due(self, limit_bytes: int, limit_batches: int, wanted: Collection[Signal]) -> list[Batch]:
         """See Transport.due."""
+        if self._consumer and self._is_of_old_topics():
+            self.close()  # what was made again is read from its first message, not on from the old place
+            self._ids.clear()
         consumer = self._consumer or self._subscribe(wanted)
         self._commit(consumer)
         size = sum(len(taken.batch.body) for taken in self._open.values())
@@ -95,6 +102,20 @@ class Cursor:
                 self._open[taken.batch.seq] = taken
                 size += len(taken.batch.body)
         return [taken.batch for taken in self._open.values()]
+
+    def _is_of_old_topics(self) -> bool:
+        """Return, every few seconds, whether a topic was made again: librdkafka reads on as if it was the old one."""
+        import confluent_kafka  # noqa: PLC0415
+
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._admin = self._admin or topics.admin(self._config)
+        try:
+            now = topics.ids(self._admin, set(self._ids))
+        except confluent_kafka.KafkaException:  # reading says so, too
+            return False
+        return any(self._ids[name] != found for name, found in now.items())
 
     def _subscribe(self, wanted: Collection[Signal]) -> "Consumer":
         import confluent_kafka  # noqa: PLC0415
