@@ -122,6 +122,15 @@ def test_a_batch_whose_signal_is_not_readable_is_counted_as_lost_and_holds_up_no
     spool.close()
 
 
+def test_a_fault_that_is_not_the_file_s_is_no_damage() -> None:
+    closed = sqlite3.connect(":memory:")
+    closed.close()
+    with pytest.raises(sqlite3.ProgrammingError) as raised:
+        closed.execute("SELECT 1")
+    for error in (raised.value, OSError(28, "No space left on device"), RuntimeError("no")):
+        assert not spool_file.means_damage(error)
+
+
 def test_noise_on_the_cursors_delivers_again_rather_than_never(tmp_path: Path) -> None:
     noise(filled(tmp_path / "spool"), 6)
     spool = opened(tmp_path / "spool")

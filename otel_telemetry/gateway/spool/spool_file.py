@@ -261,9 +261,10 @@ def open_reader(folder: Path) -> sqlite3.Connection:
 def means_damage(error: Exception) -> bool:
     """Return whether an error means that the file is damaged: SQLite has no special error for that.
 
-    Python's own errors have no code of SQLite's: a text in the file is none any more.
+    Nor has Python where a text in the file is no UTF-8 any more: its error has no code of SQLite's.
     """
-    return type(error) is sqlite3.DatabaseError or not hasattr(error, "sqlite_errorcode")
+    is_no_text = type(error) is sqlite3.OperationalError and not hasattr(error, "sqlite_errorcode")
+    return type(error) is sqlite3.DatabaseError or is_no_text
 
 
 def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
