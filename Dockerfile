@@ -1,6 +1,6 @@
-# The gateway: slim, not root, one volume; its root file system can be read-only. The release workflow names the base image by its
-# digest (PYTHON_IMAGE); the files of all packages are held to the hashes of deploy/requirements.txt.
-ARG PYTHON_IMAGE=python:3.13.15-slim-bookworm
+# The gateway: slim, not root, one volume; its root file system can be read-only. The digest is that of the base image's index, so
+# both architectures are held to it, as all packages are to the hashes of deploy/requirements.txt.
+ARG PYTHON_IMAGE=python:3.13.15-slim-bookworm@sha256:2325bb286ec344af3e5898cc224b5844e2707ac6e26b1632516fd3edc84a5e26
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY deploy ./deploy

@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 300
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast e2e faults floors matrix pins parts dist site lint types format fuzz figures bench clean
+.PHONY: help setup demo serve test test-fast e2e faults floors matrix pins digests parts dist site lint types format fuzz figures bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -57,6 +57,9 @@ matrix: $(READY) ## Run beside real neighbours; resolve the wheel beside popular
 
 pins: $(READY) ## Write constraints.txt and deploy/*requirements.txt anew from pyproject.toml (UPGRADE=1: with the newest versions)
 	@$(BIN)/python -m tests.company.pins
+
+digests: $(READY) ## Ask the registries for the digests of all images, write them beside their tags (needs Go)
+	@$(BIN)/python -m tests.company.digests
 
 parts: $(READY) ## Measure what the package and each extra bring along, put it into docs/installing.md
 	@$(BIN)/python -m tests.company.parts

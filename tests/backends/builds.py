@@ -23,9 +23,11 @@ from pathlib import Path
 from tests.backends import programs
 
 GO = Path(__file__).parent / "go"
-#: The Collector's builder; the parts of go/collector/builder.yaml have the same version.
+#: The Collector's builder, of the version of the parts that it puts together.
 OCB = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
-#: The builder for go/loki_collector/builder.yaml, of the version of its parts.
+#: For go/collector: the version whose image docker-compose.yml runs.
+IMAGE_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.162.0"
+#: For go/loki_collector.
 OLDER_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.111.0"
 _LOG_EVERY = 15.0
 _LAST_LINES = 25
@@ -66,10 +68,11 @@ class Recipe:
 
 
 COLLECTOR = Recipe(
-    "otelcol", GO / "collector", (("go", "run", OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
+    "otelcol", GO / "collector", (("go", "run", IMAGE_OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
 )
+_COMMANDS = (("go", "run", OCB, "--config=builder.yaml"),)
 #: With Kafka's receiver and exporter, for tests of topics.
-KAFKA_COLLECTOR = Recipe("otelcol-kafka", GO / "kafka_collector", COLLECTOR.commands, "built/otelcol-kafka", "Go 1.25")
+KAFKA_COLLECTOR = Recipe("otelcol-kafka", GO / "kafka_collector", _COMMANDS, "built/otelcol-kafka", "Go 1.25")
 #: With the Loki receiver of contrib, for tests of the push API.
 LOKI_COLLECTOR = Recipe(
     "otelcol-loki",
@@ -80,12 +83,12 @@ LOKI_COLLECTOR = Recipe(
 )
 #: The processor, exporter and check of collector/, as a user builds them.
 COMPONENTS = Path(__file__).parents[2] / "collector"
-REDACTING_COLLECTOR = Recipe("otelcol-redact", COMPONENTS, COLLECTOR.commands, "built/otelcol-redact", "Go 1.26")
+REDACTING_COLLECTOR = Recipe("otelcol-redact", COMPONENTS, _COMMANDS, "built/otelcol-redact", "Go 1.26")
 #: Measured by benchmarks/collector.py, and built by nothing else.
 BENCH_COLLECTOR = Recipe(
     "otelcol-bench",
     GO / "bench_collector",
-    COLLECTOR.commands,
+    _COMMANDS,
     "built/otelcol-bench",
     "Go 1.26",
     beside=(COMPONENTS,),
@@ -125,6 +128,27 @@ H2SPEC = Recipe(
     "h2spec",
     "Go 1.26",
 )
+#: Asks registries for digests: tests/company/digests.py.
+CRANE = Recipe(
+    "crane",
+    GO / "crane",
+    (
+        (
+            "go", "build", "-v", "-trimpath", "-o", "crane",
+            "github.com/google/go-containerregistry/cmd/crane",
+        ),
+    ),
+    "crane",
+    "Go 1.26",
+)  # fmt: skip
+#: Checks .github/workflows.
+ACTIONLINT = Recipe(
+    "actionlint",
+    GO / "actionlint",
+    (("go", "build", "-v", "-trimpath", "-o", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),),
+    "actionlint",
+    "Go 1.26",
+)
 #: Apache Kafka, which is run by Java 17 or newer (kafka_broker.py): what Maven fetches of it.
 KAFKA = Recipe(
     "kafka",
@@ -133,7 +157,10 @@ KAFKA = Recipe(
     "libs",
     "Maven and Java 17 (Debian: apt-get install default-jre-headless maven)",
 )
-BACKENDS = (COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, KAFKA, KAFKA_COLLECTOR, LOKI_COLLECTOR)
+BACKENDS = (
+    COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, CRANE, ACTIONLINT,
+    KAFKA, KAFKA_COLLECTOR, LOKI_COLLECTOR,
+)  # fmt: skip
 
 
 def built(recipe: Recipe, how: str = "python -m tests.backends.builds") -> Path:

@@ -23,7 +23,8 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCS = (ROOT / "docs" / "collector.md").read_text()
 #: Variables of the files that the services read, with the folder of the service that sets them.
 READ = re.compile(r"\$\{env:([A-Z_]+)|\$\{([A-Z_]+):-")
-VERSION = re.compile(r"(postgres:\d+\.\d+|[^:@]+:v?\d+\.\d+\.\d+)(-[a-z0-9-]+)?")  # PostgreSQL has two numbers
+#: A whole version (PostgreSQL's has two numbers), and the digest: test_image_digests.py.
+VERSION = re.compile(r"(postgres:\d+\.\d+|[^:@]+:v?\d+\.\d+\.\d+)(-[a-z0-9-]+)?(@sha256:[0-9a-f]{64})?")
 
 
 #: What each image has to check its health with: read in its Dockerfile at the tag that is pinned. Those of the
@@ -259,7 +260,7 @@ def test_the_images_are_those_of_the_versions_that_the_end_to_end_tests_build():
     go = ROOT / "tests" / "backends" / "go"
     collector = re.findall(r"version: (\S+)", (go / "collector" / "builder.yaml").read_text())
     assert SERVICES["collector"]["image"].endswith(f":{collector[0]}")
-    assert f"contrib:{collector[0]}\n" in (ROOT / "deploy" / "collector" / "Dockerfile").read_text()
+    assert f"contrib:{collector[0]}@" in (ROOT / "deploy" / "collector" / "Dockerfile").read_text()
     (version,) = re.findall(r"v[\d.]+ and v([\d.]+) are tags of one commit", (go / "jaeger" / "go.mod").read_text())
     assert SERVICES["jaeger"]["image"] == f"jaegertracing/jaeger:{version}"
 

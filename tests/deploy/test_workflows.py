@@ -1,12 +1,17 @@
 """The workflows: everything pinned, no right that is not needed, nothing of the outside in a shell's text."""
 
 import re
+import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+
+from tests.backends import builds
 
 ROOT: Final = Path(__file__).parents[2]
 FILES: Final = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -46,8 +51,21 @@ def test_nothing_is_published_before_a_maintainer_switches_it_on() -> None:
     assert all("build" in job["needs"] or "image" in job["needs"] for name, job in jobs.items() if name != "build")
 
 
-def test_the_base_image_is_the_dockerfile_s() -> None:
-    assert f"ARG PYTHON_IMAGE={RELEASE['env']['PYTHON_IMAGE']}\n" in (ROOT / "Dockerfile").read_text()
+@each_file
+def test_actionlint_finds_nothing_wrong(file: Path) -> None:
+    done = subprocess.run(
+        [builds.built(builds.ACTIONLINT, "make e2e"), file], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("tag", "code"), [("", 0), (".1", 1)])
+def test_a_tag_that_is_not_the_package_s_version_ends_the_release(tag: str, code: int) -> None:
+    (script,) = [step["run"] for step in RELEASE["jobs"]["build"]["steps"] if "GITHUB_REF_NAME" in step.get("run", "")]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "GITHUB_REF_NAME": f"v{version}{tag}"}
+    assert subprocess.run(["bash", "-ec", script], cwd=ROOT, env=environment, check=False).returncode == code
 
 
 def test_the_notes_are_the_version_s_part_of_the_changelog(tmp_path: Path) -> None:
@@ -60,8 +78,23 @@ def test_the_notes_are_the_version_s_part_of_the_changelog(tmp_path: Path) -> No
     assert notes == "## [1.2.0] - 2026\n- yes\n"
 
 
-def test_the_chart_is_given_the_image_by_digest() -> None:
+def test_the_chart_is_given_the_image_by_digest_and_all_images_are_listed_with_theirs(tmp_path: Path) -> None:
     (script,) = [step["run"] for step in RELEASE["jobs"]["image"]["steps"] if "helm package" in step.get("run", "")]
-    values = (ROOT / "deploy/helm/otel-telemetry/values.yaml").read_text()
-    assert len(re.findall(r"^image: .*$", values, re.MULTILINE)) == 1
-    assert 's#^image: .*#image: {repository: \\"$IMAGE\\", tag:' in script
+    helm = builds.built(builds.HELM, "make e2e")
+    shutil.copytree(ROOT / "deploy/helm", tmp_path / "deploy/helm")
+    compose = (ROOT / "docker-compose.yml").read_text()
+    (tmp_path / "docker-compose.yml").write_text(re.sub(r"image: jaeger\S+\n", "image: otel-telemetry:0\n", compose))
+    here = [line for line in script.splitlines() if not line.startswith(("helm registry login", "helm push"))]
+    assert len(here) == len(script.splitlines()) - 2, "what needs a registry"
+    environment = {"PATH": f"{helm.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "GITHUB_REF_NAME": "v1.2.3"}
+    environment |= {"IMAGE": "ghcr.io/o/r", "DIGEST": f"sha256:{'a' * 64}"}
+    subprocess.run(["bash", "-ec", "\n".join(here)], cwd=tmp_path, env=environment, capture_output=True, check=True)
+
+    listed = (tmp_path / "pinned/images.txt").read_text().split()
+    theirs = set(re.findall(r"image: (\S+@\S+)", compose))
+    assert {*theirs, f"ghcr.io/o/r@sha256:{'a' * 64}"} == set(listed)
+    assert len(theirs) == 5
+    (chart,) = (tmp_path / "pinned").glob("*.tgz")
+    given = ["--set", "existingSecret=keys"]
+    text = subprocess.run([helm, "template", "t", chart, *given], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"image: (.*)", text)) == {f'"ghcr.io/o/r:1.2.3@sha256:{"a" * 64}"'}
