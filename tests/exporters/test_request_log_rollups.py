@@ -123,8 +123,18 @@ def alike(url, monkeypatch, filters):
             )
             pairs += zip(found, plain.by(name), strict=False)
         assert rolled.cache() == plain.cache()
-        aligned = Period(START.replace(hour=0, minute=0, second=0), NOW.replace(hour=0, minute=0, second=0))
-        for step in (timedelta(days=1), timedelta(hours=1)):
+        first, last = (each.replace(hour=0, minute=0, second=0) for each in (START, NOW))
+        whole = Period(first, last)
+        days = [
+            Period(first - timedelta(days=1) + of_zone, last + of_zone)
+            for of_zone in (timedelta(hours=5, minutes=30), timedelta(hours=18, minutes=15))
+        ]
+        for aligned, step in (
+            (whole, timedelta(days=1)),
+            (whole, timedelta(hours=1)),
+            (whole, timedelta(hours=36)),
+            *((of_zone, step) for of_zone in days for step in (timedelta(days=1), timedelta(hours=6))),
+        ):
             steps = figures.of(connection, filters, aligned).series(step)
             wanted = figures.FromRows(connection, filters, aligned).series(step)
             assert steps.keys() == wanted.keys()

@@ -23,6 +23,7 @@ from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
 from otel_telemetry.exporters.request_log.rollup import bins, cells, reading, rows
 from otel_telemetry.exporters.request_log.rollup.cells import KINDS, Cell, Cells, Stored
 from otel_telemetry.exporters.request_log.rollup.rows import Column, joined, within
+from otel_telemetry.exporters.request_log.rollup.steps import Steps
 
 #: Raised where more rows would have to be read than MOST.
 TooMany = rows.TooMany
@@ -37,7 +38,6 @@ _OUTCOMES: Final = {"ok", "failed", "degraded", "cached"}
 _OF_CALLS: Final = {"service", "environment", "region"}
 _AT: Final = {name: index for index, name in enumerate(KINDS["request"])}
 _OF_CALL: Final = {name: index for index, name in enumerate(KINDS["model"])}
-_DAY: Final = timedelta(days=1)
 _QUARTER: Final = rollups.QUARTER * 60
 
 
@@ -205,15 +205,12 @@ class FromRollups:
         begin, width = since.timestamp(), step.total_seconds()
         if begin % _QUARTER or width % _QUARTER:
             return FromRows(self._connection, self._filters, self._period).series(step)
-        days = step % _DAY == timedelta(0) and begin % _DAY.total_seconds() == 0
-        alike = days or self._plan.is_rows_alone
         kind = "request" if self._filters else "all"
-        sums: Iterable[reading.Sums] = self._known.get(kind, ()) if alike else ()
-        if not sums:
-            plan = self._plan if alike else reading.plan(self._connection, since, until, days=False)
-            sums = self._read(kind, plan, times=("latency",))
-        steps = cells.merged(((int((start - begin) // width),), cell) for start, _, cell in sums)
-        return {step: row_of("requests", cell, percentiles=True) for (step,), cell in steps.items()}
+        steps = Steps(begin, width, self._plan)
+        whole = self._known.get(kind) or self._read(kind, self._plan, times=("latency",))
+        apart = self._read(kind, steps.quarters, times=("latency",)) if steps.quarters.quarters else ()
+        found = steps.cells(whole, apart)
+        return {step: row_of("requests", cell, percentiles=True) for step, cell in found.items()}
 
     def cache(self) -> Row:
         """See Figures."""

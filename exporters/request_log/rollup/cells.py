@@ -94,6 +94,13 @@ def _together(parts: Sequence[Cell | Stored]) -> Cell:
     )
 
 
+def subtract(cell: Cell, part: Cell) -> None:
+    """Take a part from a cell that contains it. `most_ms` and `most_usd` stay: nothing in the rest exceeds them."""
+    cell.sums = [one - less for one, less in zip(cell.sums, part.sums, strict=True)]
+    bins.subtract(cell.latency, part.latency)
+    bins.subtract(cell.ttfb, part.ttfb)
+
+
 def added(kind: str, found: Iterable[tuple[Key, Cell]]) -> Cells:
     """Return the cells of a kind, from those that it is added up of."""
     names = KINDS[ADDED[kind]]

@@ -61,25 +61,32 @@ def rows_alone(since: datetime, until: datetime) -> Plan:
 def plan(connection: sa.Connection, since: datetime, until: datetime, *, days: bool = True) -> Plan:
     """Return how a period is put together; without `days`, of quarters at most."""
     begin, end = since.timestamp(), until.timestamp()
-    whole = _done(connection, DAY, begin, end) if days else []
-    covered = set(whole)
-    apart = [s for s in _done(connection, QUARTER, begin, end) if s - s % _DAY_SECONDS not in covered]
-    spans = sorted([(start, start + _DAY_SECONDS) for start in whole] + [(s, s + _QUARTER_SECONDS) for s in apart])
+    whole = _joined(_done(connection, DAY, [(begin, end)]) if days else (), _DAY_SECONDS)
+    apart = joined_quarters(_done(connection, QUARTER, _between(begin, end, whole)))
+    return Plan(whole, apart, _between(begin, end, sorted([*whole, *apart])))
+
+
+def _between(begin: float, end: float, spans: Iterable[Span]) -> list[Span]:
+    """Return what is left of a period between spans of it, which are in order."""
     left, at = [], begin
     for start, stop in spans:
         if start > at:
-            left.append((at, float(start)))
+            left.append((at, start))
         at = stop
-    if at < end:
-        left.append((at, end))
-    return Plan(_joined(whole, _DAY_SECONDS), _joined(apart, _QUARTER_SECONDS), left)
+    return [*left, (at, end)] if at < end else left
 
 
-def _done(connection: sa.Connection, minutes: int, begin: float, end: float) -> list[int]:
+def _done(connection: sa.Connection, minutes: int, within: Sequence[Span]) -> list[int]:
+    """Return when the periods of one length begin that are summed up, and lie within spans of time as a whole."""
     own = rollup_done.c
-    bounds = own.start >= begin, own.start <= end - minutes * 60
-    query = sa.select(own.start).where(own.minutes == minutes, own.token == "", *bounds).order_by(own.start)
-    return list(connection.execute(query).scalars())
+    bounds = (sa.and_(own.start >= begin, own.start <= end - minutes * 60) for begin, end in within)
+    query = sa.select(own.start).where(own.minutes == minutes, own.token == "", sa.or_(sa.false(), *bounds))
+    return list(connection.execute(query.order_by(own.start)).scalars())
+
+
+def joined_quarters(starts: Iterable[int]) -> list[Span]:
+    """Return quarters of an hour as spans, those that touch as one."""
+    return _joined(starts, _QUARTER_SECONDS)
 
 
 def _joined(starts: Iterable[int], length: int) -> list[Span]:
