@@ -4,6 +4,7 @@ import signal
 
 from hypothesis import settings
 
+from tests.backends.clickhouse import as_read_fixture, shared_clickhouse_fixture
 from tests.backends.kafka_broker import kafka_fixture, own_kafka_fixture
 from tests.backends.postgres import own_postgres_fixture, postgres_fixture
 from tests.backends.redis_server import own_redis_fixture, redis_server_fixture, shared_redis_fixture
@@ -15,6 +16,7 @@ from tests.backends.tables import (
 )
 
 __all__ = [
+    "as_read_fixture",
     "empty_database_fixture",
     "kafka_fixture",
     "own_kafka_fixture",
@@ -23,6 +25,7 @@ __all__ = [
     "postgres_fixture",
     "postgres_tables_fixture",
     "redis_server_fixture",
+    "shared_clickhouse_fixture",
     "shared_redis_fixture",
     "tables_fixture",
     "with_tables_fixture",

@@ -86,6 +86,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     f"{REQUEST_LOG}.operate": {
         "base",
         f"{REQUEST_LOG}.audit",
+        f"{REQUEST_LOG}.clickhouse",
         f"{REQUEST_LOG}.config",
         f"{REQUEST_LOG}.db",
         f"{REQUEST_LOG}.derive",
@@ -131,6 +132,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "older": {"base", f"{REQUEST_LOG}.db", f"{REQUEST_LOG}.derive", f"{REQUEST_LOG}.store", "gateway.receive.rest"},
     "ui": {
         "base",
+        f"{REQUEST_LOG}.clickhouse",
+        f"{REQUEST_LOG}.config",
         f"{REQUEST_LOG}.db",
         f"{REQUEST_LOG}.kpis",
         f"{REQUEST_LOG}.operate",

@@ -33,11 +33,14 @@ def postgres_tables_fixture(postgres: PostgresServer) -> str:
 
 @pytest.fixture(name="with_tables")
 def with_tables_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    """Makes such a database in "sqlite" or "postgres" and returns its URL."""
+    """Makes such a database in "sqlite" or "postgres" and returns its URL.
+
+    For "clickhouse", in which nobody writes, it is one of SQLite: `as_read` sends its rows there.
+    """
     numbers = itertools.count(1)
 
     def with_tables(kind: str) -> str:
-        if kind == "sqlite":
+        if kind in {"sqlite", "clickhouse"}:
             return f"sqlite:///{shutil.copy(request.getfixturevalue('tables'), tmp_path / f'log{next(numbers)}.db')}"
         url: str = request.getfixturevalue("postgres").database(request.getfixturevalue("postgres_tables"))
         return url

@@ -19,7 +19,9 @@ from otel_telemetry.exporters.request_log.store.store import Store, open_store
 from tests.exporters.forwarded import serving
 from tests.exporters.known import known
 from tests.exporters.otlp_receiver import Answer, Receiver, http_receiver
+from tests.long import fewer
 
+READ_IN = ("sqlite", "postgres", "clickhouse")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SQLITE = sqlite.dialect()
 SECOND = 1_000_000_000
@@ -109,6 +111,12 @@ def open_at_fixture(open_url: Callable[..., Store]) -> Callable[..., Store]:
 def url_fixture(request, with_tables):
     """Names a database without rows: a file, and one of a real server."""
     return with_tables(request.param)
+
+
+@pytest.fixture(name="read_in", params=fewer(READ_IN, READ_IN[:2], "e2e"))
+def read_in_fixture(request):
+    """Names each database that can be asked; rows for ClickHouse are written to SQLite and sent on (`as_read`)."""
+    return request.param
 
 
 @pytest.fixture(name="dropped")

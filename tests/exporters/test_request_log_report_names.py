@@ -9,15 +9,20 @@ from otel_telemetry.exporters.request_log.store.store import open_store
 DAY = 86_400
 
 
+@pytest.fixture(name="url")
+def url_fixture(read_in, with_tables):
+    return with_tables(read_in)
+
+
 @pytest.fixture(name="stored")
-def stored_fixture(url):
+def stored_fixture(read_in, url, as_read):
     """Return what stores spans and returns the report on them."""
 
     def stored(*spans):
         store = open_store(RequestLogSettings(url=url))
         store.write(spans)
         store.close()
-        return ReportQueries(RequestLogSettings(url=url))
+        return ReportQueries(RequestLogSettings(url=as_read(read_in, url)))
 
     return stored
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.exporters.request_log.clickhouse.client import KEY, ClickHouse
+from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
 from otel_telemetry.exporters.request_log.db import column_types, schema
 from otel_telemetry.exporters.request_log.db.outbox import RowKey
 
@@ -88,7 +88,7 @@ def check(server: ClickHouse) -> None:
         lacking = missing(server, table)
         if lacking:
             problem = f"table {table.name} of {server.database} has no column {', '.join(list(lacking)[:3])}"
-            raise ConfigurationError(KEY, problem, "otel-telemetry clickhouse init")
+            raise ConfigurationError(server.key, problem, "otel-telemetry clickhouse init")
 
 
 def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import IO, Any, Final, Self
 import sqlalchemy as sa
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.exporters.request_log.db import column_types, database, schema
-from otel_telemetry.exporters.request_log.operate import parquet
+from otel_telemetry.exporters.request_log.db import column_types, schema
+from otel_telemetry.exporters.request_log.operate import limits, parquet
 from otel_telemetry.exporters.request_log.operate.report_groups import Period
 
 TABLES: Final = (schema.request_log, schema.llm_call)
@@ -53,7 +53,7 @@ class Archive:
         self._files, self._root = _opened(target)
         self._period = period
         self._replace = replace
-        self._engine = database.reader(url)
+        self._engine = limits.unlimited(url)
 
     def __enter__(self) -> Self:
         return self

@@ -88,7 +88,8 @@ class Filters:
         if self.outcome is not None:
             found.append(_OUTCOMES[self.outcome])
         if self.text is not None:
-            texts = (_log[name].icontains(self.text, autoescape=True) for name in ("query_text", "answer_text"))
+            columns = _log.query_text, _log.answer_text
+            texts = (column.icontains(self.text, autoescape=True, escape="\\") for column in columns)
             # Of the index of rows that have texts: others are not looked at.
             found.append(sa.and_(sa.literal_column(f"({schema.REQUEST_TEXT})", sa.Boolean), sa.or_(*texts)))
         if self.model is not None:

@@ -2,7 +2,8 @@
 
 Percentiles of few rows are exact. Of many rows, they come from bins of 1.6 % (`approximate` is true then); counts,
 tokens and money are exact in both. Of filters that rollups do not have (a range of cost or latency, an outcome that is
-rare), the rows are read once, up to a limit; those of a person or a session are found by an index.
+rare), the rows are read once, up to a limit; those of a person or a session are found by an index. ClickHouse sums up
+any number of rows as they are.
 """
 
 import math
@@ -68,7 +69,7 @@ def of(
 ) -> Figures:
     """Return what is best for a period; of many rows, groups have no more percentiles than those of `times`."""
     rows = FromRows(connection, filters, period)
-    if period.since is None or period.until is None:
+    if period.since is None or period.until is None or not reading.are_kept(connection):
         return rows
     plan = reading.plan(connection, period.since, period.until)
     if not plan.has_more(connection, FEW):

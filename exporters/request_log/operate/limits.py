@@ -1,4 +1,7 @@
-"""Queries with a time limit: no query of a page occupies a database, or its reader, for longer."""
+"""Opens whichever database is asked: SQLite, PostgreSQL or ClickHouse; for pages with limits of time.
+
+So no query of a page occupies a database, or its reader, for longer.
+"""
 
 import time
 from typing import Any, Final
@@ -6,12 +9,26 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from otel_telemetry.exporters.request_log.clickhouse import reader as columns
+from otel_telemetry.exporters.request_log.clickhouse import tables
+from otel_telemetry.exporters.request_log.clickhouse.dbapi import TIMEOUT, TOO_MUCH
 from otel_telemetry.exporters.request_log.db import database
 from otel_telemetry.exporters.request_log.operate import report_ranks
 
 _IDLE: Final = 2  # connections to PostgreSQL that stay open: opening one takes longer than most queries
 _OPCODES: Final = 10_000  # of SQLite's machine, between two looks at the clock
-_STOPPED: Final = ("SQLITE_INTERRUPT", "57014")
+_STOPPED: Final = ("SQLITE_INTERRUPT", "57014", *TIMEOUT)
+#: Rows that one query of a page may bring from ClickHouse.
+_ROWS: Final = 1_000_000
+
+
+def unlimited(url: str) -> sa.Engine:
+    """Return a read-only engine for reports and archives, which may take their time."""
+    if columns.names(url):
+        return columns.reader(url)
+    engine = database.reader(url)
+    report_ranks.prepare(engine)
+    return engine
 
 
 def reader(url: str, seconds: float) -> sa.Engine:
@@ -19,6 +36,8 @@ def reader(url: str, seconds: float) -> sa.Engine:
 
     On SQLite the time is counted from when the connection was opened, and each is opened for one use.
     """
+    if columns.names(url):
+        return columns.reader(url, seconds, _ROWS)
     engine = database.reader(url, idle=_IDLE)
     report_ranks.prepare(engine)
     limit = _limit_sqlite if engine.dialect.name == "sqlite" else _limit_postgres
@@ -27,10 +46,20 @@ def reader(url: str, seconds: float) -> sa.Engine:
     return engine
 
 
+def has(connection: sa.Connection, table: sa.Table) -> bool:
+    """Return whether a database has a table of ours: ClickHouse has requests and model calls alone."""
+    return connection.dialect.name != "clickhouse" or table in tables.TABLES
+
+
 def is_stopped(error: exc.DBAPIError) -> bool:
     """Return whether an error means that the limit of time was reached."""
-    found = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
-    return found in _STOPPED
+    found = (getattr(error.orig, name, None) for name in ("sqlite_errorname", "sqlstate", "code"))
+    return any(each in _STOPPED for each in found)
+
+
+def is_too_much(error: exc.DBAPIError) -> bool:
+    """Return whether an error means that a query would bring, or hold in memory, too many rows."""
+    return getattr(error.orig, "code", None) in TOO_MUCH
 
 
 def _limit_sqlite(raw: Any, seconds: float) -> None:

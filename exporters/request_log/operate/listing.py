@@ -31,7 +31,7 @@ def page(
     connection: sa.Connection, filters: Filters, period: Period, *, order: Order, after: PageMark | None, size: int
 ) -> list[Row]:
     """Return a page of requests, largest or newest first; where the order's value is not known, a row has no place."""
-    if not _bounded(period) or not figures.knows(filters) or bool(filters) != (order == "time"):
+    if not _is_summed(connection, filters, period) or bool(filters) != (order == "time"):
         return browse.page(connection, filters, period, order=order, after=after, size=size)
     if order == "time":
         return _newest(connection, filters, period, after, size)
@@ -62,7 +62,7 @@ def search(
 
 def count(connection: sa.Connection, filters: Filters, period: Period) -> int:
     """Return how many requests there are, no more than COUNTED + 1."""
-    if not _bounded(period) or not figures.knows(filters):
+    if not _is_summed(connection, filters, period):
         return browse.count(connection, filters, period)
     found = 0
     places = _places(connection, filters, period)
@@ -74,8 +74,10 @@ def count(connection: sa.Connection, filters: Filters, period: Period) -> int:
     return min(found, COUNTED + 1)
 
 
-def _bounded(period: Period) -> bool:
-    return period.since is not None and period.until is not None
+def _is_summed(connection: sa.Connection, filters: Filters, period: Period) -> bool:
+    """Return whether rollups tell where such requests are."""
+    bounded = period.since is not None and period.until is not None
+    return bounded and figures.knows(filters) and reading.are_kept(connection)
 
 
 def _period(span: Span) -> Period:
@@ -85,7 +87,7 @@ def _period(span: Span) -> Period:
 
 def _places(connection: sa.Connection, filters: Filters, period: Period) -> list[tuple[Span, int | None]]:
     """Return spans of time that have such requests, with how many; None where that is not summed up."""
-    assert period.since is not None  # noqa: S101 - `_bounded` has seen to it
+    assert period.since is not None  # noqa: S101 - `_is_summed` has seen to it
     assert period.until is not None  # noqa: S101
     plan = reading.plan(connection, period.since, period.until)
     found: list[tuple[Span, int | None]] = [(span, None) for span in plan.rows]
@@ -130,7 +132,7 @@ def _newest(
 
 def _largest(connection: sa.Connection, period: Period, order: Order, after: PageMark | None, size: int) -> list[Row]:
     """Return a page by size, out of the quarters of an hour that have the largest rows, if these are enough."""
-    assert period.since is not None  # noqa: S101 - `_bounded` has seen to it
+    assert period.since is not None  # noqa: S101 - `_is_summed` has seen to it
     assert period.until is not None  # noqa: S101
     plan = reading.plan(connection, period.since, period.until, days=False)
     own, most = rollup.c, _MOST[order]

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.db import database, schema
+from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.kpis.definitions import Kpi
 from otel_telemetry.exporters.request_log.operate import (
+    limits,
     report_kpis,
     report_one,
-    report_ranks,
     report_subjects,
     report_sums,
 )
@@ -44,10 +44,9 @@ class ReportQueries:
     """Queries over one database. Use as a context manager, or `close` it."""
 
     def __init__(self, config: RequestLogSettings) -> None:
-        self._engine = database.reader(config.url)
+        self._engine = limits.unlimited(config.url)
         #: Whether the percentiles of the last answer are from bins.
         self.approximate = False
-        report_ranks.prepare(self._engine)
 
     def __enter__(self) -> Self:
         return self

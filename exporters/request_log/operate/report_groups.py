@@ -6,6 +6,7 @@ A row is a map: what it was grouped by, then `requests` or `llm_calls`, `share` 
 `latency_p50_ms` to `ttfb_p99_ms`; else the rows would have to be sorted first, which takes longer than all the rest.
 
 Along time each bucket is a query of its own over the index by time: nothing is sorted but the values of one bucket.
+ClickHouse, which has no such index, reads columns once for all buckets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS, 
 Row = dict[str, Any]
 Column = sa.ColumnElement[Any]
 
+_NO_INDEX: Final = frozenset({"clickhouse"})
 #: Time is cut into these.
 BUCKETS: Final[Mapping[str, timedelta]] = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 _DAY: Final = len("2026-11-21")
@@ -103,8 +105,10 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 def groups(connection: sa.Connection, subject: Subject, by: Sequence[str], period: Period) -> list[Row]:
     """Return a row for each group: along time in order, else the largest first."""
-    percentiles = _ranks(connection.dialect.name, subject) if len(by) == 1 and by[0] in subject.ordered else []
-    query = _through_time if by[0] in BUCKETS and by[0] in subject.ordered else _at_once
+    dialect = connection.dialect.name
+    percentiles = _ranks(dialect, subject) if len(by) == 1 and by[0] in subject.ordered else []
+    along = by[0] in BUCKETS and by[0] in subject.ordered and dialect not in _NO_INDEX
+    query = _through_time if along else _at_once
     own = _own(connection, subject, by, period)
     found = list(query(connection, subject, by, period, percentiles, own))
     every = sum(row[subject.count] for row in found)
@@ -134,6 +138,8 @@ def _step_of(dialect: str, ts: Column, begin: float, step: timedelta) -> Column:
     if dialect == "sqlite":
         seconds = sa.cast(sa.func.strftime("%s", sa.type_coerce(ts, sa.Text)), sa.BigInteger)
         return (seconds - int(begin)) // int(step.total_seconds())
+    if dialect == "clickhouse":
+        return sa.func.intDiv(sa.func.toUnixTimestamp(ts) - int(begin), int(step.total_seconds()))
     elapsed = sa.func.extract("epoch", ts) - int(begin)
     return sa.cast(sa.func.floor(elapsed / int(step.total_seconds())), sa.BigInteger)
 
@@ -173,6 +179,8 @@ def dimension(dialect: str, name: str, ts: Column, columns: Mapping[str, Column]
         return columns[name].label(name)
     if dialect == "sqlite":  # a time is text in order, `2026-11-21 10:11:12.123456`
         return sa.func.substr(sa.type_coerce(ts, sa.Text), 1, _DAY if name == "day" else _HOUR).label(name)
+    if dialect == "clickhouse":
+        return (sa.func.toDate(ts) if name == "day" else sa.func.toStartOfHour(ts)).label(name)
     return (sa.func.date(ts) if name == "day" else sa.func.date_trunc("hour", ts)).label(name)
 
 
@@ -200,7 +208,7 @@ def _at_once(  # noqa: PLR0917 - what a report is of
     """One query for all groups; on PostgreSQL a second one for percentiles: so the first needs no sorting."""
     dialect, columns = connection.dialect.name, subject.table.c
     keys = [dimension(dialect, name, columns.ts, own) for name in by]
-    parts = [[*_sums(subject), *percentiles]] if dialect == "sqlite" else [_sums(subject), percentiles]
+    parts = [_sums(subject), percentiles] if dialect == "postgresql" else [[*_sums(subject), *percentiles]]
     found: dict[tuple[Any, ...], Row] = {}
     for part in filter(None, parts):
         query = sa.select(*keys, *part).where(period.of(columns.ts)).group_by(*keys)

@@ -80,8 +80,7 @@ def _values(
     connection: sa.Connection, kpi: Kpi, buckets: Sequence[str], period: Period, newest: int | None
 ) -> Iterator[tuple[Group, Value]]:
     """Yield each value with the day or hour that it belongs to, reading as few columns as that takes."""
-    stored = kpi.source not in TABLES
-    table = schema.kpi_value if stored else schema.metadata.tables[TABLES[kpi.source]]
+    stored, table = kpi.source not in TABLES, table_of(kpi)
     names = ["value", "labels"] if stored else sorted(_columns(kpi))
     moments = [_bucket(connection.dialect.name, table.c.ts, name) for name in buckets]
     query = sa.select(*moments, *(table.c[name] for name in names)).where(period.of(table.c.ts))
@@ -98,11 +97,18 @@ def _values(
                 yield tuple(row[:first]), value
 
 
+def table_of(kpi: Kpi) -> sa.Table:
+    """Return the table that a figure is read from."""
+    return schema.metadata.tables[TABLES[kpi.source]] if kpi.source in TABLES else schema.kpi_value
+
+
 def _bucket(dialect: str, ts: Any, name: str) -> sa.ColumnElement[str]:
     """Return the day or hour in UTC of a time, as text."""
     if dialect == "sqlite":  # a time is text: with a T between day and hour in some tables, a space in others
         text = sa.func.substr(sa.type_coerce(ts, sa.Text), 1, _LENGTH[name])
         return text if name == "day" else sa.func.replace(text, "T", " ") + ":00"
+    if dialect == "clickhouse":
+        return sa.func.formatDateTime(ts, "%Y-%m-%d" if name == "day" else "%Y-%m-%d %H:00")
     form = "YYYY-MM-DD" if name == "day" else "YYYY-MM-DD HH24:00"
     return sa.func.to_char(sa.func.timezone("UTC", ts), form)
 

@@ -26,6 +26,9 @@ def endpoint(dialect: str) -> Column:
     if dialect == "sqlite":
         meta = sa.type_coerce(_log.meta, sa.Text)
         named = [sa.func.json_extract(meta, f"$.{name}") for name in requests.ENDPOINTS]
+    elif dialect == "clickhouse":
+        meta = sa.type_coerce(_log.meta, sa.Text)
+        named = [sa.func.JSONExtract(meta, name, "Nullable(String)") for name in requests.ENDPOINTS]
     else:
         named = [sa.type_coerce(_log.meta, postgresql.JSONB)[name].astext for name in requests.ENDPOINTS]
     return sa.func.coalesce(*named)
@@ -43,9 +46,11 @@ def model(connection: sa.Connection, in_period: Column, *, filtered: bool = Fals
 def answered(connection: sa.Connection, in_period: Column, *, filtered: bool) -> dict[str, str]:
     """Return by which model a name was answered last, for names that failed and are no answer's own."""
     columns = (_call.ts, _call.ok, _call.model, _call.model_requested)
-    calls: sa.FromClause = schema.llm_call
+    calls: Any = schema.llm_call
     if filtered:  # all of these first: else PostgreSQL looks through all calls from the newest on
-        calls, in_period = sa.select(*columns).where(in_period).cte().prefix_with("MATERIALIZED"), sa.true()
+        calls, in_period = sa.select(*columns).where(in_period).cte(), sa.true()
+        for dialect in ("sqlite", "postgresql"):
+            calls = calls.prefix_with("MATERIALIZED", dialect=dialect)
     newest = (
         sa.select(*(calls.c[column.name] for column in columns))
         .where(in_period)

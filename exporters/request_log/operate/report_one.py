@@ -17,7 +17,7 @@ _SHORTEST: Final = 6  # characters of the beginning of an id
 def find(connection: sa.Connection, wanted: str) -> list[records.Request]:
     """Return the requests that a text names, oldest first; the first way that finds any decides."""
     of_call = sa.select(_call.request_id).where(_call.id == wanted)
-    begins = _log.id.startswith(wanted, autoescape=True)
+    begins = _log.id.startswith(wanted, autoescape=True, escape="\\")
     ways = [_log.id == wanted, _log.trace_id == wanted, _log.id.in_(of_call)]
     ways += [begins] if len(wanted) >= _SHORTEST else []
     for condition in ways:

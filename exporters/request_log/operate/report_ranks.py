@@ -1,7 +1,8 @@
 """Percentiles by nearest rank: the smallest value that at least that share of the values does not exceed.
 
 PostgreSQL's `percentile_disc` is that. SQLite has no such function, and ranks in a window take five times as long there
-as sorting the values in Python: so it is our own aggregate, registered with each connection.
+as sorting the values in Python: so it is our own aggregate, registered with each connection. ClickHouse's quantiles are
+of other ranks: there the values are sorted as an array, and taken from it.
 """
 
 import json
@@ -51,11 +52,21 @@ def ranks(dialect: str, columns: Mapping[str, sa.ColumnElement[Any]]) -> list[sa
     """Return the expressions for the percentiles of two columns in each group; `named` reads what they find."""
     if dialect == "sqlite":
         return [sa.func.otel_telemetry_ranks(*columns.values()).label(_NAME)]
+    if dialect == "clickhouse":
+        return [_sorted_ranks(column).label(f"{_NAME}_{name}") for name, column in columns.items()]
     shares = sa.literal([percent / _CENT for percent in PERCENTS], postgresql.ARRAY(sa.Double))
     return [
         sa.func.percentile_disc(shares).within_group(column).label(f"{_NAME}_{name}")
         for name, column in columns.items()
     ]
+
+
+def _sorted_ranks(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    count = sa.func.count(column)
+    values = sa.func.arraySort(sa.func.groupArray(column))
+    places = (sa.func.intDiv(count * percent + _CENT - 1, _CENT) for percent in PERCENTS)
+    found = sa.func.array(*(sa.func.arrayElement(values, place) for place in places))
+    return sa.case((count > 0, found), else_=sa.func.emptyArrayFloat64())
 
 
 def named(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:

@@ -28,7 +28,8 @@ def groups(
     """Return what `report_groups.groups` returns, and whether its percentiles are from bins: never where `exact`."""
     percentiles = len(by) == 1 and by[0] in subject.ordered
     others = [name for name in by if name not in BUCKETS]
-    kind = next((one for one in _OF[subject.count] if set(others) <= set(KINDS[one])), None)
+    kinds = _OF[subject.count] if reading.are_kept(connection) else ()
+    kind = next((one for one in kinds if set(others) <= set(KINDS[one])), None)
     plan = None if kind is None or (percentiles and exact) else _plan(connection, subject, period, kind, by)
     if kind is None or plan is None:
         return report_groups.groups(connection, subject, by, period), False

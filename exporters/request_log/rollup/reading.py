@@ -53,6 +53,11 @@ class Plan:
         return number > most or number + _count(connection, schema.request_log, self.rows, most) > most
 
 
+def are_kept(connection: sa.Connection) -> bool:
+    """Return whether a database has rollups: ClickHouse has none, and needs none."""
+    return connection.dialect.name != "clickhouse"
+
+
 def rows_alone(since: datetime, until: datetime) -> Plan:
     """Return the plan that reads all rows."""
     return Plan((), (), ((since.timestamp(), until.timestamp()),))

@@ -20,6 +20,7 @@ _call: Final = schema.llm_call.c
 _TO_MINUTES: Final = len("2026-11-29 10:11")
 _PAGE: Final = 1_000
 _SECONDS: Final = rollups.QUARTER * 60
+_DECIMALS: Final[Column] = sa.literal_column("30")
 #: A request begins no longer than this before its calls.
 LONGEST: Final = timedelta(hours=1)
 
@@ -30,6 +31,11 @@ def in_meta(dialect: str, key: str) -> Column:
         meta = sa.type_coerce(_log.meta, sa.Text)
         number = sa.func.json_type(meta, f"$.{key}").in_(("integer", "real"))
         return sa.case((number, sa.func.json_extract(meta, f"$.{key}", type_=sa.Double)))
+    if dialect == "clickhouse":
+        meta = sa.type_coerce(_log.meta, sa.Text)
+        is_number = sa.func.JSONType(meta, key).in_(("Int64", "UInt64", "Double"))
+        exact = sa.func.toDecimal256OrNull(sa.func.JSONExtractRaw(meta, key), _DECIMALS)
+        return sa.case((is_number, exact))
     value = sa.type_coerce(_log.meta, postgresql.JSONB)[key]
     return sa.case((sa.func.jsonb_typeof(value) == "number", sa.cast(value.astext, sa.Numeric)))
 
