@@ -41,6 +41,7 @@ test: $(READY) ## Run the tests, two files at once where there are two cores; wh
 e2e: $(READY) ## Prove it end to end: real Collector, Jaeger, VictoriaLogs, Prometheus, SDKs of four languages (built once)
 	@$(BIN)/python -m tests.e2e.sending
 	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest tests/e2e tests/deploy tests/exporters/test_clickhouse.py
+	@E2E=1 REQUIRE_BACKENDS=1 REQUIRE_BUILT=1 $(BIN)/python -m pytest -k "clickhouse or three_databases" tests/exporters/test_request_log_report*.py tests/ui tests/suite/test_three_databases.py
 
 faults: $(READY) ## Run the fault tests ROUNDS=20 times, with all backends that can be installed; Jaeger and Kafka where e2e built them (KILLS=60: more kills around Kafka)
 	@for round in $$(seq $(ROUNDS)); do \

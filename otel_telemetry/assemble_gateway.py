@@ -112,11 +112,12 @@ def _page_of(settings: Settings, secret: bytes) -> "MakePage | None":
     def make(keys: "Keys", insight: "Insight") -> "Page":
         from otel_telemetry.ui.access import Access  # noqa: PLC0415
         from otel_telemetry.ui.app import make_page  # noqa: PLC0415
-        from otel_telemetry.ui.reading import Reading  # noqa: PLC0415
+        from otel_telemetry.ui.reading import Reading, databases  # noqa: PLC0415
 
         _measure(settings)
-        reading = Reading(settings.request_log.url)
-        return make_page(reading, settings.redaction, settings.ui, Access(keys, secret), insight)
+        reading, written = map(Reading, databases(settings.ui, settings.request_log))
+        access = Access(keys, secret)
+        return make_page(reading, settings.redaction, settings.ui, access, insight, written=written)
 
     return make
 

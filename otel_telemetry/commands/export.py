@@ -11,7 +11,7 @@ from rich.console import Console
 from starlette.datastructures import QueryParams
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.commands.options import Database, progress, request_log
+from otel_telemetry.commands.options import Readable, progress, readable
 from otel_telemetry.exporters.request_log.operate import parquet
 from otel_telemetry.exporters.request_log.operate.archive import Archive, Written
 from otel_telemetry.exporters.request_log.operate.report_groups import Period
@@ -65,7 +65,7 @@ def export_rows(
     replace: Annotated[
         bool, typer.Option("--replace", help="With --to: replace files with more rows than are stored now, too.")
     ] = False,
-    db: Database = None,
+    db: Readable = None,
 ) -> None:
     """Write stored requests to a file, newest first, without their texts.
 
@@ -75,12 +75,12 @@ def export_rows(
     -f until=... choose the days. DuckDB, ClickHouse, Spark and pandas read them as one table. Each run replaces them.
     """
     if to is not None:
-        _archive(request_log(db).url, to, _pairs(where or ()), replace=replace)
+        _archive(readable(db).url, to, _pairs(where or ()), replace=replace)
         return
     chosen = kind or _by_ending(output)
     if chosen is Format.PARQUET and not parquet.is_there():
         raise ConfigurationError("--format", "Parquet needs the extra parquet", parquet.INSTALL)
-    reading = Reading(request_log(db).url, _SECONDS)
+    reading = Reading(readable(db).url, _SECONDS)
     try:
         pages = export.pages(reading, asked.view(QueryParams(_pairs(where or ()))), _ALL)
         written = _WRITTEN[chosen](next(pages), pages)

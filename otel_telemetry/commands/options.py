@@ -28,6 +28,16 @@ Database = Annotated[
         show_default="request_log.url",
     ),
 ]
+Readable = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        help="SQLAlchemy URL of the request_log database, or of its copy in ClickHouse: "
+        "clickhouse://user:password@host:8123/database, or the word clickhouse for request_log.clickhouse.url.",
+        metavar="URL",
+        show_default="request_log.url",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Since = Annotated[
     str | None, typer.Option(help="From when on: 90m, 24h, 7d, 4w, or a date like 2026-11-21.", show_default="all")
@@ -45,6 +55,14 @@ def load(db: str | None) -> Settings:
 def request_log(db: str | None) -> RequestLogSettings:
     """Return the settings of the request_log, with the database that was given."""
     return load(db).request_log
+
+
+def readable(db: str | None) -> RequestLogSettings:
+    """Return the settings of the request_log with the database that is to be read, ClickHouse too."""
+    from otel_telemetry.exporters.request_log.clickhouse import reader  # noqa: PLC0415 - SQLAlchemy, for some commands
+
+    config = request_log(db)
+    return config.model_copy(update={"url": reader.url_of(config.url, config.clickhouse.url)})
 
 
 def moment(text: str | None, option: str) -> datetime | None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.commands import tables
-from otel_telemetry.commands.options import AsJson, Database, Since, Until, load, moment, request_log
+from otel_telemetry.commands.options import AsJson, Readable, Since, Until, load, moment, readable
 from otel_telemetry.commands.tables import PERCENT, Column
 from otel_telemetry.exporters.request_log.kpis.definitions import Kpi, compiled
 from otel_telemetry.exporters.request_log.operate import report as reports
@@ -113,7 +113,7 @@ def report(
         int | None,
         typer.Option(help="Show no more rows than this.", min=1, show_default="all; 20 of --by request"),
     ] = None,
-    db: Database = None,
+    db: Readable = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with all columns.")] = False,
     exact: Annotated[
@@ -141,7 +141,7 @@ def report(
     period = Period(moment(since, "--since"), moment(until, "--until"))
     figures = _kpis(kpi, db)
     question, names = ("kpi", _kpis_by(by, figures)) if figures else _asked(by or "route")
-    with ReportQueries(request_log(db)) as answers:
+    with ReportQueries(readable(db)) as answers:
         try:
             rows = (
                 answers.kpis(figures, names, period)[:limit]

@@ -15,7 +15,7 @@ from otel_telemetry.base import records
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.commands import tables
-from otel_telemetry.commands.options import AsJson, Database, request_log
+from otel_telemetry.commands.options import AsJson, Readable, readable
 from otel_telemetry.exporters.request_log.operate import report_one
 from otel_telemetry.exporters.request_log.operate.report import ReportQueries
 
@@ -34,7 +34,7 @@ def show(
     ],
     *,
     full: Annotated[bool, typer.Option("--full", help="Show stored texts whole.")] = False,
-    db: Database = None,
+    db: Readable = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one request: its stages, each model call with tokens, time and cost, what went wrong, and its texts.
@@ -43,7 +43,7 @@ def show(
 
     Texts are there only where request_log.store_text was on. A trace may hold several requests.
     """
-    with ReportQueries(request_log(db)) as answers:
+    with ReportQueries(readable(db)) as answers:
         try:
             found = [(request, answers.calls_of(request.id)) for request in answers.find(wanted)]
         except DatabaseError as error:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.commands.options import Database, load
+from otel_telemetry.commands.options import Readable, load
 from otel_telemetry.exporters.request_log.kpis.definitions import compiled
 from otel_telemetry.exporters.request_log.kpis.measures import active
 from otel_telemetry.exporters.request_log.operate import limits
@@ -24,7 +24,7 @@ _err = Console(stderr=True)
 
 def ui(
     *,
-    db: Database = None,
+    db: Readable = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0: any free.", min=0, max=65_535)] = 4320,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the browser.")] = False,
     trace_url: Annotated[
@@ -45,19 +45,18 @@ def ui(
     import uvicorn  # noqa: PLC0415 - what no other command needs
 
     from otel_telemetry.ui.app import ROOT, make_app  # noqa: PLC0415
-    from otel_telemetry.ui.reading import SECONDS, Reading  # noqa: PLC0415
+    from otel_telemetry.ui.reading import SECONDS, Reading, databases  # noqa: PLC0415
 
     settings = load(db)
     shown = _with(settings.ui, trace_url)
-    limits.reader(
-        settings.request_log.url, SECONDS
-    ).dispose()  # what cannot be opened is told before anything is served
+    url, written = databases(settings.ui if db is None else UiSettings(), settings.request_log)
+    limits.reader(url, SECONDS).dispose()  # what cannot be opened is told before anything is served
     active.use(compiled(settings.kpi))
-    reading = Reading(settings.request_log.url)
+    reading = Reading(url)
     listening = _listen(port)
     address = f"http://{_HOST}:{listening.getsockname()[1]}{ROOT}/"
     _err.print(f"the page is at [bold]{address}[/] (Ctrl-C stops it)", soft_wrap=True, highlight=False)
-    application = make_app(reading, settings.redaction, shown)
+    application = make_app(reading, settings.redaction, shown, written=Reading(written))
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, server_header=False))
     if not no_browser:
         webbrowser.open(address)

@@ -41,10 +41,15 @@ _CODES: Final = {
 
 
 def make_app(
-    reading: Reading, redaction: RedactionSettings, settings: UiSettings | None = None, *, host: str = "127.0.0.1"
+    reading: Reading,
+    redaction: RedactionSettings,
+    settings: UiSettings | None = None,
+    *,
+    host: str = "127.0.0.1",
+    written: Reading | None = None,
 ) -> HostGuard:
     """Return the page as an application of its own, for the person at this machine: no key, but a check of the Host."""
-    pages = Pages(reading, settings or UiSettings(), root=ROOT, texts=lambda _: True)
+    pages = Pages(reading, settings or UiSettings(), root=ROOT, texts=lambda _: True, written=written)
     application = _application(
         pages, [Route("/", _to_first(pages)), *_routes(pages, redaction), *pages.api(ROOT + API)]
     )
@@ -57,10 +62,17 @@ def make_page(
     settings: UiSettings,
     access: Access,
     insight: Insight | None = None,
+    *,
+    written: Reading | None = None,
 ) -> KeyGuard:
     """Return the page of a gateway: for keys of the role read, with texts for those of the role admin."""
     pages = Pages(
-        reading, settings, root=ROOT, texts=lambda request: "admin" in roles_of(request), signs_in=lambda: access.asks
+        reading,
+        settings,
+        root=ROOT,
+        texts=lambda request: "admin" in roles_of(request),
+        signs_in=lambda: access.asks,
+        written=written,
     )
     login = Login(pages, access, ROOT)
     routes = [*_routes(pages, redaction, insight), *login.routes(), *pages.api(API), *pages.api(ROOT + API)]

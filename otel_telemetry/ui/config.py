@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 _TRACE: Final = "{trace_id}"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -17,6 +17,12 @@ class UiSettings(BaseModel):
     enabled: bool = Field(
         default=True,
         description="Serve the page at /ui of gateway.http_port, and its JSON at /api, for keys of the role read.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Database whose requests and model calls the page shows, also by `otel-telemetry ui`: a "
+        "replica of PostgreSQL, or ClickHouse, as clickhouse://user:password@host:8123/database or, for "
+        "request_log.clickhouse.url, as the word clickhouse. None: request_log.url, from which all else comes anyway.",
     )
     prefix: str = Field(
         "", description="Path under which a proxy in front shows the gateway, and which it takes away, like /tools/llm."

@@ -35,7 +35,7 @@ class Flows:
         own = {name: params.get(name, "").strip() or None for name in ("status", "name")}
         if any("\x00" in (value or "") for value in own.values()):
             raise Problem(HTTPStatus.BAD_REQUEST, "no stored value is like that", "take the filter away")
-        with self._pages.reading.connection() as connection:
+        with self._pages.written.connection() as connection:
             rows = workflows.runs(connection, view.period, **own, after=view.after, size=SIZE + 1)
         more = None
         if len(rows) > SIZE:
@@ -47,7 +47,7 @@ class Flows:
         """Show one run."""
         view, wanted = asked.view(request.query_params), request.path_params["id"]
         texts = self._pages.may_see_texts(request)
-        with self._pages.reading.connection() as connection:
+        with self._pages.written.connection() as connection:
             row = workflows.run(connection, wanted, texts=texts) if "\x00" not in wanted else None
             if row is None:
                 hint = "it may have been deleted by retention or erasure; look for it in the list of workflows"

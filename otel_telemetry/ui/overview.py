@@ -1,13 +1,13 @@
 """The overview: figures, charts and groups of a period, each compared with the one before, each leading to its rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.kpis.measures import active
-from otel_telemetry.exporters.request_log.operate import figures, report_kpis
+from otel_telemetry.exporters.request_log.operate import figures, limits, report_kpis
 from otel_telemetry.exporters.request_log.operate.report_groups import Period, Row
 from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
 from otel_telemetry.ui import words
@@ -39,8 +39,10 @@ class Tile:
         return replace(self, change=change, tone=tone)
 
 
-def summary(connection: sa.Connection, view: View, found: figures.Figures) -> dict[str, Any]:
-    """Return what `/api/summary` and the overview show."""
+def summary(
+    connection: sa.Connection, view: View, found: figures.Figures, own: sa.Connection | None = None
+) -> dict[str, Any]:
+    """Return what `/api/summary` and the overview show; `own` has what is no request and no model call."""
     counted, models = found.models()
     return {
         "since": view.since,
@@ -54,16 +56,17 @@ def summary(connection: sa.Connection, view: View, found: figures.Figures) -> di
         "models_count": counted,
         "by_user": found.by("user", _MOST),
         "by_degraded": [row for row in found.by("degraded") if row["degraded"] is not None][:_MOST],
-        "kpis": _kpis(connection, view.period),
+        "kpis": _kpis((connection, own or connection), view.period),
     }
 
 
-def _kpis(connection: sa.Connection, period: Period) -> list[Row]:
-    """Return users' own figures of a period, each of its newest rows."""
-    found = report_kpis.total(connection, active.kpis, period, _NEWEST) if active.kpis else {}
+def _kpis(connections: Sequence[sa.Connection], period: Period) -> list[Row]:
+    """Return users' own figures of a period, each of its newest rows, from the first database that has these."""
     rows = []
     for kpi in active.kpis:
-        number, note = report_kpis.main(kpi, found)
+        having = next((each for each in connections if limits.has(each, report_kpis.table_of(kpi))), None)
+        found = report_kpis.total(having, [kpi], period, _NEWEST) if having is not None else {}
+        number, note = report_kpis.main(kpi, found) if having is not None else (None, "not in this database")
         about = kpi.settings.description
         rows.append({"name": kpi.name, "value": number, "unit": kpi.settings.unit, "note": note, "about": about})
     return rows

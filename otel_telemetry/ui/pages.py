@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from otel_telemetry.base.foreign_text import plain
 from otel_telemetry.exporters.request_log.db import schema
-from otel_telemetry.exporters.request_log.operate import browse, figures, listing, parquet, report_one
+from otel_telemetry.exporters.request_log.operate import browse, figures, limits, listing, parquet, report_one
 from otel_telemetry.ui import asked, assets, charts, export, overview, redacted
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.config import UiSettings
@@ -35,7 +36,8 @@ Page = Callable[[Request], Response]
 class Pages:
     """The pages over one database. `root` is the beginning of all URLs; `texts` decides who may see texts.
 
-    `links` is what URLs begin with in a browser: `root`, behind what a proxy in front takes away.
+    What is no request and no model call is read from `written`, where another database has these alone. `links` is what
+    URLs begin with in a browser: `root`, behind what a proxy in front takes away.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Pages:
         root: str,
         texts: Callable[[Request], bool],
         signs_in: Callable[[], bool] = lambda: False,
+        written: Reading | None = None,
     ) -> None:
         self.reading = reading
+        self.written = reading if written is None or written.url == reading.url else written
         self._settings = settings
         self._root = root
         self.links = settings.prefix + root
@@ -104,9 +108,9 @@ class Pages:
     def overview(self, request: Request) -> Response:
         """Show figures and charts of a period."""
         view = self.view(request)
-        with self.reading.connection() as connection:
+        with self.reading.connection() as connection, self._beside(connection) as own:
             asked_for = figures.of(connection, view.filters, view.period, times=("latency",))
-            found = overview.summary(connection, view, asked_for)
+            found = overview.summary(connection, view, asked_for, own)
             drawn = overview.charts(view, asked_for) if found["total"]["requests"] else {}
             choices = _choices(connection, view)
             newest = None if found["total"]["requests"] else browse.newest(connection)
@@ -148,17 +152,22 @@ class Pages:
             feedback=feedback,
             texts=texts,
             lanes=charts.timeline(row, calls),
-            redacted=redacted.by_type([*map(dataclasses.asdict, (row, *calls)), *feedback]),
+            redacted=redacted.by_type([*map(dataclasses.asdict, (row, *calls)), *(feedback or ())]),
             stages=_stages(row.stage_ms),
             trace_url=_address(self._settings.trace_url, row.trace_id),
             logs_url=_address(self._settings.logs_url, row.trace_id),
             shown=_TEXT_SHOWN,
         )
 
+    def _beside(self, connection: sa.Connection) -> AbstractContextManager[sa.Connection]:
+        """Lend a connection to what is written to, beside one to what is read: the same where that is one database."""
+        return nullcontext(connection) if self.written is self.reading else self.written.connection()
+
     def _one(self, wanted: str) -> list[Any]:
         with self.reading.connection() as connection:
             rows = report_one.find(connection, wanted) if "\x00" not in wanted else []
-            found = [(row, report_one.calls_of(connection, row.id), _feedback(connection, row)) for row in rows]
+            with self._beside(connection) as own:
+                found = [(row, report_one.calls_of(connection, row.id), _feedback(own, row)) for row in rows]
         if not found:
             hint = "it may have been deleted by retention or erasure; look for it in the list of requests"
             raise Problem(HTTPStatus.NOT_FOUND, f"no request is {wanted[:80]}", hint)
@@ -189,8 +198,9 @@ class Pages:
     def api_summary(self, request: Request) -> Response:
         """Return the figures of the overview."""
         view = self.view(request)
-        with self.reading.connection() as connection:
-            return _json(overview.summary(connection, view, figures.of(connection, view.filters, view.period)))
+        with self.reading.connection() as connection, self._beside(connection) as own:
+            found = figures.of(connection, view.filters, view.period)
+            return _json(overview.summary(connection, view, found, own))
 
     def api_requests(self, request: Request) -> Response:
         """Return a page of requests; `next` is the query string of the one after it."""
@@ -207,7 +217,9 @@ class Pages:
                 {
                     **_shown_fields(dataclasses.asdict(row), texts=texts),
                     "calls": [_shown_fields(dataclasses.asdict(call), texts=texts) for call in calls],
-                    "feedback": [_shown_fields(each, texts=texts, names=_FEEDBACK_TEXTS) for each in feedback],
+                    "feedback": None
+                    if feedback is None
+                    else [_shown_fields(each, texts=texts, names=_FEEDBACK_TEXTS) for each in feedback],
                 }
                 for row, calls, feedback in self._one(request.path_params["id"])
             ]
@@ -238,7 +250,10 @@ def _address(template: str, trace_id: str) -> str:
     return template.replace("{trace_id}", quote(trace_id, safe=""))
 
 
-def _feedback(connection: sa.Connection, row: Any) -> list[dict[str, Any]]:
+def _feedback(connection: sa.Connection, row: Any) -> list[dict[str, Any]] | None:
+    """Return what people said of a request; None where the database does not have it."""
+    if not limits.has(connection, schema.feedback):
+        return None
     feedback = schema.feedback.c
     columns = [feedback[name] for name in ("id", "ts", "verdict", *_FEEDBACK_TEXTS, "scope")]
     query = sa.select(*columns).where(feedback.request_id == row.id).order_by(feedback.ts).limit(report_one.MOST)

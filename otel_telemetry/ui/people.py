@@ -92,7 +92,7 @@ class People:
             )
         if "\x00" in wanted or not wanted:
             raise Problem(HTTPStatus.NOT_FOUND, "nobody is called that", "look in the list of users")
-        with self._pages.reading.connection() as connection:
+        with self._pages.written.connection() as connection:
             quick = browse.count(connection, browse.Filters(), Period()) > browse.COUNTED
             counts = Search(connection, Person("user", (wanted,), wanted), quick=quick).run().counts()
             spent = self._spent(connection, view, wanted)

@@ -56,7 +56,7 @@ class Plant:
         done = pipeline.done(request)
         view = asked.view(asked.without(request.query_params, "done"))
         seen = pipeline.seen(self._insight) if self._insight else None
-        with self._pages.reading.connection() as connection:
+        with self._pages.written.connection() as connection:
             letters = pipeline.stored_letters(connection)
         values: dict[str, Any] = {"seen": seen, "letters": letters, "zone": view.zone, "actions": pipeline.ACTIONS}
         may_act = self._insight is not None and "admin" in roles_of(request)

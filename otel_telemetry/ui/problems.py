@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import exc
 
 from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.clickhouse.dialect import NotThere
 from otel_telemetry.exporters.request_log.db import database
 from otel_telemetry.exporters.request_log.operate import limits
 
@@ -34,10 +35,23 @@ def of_database(error: exc.DBAPIError) -> Problem:
     if database.lacks_schema(error):
         hint = "write to it once with this version (a gateway upgrades it as it starts), then load the page again"
         return Problem(HTTPStatus.CONFLICT, "the database was written by another version", hint)
+    if limits.is_too_much(error):
+        return too_many()
     if database.unavailable(error):
-        hint = "load the page again in a moment; if it stays, see that the database runs"
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is away or locked", hint)
+        return away()
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the database cannot be read as a request_log", "check --db")
+
+
+def away() -> Problem:
+    """Return what it means that the database does not answer."""
+    hint = "load the page again in a moment; if it stays, see that the database runs"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is away or locked", hint)
+
+
+def not_there(error: NotThere) -> Problem:
+    """Return what it means that a database has not all that is in the one that is written to."""
+    hint = "open the page over the database that is written to, with otel-telemetry ui --db or in the gateway"
+    return Problem(HTTPStatus.NOT_IMPLEMENTED, error.problem, hint)
 
 
 def too_many() -> Problem:

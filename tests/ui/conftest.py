@@ -13,6 +13,7 @@ from otel_telemetry.exporters.request_log.db import bulk, database, schema
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui.app import make_app
 from otel_telemetry.ui.reading import Reading
+from tests.long import fewer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -86,12 +87,14 @@ def url(with_tables: Callable[[str], str]) -> str:
     return found
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def either(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> Iterator[TestClient]:
-    """Return the page over these rows, in either database."""
+@pytest.fixture(params=fewer(["sqlite", "postgres", "clickhouse"], ["sqlite", "postgres"], "e2e"))
+def either(
+    request: pytest.FixtureRequest, with_tables: Callable[[str], str], as_read: Callable[..., str]
+) -> Iterator[TestClient]:
+    """Return the page over these rows, in each database."""
     found = with_tables(request.param)
     fill(found, *several())
-    with serve(found) as client:
+    with serve(as_read(request.param, found, once="ui")) as client:
         yield client
 
 
