@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_telemetry.gateway.serve.group import WorkerContext
     from otel_telemetry.gateway.serve.lifecycle import Process
     from otel_telemetry.gateway.serve.page import Insight, MakePage, Page
+    from otel_telemetry.gateway.serve.process import Counts
     from otel_telemetry.gateway.serve.reload import NewSettings
     from otel_telemetry.gateway.serve.supervisor import Make, Supervisor
     from otel_telemetry.processors.otlp.redactor import OtlpRedactor
@@ -91,7 +92,8 @@ def _process_of(
         reload = partial(_while_running, settings, load, None) if load else None
         page = None if worker else _page_of(settings, secret)
         others = otlp_redactor_of(settings, redactor_of(settings)) if config.transport == "kafka" else None
-        return Gateway(config, others, list(sinks_of(settings)), worker=worker, load=reload, page=page)
+        counts = _counts_of(settings) if others else None
+        return Gateway(config, others, list(sinks_of(settings)), worker=worker, load=reload, page=page, counts=counts)
     rules = redactor_of(settings)
     shared_rules = Rules(rules)
     redactor = otlp_redactor_of(settings, rules)
@@ -101,7 +103,15 @@ def _process_of(
     rest = _rest_of(settings, shared_rules, shared)
     sinks = list(sinks_of(_in_one_process(settings))) if config.role != "receive" else []
     page = _page_of(settings, secret)
-    return Gateway(config, redactor, sinks, worker=worker, rest=rest, load=reload, page=page)
+    counts = _counts_of(settings)
+    return Gateway(config, redactor, sinks, worker=worker, rest=rest, load=reload, page=page, counts=counts)
+
+
+def _counts_of(settings: Settings) -> "Counts":
+    """Return what stores the counts of redaction beside the rows."""
+    from otel_telemetry.exporters.request_log.store.redactions import Redactions  # noqa: PLC0415
+
+    return Redactions(settings.request_log.url)
 
 
 def _page_of(settings: Settings, secret: bytes) -> "MakePage | None":

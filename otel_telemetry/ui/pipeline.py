@@ -39,9 +39,6 @@ _LABELS: Final = {
     "dead_lettered": ("exporter", "reason"),
     "write_failures": ("exporter",),
     "rows_written": ("table",),
-    "redactions": ("type", "rule", "service"),
-    "leaks": ("signal", "type"),
-    "leak_checks": ("signal",),
 }
 ACTIONS: Final = {
     "replay": "deliver them once more",

@@ -1,11 +1,7 @@
 """The pages about the gateway itself: its pipeline, and what it redacts; with the box that tries a text."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,21 +9,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from otel_telemetry.exporters.request_log.operate.report_groups import Row
+from otel_telemetry.exporters.request_log.operate import redactions
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui import asked, forms, pipeline, trial, words
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.charts import bars
 from otel_telemetry.ui.guard import roles_of
-from otel_telemetry.ui.history import QUARTER, History
 from otel_telemetry.ui.pages import Pages
 from otel_telemetry.ui.problems import Problem
 from otel_telemetry.ui.proof import Proofs
-
-
-def _redactions(insight: Insight) -> Mapping[tuple[str, ...], float]:
-    return pipeline.counters(insight.counters())["redactions"]
 
 
 class Plant:
@@ -38,9 +29,6 @@ class Plant:
         self._redaction = redaction
         self._insight = insight
         self._proofs = Proofs(redaction)
-        self._history = None if insight is None else History(partial(_redactions, insight))
-        if self._history:
-            self._history.start()
 
     def routes(self, root: str) -> list[Route]:
         """Return the routes."""
@@ -74,8 +62,11 @@ class Plant:
         """Show what was redacted, and try a text."""
         view = asked.view(request.query_params)
         found, key = await trial.tried(request, self._redaction) if request.method == "POST" else (None, "")
-        counts, along = await asyncio.to_thread(lambda: (self._counts(), self._along(view)))
-        values: dict[str, Any] = {"found": found, "key": key, "counts": counts, "along": along}
+        values: dict[str, Any] = {"found": found, "key": key, "problem": None, "counts": None}
+        try:
+            values |= await asyncio.to_thread(self._counted, view)
+        except Problem as problem:  # texts are tried without a database too
+            values["problem"] = problem
         values["proof"] = self._proofs.state()
         return self._pages.show("privacy.html", view=view, here="privacy", **values)
 
@@ -85,28 +76,15 @@ class Plant:
         self._proofs.start()
         return RedirectResponse(f"{self._pages.links}/privacy#proof", HTTPStatus.SEE_OTHER)
 
-    def _along(self, view: View) -> dict[str, Any] | None:
-        """Return the findings of a period: a chart, and sums by type, rule and service with when the last one was."""
-        if self._history is None:
-            return None
-        self._history.note()
-        view = replace(view, step=max(view.step, QUARTER))
-        steps: dict[int, Row] = {}
-        sums: Counter[tuple[str, ...]] = Counter()
-        last: dict[tuple[str, ...], datetime] = {}
-        for start, found in self._history.within(view.since, view.until):
-            step = steps.setdefault((start - view.since) // view.step, {"findings": 0})
-            step["findings"] += found.total()
-            sums.update(found)
-            last.update(dict.fromkeys(found, start))
-        chart = bars(view, steps, lambda row: [("one", float(row["findings"]))], words.short, "findings")
-        rows = [(key, number, last[key]) for key, number in sums.most_common()]
-        return {"chart": chart, "rows": rows, "since": self._history.since}
-
-    def _counts(self) -> dict[str, Any] | None:
-        if self._insight is None:
-            return None
-        counts = pipeline.counters(self._insight.counters())
-        found, checks, leaks = (counts[name] for name in ("redactions", "leak_checks", "leaks"))
-        by = {name: list(pipeline.series(found, index)) for index, name in enumerate(("type", "rule", "service"))}
-        return {"by": by, "checks": sum(checks.values()), "leaks": sum(leaks.values()), "found": sum(found.values())}
+    def _counted(self, view: View) -> dict[str, Any]:
+        """Return what redaction counted in a period: sums, and a chart along time."""
+        step = max(view.step, redactions.QUARTER)
+        with self._pages.written.connection() as connection:
+            counts = redactions.counted(connection, view.period)
+            along = redactions.along(connection, view.period, step)
+            first = redactions.first(connection)
+        steps = {number: {"findings": count} for number, count in along.items()}
+        chart = bars(
+            replace(view, step=step), steps, lambda row: [("one", float(row["findings"]))], words.short, "findings"
+        )
+        return {"counts": counts, "chart": chart, "first": first}

@@ -8,6 +8,7 @@ from typing import Final
 
 from otel_telemetry.base import conventions, metrics
 from otel_telemetry.base.label_bounds import MOST_SETS, OTHER, Label
+from otel_telemetry.base.redaction_counts import Key, counts
 from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 #: Service name of the self-tests at start: their findings are not anybody's data, and are not counted.
@@ -47,7 +48,9 @@ def count(findings: Iterable[Finding], service: str) -> None:
     if service == SELF_TEST or getattr(_thread, "muted", False):
         return
     for (type_, rule), number in Counter((found.type, found.rule) for found in findings).items():
-        metrics.redactions.add(number, _labels(type_, rule, service))
+        labels = _labels(type_, rule, service)
+        metrics.redactions.add(number, labels)
+        counts.add(Key("finding", **labels), number)
 
 
 def _labels(type_: str, rule: str, service: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_telemetry.base import conventions, metrics
 from otel_telemetry.base.descriptors import is_repeated
 from otel_telemetry.base.otlp_values import to_python
+from otel_telemetry.base.redaction_counts import Key, counts
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO
 from otel_telemetry.processors.redact import finding_counts
 from otel_telemetry.processors.redact.redactor import Finding, Redactor
@@ -69,8 +70,10 @@ class LeakCheck:
 
     def _tell(self, found: Sequence[Finding]) -> None:
         metrics.leak_checks.add(1, {"signal": self._signal})
+        counts.add(Key("leak_check"))
         for type_, number in Counter(finding.type for finding in found).items():
             metrics.leaks.add(number, {"signal": self._signal, "type": type_})
+            counts.add(Key("leak", type_), number)
 
 
 class Record:

@@ -21,7 +21,8 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from otel_telemetry.exporters.request_log.db import column_types, database, schema
+from otel_telemetry.exporters.request_log.db import column_types, database, rollups, schema
+from otel_telemetry.exporters.request_log.db.redactions import redaction_count
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.page import Insight
 from otel_telemetry.gateway.spool.operator import Operator
@@ -88,6 +89,9 @@ def served(tmp_path_factory) -> Iterator[str]:
             (schema.workflow_event, {"id": HOSTILE, "run_id": HOSTILE, "step_id": HOSTILE, "ts": NOW}),
         ):
             connection.execute(sa.insert(table).values(filled(table, **values)))
+        found = dict.fromkeys(("type", "rule", "service"), HOSTILE)
+        quarter = {"start": rollups.start_of(NOW), "what": "finding", "number": 4}
+        connection.execute(sa.insert(redaction_count).values(**quarter, **found))
     engine.dispose()
     access, insight = Access(Keys([]), b"s"), _insight(folder / "spool")
     page = make_page(Reading(url), RedactionSettings(), UiSettings(), access, insight)
@@ -112,11 +116,8 @@ def _insight(folder: Path) -> Insight:
     exporters = {HOSTILE: {"status": "waiting", "problem": HOSTILE, "circuit": "open", "lag": lag}}
     processes = {HOSTILE: {"status": "ok", "restarts": 1}}
     parts = {"exporters": exporters, "spool": {"problem": HOSTILE}, "processes": processes}
-    label = json.dumps(HOSTILE.replace("\x1b", "").replace("\u202e", "").replace("\u2066", ""))
-    counters = f'otel_telemetry_redactions_total{{type={label},rule="r",service="s"}} 4.0\n'
-    lines = "# TYPE otel_telemetry_redactions_total counter\n" + counters
     health = {"status": "degraded", "parts": parts}
-    return Insight(lambda: health, lines.encode, partial(SpoolReader, folder), partial(Operator, folder))
+    return Insight(lambda: health, bytes, partial(SpoolReader, folder), partial(Operator, folder))
 
 
 @pytest.fixture(scope="module")

@@ -1,93 +1,64 @@
-"""Findings over time on the page of privacy: what the counters of a gateway gained, quarter by quarter."""
+"""Findings over time on the page of privacy: what the database has, with a gateway or without."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from otel_telemetry.gateway.receive.auth import Keys
-from otel_telemetry.gateway.serve.page import Insight
-from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.ui.access import Access
-from otel_telemetry.ui.app import make_page
-from otel_telemetry.ui.config import UiSettings
-from otel_telemetry.ui.history import History, Key
-from otel_telemetry.ui.reading import Reading
-
-START = datetime(2026, 11, 30, 10, 7, tzinfo=UTC)
-EMAIL: Key = ("EMAIL", "email", "shop")
-PHONE: Key = ("PHONE", "phone", "chat")
+from otel_telemetry.base.redaction_counts import Counts, Key
+from otel_telemetry.exporters.request_log.db import database
+from otel_telemetry.exporters.request_log.db.redactions import redaction_count
+from otel_telemetry.exporters.request_log.store.redactions import Redactions
+from tests.ui.conftest import serve
 
 
-class Counters:
-    """Counters of a gateway, and a clock."""
-
-    def __init__(self) -> None:
-        self.counts: dict[Key, float] = {}
-        self.now = START
-
-    def history(self) -> History:
-        return History(lambda: self.counts, self.time)
-
-    def time(self) -> float:
-        return self.now.timestamp()
-
-    def text(self) -> bytes:
-        lines = ["# TYPE otel_telemetry_redactions_total counter"]
-        for (type_, rule, service), value in self.counts.items():
-            labels = f'type="{type_}",rule="{rule}",service="{service}"'
-            lines.append(f"otel_telemetry_redactions_total{{{labels}}} {value}")
-        return ("\n".join(lines) + "\n").encode()
+def count(url: str, *given: tuple[Key, int]) -> None:
+    counts = Counts()
+    for key, number in given:
+        counts.add(key, number)
+    writer = Redactions(url, counts)
+    writer.write()
+    writer.close()
 
 
-def test_what_was_gained_counts_for_its_quarter_and_what_was_there_before_for_none():
-    gateway = Counters()
-    gateway.counts = {EMAIL: 100.0}
-    history = gateway.history()
-    history.note()
-    assert history.since == START
-    for minutes, counts in ((1, {EMAIL: 103.0}), (2, {EMAIL: 103.0, PHONE: 1.0}), (20, {EMAIL: 104.0, PHONE: 1.0})):
-        gateway.now, gateway.counts = START + timedelta(minutes=minutes), counts
-        history.note()
-    found = dict(history.within(START - timedelta(hours=1), START + timedelta(hours=1)))
-    quarter = START.replace(minute=0)
-    assert found == {quarter: {EMAIL: 3, PHONE: 1}, quarter + timedelta(minutes=15): {EMAIL: 1}}
-    assert list(history.within(quarter + timedelta(minutes=15), START + timedelta(hours=1))) == [
-        (quarter + timedelta(minutes=15), {EMAIL: 1})
-    ]
-
-
-def test_counters_that_begin_anew_take_nothing_away():
-    gateway = Counters()
-    history = gateway.history()
-    for minutes, count in enumerate((5.0, 9.0, 2.0, 6.0)):
-        gateway.now, gateway.counts = START + timedelta(minutes=minutes), {EMAIL: count}
-        history.note()
-    assert [found for _, found in history.within(START - timedelta(hours=1), gateway.now)] == [{EMAIL: 4 + 4}]
-
-
-def test_no_more_than_a_week_is_kept():
-    gateway = Counters()
-    history = gateway.history()
-    for quarter in range(7 * 96 + 5):
-        gateway.now, gateway.counts = START + quarter * timedelta(minutes=15), {EMAIL: float(quarter)}
-        history.note()
-    assert len(list(history.within(START - timedelta(days=1), gateway.now + timedelta(days=1)))) == 7 * 96
-
-
-def nothing(*_: object) -> None:
-    """Stand for what this page does not ask."""
-
-
-def test_the_page_shows_them_along_time_by_type_rule_and_service(url: str):
-    gateway = Counters()
-    insight = Insight(dict, gateway.text, nothing, nothing)  # type: ignore[arg-type]
-    keys = Keys([SecretStr("read:k")])
-    page = make_page(Reading(url), RedactionSettings(), UiSettings(), Access(keys, b"s" * 32), insight)
-    client = TestClient(page, base_url="http://127.0.0.1", headers={"x-api-key": "k"})
-    assert "Nothing was found in this time." in client.get("/ui/privacy").text
-    gateway.counts = {EMAIL: 12.0, ("PHONE", "<b>", "chat"): 2.0}
+def test_the_page_over_a_database_alone_shows_them_by_type_rule_and_service(url: str) -> None:
+    client = serve(url)
+    assert "Nothing was counted in this database yet." in client.get("/ui/privacy").text
+    findings = Key("finding", "EMAIL", "email", "shop"), Key("finding", "PHONE", "<b>", "chat")
+    count(url, (findings[0], 12), (findings[1], 2), (Key("leak_check"), 41))
     shown = client.get("/ui/privacy?range=6h").text
     assert "14 findings" in shown
-    for cell in (">EMAIL<", ">email<", ">shop<", ">12<", "&lt;b&gt;"):
+    for cell in (
+        ">EMAIL<",
+        ">email<",
+        ">shop<",
+        ">12<",
+        "&lt;b&gt;",
+        ">41<",
+        "none: what was looked at again was clean",
+    ):
         assert cell in shown
+    early = client.get("/ui/privacy?since=2026-01-01&until=2026-01-02").text
+    assert "Nothing was found in this time. The first count is of" in early
+    assert datetime.now(UTC).strftime("%Y-%m-%d") in early
+
+
+def test_leaks_are_told(url: str) -> None:
+    count(url, (Key("leak_check"), 5), (Key("leak", "IBAN"), 2))
+    assert "IBAN 2, see docs/privacy.md" in serve(url).get("/ui/privacy").text
+
+
+def test_a_text_can_be_tried_where_the_counts_cannot_be_read(url: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    own = {"sec-fetch-site": "same-origin"}
+
+    def tried(client: TestClient) -> str:
+        answer = client.post("/ui/privacy", data={"text": "write to ann@firm.example"}, headers=own)
+        assert answer.status_code == 200
+        assert "[REDACTED_EMAIL]" in answer.text
+        return answer.text
+
+    assert "there is no database" in tried(serve(f"sqlite:///{tmp_path / 'none.db'}"))
+    engine = database.connect(url)
+    with engine.begin() as connection:
+        redaction_count.drop(connection)
+    engine.dispose()
+    assert "the database was written by another version" in tried(serve(url))

@@ -33,10 +33,6 @@ otel_telemetry_accepted_total{process="a",signal="traces"} 40.0
 otel_telemetry_accepted_total{process="b",signal="traces"} 2.0
 # TYPE otel_telemetry_dropped_total counter
 otel_telemetry_dropped_total{process="a",signal="logs",reason="redaction_failed"} 3.0
-# TYPE otel_telemetry_redactions_total counter
-otel_telemetry_redactions_total{process="a",type="EMAIL",rule="email",service="shop"} 17.0
-# TYPE otel_telemetry_leak_checks_total counter
-otel_telemetry_leak_checks_total{process="a",signal="traces"} 9.0
 """
 
 
@@ -154,9 +150,6 @@ def test_the_pipeline_shows_what_became_of_what_came_in(url, insight):
     ):
         assert text in page
     assert "Replay" not in page
-    privacy = client.get("/ui/privacy", headers={"x-api-key": READ}).text
-    for text in ("EMAIL", "shop", ">17<", ">9<", "none: what left was clean"):
-        assert text in privacy
 
 
 def test_the_pipeline_names_kafka_where_topics_are_in_the_spools_place(url, insight):

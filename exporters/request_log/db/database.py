@@ -15,6 +15,7 @@ from otel_telemetry.exporters.request_log.db import (
     older,
     outbox,  # noqa: F401 - its tables are some of the schema
     postgres,
+    redactions,  # noqa: F401 - its table is one of the schema
     rollups,  # noqa: F401 - its tables are some of the schema
     schema,
     sqlite,
@@ -51,6 +52,17 @@ def connect(url: str) -> sa.Engine:
     except BaseException:
         engine.dispose()
         raise
+    return engine
+
+
+def attach(url: str) -> sa.Engine:
+    """Return an engine for writing to a database that is there, and is not upgraded.
+
+    Raises ConfigurationError where there is none, or none that we can use.
+    """
+    reader(url).dispose()
+    parsed = parse(url)
+    engine: sa.Engine = _KINDS[parsed.drivername].writer(parsed)
     return engine
 
 

@@ -58,6 +58,7 @@ TABLES: Final[Mapping[str, str]] = {
     "workflow_seen": "Internal. Ids of the events that were merged, so that none is merged twice.",
     "rollup": "Internal. Sums of requests and calls over quarters of an hour and days in UTC, made of their rows.",
     "rollup_done": "Internal. The spans of time whose sums are true.",
+    "redaction_count": "How often redaction found something, by quarters of an hour in UTC; never what it found.",
     "outbox": "Internal. Names of rows that are still to be sent on to ClickHouse.",
     "outbox_target": "Internal. Where rows are sent on to, if they are.",
     "dead_letter": "Spans and log records that no table would take, with the reason.",
@@ -347,6 +348,14 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "minutes": "Length of the span.",
         "start": "When it begins, in seconds since the epoch.",
         "token": "Empty once its sums are true; before, who is at it.",
+    },
+    "redaction_count": {
+        "start": "When the quarter of an hour begins, in seconds since the epoch.",
+        "what": "`finding`, `leak_check` or `leak`.",
+        "type": "Type of the findings or leaks, like EMAIL; empty for checks.",
+        "rule": "Rule that found them; empty for checks and leaks.",
+        "service": "Service of the telemetry that they were in; empty for checks and leaks.",
+        "number": "How many.",
     },
     "dead_letter": {
         "id": "Id that the row would have had.",

@@ -17,6 +17,7 @@ These tables are internal:
 - `kpi_value`, the numbers of users' own figures that no other row holds (kpis/observed.py).
 - `audit_log`, `audit_entry`, `audit_tile`, `audit_salt` and `audit_checkpoint`, the audit trail (audit/trail.py).
 - `outbox`, the rows that are to be sent on to `outbox_target` (outbox.py).
+- `redaction_count`, what redaction counted (redactions.py).
 - `dead_letter`, the items that no table accepted, each with its reason.
 
 Types of columns: column_types.py.
@@ -29,7 +30,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log.db.column_types import IsoTime, Json, Money, UtcTime
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0019"
+HEAD: Final = "0020"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 

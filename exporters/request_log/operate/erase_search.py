@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.db import column_types, rollups, schema
+from otel_telemetry.exporters.request_log.db.redactions import redaction_count
 from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
@@ -325,9 +326,11 @@ class Search:
         self._found.add(table, row, row.get("trace_id"))
 
 
+#: Tables that hold sums of many.
+_OF_NOBODY: Final = {rollups.rollup, rollups.rollup_done, redaction_count}
 #: Tables whose rows are looked at as they are.
 _ROWS: Final = sorted(
-    {*schema.metadata.sorted_tables} - {schema.trace_facts, rollups.rollup, rollups.rollup_done} - schema.AUDIT,
+    {*schema.metadata.sorted_tables} - _OF_NOBODY - {schema.trace_facts} - schema.AUDIT,
     key=lambda table: table.name,
 )
 _LOGGED: Final = [schema.request_log.c[name] for name in ("id", "ts", "trace_id", "span_id", "session_id")]

@@ -22,6 +22,7 @@ from otel_telemetry.base import metrics
 from otel_telemetry.exporters.request_log.audit import trail
 from otel_telemetry.exporters.request_log.audit.entries import EXPIRE
 from otel_telemetry.exporters.request_log.db import partitions, rollups, schema
+from otel_telemetry.exporters.request_log.db.redactions import redaction_count
 from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.exporters.request_log.store import facts_table, workflow_trim
 
@@ -80,6 +81,7 @@ class Retention:
         if self._rows_before is not None:
             for table in _BY_ROW:
                 yield (table.name, "row"), count(table, table.c.ts < self._rows_before)
+            yield (redaction_count.name, "row"), count(redaction_count, _counted_before(self._rows_before))
             yield ("trace_facts", "row"), count(schema.trace_facts, _is_over(self._rows_before))
             for table, is_old in workflow_trim.rows(self._rows_before):
                 yield (table.name, "row"), count(table, is_old)
@@ -112,6 +114,10 @@ class Retention:
             facts = sa.delete(schema.trace_facts).where(_chunk(schema.trace_facts, _is_over(self._rows_before)))
             yield from self._repeated(schema.trace_facts, "row", facts)
             yield from self._together(workflow_trim.delete(self._rows_before, _CHUNK), "row")
+            with self._engine.begin() as connection:
+                old = sa.delete(redaction_count).where(_counted_before(self._rows_before))
+                count = connection.execute(old).rowcount
+            yield Step(redaction_count.name, "row", count)
         if self._texts_before is not None:
             for table, (condition, columns) in _TEXTS.items():
                 yield from self._repeated(table, "text", self._clear(table, condition, columns, self._texts_before))
@@ -210,6 +216,11 @@ class Retention:
                 ask(f"busy_timeout={patience}")
         finally:
             raw.close()
+
+
+def _counted_before(before: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition of counts of redaction that begin before a time."""
+    return redaction_count.c.start < int(before.timestamp())
 
 
 def _is_over(before: datetime) -> sa.ColumnElement[bool]:

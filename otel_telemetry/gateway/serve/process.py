@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from otel_telemetry.base import metrics
 from otel_telemetry.base.errors import SpoolDamaged
@@ -46,6 +46,16 @@ _DAMAGED: Final = -1.0  # among the seconds that a stop may take
 _log = logging.getLogger("otel_telemetry.gateway")
 
 
+class Counts(Protocol):
+    """Stores what redaction counts in this process."""
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+
+    def stop(self) -> None:
+        """Store what was counted until now, if that is possible soon."""
+
+
 class Gateway(Process):
     """Receives OTLP, redacts it, spools it, delivers it: all of it, or the part that `gateway.role` names.
 
@@ -64,12 +74,14 @@ class Gateway(Process):
         rest: Rest | None = None,
         load: Load | None = None,
         page: MakePage | None = None,
+        counts: Counts | None = None,
     ) -> None:
         super().__init__(config, exposition, worker, load)
         self._redactor = redactor
         self._sinks = tuple(sinks)
         self._rest = rest or Rest()
         self._page = page
+        self._counts = counts
         self._on_damage: Callable[[], object] = lambda: None
         self.receiver: Receiver | None = None
         self.grpc_port = 0
@@ -86,6 +98,9 @@ class Gateway(Process):
         listening = self._listen(parts)
         spool = self._open_transport(parts)
         deliveries = self._start_deliveries(parts, spool)
+        if self._counts:
+            self._counts.start()
+            parts.push_async_callback(asyncio.to_thread, self._counts.stop)
         receiver = self.receiver = self._make_receiver(parts, spool)
         health = Health(spool, receiver, deliveries, {"version": version_here()}, self._worker, cache=self._cache_state)
         await self._join(parts, health.own_json, wait_for_go=self._receives)
