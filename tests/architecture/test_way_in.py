@@ -41,7 +41,10 @@ def test_each_folder_of_code_has_its_line() -> None:
     for package in ("otel_telemetry", "processors", "exporters", "exporters/request_log", "otel_telemetry/gateway"):
         for init in (ROOT / package).glob("*/__init__.py"):
             folder = init.parent.relative_to(ROOT)
-            if not init.parent.is_symlink():
+            if str(folder) not in {
+                "otel_telemetry/processors",
+                "otel_telemetry/exporters",
+            }:  # links; folders in an sdist
                 assert re.search(rf"^\|.*`{folder}/", ARCHITECTURE, re.MULTILINE), f"{folder}/: its line in the table"
 
 

@@ -1,23 +1,19 @@
 """The wheel and the sdist as their users have them: `python -m tests.company.wheel DIST`.
 
 Makes an empty environment, installs the wheel with the extra `demo`, writes its bill of materials (build/sbom),
-runs what needs nothing but that, then tests of the sdist in its own folder.
+runs what needs nothing but that, then the fast tests of the sdist in its own folder, whose code is the wheel's.
 """
 
+import filecmp
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from tests.company import sbom
 from tests.company.environments import ROOT, uv
-
-_TESTS: Final = ("tests/processors/test_rules.py", "tests/processors/test_redactor.py", "tests/suite/test_settings.py")
-_EXTRAS: Final = "demo,postgres,re2,ids,redis"
-_FOR_TESTS: Final = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,9 +29,19 @@ def main(arguments: Sequence[str]) -> int:
             _run(folder, str(command), *words)
         with tarfile.open(sdist) as packed:
             packed.extractall(folder, filter="data")
-        _install(python, f"{wheel}[{_EXTRAS}]", *_FOR_TESTS)
-        _run(folder / sdist.name.removesuffix(".tar.gz"), str(python), "-m", "pytest", "-q", *_TESTS)
+        sources = folder / sdist.name.removesuffix(".tar.gz")
+        _same(sources / "otel_telemetry", next(python.parents[1].glob("lib/python*/site-packages/otel_telemetry")))
+        _install(python, f"{wheel}[dev]")
+        _run(sources, str(python), "-m", "pytest", "-q", "@tests/fast.txt")
     return 0
+
+
+def _same(sources: Path, installed: Path) -> None:
+    """Exit unless the wheel has each file of the package as the sdist has it: the tests run the sdist's."""
+    files = [str(file.relative_to(sources)) for file in sources.rglob("*") if file.is_file()]
+    _, differ, absent = filecmp.cmpfiles(sources, installed, files, shallow=False)
+    if differ or absent:
+        sys.exit(f"the wheel is not what the sdist is: other {differ}, absent {absent}")
 
 
 def _made(folder: Path) -> Path:
