@@ -1,7 +1,7 @@
 """The strings inside one OTLP message, found by its descriptor and cleaned where a hit falls into them."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -56,6 +56,16 @@ class Hits:
         position = bisect_right(ends, start - self._start)
         return position < len(ends) and ends[position] <= end - self._start
 
+    def touched(self, start: int, end: int) -> Iterator[wire.Field]:
+        """Yield the fields of the message in `buffer[start:end]` in whose payload a hit ends."""
+        if start < self._start or end > self._end:
+            return filter(self.within, wire.fields(self._buffer, start, end))
+        ends, base = self._ends, self._start
+        marks = ends[bisect_right(ends, start - base) : bisect_right(ends, end - base)]
+        if not marks:
+            return iter(())
+        return wire.fields(self._buffer, start, end, [mark + base for mark in marks] if base else marks)
+
     def _look_ahead(self, field: wire.Field) -> None:
         """Scan a piece that begins with a field and holds at least all of it."""
         size = len(self._buffer)
@@ -103,9 +113,8 @@ class Cleaner:
         if self._redactor.drops_content and not only_unknown and descriptor.full_name in _EVENTS:
             return self._event_message(start, end, descriptor)
         splice = wire.Splice(self._buffer, start, end)
-        for field in wire.fields(self._buffer, start, end):
-            if self._hits.within(field):
-                self.replace(field, descriptor, splice, only_unknown=only_unknown)
+        for field in self._hits.touched(start, end):
+            self.replace(field, descriptor, splice, only_unknown=only_unknown)
         return splice.result()
 
     def _event_message(self, start: int, end: int, descriptor: Descriptor) -> bytes | None:

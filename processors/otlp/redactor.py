@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_telemetry.base import conventions, metrics
@@ -36,8 +37,6 @@ from otel_telemetry.processors.redact.redactor import Finding, Redactor
 _RESOURCE, _SCOPE_GROUPS = 1, 2
 _ITEMS = 2
 _TRACE_ID, _SPAN_ID, _SPAN_ATTRIBUTES = 1, 2, 9
-_DATA_POINTS = 1
-_DATA_OF_METRIC = frozenset({5, 7, 9, 10, 11})  # gauge, sum, histogram, exponential_histogram, summary
 _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(_TRACE_ID_BYTES), bytes(_SPAN_ID_BYTES)
 _IDS = ((_TRACE_ID, _TRACE_ID_BYTES, "trace_id"), (_SPAN_ID, _SPAN_ID_BYTES, "span_id"))
@@ -114,7 +113,8 @@ class OtlpRedactor:
             return self._redact_rest(signal, self.without_invalid(signal, body))
         try:
             check_ids = signal == "traces" and not _ids_are_valid(parsed)
-            clean = _Request(self._redactor, signal, body, summary=self._summary, check_ids=check_ids).clean()
+            request = _Request(self._redactor, signal, body, summary=self._summary, check_ids=check_ids)
+            clean = request.clean(_count_items(shape, parsed))
         except wire.NotWire:
             raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None
         if self._ner is not None and clean.items:
@@ -170,11 +170,11 @@ class _Request:
         self._hits = Hits(redactor.located, body)
         self._summary = summary and signal == "traces"
         self._check_ids = check_ids
-        self._items = 0
         self._rejected: Counter[str] = Counter()  # by reason
         self._problem = ""
 
-    def clean(self) -> Clean:
+    def clean(self, items: int) -> Clean:
+        """Return what may go on of the request, which has so many items."""
         splice = wire.Splice(self._body, 0, len(self._body))
         unknown = Cleaner(self._redactor, self._body, self._hits, [])
         number = 0
@@ -184,10 +184,11 @@ class _Request:
                 number += 1
             elif self._hits.within(field):
                 self._clean_unknown(field, unknown, splice)
-        for reason, items in self._rejected.items():
-            metrics.dropped.add(items, {"signal": self._signal, "reason": reason})
+        for reason, left_out in self._rejected.items():
+            metrics.dropped.add(left_out, {"signal": self._signal, "reason": reason})
         body = splice.result()
-        return Clean(self._body if body is None else body, self._items, self._rejected.total(), self._problem)
+        rejected = self._rejected.total()
+        return Clean(self._body if body is None else body, items - rejected, rejected, self._problem)
 
     def _clean_unknown(self, field: wire.Field, cleaner: Cleaner, splice: wire.Splice) -> None:
         """Clean a field of the request that the schema does not know."""
@@ -204,7 +205,7 @@ class _Request:
         cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
         splice = wire.Splice(self._body, group.start, group.end)
         scopes = 0
-        before = self._items, self._rejected.copy()
+        before = self._rejected.copy()
         try:
             for field in parts:
                 if field.holds(_SCOPE_GROUPS):
@@ -215,7 +216,7 @@ class _Request:
                     cleaner.replace(field, self._shape.group_type, splice)
             _pass_on(splice.result(), group, outer)
         except Exception:  # noqa: BLE001  # fail closed: the shared part of these items cannot be made safe
-            self._items, self._rejected = before
+            self._rejected = before
             self._withhold_group(parts, number)
             outer.replace(group, None)
         finding_counts.count(cleaner.findings, service)
@@ -223,26 +224,21 @@ class _Request:
     def _clean_scope_group(self, group: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
         """Clean one ScopeSpans, ScopeLogs or ScopeMetrics."""
         splice = wire.Splice(self._body, group.start, group.end)
-        number = 0
-        for field in wire.fields(self._body, group.start, group.end):
+        place = group.start, group.end
+        for field in wire.fields(self._body, *place) if self._check_ids else self._hits.touched(*place):
             if field.holds(_ITEMS):
-                if self._check_ids or self._hits.within(field):
-                    self._clean_item(field, f"{path}.{self._shape.items}[{number}]", cleaner, splice)
-                else:
-                    self._items += self._size(field)
-                number += 1
+                self._clean_item(field, group, path, cleaner, splice)
             elif self._hits.within(field):
                 cleaner.replace(field, self._shape.scope_type, splice)
         _pass_on(splice.result(), group, outer)
 
-    def _clean_item(self, item: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
-        size = self._size(item)
+    def _clean_item(self, item: wire.Field, group: wire.Field, path: str, cleaner: Cleaner, outer: wire.Splice) -> None:
+        """Clean one span, log record or metric of the scope group at `path`."""
         problem = _invalid_id(self._body, item.start, item.end) if self._check_ids else ""
         if problem:
-            self._reject(size, f"{path}.{problem}", "invalid")
+            self._reject_item(item, group, path, f".{problem}", "invalid")
             outer.replace(item, None)
             return
-        self._items += size
         if not self._hits.within(item):
             return
         before = len(cleaner.findings)
@@ -252,8 +248,7 @@ class _Request:
             if payload is not None and self._signal == "traces":
                 _require_ids(payload)
         except Exception:  # noqa: BLE001  # fail closed: this item must not go on
-            self._items -= size
-            self._reject(size, f"{path}: dropped, because it could not be redacted", "redaction_failed")
+            self._reject_item(item, group, path, ": dropped, because it could not be redacted", "redaction_failed")
             outer.replace(item, None)
             return
         if payload is not None:
@@ -271,11 +266,14 @@ class _Request:
             if item.holds(_ITEMS)
         )
         problem = f"{self._shape.groups}[{number}]: dropped, because its resource or scope could not be redacted"
-        self._reject(items, problem, "redaction_failed")
-
-    def _reject(self, items: int, problem: str, reason: str) -> None:
-        self._rejected[reason] += items
+        self._rejected["redaction_failed"] += items
         self._problem = self._problem or problem
+
+    def _reject_item(self, item: wire.Field, group: wire.Field, path: str, problem: str, reason: str) -> None:
+        if not self._problem:
+            before = sum(field.holds(_ITEMS) for field in wire.fields(self._body, group.start, item.tag))
+            self._problem = f"{path}.{self._shape.items}[{before}]{problem}"
+        self._rejected[reason] += self._size(item)
 
     def _service(self, parts: Sequence[wire.Field]) -> str:
         resources = [field for field in parts if field.holds(_RESOURCE)]
@@ -287,17 +285,24 @@ class _Request:
         return conventions.UNKNOWN_SERVICE
 
     def _size(self, item: wire.Field) -> int:
-        """Return how many items OTLP counts here: each span and log record is one, a metric has its data points."""
+        """Return how many items OTLP counts in one span, log record or metric."""
         if self._signal != "metrics":
             return 1
-        data = (
-            f
-            for f in wire.fields(self._body, item.start, item.end)
-            if f.number in _DATA_OF_METRIC and f.holds(f.number)
-        )
-        return sum(
-            point.holds(_DATA_POINTS) for field in data for point in wire.fields(self._body, field.start, field.end)
-        )
+        return _count_points(Metric.FromString(self._body[item.start : item.end]))
+
+
+def _count_items(shape: _Shape, request: Any) -> int:
+    """Return how many items OTLP counts in a request: each span and log record is one, a metric has its data points."""
+    scopes = (scope for group in getattr(request, shape.groups) for scope in getattr(group, shape.scopes))
+    items = (getattr(scope, shape.items) for scope in scopes)
+    if shape.item_type is not Metric.DESCRIPTOR:
+        return sum(map(len, items))
+    return sum(_count_points(metric) for metrics_of_scope in items for metric in metrics_of_scope)
+
+
+def _count_points(metric: Any) -> int:
+    data = metric.WhichOneof("data")
+    return len(getattr(metric, data).data_points) if data else 0
 
 
 def _ids_are_valid(request: Any) -> bool:

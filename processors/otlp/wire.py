@@ -3,11 +3,13 @@
 Source: protobuf.dev/programming-guides/encoding. Everything here reads bytes that protobuf's own parser has accepted.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 VARINT, FIXED64, LENGTH_DELIMITED, START_GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 _ONE_BYTE: Final = 0x7F  # the largest number in a varint of one byte
+_FIRST_KEY: Final = 1 << 3  # the tag of field 1: no field has the number 0
 
 
 class Field(NamedTuple):
@@ -28,40 +30,54 @@ class NotWire(ValueError):
     """The bytes are not a sequence of well-formed fields."""
 
 
-def fields(buffer: bytes, start: int, end: int) -> Iterator[Field]:
+def fields(buffer: bytes, start: int, end: int, marks: Sequence[int] = ()) -> Iterator[Field]:
     """Yield the fields of the message in `buffer[start:end]`, in order. Raises NotWire where it is not one.
 
-    Tags and lengths of one byte, as nearly all are, are read without a call of `varint`.
+    With `marks`, ascending positions, only the fields in whose payload one of them lies (start < mark <= end), and
+    nothing behind the last of them is read. Tags and lengths of one byte, as nearly all are, are read without a call.
     """
     position = start
     make = tuple.__new__  # half the time of Field(...)
+    at, mark = 0, marks[0] if marks else start
     while position < end:
         tag = position
         key = buffer[position]
         position += 1
         if key > _ONE_BYTE:
             key, position = varint(buffer, tag, end)
-        number, wire_type = key >> 3, key & 7
-        if number == 0:
-            raise NotWire
-        if wire_type == LENGTH_DELIMITED:
-            if position < end and (length := buffer[position]) <= _ONE_BYTE:
-                first = position + 1
-            else:
-                length, first = varint(buffer, position, end)
+        if key & 7 != LENGTH_DELIMITED:
+            first, position = position, _end_of(buffer, position, end, key)
+        elif position < end and (length := buffer[position]) <= _ONE_BYTE:
+            first = position + 1
             position = first + length
-        elif wire_type == VARINT:
-            first = position
-            _, position = varint(buffer, position, end)
-        elif wire_type == FIXED64:
-            first, position = position, position + 8
-        elif wire_type == FIXED32:
-            first, position = position, position + 4
         else:
-            first, position = position, _group_end(buffer, position, end, number)
-        if position > end:
+            length, first = varint(buffer, position, end)
+            position = first + length
+        if position > end or key < _FIRST_KEY:
             raise NotWire
-        yield make(Field, (number, wire_type, tag, first, position))
+        if position < mark:
+            continue
+        if marks:
+            at = bisect_right(marks, first, at)
+            if at == len(marks):
+                return
+            mark = marks[at]
+            if mark > position:
+                continue
+        yield make(Field, (key >> 3, key & 7, tag, first, position))
+
+
+def _end_of(buffer: bytes, position: int, end: int, key: int) -> int:
+    """Return the position behind a payload that begins at `position` and has no length in front of it."""
+    match key & 7:
+        case 0:  # VARINT
+            return varint(buffer, position, end)[1]
+        case 1:  # FIXED64
+            return position + 8
+        case 5:  # FIXED32
+            return position + 4
+        case _:
+            return _group_end(buffer, position, end, key >> 3)
 
 
 def varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.processors.otlp import wire
+from otel_telemetry.processors.otlp.fields import Hits
 
 SPAN = Span(
     trace_id=b"t" * 16,
@@ -19,6 +20,16 @@ SPAN = Span(
     dropped_attributes_count=3,
     flags=0x301,
 )
+
+FIELDS = st.one_of(
+    st.builds(wire.length_delimited, st.integers(1, 3000), st.binary(max_size=200)),
+    st.builds(lambda number, value: wire.encode_varint(number << 3) + wire.encode_varint(value),
+              st.integers(1, 3000), st.integers(0, 2**64 - 1)),
+    st.builds(lambda number, value: wire.encode_varint(number << 3 | wire.FIXED64) + value,
+              st.integers(1, 3000), st.binary(min_size=8, max_size=8)),
+    st.builds(lambda number, value: wire.encode_varint(number << 3 | wire.FIXED32) + value,
+              st.integers(1, 3000), st.binary(min_size=4, max_size=4)),
+)  # fmt: skip
 
 
 def test_fields_are_those_that_protobuf_wrote() -> None:
@@ -66,3 +77,34 @@ def test_a_group_is_passed_over_as_a_whole() -> None:
 def test_a_length_beyond_the_end_is_refused() -> None:
     with pytest.raises(wire.NotWire):
         list(wire.fields(b"\x0a\x05ab", 0, 4))
+
+
+@given(st.lists(FIELDS, max_size=12), st.binary(max_size=30), st.data())
+def test_fields_with_marks_are_those_in_whose_payload_a_mark_lies(
+    parts: list[bytes], before: bytes, data: st.DataObject
+) -> None:
+    buffer = before + b"".join(parts) + before
+    start, end = len(before), len(buffer) - len(before)
+    marks = sorted(data.draw(st.sets(st.integers(start + 1, max(start + 1, end)), min_size=1, max_size=6)))
+    wanted = [f for f in wire.fields(buffer, start, end) if any(f.start < mark <= f.end for mark in marks)]
+    assert list(wire.fields(buffer, start, end, marks)) == wanted
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=12), st.data())
+def test_touched_fields_are_those_with_a_hit_also_where_a_large_buffer_is_scanned_in_pieces(
+    parts: list[bytes], data: st.DataObject
+) -> None:
+    before = data.draw(st.sampled_from([b"", bytes((1 << 20) + 5)]))
+    buffer = before + b"".join(parts)
+    place = len(before), len(buffer)
+    places = data.draw(st.sets(st.integers(1, len(buffer) - len(before)), max_size=6))
+    hits = sorted(len(before) + one for one in places)
+
+    def scan(piece: bytes) -> tuple[list[int], None]:
+        offset = len(buffer) - len(piece) if before else 0
+        return [hit - offset for hit in hits if offset < hit], None
+
+    looked_at = Hits(scan, buffer)
+    wanted = [f for f in wire.fields(buffer, *place) if any(f.start < hit <= f.end for hit in hits)]
+    for _ in range(2):  # before anything was scanned, and after
+        assert list(looked_at.touched(*place)) == wanted
