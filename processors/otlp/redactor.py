@@ -307,15 +307,15 @@ def _count_points(metric: Any) -> int:
 
 def _ids_are_valid(request: Any) -> bool:
     """Return whether all spans have valid ids, as the parser reads them: of a repeated field, the last one counts."""
-    return all(
-        len(span.trace_id) == _TRACE_ID_BYTES
-        and len(span.span_id) == _SPAN_ID_BYTES
-        and span.trace_id != _NO_TRACE_ID
-        and span.span_id != _NO_SPAN_ID
-        for group in request.resource_spans
-        for scope in group.scope_spans
-        for span in scope.spans
-    )
+    for group in request.resource_spans:
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                trace_id, span_id = span.trace_id, span.span_id  # each makes an object when it is read
+                if len(trace_id) != _TRACE_ID_BYTES or len(span_id) != _SPAN_ID_BYTES:
+                    return False
+                if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
+                    return False
+    return True
 
 
 def _invalid_id(body: bytes, start: int, end: int) -> str:

@@ -122,6 +122,8 @@ def _group_end(buffer: bytes, position: int, end: int, number: int) -> int:
 
 def encode_varint(value: int) -> bytes:
     """Return a number in base 128."""
+    if value <= _ONE_BYTE:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

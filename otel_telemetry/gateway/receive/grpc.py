@@ -158,7 +158,7 @@ def _is_grpc(content_type: str) -> bool:
 class _Refused:
     """A call that was answered already: what still comes of it is thrown away."""
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: memoryview) -> None:
         """Throw it away."""
 
     def end(self) -> None:
@@ -187,7 +187,7 @@ class _Export:
         self._caller = Caller(time.monotonic() + self._seconds * _LATE)
         self._timer = self._loop.call_later(min(_READ_SECONDS, self._seconds), self._time_is_over)
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: memoryview) -> None:
         """Take the next bytes, if there is room for them."""
         if self._stream.answered:
             return
@@ -196,7 +196,7 @@ class _Export:
         except TelemetryError as error:
             self._refuse(error)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: memoryview) -> None:
         if self._left < 0:
             missing = _PREFIX.size - len(self._prefix)
             self._prefix += data[:missing]

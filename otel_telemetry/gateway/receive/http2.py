@@ -213,6 +213,7 @@ class Connection(asyncio.Protocol):
         Nearly all bytes of a request are in such frames, and `h2` takes 40 microseconds for each.
         """
         data = self._partial + data if self._partial else data
+        view = memoryview(data)  # a request's bytes are copied once, into its message
         at = start = min(self._preface, len(data))
         frames = 0
         self._pass(data[:at])
@@ -229,7 +230,7 @@ class Connection(asyncio.Protocol):
             if data[at + 3 : at + 5] == _PLAIN_DATA and length:
                 self._pass(data[start:at])
                 start = at
-                if self._take(int.from_bytes(data[at + 5 : at + _HEAD]), data[at + _HEAD : end]):
+                if self._take(int.from_bytes(data[at + 5 : at + _HEAD]), view[at + _HEAD : end]):
                     start = end
             elif data[at + 3] in _OF_HEADERS:
                 self._bound_unfinished(length, data[at + 4])
@@ -257,7 +258,7 @@ class Connection(asyncio.Protocol):
         self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
         raise ProtocolError
 
-    def _take(self, number: int, data: bytes) -> bool:
+    def _take(self, number: int, data: memoryview) -> bool:
         """Hand the data of one frame to its call; False where `h2` has to see the frame: to refuse it, mostly."""
         call, stream, size = self._calls.get(number), self._h2.streams.get(number), len(data)
         if call is None or stream is None or stream._expected_content_length is not None:  # noqa: SLF001 - see below
@@ -313,7 +314,7 @@ class Connection(asyncio.Protocol):
         if not event.data:
             self._count_control()
         elif call:
-            call.receive(bytes(event.data))
+            call.receive(memoryview(event.data))
 
     def _count_control(self) -> None:
         """Count what costs us work and the client nothing; of too much of it, end the connection."""

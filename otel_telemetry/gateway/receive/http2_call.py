@@ -9,8 +9,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Call(Protocol):
     """One request, as its bytes come in."""
 
-    def receive(self, data: bytes) -> None:
-        """Take the next bytes of the request."""
+    def receive(self, data: memoryview) -> None:
+        """Take the next bytes of the request; they are only there during the call."""
 
     def end(self) -> None:
         """Note that the request is complete."""
