@@ -22,7 +22,7 @@ class Greeting:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: memoryview) -> None:
         """Throw it away."""
 
     def end(self) -> None:
