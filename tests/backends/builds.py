@@ -26,7 +26,7 @@ GO = Path(__file__).parent / "go"
 #: The Collector's builder, of the version of the parts that it puts together.
 OCB = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
 #: For go/collector: the version whose image docker-compose.yml runs.
-IMAGE_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.162.0"
+IMAGE_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
 #: For go/loki_collector.
 OLDER_OCB = "go.opentelemetry.io/collector/cmd/builder@v0.111.0"
 _LOG_EVERY = 15.0
