@@ -6,7 +6,8 @@ another process, over six connections. `echo` is a bare grpc.aio server that ans
 ceiling. `spool` is the gateway with redaction switched off; `redact` redacts, too; `rows` also writes request_log rows
 to SQLite: `0` with everything in one process, `1` and `2` with so many receivers beside one process that delivers;
 `unsummed` is the same without rollups, to be compared with `rows` (they begin 15 seconds after the first row), and with
-`page`, which also has the page beside the endpoints, and what it remembers of the counters;
+`page`, which also has the page beside the endpoints, and what stores the counts of redaction. The rows are of the
+present; `late` is `page` with rows of one quarter of an hour that is past, which is summed up again and again;
 `postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not measured apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
@@ -40,6 +41,7 @@ from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
+from otel_telemetry.exporters.request_log.store.redactions import Redactions
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.serve.group import WorkerContext
@@ -64,9 +66,11 @@ IN_TRACE = 4
 TRACES = b"\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc"  # how trace ids begin; no text contains it
 SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 IN_FLIGHT = 6
+LATE_NS = 1_790_000_000_000_000_000
 DRAIN_SECONDS = 120
 MODES = ("echo", "spool", "redact", "rows 0", "rows 1", "rows 2", "postgres 1")
-WITH_ROWS = ("rows", "unsummed", "page", "postgres")
+WITH_ROWS = ("rows", "unsummed", "page", "late", "postgres")
+WITH_PAGE = ("page", "late")
 PROMPT = (
     "Summarise the quarterly report for the board in five points. Keep the tone neutral, name the risks first, and say "
     "which figures are estimates. The audience knows the business but not the accounting. "
@@ -145,8 +149,10 @@ def serve(mode: str, folder: Path, url: str) -> None:
         sinks: list[Sink] = []
         if own.role != "receive":
             sinks = [RequestLogSink(RequestLogSettings(url=url)) if what in WITH_ROWS else Discard()]
-        page = page_over(url) if what == "page" and own.role != "deliver" else None
-        return Gateway(own, redactor if own.role != "deliver" else None, sinks, worker=worker, page=page)
+        if own.role == "deliver":
+            return Gateway(own, None, sinks, worker=worker)
+        page, counts = (page_over(url), Redactions(url)) if what in WITH_PAGE else (None, None)
+        return Gateway(own, redactor, sinks, worker=worker, page=page, counts=counts)
 
     (Supervisor(config, make) if config.workers else make(config)).run()
 
@@ -165,8 +171,8 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def make_request(seed: int) -> bytes:
-    """Return one request. Content differs by seed, in the same mix; its traces are new after `renewed`."""
+def make_request(seed: int, start_ns: int = LATE_NS) -> bytes:
+    """Return one request of that time. Content differs by seed, in the same mix; its traces are new after `renewed`."""
     chance = random.Random(seed)  # noqa: S311 - a load, no secret
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
@@ -180,7 +186,7 @@ def make_request(seed: int) -> bytes:
         else:
             span.parent_span_id = root
         span.trace_id = trace_id
-        span.start_time_unix_nano = 1_790_000_000_000_000_000 + number
+        span.start_time_unix_nano = start_ns + number
         span.end_time_unix_nano = span.start_time_unix_nano + 2_000_000
         attributes = model_call(chance, number) if number % IN_TRACE == 1 else web_call(chance, number)
         for key, value in attributes.items():
@@ -215,9 +221,9 @@ def web_call(chance: random.Random, number: int) -> dict[str, str]:
     return plain | {"http.route": "/items/{id}", "url.path": f"/items/{number}", "server.address": "shop.internal"}
 
 
-def load(port: int, seconds: float, pause: float) -> None:
+def load(port: int, seconds: float, pause: float, start_ns: int) -> None:
     """Send for some seconds and print spans/s, MB/s and the latencies in ms as JSON."""
-    bodies = [make_request(seed) for seed in range(8)]
+    bodies = [make_request(seed, start_ns) for seed in range(8)]
     latencies: list[float] = []
     failures: list[str] = []
     end = time.perf_counter() + seconds
@@ -266,7 +272,7 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
             wait_for(port)
             with watched(server.pid) as memory:
                 start = time.perf_counter()
-                result = under_load(port, seconds, pause)
+                result = under_load(port, seconds, pause, LATE_NS if mode.startswith("late") else time.time_ns())
                 result["delivered"] = result["sent"] - undelivered(Path(folder))
                 while undelivered(Path(folder)) and time.perf_counter() < start + seconds + DRAIN_SECONDS:
                     time.sleep(0.02)
@@ -282,9 +288,9 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
     return result
 
 
-def under_load(port: int, seconds: float, pause: float = 0.0) -> dict[str, float]:
+def under_load(port: int, seconds: float, pause: float = 0.0, start_ns: int = LATE_NS) -> dict[str, float]:
     """Load a server from a process of its own, and return what `load` says."""
-    arguments = [sys.executable, __file__, "load", str(port), str(seconds), str(pause)]
+    arguments = [sys.executable, __file__, "load", str(port), str(seconds), str(pause), str(start_ns)]
     done = subprocess.run(arguments, capture_output=True, check=True)  # noqa: S603 - this very file
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -381,7 +387,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve", mode, folder, url]:
             serve(mode, Path(folder), url)
-        case ["load", port, seconds, pause]:
-            load(int(port), float(seconds), float(pause))
+        case ["load", port, seconds, pause, start_ns]:
+            load(int(port), float(seconds), float(pause), int(start_ns))
         case rest:
             main(float(rest[0]) if rest else 10.0, rest[1:] or MODES)

@@ -23,8 +23,9 @@ from starlette.testclient import TestClient
 
 from benchmarks.gateway import used_by
 from otel_telemetry.base import records
-from otel_telemetry.exporters.request_log.db import bulk, database, schema
+from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
 from otel_telemetry.exporters.request_log.db.partitions import Partitions
+from otel_telemetry.exporters.request_log.db.redactions import redaction_count
 from otel_telemetry.exporters.request_log.rollup.build import Builder
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui.app import make_app
@@ -38,9 +39,16 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "o3")
 USER, ONE = "k1_000000000007", f"{500_000:032x}-{500_000:016x}"
 #: Pages as people open them.
 PLAIN = (
-    *("/ui/?range=30d", "/ui/?range=7d", "/ui/?range=24h", "/ui/?range=1h", "/ui/?range=30d&tz=Asia/Kolkata"),
+    *("/ui/?range=30d", "/ui/?range=7d", "/ui/?range=24h", "/ui/?range=1h"),
+    *("/ui/?range=30d&tz=Asia/Kolkata", "/ui/?range=30d&tz=America/New_York", "/ui/?range=7d&tz=Asia/Kolkata"),
     *("/ui/requests?range=30d", "/ui/requests?range=30d&sort=cost", "/ui/requests?range=30d&sort=latency"),
-    *("/ui/sessions?range=30d", "/ui/users?range=30d", "/ui/workflows?range=30d", "/ui/privacy"),
+    *(
+        "/ui/sessions?range=30d",
+        "/ui/users?range=30d",
+        "/ui/workflows?range=30d",
+        "/ui/privacy?range=30d",
+        "/ui/pipeline",
+    ),
     *(f"/ui/requests/{ONE}", "/ui/sessions/s70000", f"/ui/users/{USER}?range=30d"),
 )
 #: Filters that let much through, little, or nothing.
@@ -105,9 +113,20 @@ def fill(url: str, count: int) -> None:
                 values = [[getattr(row, column.name) for column in table.c] for row in given]
                 if values:
                     bulk.bulk(connection).insert(table, values)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(redaction_count), list(findings()))
     with engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
     engine.dispose()
+
+
+def findings() -> Iterator[dict[str, str | int]]:
+    """Yield what a gateway counts that redacts: of two services, ten rules, in each quarter of an hour."""
+    last = rollups.start_of(datetime.now(UTC))
+    key: dict[str, str | int] = {"what": "finding", "type": "EMAIL", "number": 7}
+    for start in range(last, last - DAYS * 86_400, -rollups.QUARTER * 60):
+        for number in range(20):
+            yield {"start": start, **key, "rule": f"rule {number % 10}", "service": f"service {number // 10}"}
 
 
 def there(url: str) -> bool:

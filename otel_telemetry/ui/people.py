@@ -68,7 +68,7 @@ class People:
         )  # fmt: skip
 
     def users(self, request: Request) -> Response:
-        """Show who asked, by pseudonym, the dearest first."""
+        """Show who asked, by pseudonym, the most expensive first."""
         view = self._pages.view(request)
         with self._pages.reading.connection() as connection:
             found = figures.of(connection, view.filters, view.period)

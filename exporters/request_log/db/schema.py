@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log.db.column_types import IsoTime, Json, Money, UtcTime
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0020"
+HEAD: Final = "0021"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 
@@ -114,6 +114,7 @@ request_log = sa.Table(
     sa.Index("ix_request_log_time", "ts", "route", "service", "user_id", *REPORTED),
     sa.Index("ix_request_log_report", "route", "ts", *REPORTED),
     sa.Index("ix_request_log_cache", "ts", **_where("cache_hit = 1", "cache_hit")),
+    sa.Index("ix_request_log_limited", "ts", **_where("rate_limited = 1", "rate_limited")),
     sa.Index("ix_request_log_trace_id", "trace_id"),
     sa.Index("ix_request_log_session_id", "session_id", **_where("session_id IS NOT NULL")),
     sa.Index("ix_request_log_user_id", "user_id", **_where("user_id IS NOT NULL")),

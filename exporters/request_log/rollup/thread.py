@@ -11,8 +11,8 @@ from otel_telemetry.exporters.request_log.rollup.build import Builder
 _log = logging.getLogger("otel_telemetry.request_log")
 
 _PAUSE_SECONDS: Final = 15.0
-#: It rests for so many times as long as it worked: a day that rows still come for is not summed up all the time.
-_REST: Final = 9.0
+#: It rests for so many times as long as it worked: a past day that rows still come for is not summed up all the time.
+_REST: Final = 19.0
 
 
 class Rollups:
