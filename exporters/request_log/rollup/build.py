@@ -60,10 +60,17 @@ class Builder:
 
     def days(self) -> int:
         """Return how many days there are between the first row and now."""
+        first = min(self._first(), default=None)
+        return 0 if first is None else int((self._now() - first.timestamp()) // _DAY_SECONDS) + 2
+
+    def _first(self, since: datetime | None = None) -> list[datetime]:
+        """Return when the first row of each table is, from a time on, as far as there is one."""
+        queries = [sa.select(sa.func.min(table.c.ts)) for table in _TABLES]
+        if since is not None:
+            queries = [query.where(table.c.ts >= since) for query, table in zip(queries, _TABLES, strict=True)]
         with self._reader.connect() as connection:
-            first = [connection.execute(sa.select(sa.func.min(table.c.ts))).scalar() for table in _TABLES]
-        known = [ts.timestamp() for ts in first if ts is not None]
-        return int((self._now() - min(known)) // _DAY_SECONDS) + 2 if known else 0
+            found = [connection.execute(query).scalar() for query in queries]
+        return [ts for ts in found if ts is not None]
 
     def _done(self, minutes: int, since: int) -> set[int]:
         own = rollup_done.c
@@ -72,9 +79,13 @@ class Builder:
             return set(connection.execute(query).scalars())
 
     def _missing_quarters(self, today: int) -> Iterator[int]:
+        """Yield today's quarters that are over and not summed up, from the first with rows on, the newest first."""
         until = int((self._now() - _LATE_SECONDS) // _QUARTER_SECONDS) * _QUARTER_SECONDS
+        first = min(self._first(datetime.fromtimestamp(today, UTC)), default=None)
+        if first is None or first.timestamp() >= until:
+            return
         done = self._done(QUARTER, today)
-        missing = [start for start in range(today, until, _QUARTER_SECONDS) if start not in done]
+        missing = [start for start in range(rollups.start_of(first), until, _QUARTER_SECONDS) if start not in done]
         yield from reversed(missing)
 
     def _day_before(self, start: int) -> int | None:
