@@ -1,8 +1,9 @@
-"""How long the page takes over many requests: each page and filter, on SQLite and PostgreSQL.
+"""How long the page takes over many requests: each page and filter, on SQLite, PostgreSQL and ClickHouse.
 
-    python benchmarks/ui.py [requests] [sqlite|postgres|URL]
+    python benchmarks/ui.py [requests] [sqlite|postgres|clickhouse|URL]
 
 Requests are spread over 30 days, of 2 services, 8 routes, 4 models and 1,000 users, with one or two model calls each.
+ClickHouse is there where the tests have its engine (`make e2e` brings it); it answers 501 for what it does not have.
 Times are of the server alone (Starlette's test client, no network), warm: each address is asked once, then measured.
 """
 
@@ -13,16 +14,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
 
+import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from benchmarks.gateway import used_by
 from otel_telemetry.base import records
+from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.exporters.request_log.clickhouse import reader, tables
+from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
 from otel_telemetry.exporters.request_log.db import bulk, database, rollups, schema
 from otel_telemetry.exporters.request_log.db.partitions import Partitions
 from otel_telemetry.exporters.request_log.db.redactions import redaction_count
@@ -30,7 +35,8 @@ from otel_telemetry.exporters.request_log.rollup.build import Builder
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui.app import make_app
 from otel_telemetry.ui.reading import Reading
-from tests.backends import postgres
+from tests.backends import postgres, programs
+from tests.backends.clickhouse import ClickHouseServer
 
 DAYS = 30
 CHUNK = 5_000
@@ -129,9 +135,24 @@ def findings() -> Iterator[dict[str, str | int]]:
             yield {"start": start, **key, "rule": f"rule {number % 10}", "service": f"service {number // 10}"}
 
 
+def send(url: str, count: int) -> None:
+    """Fill ClickHouse as the relay does: of one row in a hundred, an older version too."""
+    server = ClickHouse(url.replace("clickhouse://", "http://"))
+    tables.make(server)
+    for number, (requests, calls) in enumerate(rows(count)):
+        for table, given in ((schema.request_log, requests), (schema.llm_call, calls)):
+            sent = [{name: getattr(row, name) for name in table.c.keys()} for row in given]  # noqa: SIM118
+            for rev, some in ((1, sent[::100]), (2, sent)):
+                if some:
+                    server.insert(table.name, [tables.row(table, row, rev) for row in some], f"{number}-{rev}")
+
+
 def there(url: str) -> bool:
     """Tell whether an earlier run has filled a database that was named."""
-    engine = database.connect(url)
+    try:
+        engine = reader.reader(url) if reader.names(url) else database.connect(url)
+    except ConfigurationError:
+        return False
     with engine.connect() as connection:
         found = connection.execute(sa.select(schema.request_log.c.id).limit(1)).first() is not None
     engine.dispose()
@@ -170,6 +191,10 @@ def databases(wanted: str) -> Iterator[Iterator[tuple[str, str, int]]]:
             if wanted in {"", "postgres"}:
                 server = stack.enter_context(postgres.running())
                 yield "PostgreSQL", server.database(), server.pid
+            if wanted in {"", "clickhouse"}:
+                with suppress(pytest.skip.Exception):
+                    columns = stack.enter_context(programs.in_a_folder(ClickHouseServer))
+                    yield "ClickHouse", columns.url().replace("http://", "clickhouse://"), columns.pid
             if ":" in wanted:
                 yield wanted.partition(":")[0], wanted, int(os.environ.get("SERVER_PID", "0"))
 
@@ -182,13 +207,10 @@ def main() -> None:
         for name, url, server in each:
             began = time.perf_counter()
             if not there(url):
-                fill(url, count)
+                (send if reader.names(url) else fill)(url, count)
                 print(f"{name}: {count:,} requests written in {time.perf_counter() - began:.0f} s", flush=True)
-            began, before = time.perf_counter(), time.process_time()
-            with Builder(url) as builder:
-                spans = sum(1 for _ in builder.steps())
-            took, used = time.perf_counter() - began, time.process_time() - before
-            print(f"{name}: {spans} spans summed up in {took:.1f} s, CPU {used:.1f} s", flush=True)
+            if not reader.names(url):
+                sum_up(name, url)
             for pages, what in ((PLAIN, "pages"), (FILTERED, "filters")):
                 found = []
                 for one in measure(url, pages, TIMES if pages is PLAIN else TIMES // 2, server):
@@ -197,6 +219,14 @@ def main() -> None:
                 for column, title in ((3, "p95"), (4, "CPU at p95"), (2, "the first time")):
                     worst = max(found, key=itemgetter(column))
                     print(f"{name}, {what}: {title} {worst[column]:,.0f} ms at most, of {worst[0]}", flush=True)
+
+
+def sum_up(name: str, url: str) -> None:
+    began, before = time.perf_counter(), time.process_time()
+    with Builder(url) as builder:
+        spans = sum(1 for _ in builder.steps())
+    took, used = time.perf_counter() - began, time.process_time() - before
+    print(f"{name}: {spans} spans summed up in {took:.1f} s, CPU {used:.1f} s", flush=True)
 
 
 def shown(page: str, status: int, first: float, p95: float, cpu: float) -> str:

@@ -30,7 +30,7 @@ class ClickHouseServer:
 
     def __init__(self, folder: Path) -> None:
         port = process.free_port()
-        front = Path(__file__).with_name("clickhouse_front.py")
+        front = Path(__file__).resolve().with_name("clickhouse_front.py")
         command: list[str | Path] = [python(), front, str(port), folder / "data"]
         self.address = f"http://127.0.0.1:{port}"
         #: Databases that tests share.
@@ -40,6 +40,11 @@ class ClickHouseServer:
     def url(self, database: str = "telemetry") -> str:
         """Return what `request_log.clickhouse.url` is set to."""
         return f"{self.address}/{database}"
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._process.pid
 
     def start(self) -> None:
         """Start, and wait until it answers."""

@@ -117,6 +117,18 @@ def test_rows_are_sent_on_as_they_change_and_what_was_there_before_is_sent_once(
     store.close()
 
 
+def test_one_row_is_found_without_reading_the_whole_column(shared_clickhouse):
+    server = ClickHouse(shared_clickhouse.url("looked_up"))
+    tables.make(server)
+    tables.make(server)
+    server.insert("request_log", [sent_row(f"r{n}", datetime.now(UTC)) for n in range(40_000)], "many")
+    plan = server.rows("EXPLAIN indexes = 1 SELECT ts FROM looked_up.request_log FINAL WHERE id = 'r20'")
+    lines = [row["explain"].strip() for row in plan]
+    assert "Name: ix_id" in lines
+    of_index = lines[lines.index("Name: ix_id") :]
+    assert next(line for line in of_index if line.startswith("Granules")) == "Granules: 1/5"
+
+
 def test_a_database_without_clickhouse_has_an_empty_outbox(url, span, chat):
     store = open_store(RequestLogSettings(url=url))
     store.write([span(1, None, chat())])

@@ -18,6 +18,8 @@ from otel_telemetry.exporters.request_log.db import column_types, schema
 from otel_telemetry.exporters.request_log.db.outbox import RowKey
 
 TABLES: Final = (schema.request_log, schema.llm_call)
+#: By these, beside their keys, rows are looked for.
+LOOKED_UP: Final = {"request_log": ("id", "session_id", "user_id"), "llm_call": ("id", "request_id")}
 OWN: Final = {"rev": "UInt64", "is_deleted": "UInt8"}
 _TYPES: Final[tuple[tuple[type[Any], str], ...]] = (
     (column_types.UtcTime, "DateTime64(6, 'UTC')"),
@@ -54,7 +56,19 @@ def make(server: ClickHouse, days: int | None = None, text_days: int | None = No
         )
         for name, kind in missing(server, table).items():
             server.run(f"ALTER TABLE {server.database}.{table.name} ADD COLUMN IF NOT EXISTS {name} {kind}")
+        _index(server, table)
         _expire(server, table, days, text_days)
+
+
+def _index(server: ClickHouse, table: sa.Table) -> None:
+    """Have what single rows are looked for by found without reading the whole column, also in rows that are there."""
+    known = f"WHERE database = '{server.database}' AND table = '{table.name}'"
+    there = {row["expr"] for row in server.rows(f"SELECT expr FROM system.data_skipping_indices {known}")}  # noqa: S608
+    for name in LOOKED_UP[table.name]:
+        if name not in there:
+            changed = f"ALTER TABLE {server.database}.{table.name}"
+            server.run(f"{changed} ADD INDEX IF NOT EXISTS ix_{name} {name} TYPE bloom_filter(0.01) GRANULARITY 1")
+            server.run(f"{changed} MATERIALIZE INDEX ix_{name}")
 
 
 def _expire(server: ClickHouse, table: sa.Table, days: int | None, text_days: int | None) -> None:

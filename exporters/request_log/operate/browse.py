@@ -12,6 +12,7 @@ from typing import Final, Literal
 import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate.narrowed import narrowed
 from otel_telemetry.exporters.request_log.operate.report_groups import Column, Period, Row
 from otel_telemetry.exporters.request_log.rollup.rows import LONGEST
 
@@ -171,7 +172,8 @@ def page(
         bound = sa.literal(after.value, column.type)
         # The first condition is implied by the second: by it PostgreSQL leaves out partitions.
         query = query.where(column <= bound, sa.tuple_(column, _log.id) < sa.tuple_(bound, sa.literal(after.id)))
-    rows = connection.execute(query.order_by(column.desc(), _log.id.desc()).limit(size)).mappings()
+    query = query.order_by(column.desc(), _log.id.desc()).limit(size)
+    rows = connection.execute(narrowed(connection, schema.request_log, query)).mappings()
     return [dict(row) for row in rows]
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.operate import browse
 from otel_telemetry.exporters.request_log.operate.browse import Filters, PageMark
+from otel_telemetry.exporters.request_log.operate.narrowed import narrowed
 from otel_telemetry.exporters.request_log.operate.report_groups import Column, Period, Row
 
 _log: Final = schema.request_log.c
@@ -81,4 +82,4 @@ def conversation(connection: sa.Connection, session: str, *, texts: bool) -> lis
     if texts:
         columns += [sa.func.substr(_log[name], 1, CUT).label(name) for name in ("query_text", "answer_text")]
     query = sa.select(*columns).where(_log.session_id == session).order_by(_log.ts, _log.id).limit(MOST + 1)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(narrowed(connection, schema.request_log, query)).mappings()]

@@ -6,7 +6,7 @@ matters. Every query takes a period in UTC.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import sqlalchemy as sa
 
@@ -21,6 +21,7 @@ from otel_telemetry.exporters.request_log.operate import (
     report_subjects,
     report_sums,
 )
+from otel_telemetry.exporters.request_log.operate.narrowed import narrowed
 from otel_telemetry.exporters.request_log.operate.report_groups import (
     BUCKETS,
     CALLS,
@@ -61,7 +62,9 @@ class ReportQueries:
     def latest(self, limit: int = 20, period: Period = _ALWAYS) -> list[records.Request]:
         """Return the latest requests, newest first."""
         query = sa.select(schema.request_log).where(period.of(_log.ts)).order_by(_log.ts.desc(), _log.id).limit(limit)
-        return [records.Request(**row) for row in self._rows(query)]
+        with self._engine.connect() as connection:
+            rows = connection.execute(narrowed(connection, schema.request_log, query)).mappings()
+            return [records.Request(**row) for row in rows]
 
     def calls_of(self, request_id: str) -> list[records.LlmCall]:
         """Return the model calls of a request, in order of time."""
@@ -100,7 +103,3 @@ class ReportQueries:
         with self._engine.connect() as connection:
             rows, self.approximate = report_sums.groups(connection, subject, by, period, exact=exact)
         return rows
-
-    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import records
 from otel_telemetry.exporters.request_log.db import schema
+from otel_telemetry.exporters.request_log.operate.narrowed import narrowed
 
 _log: Final = schema.request_log.c
 _call: Final = schema.llm_call.c
@@ -22,7 +23,7 @@ def find(connection: sa.Connection, wanted: str) -> list[records.Request]:
     ways += [begins] if len(wanted) >= _SHORTEST else []
     for condition in ways:
         query = sa.select(schema.request_log).where(condition).order_by(_log.ts, _log.id).limit(MOST)
-        found: list[Any] = list(connection.execute(query).mappings())
+        found: list[Any] = list(connection.execute(narrowed(connection, schema.request_log, query)).mappings())
         if found:
             return [records.Request(**row) for row in found]
     return []
@@ -31,4 +32,5 @@ def find(connection: sa.Connection, wanted: str) -> list[records.Request]:
 def calls_of(connection: sa.Connection, request_id: str) -> list[records.LlmCall]:
     """Return the model calls of a request, in order of time."""
     query = sa.select(schema.llm_call).where(_call.request_id == request_id).order_by(_call.ts, _call.id)
-    return [records.LlmCall(**row) for row in connection.execute(query).mappings()]
+    found = connection.execute(narrowed(connection, schema.llm_call, query)).mappings()
+    return [records.LlmCall(**row) for row in found]

@@ -2,7 +2,7 @@
 
 PostgreSQL's `percentile_disc` is that. SQLite has no such function, and ranks in a window take five times as long there
 as sorting the values in Python: so it is our own aggregate, registered with each connection. ClickHouse's quantiles are
-of other ranks: there the values are sorted as an array, and taken from it.
+of other ranks where a share of the values is a whole number: there the share is taken a trifle smaller.
 """
 
 import json
@@ -53,7 +53,7 @@ def ranks(dialect: str, columns: Mapping[str, sa.ColumnElement[Any]]) -> list[sa
     if dialect == "sqlite":
         return [sa.func.otel_telemetry_ranks(*columns.values()).label(_NAME)]
     if dialect == "clickhouse":
-        return [_sorted_ranks(column).label(f"{_NAME}_{name}") for name, column in columns.items()]
+        return [_exact_ranks(column).label(f"{_NAME}_{name}") for name, column in columns.items()]
     shares = sa.literal([percent / _CENT for percent in PERCENTS], postgresql.ARRAY(sa.Double))
     return [
         sa.func.percentile_disc(shares).within_group(column).label(f"{_NAME}_{name}")
@@ -61,12 +61,9 @@ def ranks(dialect: str, columns: Mapping[str, sa.ColumnElement[Any]]) -> list[sa
     ]
 
 
-def _sorted_ranks(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    count = sa.func.count(column)
-    values = sa.func.arraySort(sa.func.groupArray(column))
-    places = (sa.func.intDiv(count * percent + _CENT - 1, _CENT) for percent in PERCENTS)
-    found = sa.func.array(*(sa.func.arrayElement(values, place) for place in places))
-    return sa.case((count > 0, found), else_=sa.func.emptyArrayFloat64())
+def _exact_ranks(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    found = sa.func.nearest_ranks(column, *(sa.literal_column(str(percent / _CENT)) for percent in PERCENTS))
+    return sa.case((sa.func.count(column) > 0, found), else_=sa.func.emptyArrayFloat64())
 
 
 def named(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
