@@ -20,6 +20,7 @@ from otel_telemetry.exporters.request_log.events import app_events
 from otel_telemetry.exporters.request_log.kpis import observed
 from otel_telemetry.exporters.request_log.kpis.measures import active
 from otel_telemetry.exporters.request_log.read import logs, span_facts
+from otel_telemetry.exporters.request_log.store.redactions import Redactions
 from otel_telemetry.exporters.request_log.store.retry import RetryingWriter, settings_of, store_of
 
 _OURS: Final = conventions.APP_EVENTS | {DETAILS_EVENT}
@@ -36,9 +37,11 @@ class RequestLogSpanExporter(SpanExporter):
         given = settings_of(url, config, settings)
         self.url, self._store = given.url, store_of(given)
         self._writer = RetryingWriter("traces")
+        self._redactions = Redactions(given.url)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write a batch; on failure its spans are counted as dropped."""
+        """Write a batch; on failure its spans are counted as dropped. What redaction counts is written beside them."""
+        self._redactions.start()
         admitted = admission.spans(spans)
         ours = self._convert(admitted)
         written = self._writer.run(len(admitted), lambda: self._write(ours))
@@ -66,6 +69,7 @@ class RequestLogSpanExporter(SpanExporter):
     def shutdown(self) -> None:
         """Stop retrying and close the database; another exporter that shares it opens it again."""
         self._writer.stop()
+        self._redactions.stop()
         self._store.close()
 
 

@@ -260,6 +260,36 @@ def test_processes_that_are_killed_take_only_what_they_had_not_written(url, cloc
     assert stored(url) == {(QUARTER, EMAIL): 2 * sum(numbers)}
 
 
+FORKED = """
+import os, sys
+from otel_telemetry.exporters.request_log.exporter import RequestLogSpanExporter
+from otel_telemetry.processors.redact import finding_counts
+from otel_telemetry.processors.redact.redactor import Finding
+exporter = RequestLogSpanExporter(sys.argv[1])
+exporter.export([])
+finding_counts.count([Finding("EMAIL", "email", 9)] * 3, "shop")
+child = os.fork()
+if child == 0:  # what its parent counted is its parent's
+    finding_counts.count([Finding("EMAIL", "email", 9)], "shop")
+    exporter.export([])
+else:
+    assert os.waitpid(child, 0) == (child, 0)
+exporter.shutdown()
+"""
+
+
+def test_an_app_that_writes_rows_itself_stores_them_also_after_a_fork(tmp_path):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    database.connect(url).dispose()
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED, url], cwd=root, check=True, timeout=60)
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        found = reading.counted(connection, Period(None, None))
+    engine.dispose()
+    assert [(one.type, one.number) for one in found.findings] == [("EMAIL", 4)]
+
+
 async def test_a_gateway_has_stored_what_it_redacted_when_it_ends(tmp_path):
     url = f"sqlite:///{tmp_path / 'log.db'}"
     config = settings.load(

@@ -9,6 +9,7 @@ It never makes or upgrades a database: that is up to who writes the rows.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -34,6 +36,7 @@ _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgre
 #: Characters of a name; PostgreSQL refuses keys that are too long.
 _LONGEST: Final = 200
 
+_inherited: list[sa.Engine] = []  # connections of a parent process: kept, so that nothing closes them
 _log = logging.getLogger("otel_telemetry.request_log")
 
 #: When the quarter begins, and what was counted in it.
@@ -56,6 +59,14 @@ class Redactions:
         self._pause = pause
         self._clock = clock
         self._engine: sa.Engine | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew: in a process that was forked, all of this is its parent's, and nothing of that is closed."""
+        if self._engine is not None:
+            _inherited.append(self._engine)
+        self._pid = os.getpid()
+        self._engine = None
         self._waiting: Waiting = Counter()
         self._sent: Waiting = Counter()
         self._number: int | None = None
@@ -64,12 +75,17 @@ class Redactions:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Write from now on, every ten seconds if there is something."""
-        self._thread = threading.Thread(target=self._run, name="otel-telemetry-redactions", daemon=True)
-        self._thread.start()
+        """Write from now on, every ten seconds if there is something; may be called again, also after a fork."""
+        if self._pid != os.getpid():
+            self._forget()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="otel-telemetry-redactions", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
-        """Write once more, and end; waits two seconds for that at most."""
+        """Write once more, and end for good; waits two seconds for that at most."""
+        if self._pid != os.getpid():
+            return  # the thread is the parent's
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_PATIENCE_SECONDS)
@@ -88,7 +104,8 @@ class Redactions:
 
     def _try(self) -> None:
         try:
-            self.write()
+            with suppress_instrumentation():
+                self.write()
         except ConfigurationError:
             return  # there is no database yet, or not with this table: it comes with the first rows
         except Exception as error:  # noqa: BLE001  # what was counted waits; telemetry goes on
