@@ -23,8 +23,8 @@ DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _OURS: Final = "otel-telemetry"
 
 
-class NoIndexError(Exception):
-    """A tag that names no index, so that its digest would fit one architecture only."""
+class NoDigestError(Exception):
+    """What could not be asked of a registry, or names no index, so that its digest would fit one architecture only."""
 
 
 def named(text: str) -> Iterator[tuple[str, str | None]]:
@@ -35,11 +35,11 @@ def named(text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def ask(tag: str, crane: Path) -> str:
-    """Return the digest of a tag's index; or raise NoIndexError."""
+    """Return the digest of a tag's index; or raise NoDigestError."""
     digest = _run(crane, "digest", tag).strip()
     manifest = json.loads(_run(crane, "manifest", f"{tag.rpartition(':')[0]}@{digest}"))
     if "manifests" not in manifest:
-        raise NoIndexError(f"{tag} has one architecture only: {digest} is no index")
+        raise NoDigestError(f"{tag} has one architecture only: {digest} is no index")
     return digest
 
 
@@ -55,14 +55,21 @@ def write(file: Path, crane: Path) -> list[str]:
 
 
 def _run(crane: Path, *arguments: str) -> str:
-    return subprocess.run([crane, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run([crane, *arguments], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise NoDigestError(f"crane {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def main() -> int:
-    """Bring all files up to date, and print what they name now."""
-    crane = builds.build(builds.CRANE)
-    for file in FILES:
-        sys.stdout.writelines(f"{image}\n" for image in write(file, crane))
+    """Bring all files up to date, and print what they name now; stop at the first image without a digest."""
+    try:
+        crane = builds.build(builds.CRANE)
+        for file in FILES:
+            sys.stdout.writelines(f"{image}\n" for image in write(file, crane))
+    except (builds.BuildFailed, NoDigestError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

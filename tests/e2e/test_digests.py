@@ -59,7 +59,13 @@ def test_digests_of_indexes_are_written_beside_their_tags(crane: Path, registry:
     assert printed == [f"{registry}/both:1.0@{told}"]
     assert file.read_text() == before.replace(f"@{OLD}", "").replace("both:1.0", f"both:1.0@{told}")
 
-    file.write_text(f"FROM {registry}/one:1.0\n")
-    with pytest.raises(digests.NoIndexError, match="one architecture only"):
+
+@pytest.mark.parametrize(("tag", "why"), [("one:1.0", "one architecture only"), ("both:2.0", "MANIFEST_UNKNOWN")])
+def test_what_has_no_index_leaves_the_file_as_it_was(
+    crane: Path, registry: str, tag: str, why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(before := f"FROM {registry}/both:1.0\nFROM {registry}/{tag}@{OLD}\n")
+    with pytest.raises(digests.NoDigestError, match=why):
         digests.write(file, crane)
-    assert file.read_text() == f"FROM {registry}/one:1.0\n"
+    assert file.read_text() == before
