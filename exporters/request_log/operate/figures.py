@@ -184,7 +184,7 @@ class FromRollups:
         names = KINDS[kind]
         found = reading.read(
             self._connection,
-            self._plan,
+            replace(self._plan, together=()),
             kind,
             where=where if asked else None,
             also=also if asked else None,
@@ -237,7 +237,8 @@ class FromRollups:
     def _of(self, kind: str) -> list[reading.Sums]:
         if kind not in self._known:
             times = {"degraded": (), "route": self._times}.get(kind, reading.TIMES)
-            self._known[kind] = list(self._read(kind, self._plan, times=times))
+            plan = self._plan if kind in {"all", "request"} else replace(self._plan, together=())
+            self._known[kind] = list(self._read(kind, plan, times=times))
         return self._known[kind]
 
     def _read(self, kind: str, plan: reading.Plan, *, times: Collection[str] = reading.TIMES) -> Iterator[reading.Sums]:

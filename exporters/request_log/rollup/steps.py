@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER
+from otel_telemetry.exporters.request_log.db.rollups import DAY, QUARTER, rollup
 from otel_telemetry.exporters.request_log.rollup import cells, reading
 from otel_telemetry.exporters.request_log.rollup.cells import Cell, Key, Stored
 from otel_telemetry.exporters.request_log.rollup.reading import Plan, Sums
@@ -46,16 +46,20 @@ class Steps:
     @property
     def quarters(self) -> Plan:
         """The quarters that are read beside the parts of the plan; none where all days lie in one step each."""
-        return Plan((), reading.joined_quarters(self._apart), ())
+        start = rollup.c.start
+        step = (start - int(self.begin)) // int(self.width)
+        return Plan((), reading.joined_quarters(self._apart), (), (step, start // _DAY_SECONDS))
 
     def cells(self, whole: Iterable[Sums], apart: Iterable[Sums]) -> dict[int, Cell]:
         """Return the sums of each step, without first bytes: `whole` are those of the plan, `apart` of `quarters`."""
-        apart = [(start, key, _without_first_bytes(cell)) for start, key, cell in apart]
-        more = cells.merged((*self._placed(whole), *(((self._of(start),), cell) for start, _, cell in apart)))
-        less = cells.merged(((self._main[start - start % _DAY_SECONDS],), cell) for start, _, cell in apart)
-        for key, cell in less.items():
-            cells.subtract(more[key], cell)
-        return {step: cell for (step,), cell in more.items() if cell["rows"]}
+        moved = cells.merged(
+            ((self._of(start), self._main[start - start % _DAY_SECONDS]), _without_first_bytes(cell))
+            for start, _, cell in apart
+        )
+        found = cells.merged((*self._placed(whole), *(((step,), cell) for (step, _), cell in moved.items())))
+        for (_, main), cell in moved.items():
+            cells.subtract(found[main,], cell)
+        return {step: cell for (step,), cell in found.items() if cell["rows"]}
 
     def _placed(self, whole: Iterable[Sums]) -> Iterator[tuple[Key, Cell | Stored]]:
         for start, _, cell in whole:
