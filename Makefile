@@ -24,8 +24,8 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## Set up .venv
 
-demo: $(READY) ## Run a chat app, a model server and the gateway end to end; print the rows (KEEP=1: and leave the page running; NAMES=1: with people's names)
-	@$(BIN)/python -m examples.chat_app.demo $(if $(KEEP),--keep) $(if $(NAMES),--names)
+demo: $(READY) ## Run a chat app, a model server and the gateway end to end; print the rows (KEEP=1: and leave the page running; NAMES=1: with people's names; SHAPE=postgresql or kafka-clickhouse: on the backends of the tests)
+	@$(BIN)/python -m $(if $(SHAPE),tests.e2e.demo_shapes $(SHAPE),examples.chat_app.demo) $(if $(KEEP),--keep) $(if $(NAMES),--names)
 
 serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
 	@$(BIN)/otel-telemetry serve

@@ -73,6 +73,10 @@ COLLECTOR = Recipe(
 _COMMANDS = (("go", "run", OCB, "--config=builder.yaml"),)
 #: With Kafka's receiver and exporter, for tests of topics.
 KAFKA_COLLECTOR = Recipe("otelcol-kafka", GO / "kafka_collector", _COMMANDS, "built/otelcol-kafka", "Go 1.25")
+#: With ClickHouse's exporter, for the file of deploy/collector/ that has it.
+CLICKHOUSE_COLLECTOR = Recipe(
+    "otelcol-clickhouse", GO / "clickhouse_collector", _COMMANDS, "built/otelcol-clickhouse", "Go 1.25"
+)
 #: With the Loki receiver of contrib, for tests of the push API.
 LOKI_COLLECTOR = Recipe(
     "otelcol-loki",
@@ -159,7 +163,7 @@ KAFKA = Recipe(
 )
 BACKENDS = (
     COLLECTOR, REDACTING_COLLECTOR, JAEGER, VICTORIALOGS, HELM, H2SPEC, CRANE, ACTIONLINT,
-    KAFKA, KAFKA_COLLECTOR, LOKI_COLLECTOR,
+    CLICKHOUSE_COLLECTOR, KAFKA, KAFKA_COLLECTOR, LOKI_COLLECTOR,
 )  # fmt: skip
 
 

@@ -1,15 +1,19 @@
 """The Collector's files: the real Collector takes them, they keep raw data off every exporter but the gateway's."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from otel_telemetry import settings
 from tests.backends import builds, observability
 
 LOOP = observability.COLLECTOR_CONFIG
+CLICKHOUSE = Path(__file__).parents[2] / "deploy" / "collector" / "clickhouse.yaml"
 FILES = [LOOP, observability.GATEWAY_FIRST_CONFIG]
 
 
@@ -17,9 +21,13 @@ def read(file: Path) -> Any:
     return yaml.safe_load(file.read_text())
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_real_collector_finds_the_file_valid(file, tmp_path):
-    command = [builds.built(builds.COLLECTOR), "validate", "--config", file]
+@pytest.mark.parametrize(
+    ("file", "recipe"),
+    [*((file, builds.COLLECTOR) for file in FILES), (CLICKHOUSE, builds.CLICKHOUSE_COLLECTOR)],
+    ids=lambda each: each.name,
+)
+def test_the_real_collector_finds_the_file_valid(file, recipe, tmp_path):
+    command = [builds.built(recipe), "validate", "--config", file]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -47,3 +55,14 @@ def test_both_shapes_do_the_same_with_clean_data():
     clean = {name.removesuffix("/clean"): line for name, line in loop["service"]["pipelines"].items() if "/" in name}
     assert clean == first["service"]["pipelines"]
     assert loop["extensions"] == first["extensions"]
+
+
+def test_the_gateway_forwards_to_where_the_file_of_clickhouse_listens(monkeypatch):
+    page = (CLICKHOUSE.parents[2] / "docs" / "scale.md").read_text()
+    for name, value in re.findall(r"^export (OTEL_TELEMETRY_FORWARD__CLICKHOUSE__\w+)=(.*)$", page, re.MULTILINE):
+        monkeypatch.setenv(name, value.strip("'"))
+    forward = settings.load().forward["clickhouse"]
+    file = read(CLICKHOUSE)
+    listens = file["receivers"]["otlp/clean"]["protocols"]["grpc"]["endpoint"]
+    assert listens.endswith(f"{urlsplit(str(forward.endpoint)).port}}}")
+    assert set(forward.signals) == set(file["service"]["pipelines"])

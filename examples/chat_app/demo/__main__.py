@@ -36,13 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", action="store_true", help="then leave the gateway running with its page, until Ctrl-C"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the gateway, like request_log.url=postgresql://...",
+    )
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")  # everything is on loopback, whatever the shell says
     out = show.console()
     began = time.monotonic()
     garden = Garden(given.seed)
-    run = Run(given.output.resolve(), garden, traffic.cases(garden, names=given.names), names=given.names)
+    settings = dict(each.split("=", 1) for each in given.set)
+    cases = traffic.cases(garden, names=given.names)
+    run = Run(given.output.resolve(), garden, cases, names=given.names, settings=settings)
     try:
         with own_folder(run.folder):
             found = _go(run, out)
@@ -81,10 +90,9 @@ def _go(run: Run, out: Console) -> Found:
 
 
 def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
-    database = f"sqlite:///{run.database}"
     for table in (
         show.request_table(found.requests, out.width),
-        show.route_table(database, out.width),
+        show.route_table(run.store.read, out.width),
         show.redaction_table(found),
     ):
         out.print(table)
@@ -101,7 +109,7 @@ def _report(run: Run, found: Found, out: Console, seconds: float) -> int:
         *checks.losses(found, run.health),
     ]
     show.print_checks(out, done)
-    show.print_next(out, run.folder)
+    show.print_next(out, run.store)
     return _verdict(done, run, out, seconds)
 
 

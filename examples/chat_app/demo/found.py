@@ -1,7 +1,6 @@
 """What a run left behind: the rows in the gateway's database, the model server's journal, the counters."""
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,17 +61,6 @@ class Found:
     def calls_of(self, request_id: str) -> list[Row]:
         """Return the model calls of one request."""
         return [call for call in self.calls if call["request_id"] == request_id]
-
-
-def rows(database: Path, table: str) -> tuple[Row, ...]:
-    """Return a table's rows in the order of time, read as anybody would read them."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
-    try:
-        found = connection.execute(f"SELECT * FROM {table} ORDER BY ts")  # noqa: S608 - names of ours
-        return tuple(dict(row) for row in found)
-    finally:
-        connection.close()
 
 
 def journal(file: Path) -> tuple[Row, ...]:

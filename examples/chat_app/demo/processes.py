@@ -81,6 +81,17 @@ class Children:
         self._children.append(child)
         return child
 
+    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run a program to its end; raise DemoError where it fails, or takes too long."""
+        child = self.start(name, command, environment)
+        try:
+            code = child.process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise DemoError(f"{name} did not end in {START_SECONDS:g} s:\n{child.tail()}") from None
+        self._children.remove(child)
+        if code:
+            raise DemoError(f"{name} ended with exit code {code}:\n{child.tail()}")
+
     def wait_healthy(self, child: Child, url: str) -> None:
         """Wait until `url` answers 200, or raise DemoError with the end of the child's output."""
         until = time.monotonic() + START_SECONDS

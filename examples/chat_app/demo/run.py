@@ -5,7 +5,7 @@ import fcntl
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from . import foreign, found, traffic
 from .found import Counters, Found
 from .planted import Garden
 from .processes import ROOT, Child, Children, DemoError, free_ports
+from .store import Store
 from .traffic import Case, Sent
 
 #: Seconds that the app waits for a model. Stalls last that long.
@@ -51,6 +52,7 @@ class Run:
     garden: Garden
     wanted: list[Case]
     names: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     ports: Ports = field(default_factory=lambda: Ports(*free_ports(5)))
     sent: list[Sent] = field(default_factory=list)
@@ -58,9 +60,9 @@ class Run:
     found: Found | None = None
 
     @property
-    def database(self) -> Path:
-        """The database that the gateway writes."""
-        return self.folder / "telemetry.db"
+    def store(self) -> Store:
+        """Where the gateway writes rows."""
+        return Store(self.folder, self.settings)
 
     def go(self, say: Callable[[str], None], on_each: Callable[[], None]) -> Found:
         """Do all of it and return what there is to see. Raises DemoError; nothing is left running in any case."""
@@ -91,9 +93,21 @@ class Run:
         self._wait_delivered(children)
         gateway_counters = found.scrape(f"{self.ports.url('http')}/metrics")
         self._stop_gateway(children, gateway)
+        if self.store.is_sent_on:
+            say("sending the last rows on to ClickHouse")
+            children.run("relay", ["otel-telemetry", "clickhouse", "relay", "--once"], self._gateway_environment())
         return app_counters, gateway_counters
 
+    def _prepare(self, children: Children) -> None:
+        """Make what the gateway's settings ask for, by the commands that operators use."""
+        if self.store.has_topics:
+            create = ["otel-telemetry", "spool", "topics", "--create", "--replicas", "1"]
+            children.run("topics", create, self._gateway_environment())
+        if self.store.is_sent_on:
+            children.run("clickhouse-init", ["otel-telemetry", "clickhouse", "init"], self._gateway_environment())
+
     def _start(self, children: Children) -> tuple[Child, Child, Child]:
+        self._prepare(children)
         gateway = children.start("gateway", self._serve(), self._gateway_environment())
         model_command = ["uvicorn", "--factory", f"{_APPS}.model_server:create_app"]
         model = children.start(
@@ -120,8 +134,7 @@ class Run:
 
     def _serve(self) -> list[str]:
         ports = ["--grpc-port", str(self.ports.grpc), "--http-port", str(self.ports.http)]
-        store = ["--db", f"sqlite:///{self.database}", "--spool-dir", str(self.folder / "spool")]
-        return ["otel-telemetry", "serve", *ports, *store]
+        return ["otel-telemetry", "serve", *ports, "--spool-dir", str(self.folder / "spool")]
 
     def _gateway_environment(self) -> dict[str, str]:
         """Texts are kept here, redacted: the hardest case, and the one that can be looked at."""
@@ -129,6 +142,7 @@ class Run:
             "OTEL_TELEMETRY_REDACTION__PSEUDONYMS__SECRET": self.secret,
             "OTEL_TELEMETRY_REDACTION__NAMES": str(self.names).lower(),
             "OTEL_TELEMETRY_REQUEST_LOG__STORE_TEXT": "true",
+            **self.store.environment(),
         }
 
     def _app_environment(self) -> dict[str, str]:
@@ -158,7 +172,7 @@ class Run:
             children.check()
             self.health = httpx.get(f"{self.ports.url('http')}/health", timeout=5).json()
             exporters = self.health["parts"]["exporters"]
-            if exporters and all(part.get("lag", {}).get("items") == 0 for part in exporters.values()):
+            if exporters and all(part.get("lag", {}).get("batches") == 0 for part in exporters.values()):
                 return
             time.sleep(0.1)
         raise DemoError(f"the gateway has not delivered everything in {DELIVERY_SECONDS:g} s: {self.health}")
@@ -170,8 +184,8 @@ class Run:
 
     def _gather(self, app: Counters, gateway: Counters) -> Found:
         return Found(
-            requests=found.rows(self.database, "request_log"),
-            calls=found.rows(self.database, "llm_call"),
+            requests=self.store.rows("request_log"),
+            calls=self.store.rows("llm_call"),
             served=found.journal(self.folder / "model-server.jsonl"),
             app=app,
             gateway=gateway,

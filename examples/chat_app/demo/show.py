@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +15,7 @@ from otel_telemetry.exporters.request_log.operate.report import ReportQueries
 
 from .checks import Check
 from .found import Found, Row
+from .store import Store
 
 #: Narrower than this, only the columns that say most are shown; output that goes to a file has this width.
 _WIDE: Final = 160
@@ -124,14 +124,17 @@ def print_checks(out: Console, checks: list[Check]) -> None:
         out.print(f" {mark} {check.promise}  [dim]{escape(check.seen)}[/]", soft_wrap=True, highlight=False)
 
 
-def print_next(out: Console, folder: Path) -> None:
+def print_next(out: Console, store: Store) -> None:
     """Say where to look next."""
-    database = folder / "telemetry.db"
-    query = "SELECT route, count(*), sum(cost_usd), avg(latency_ms) FROM request_log GROUP BY route"
     out.print("\n[bold]look yourself[/]")
-    page = f"otel-telemetry ui --db sqlite:///{database}"
-    out.print(f" in the browser, at http://127.0.0.1:4320/ui/: {page}", soft_wrap=True, highlight=False)
-    out.print(" the same with the gateway and its pipeline: make demo KEEP=1", soft_wrap=True, highlight=False)
-    out.print(f' sqlite3 {database} "{query}"', soft_wrap=True, highlight=False)
-    out.print(f" what each program printed: {folder / 'logs'}", soft_wrap=True, highlight=False)
+    if store.is_file:
+        database = store.folder / "telemetry.db"
+        query = "SELECT route, count(*), sum(cost_usd), avg(latency_ms) FROM request_log GROUP BY route"
+        page = f"otel-telemetry ui --db sqlite:///{database}"
+        out.print(f" in the browser, at http://127.0.0.1:4320/ui/: {page}", soft_wrap=True, highlight=False)
+        out.print(" the same with the gateway and its pipeline: make demo KEEP=1", soft_wrap=True, highlight=False)
+        out.print(f' sqlite3 {database} "{query}"', soft_wrap=True, highlight=False)
+    else:
+        out.print(f" the rows, as they were read: {store.folder}/*.jsonl", soft_wrap=True, highlight=False)
+    out.print(f" what each program printed: {store.folder / 'logs'}", soft_wrap=True, highlight=False)
     out.print(" what it all means: README.md", soft_wrap=True, highlight=False)
