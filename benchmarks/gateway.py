@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.gateway.serve.supervisor import Supervisor
 from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
-from otel_telemetry.processors.otlp.invalid import Remaining
 from otel_telemetry.processors.otlp.redactor import Clean, OtlpRedactor
 from otel_telemetry.processors.otlp.slices import Slice
 from otel_telemetry.processors.redact.redactor import Redactor
@@ -95,10 +94,10 @@ class NoRedaction:
         del body
         return SPANS
 
-    def without_invalid(self, signal: Signal, body: bytes) -> Remaining:
-        """Leave nothing out."""
-        del signal
-        return Remaining(body, 0, "")
+    def add_to_resources(self, body: bytes, attributes: Mapping[str, bytes], charge: Callable[[int], object]) -> bytes:
+        """Add nothing: none of its senders has headers for that."""
+        del attributes, charge
+        return body
 
 
 class Discard:

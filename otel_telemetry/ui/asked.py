@@ -284,6 +284,9 @@ def _after(text: str | None, order: Order) -> PageMark | None:
     try:
         if order == "time":
             return PageMark(datetime.fromisoformat(value).astimezone(UTC), name)
-        return PageMark(float(value) if order == "latency" else Decimal(value), name)
+        number = Decimal(value)
     except (ValueError, InvalidOperation, OverflowError):
-        raise bad("after", text, "go back to the first page: leave `after` out") from None
+        number = Decimal("NaN")
+    if not number.is_finite() or abs(number) >= _LARGEST:
+        raise bad("after", text, "go back to the first page: leave `after` out")
+    return PageMark(float(number) if order == "latency" else number, name)

@@ -6,7 +6,7 @@ field added to OTLP is covered when the library knows it, and as an unknown fiel
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from otel_telemetry.processors.ner import otlp as ner_otlp
 from otel_telemetry.processors.ner.text import NerRedactor
 from otel_telemetry.processors.otlp import depth as otlp_depth
 from otel_telemetry.processors.otlp import invalid as otlp_invalid
+from otel_telemetry.processors.otlp import resources as otlp_resources
 from otel_telemetry.processors.otlp import slices as otlp_slices
 from otel_telemetry.processors.otlp import wire
 from otel_telemetry.processors.otlp.fields import Cleaner, Hits
@@ -110,7 +111,9 @@ class OtlpRedactor:
         try:
             parsed: Any = shape.request.FromString(body)
         except DecodeError:
-            return self._redact_rest(signal, self.without_invalid(signal, body))
+            shallow = otlp_depth.without_depths(shape.request, body)
+            rest = otlp_invalid.without_invalid(shape.request, body if shallow is None else shallow)
+            return self._redact_rest(signal, rest)
         try:
             check_ids = signal == "traces" and not _ids_are_valid(parsed)
             request = _Request(self._redactor, signal, body, summary=self._summary, check_ids=check_ids)
@@ -134,15 +137,9 @@ class OtlpRedactor:
         return otlp_slices.count_items(body)
 
     @staticmethod
-    def without_invalid(signal: Signal, body: bytes) -> otlp_invalid.Remaining:
-        """Return a request that protobuf cannot parse without the items that are the reason; nothing is redacted.
-
-        A value that is nested too deep is replaced, and its item stays.
-        Raises MalformedTelemetry where no item is left.
-        """
-        request = _SHAPES[signal].request
-        shallow = otlp_depth.without_depths(request, body)
-        return otlp_invalid.without_invalid(request, body if shallow is None else shallow)
+    def add_to_resources(body: bytes, attributes: Mapping[str, bytes], charge: Callable[[int], object]) -> bytes:
+        """Return a request whose resources have these attributes too; see resources.add."""
+        return otlp_resources.add(body, attributes, charge)
 
     def _redact_rest(self, signal: Signal, rest: otlp_invalid.Remaining) -> Clean:
         """Redact what is left of a request that held items that protobuf cannot parse."""

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 VARINT, FIXED64, LENGTH_DELIMITED, START_GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 _ONE_BYTE: Final = 0x7F  # the largest number in a varint of one byte
+_MOST_GROUPS: Final = 100  # one in another, as protobuf's own parser
+_MOST_IN_GROUP: Final = 10_000  # fields of one group, at all depths: it counts as one field of a request
 _FIRST_KEY: Final = 1 << 3  # the tag of field 1: no field has the number 0
 
 
@@ -98,7 +100,11 @@ def varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
 def _group_end(buffer: bytes, position: int, end: int, number: int) -> int:
     """Return the position behind the end tag of a group (deprecated, but a field that we must be able to pass)."""
     open_groups = [number]
+    read = 0
     while open_groups:
+        read += 1
+        if read > _MOST_IN_GROUP or len(open_groups) > _MOST_GROUPS:
+            raise NotWire
         key, position = varint(buffer, position, end)
         number, wire_type = key >> 3, key & 7
         if wire_type == END_GROUP:

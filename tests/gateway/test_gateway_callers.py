@@ -2,12 +2,16 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import Any
 
 import grpc
 import pytest
 
+from otel_telemetry.gateway.receive import callers
+from otel_telemetry.gateway.receive.callers import AbandonedRequests
 from otel_telemetry.gateway.spool.writer import Spool
 from tests.gateway.raw_http2 import EXPORT, Client, message
 
@@ -176,3 +180,19 @@ async def test_calls_that_are_waited_for_pay_for_the_pings_between_them(running:
             client.h2.ping(b"12345678")
         await client.send(stream, message(b""))
         assert await client.answered(stream) == ["0"]
+
+
+def test_requests_whose_senders_left_are_remembered_up_to_a_number_whatever_their_lengths(monkeypatch: Any) -> None:
+    monkeypatch.setattr(callers, "_MOST", 100)
+    known: AbandonedRequests[int] = AbandonedRequests()
+    bodies = [b"%d" % number * (1 + number % 7) for number in range(1000)]
+    for number, body in enumerate(bodies):
+        answer: Future[int] = Future()
+        answer.set_result(number)
+        known.remember("traces", body, answer)
+    assert len(known) == 100
+    found = [known.answer("traces", body) for body in bodies]
+    assert [one.result() if one else None for one in found] == [None] * 900 + list(range(900, 1000))
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    known.remember("logs", b"new", Future())
+    assert (len(known), known.answer("traces", bodies[-1])) == (1, None)

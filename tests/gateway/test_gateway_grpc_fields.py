@@ -8,7 +8,9 @@ from typing import Any
 import h2.events
 import pytest
 from h2.errors import ErrorCodes
-from hpack import HPACKDecodingError, OversizedHeaderListError
+from h2.settings import SettingCodes
+from hpack import Decoder, HPACKDecodingError, OversizedHeaderListError
+from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -92,11 +94,11 @@ async def test_a_refused_call_counts_as_ten_control_frames_until_one_was_accepte
         known.h2.end_stream(stream := known.begin())
         await known.flush()
         assert await known.answered(stream) == [UNAUTHENTICATED]
-    for _ in range(95):  # settings were control frames, too
+    for _ in range(85):  # settings were control frames, too, and so is the end of each request, which comes late
         strange.h2.end_stream(stream := strange.begin())
         await strange.flush()
         assert await strange.answered(stream) == [UNAUTHENTICATED]
-    for _ in range(6):
+    for _ in range(16):
         strange.h2.end_stream(strange.begin())
     await strange.flush()
     assert (await until_sent_away(strange))[1] == ErrorCodes.ENHANCE_YOUR_CALM
@@ -115,6 +117,67 @@ async def test_control_frames_are_counted_before_more_of_them_are_answered(runni
     assert sum(isinstance(event, h2.events.PingAckReceived) for event in events) <= 100
     assert isinstance(events[-1], h2.events.ConnectionTerminated)
     assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+@pytest.mark.parametrize("key", ["", "secret"])
+@pytest.mark.parametrize(
+    "stray",
+    [
+        DataFrame(1, b"x"),
+        RstStreamFrame(1),
+        WindowUpdateFrame(1, window_increment=1),
+        HeadersFrame(1, b"\x88", flags=["END_HEADERS"]),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+async def test_frames_of_a_call_that_is_over_are_counted(
+    running: Any, monkeypatch: Any, reader: Any, stray: Any, key: str
+) -> None:
+    monkeypatch.setattr(http2_fields, "UNTRUSTED_BYTES", 1 << 30)
+    client = await Client.connect(running)
+    for given in ("", key):
+        client.h2.end_stream(stream := client.begin(**{"x-api-key": given}))
+        await client.flush()
+        await client.answered(stream)
+    client.writer.write(stray.serialize() * 1100)
+    with contextlib.suppress(ConnectionError):  # what was not read any more
+        while await asyncio.wait_for(client.reader.read(1 << 16), 10):
+            pass
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_what_was_under_way_to_a_refused_call_is_no_attack(running: Any) -> None:
+    client = await Client.connect(running)
+    client.h2.end_stream(stream := client.begin())
+    await client.flush()
+    assert await client.answered(stream) == [UNAUTHENTICATED]
+    client.writer.write(DataFrame(stream, b"x" * 16_384).serialize() * 1200)
+    await client.writer.drain()
+    client.h2.end_stream(stream := client.begin(**{"x-api-key": "secret"}))
+    await client.flush()
+    assert await client.answered(stream) == ["3"]  # it has no message
+
+
+async def test_a_client_does_not_choose_how_large_the_table_of_our_fields_is(running: Any) -> None:
+    client = await Client.connect(running)
+    client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: 1 << 30})
+    await client.flush()
+    for _ in range(2):
+        client.h2.end_stream(stream := client.begin(**{"x-api-key": "secret"}))
+        await client.flush()
+        assert await client.answered(stream) == ["3"]
+    assert client.h2.decoder.header_table_size == 4096
+
+
+def test_a_smaller_table_is_announced_as_the_client_asked() -> None:
+    encoder, decoder = http2_fields.FieldEncoder(), Decoder()
+    for size, expected in ((1 << 30, 4096), (100, 100), (1 << 20, 4096)):
+        encoder.header_table_size = size
+        decoder.max_allowed_table_size = size
+        assert encoder.header_table_size == expected
+        fields = [(b"grpc-message", b"%d" % size)] * 3
+        assert [tuple(one) for one in decoder.decode(encoder.encode(fields), raw=True)] == fields
+        assert decoder.header_table_size == expected
 
 
 async def test_of_many_who_have_no_key_a_few_are_heard_at_a_time(running: Any, monkeypatch: Any) -> None:

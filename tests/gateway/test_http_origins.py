@@ -58,7 +58,7 @@ async def test_a_page_of_another_origin_neither_writes_nor_reads(running: Any) -
             for path in BODIES:
                 if path != "/cache/set":
                     assert (await post(client, path, PLAIN | headers)).status_code == 403, (path, headers)
-            for path in ("/health", "/metrics", "/cache/get?key=k"):
+            for path in ("/health", "/metrics", "/cache/get?key=k", "/api/summary", "/ui/api/summary"):
                 answer = await client.get(path, headers=headers)
                 assert answer.status_code == 403, (path, headers)
                 assert "access-control-allow-origin" not in answer.headers

@@ -91,6 +91,19 @@ async def test_a_header_that_cannot_be_read_is_named(client, header):
     assert "x-chronicle-extra-meta" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "item"), [("/v1/traces", "x-protobuf", b"\x0a\x00"), ("/events", "json", b"")]
+)
+async def test_headers_that_go_into_each_item_are_bounded_with_all_of_them(serving, path, kind, item):
+    headers = {"content-type": f"application/{kind}", "x-chronicle-extra-meta": json.dumps({"a": "x " * 4_000})}
+    async with serving(max_json_bytes=100_000, max_body_bytes=100_000) as running:
+        async with httpx.AsyncClient(base_url=running.http, headers=headers) as client:
+            few, many = (item * count or json.dumps([{"type": "x"}] * count) for count in (3, 1000))
+            assert (await client.post(path, content=few)).is_success
+            assert (await client.post(path, content=many)).status_code == 413
+        assert sum(len(one.body) for one in running.spooled()) < 100_000
+
+
 @pytest.mark.parametrize("endpoint", [*ENDPOINTS, "/cache/set"])
 async def test_bodies_above_the_limit_are_refused_packed_or_not(serving, endpoint):
     async with serving(max_json_bytes=100_000) as running, httpx.AsyncClient(base_url=running.http) as client:

@@ -68,6 +68,16 @@ def test_any_bytes_are_either_fields_to_their_very_end_or_refused(data: bytes) -
     assert [field.tag for field in fields[1:]] + [len(data)] == ([field.end for field in fields] or [0])
 
 
+@pytest.mark.parametrize(
+    "group", [b"\x0b" * 101 + b"\x0c" * 101, b"\x0b" + b"\x08\x01" * 10_000 + b"\x0c"], ids=["deep", "long"]
+)
+def test_a_group_that_costs_much_is_not_read_to_its_end(group: bytes) -> None:
+    with pytest.raises(wire.NotWire):
+        list(wire.fields(group, 0, len(group)))
+    shorter = group[1:-1] if group.startswith(b"\x0b\x0b") else group[:-3] + b"\x0c"
+    assert [field.end for field in wire.fields(shorter, 0, len(shorter))] == [len(shorter)]
+
+
 def test_a_group_is_passed_over_as_a_whole() -> None:
     group = b"\x0b" + b"\x12\x03abc" + b"\x0c"  # field 1: start, field 2 "abc", field 1: end
     data = group + b"\x12\x01z"

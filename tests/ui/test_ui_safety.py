@@ -97,6 +97,8 @@ def test_nothing_stored_becomes_markup(tmp_path: Path, text: str):
         ("sort=colour", "choose one of"),
         ("after=time~never~x", "first page"),
         ("after=cost~1~x", "first page"),
+        ("after=cost~1e999999~x&sort=cost", "first page"),
+        ("after=latency~nan~x&sort=latency", "first page"),
         ("route=a&route=b", "give route once"),
         ("absent=query_text", "choose one of"),
         ("route=%00", "no stored value"),

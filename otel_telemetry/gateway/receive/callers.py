@@ -9,13 +9,13 @@ unique by their ids.
 import hashlib
 import math
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Generic, TypeVar
 
 _SECONDS: Final = 600.0  # no sender tries again for longer
-_MOST: Final = 4096
+_MOST: Final = 8192  # in all, of about 1 kB each
 
 _Answer = TypeVar("_Answer")
 _Key = tuple[str, int]
@@ -65,14 +65,18 @@ class AbandonedRequests(Generic[_Answer]):
     """Requests whose senders have left, and their answers, of which some are still to come. For the event loop only."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[_Key, list[_AbandonedRequest[_Answer]]] = OrderedDict()
+        self._answers: dict[_Key, deque[_AbandonedRequest[_Answer]]] = {}
+        self._oldest_first: deque[tuple[_Key, _AbandonedRequest[_Answer]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._oldest_first)
 
     def remember(self, signal: str, body: bytes, answer: Future[_Answer]) -> None:
         """Note what was sent; an answer that is an error is forgotten once it is known."""
         key = signal, len(body)
         one = _AbandonedRequest(_digest(body), answer)
-        self._answers.setdefault(key, []).append(one)
-        self._answers.move_to_end(key)
+        self._answers.setdefault(key, deque()).append(one)
+        self._oldest_first.append((key, one))
         self._trim()
 
     def answer(self, signal: str, body: bytes) -> Future[_Answer] | None:
@@ -86,14 +90,14 @@ class AbandonedRequests(Generic[_Answer]):
         )
 
     def _trim(self) -> None:
+        """Forget the oldest: what is too old, and what is too many."""
         now = time.monotonic()
-        while self._answers:
-            oldest = next(iter(self._answers))
-            if len(self._answers) <= _MOST and self._answers[oldest][-1].until > now:
-                break
-            del self._answers[oldest]
-        newest = self._answers[next(reversed(self._answers))] if self._answers else []
-        del newest[:-_MOST]
+        while self._oldest_first[0][1].until <= now or len(self._oldest_first) > _MOST:
+            key, _ = self._oldest_first.popleft()
+            same = self._answers[key]
+            same.popleft()  # those of one length are in the same order
+            if not same:
+                del self._answers[key]
 
 
 def _good(answer: Future[_Answer]) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,7 +23,7 @@ from otel_telemetry.base.descriptors import is_repeated
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry, Overloaded, TelemetryError, TooDense
 from otel_telemetry.base.otlp_json import REQUESTS, Decoded
-from otel_telemetry.gateway.receive.status import REDACTION_FAILED, Refusal, RefusedError, refusal
+from otel_telemetry.gateway.receive.status import REDACTION_FAILED, Refusal, RefusedError, refusal, too_large
 from otel_telemetry.gateway.spool.redacted import RedactedRequest, RequestRedactor
 
 _WORKERS: Final = 2
@@ -41,22 +41,6 @@ _PROBE: Final = ExportTraceServiceRequest(
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger("otel_telemetry.gateway.receive")
-
-
-class Remaining(Protocol):
-    """A request without the items that protobuf cannot parse: how many these were, and why the first was one."""
-
-    @property
-    def body(self) -> bytes:
-        """What is left."""
-
-    @property
-    def rejected(self) -> int:
-        """Items left out."""
-
-    @property
-    def problem(self) -> str:
-        """Why the first of them was, with its path."""
 
 
 class Slice(Protocol):
@@ -83,8 +67,11 @@ class Redactor(RequestRedactor, Protocol):
     def count_items(self, body: bytes) -> int:
         """Count the items of a request that cannot be parsed, as far as it can be read; 1 at least."""
 
-    def without_invalid(self, signal: Signal, body: bytes) -> Remaining:
-        """Return a request that protobuf cannot parse without the items that are the reason; nothing is redacted."""
+    def add_to_resources(self, body: bytes, attributes: Mapping[str, bytes], charge: Callable[[int], object]) -> bytes:
+        """Return a request whose resources have these KeyValue messages too, by key, unless they have them already.
+
+        `charge` is called with the bytes of each addition before it is made. Raises TooDense.
+        """
 
 
 @dataclass(slots=True, frozen=True)
@@ -162,10 +149,9 @@ class Cleaning:
             raise refused
         return cleaned
 
-    def without_invalid(self, signal: Signal, body: bytes) -> Decoded:
-        """Return what protobuf can parse of a request; raises MalformedTelemetry where that is nothing."""
-        rest = self._redactor.without_invalid(signal, body)
-        return Decoded(rest.body, rest.rejected, rest.problem)
+    def add_to_resources(self, body: bytes, attributes: Mapping[str, bytes], charge: Callable[[int], object]) -> bytes:
+        """Return a request whose resources have these attributes too; nothing of it is parsed."""
+        return self._redactor.add_to_resources(body, attributes, charge)
 
     def works(self) -> bool:
         """Return whether redaction works, by trying it on a request of our own."""
@@ -221,6 +207,19 @@ class Room:
     def grow(self, size: int) -> None:
         """Take room for `size` bytes more, or raise Overloaded. One request alone always has room."""
         self._hold(size * _COPIES)
+
+    def within(self, limit: int) -> Callable[[int], None]:
+        """Return what takes room for more bytes, and refuses them permanently above `limit` in all."""
+        left = limit
+
+        def grow(size: int) -> None:
+            nonlocal left
+            left -= size
+            if left < 0:
+                raise RefusedError(too_large(limit))
+            self.grow(size)
+
+        return grow
 
     def parse_json(self, body: bytes) -> None:
         """Take room for what JSON takes while it is parsed, which depends on its parts and not on its bytes."""

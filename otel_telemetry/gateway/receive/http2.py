@@ -31,7 +31,7 @@ from hyperframe.frame import GoAwayFrame
 from otel_telemetry.gateway.receive import tls
 from otel_telemetry.gateway.receive.addresses import origin
 from otel_telemetry.gateway.receive.http2_call import Call, Headers
-from otel_telemetry.gateway.receive.http2_fields import FieldDecoder
+from otel_telemetry.gateway.receive.http2_fields import FieldDecoder, FieldEncoder
 
 MAX_STREAMS: Final = 64  # requests of one connection at once; further ones wait in the client
 _MAX_EARLY_STREAMS: Final = 256  # of a client that does not know that number yet
@@ -61,6 +61,9 @@ _SETTINGS: Final = {
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD: Final = 9  # bytes before a frame's payload: length, type, flags, stream
 _OF_HEADERS: Final = (1, 9)  # types of frames: HEADERS and CONTINUATION
+_SILENT: Final = (0, 1, 3, 8)  # DATA, HEADERS, RST_STREAM, WINDOW_UPDATE: `h2` reports none of a stream that is over
+_STRAY_BYTES: Final = 1 << 10  # a frame as large as that is worth its work: it is of a large request that was refused
+_STRAY_COST: Final = 256  # of a smaller one, in bytes of header fields
 _END_HEADERS: Final = 4  # their flag
 _PLAIN_DATA: Final = b"\0\0"  # type and flags of a DATA frame without padding that does not end its stream
 
@@ -156,6 +159,7 @@ class Connection(asyncio.Protocol):
         self._h2.local_settings = Settings(client=False, initial_values=_SETTINGS)
         self._h2.max_inbound_frame_size = _FRAME_BYTES
         self._h2.decoder = self._fields
+        self._h2.encoder = FieldEncoder()
         self._h2.initiate_connection()
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS})  # holds once the client knows it
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW)
@@ -234,6 +238,8 @@ class Connection(asyncio.Protocol):
                     start = end
             elif data[at + 3] in _OF_HEADERS:
                 self._bound_unfinished(length, data[at + 4])
+            if start < end and data[at + 3] in _SILENT and length < _STRAY_BYTES:
+                self._count_stray(int.from_bytes(data[at + 5 : at + _HEAD]))
             at = end
             frames += 1
             if not self.trusted or frames % _FRAMES_AT_ONCE == 0:
@@ -316,14 +322,21 @@ class Connection(asyncio.Protocol):
         elif call:
             call.receive(memoryview(event.data))
 
-    def _count_control(self) -> None:
+    def _count_control(self, weight: int = _UNTRUSTED) -> None:
         """Count what costs us work and the client nothing; of too much of it, end the connection."""
         now = time.monotonic()
         if now - self._control_since > _CONTROL_SECONDS:
             self._control, self._control_since = 0, now
-        self._control += 1 if self.trusted else _UNTRUSTED
+        self._control += 1 if self.trusted else weight
         if self._control > _CONTROL_FRAMES:
             self._calm("control_frames")
+
+    def _count_stray(self, number: int) -> None:
+        """Count a frame of a stream that is over: it was on its way when the answer was sent, or is an attack."""
+        if 0 < number <= self._h2.highest_inbound_stream_id and not (number in self._calls or number in self._waiting):
+            self._count_control(1)
+            if not self.trusted:
+                self._clients.charge(_STRAY_COST)
 
     def earn(self) -> None:
         """Allow a client some more control frames for a call that it waited for."""

@@ -1,4 +1,4 @@
-"""Decoding of HTTP/2 header fields (HPACK, RFC 7541), with a bound on its work for clients that are not trusted yet.
+"""HTTP/2 header fields (HPACK, RFC 7541), with bounds on what clients can make of them.
 
 Fields have to be decoded before the key in them can be checked, which costs up to 0.3 microseconds for each byte. So
 all fields of a connection count until a call on it is accepted: the bytes that came or the decoded size (32 bytes more
@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from hpack import Decoder, HeaderTuple, HPACKDecodingError, OversizedHeaderListError
+from hpack import Decoder, Encoder, HeaderTuple, HPACKDecodingError, OversizedHeaderListError
 
 UNTRUSTED_BYTES: Final = 32 << 10  # of all calls of a connection until one is accepted
 _MOST_BYTES: Final = 64 << 10  # of one call
+_TABLE_BYTES: Final = 4096  # of answers' fields that are kept for the next ones, as HTTP/2 has it at first
 _RESIZES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")  # one more than RFC 7541 4.2 needs
 
 
@@ -47,3 +48,23 @@ class FieldDecoder(Decoder):
         if self.left < math.inf:
             self.left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
         return fields
+
+
+class FieldEncoder(Encoder):
+    """Encodes the header fields of one connection's answers.
+
+    A client says how large a table it keeps of them, up to 4 GiB, and ours would be as large and searched for each
+    field. RFC 7541 (4.2) allows a smaller one.
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        """The size of the table."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        size = min(value, _TABLE_BYTES)
+        if size != self.header_table.maxsize:
+            self.header_table.maxsize = size
+            self.table_size_changes.append(size)

@@ -39,6 +39,7 @@ LISTED: Final = "otel_telemetry.listed_origin"
 _OWN: Final = frozenset({"same-origin", "none"})
 #: Read by people, in a browser, to whom a link may lead: what is below them asks who is there by itself.
 _FOR_PEOPLE: Final = frozenset({"docs", "openapi.json", "ui"})
+_OF_PROGRAMS: Final = "/ui/api/"
 _PREFLIGHT_SECONDS: Final = "7200"
 _ORIGINS: Final = "gateway.allowed_origins"
 
@@ -61,7 +62,8 @@ class Origins:
         """Return why a request that has no key of its own is not served, or None."""
         if not self.is_ours(headers.get("host")):
             return _WRONG_HOST
-        if path.split("/", 2)[1] not in _FOR_PEOPLE and self._is_foreign(path, headers):
+        linked = path.split("/", 2)[1] in _FOR_PEOPLE and not path.startswith(_OF_PROGRAMS)
+        if not linked and self._is_foreign(path, headers):
             return _FOREIGN
         return None
 

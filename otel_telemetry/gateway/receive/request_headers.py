@@ -1,16 +1,16 @@
 """Values from the headers of a request for everything in it: `x-chronicle-workflow-id` and similar."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
-from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from starlette.requests import Request
 
 from otel_telemetry.base import conventions
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry
-from otel_telemetry.base.otlp_json import REQUESTS, Decoded
+from otel_telemetry.base.otlp_json import Decoded
 from otel_telemetry.base.otlp_values import put
 from otel_telemetry.gateway.receive.cleaning import Prepare
 from otel_telemetry.gateway.receive.receiver import Receiver
@@ -18,7 +18,7 @@ from otel_telemetry.gateway.receive.receiver import Receiver
 _COLUMNS: Final = {name.encode(): column for name, column in conventions.METADATA_HEADERS.items()}
 _META: Final = "meta"
 _INDEX: Final = "step_index"
-_GROUPS: Final = {"traces": "resource_spans", "logs": "resource_logs"}
+_SIGNALS: Final = frozenset({"traces", "logs"})
 #: Columns that a resource says by names of its own.
 _OF_RESOURCE: Final = {
     "application": conventions.SERVICE_NAME,
@@ -50,32 +50,39 @@ def _map(text: str) -> Any:
     return found
 
 
-def filling(signal: Signal, prepare: Prepare | None, columns: Mapping[str, Any], receiver: Receiver) -> Prepare | None:
+def size(request: Request) -> int:
+    """Return how many bytes these headers have: as many go into each event of a request, or each resource."""
+    return sum(len(value) for name, value in request.scope["headers"] if name in _COLUMNS)
+
+
+def filling(
+    signal: Signal,
+    prepare: Prepare | None,
+    columns: Mapping[str, Any],
+    receiver: Receiver,
+    charge: Callable[[int], object],
+) -> Prepare | None:
     """Return a function that sets values of headers on a request's resources, unless these have them already.
 
-    Metrics have no rows with these columns. Items that protobuf cannot parse are left out and reported.
+    Metrics have no rows with these columns. `charge` is called with the bytes that each resource gets, and may refuse.
     """
-    if not columns or signal not in _GROUPS:
+    if not columns or signal not in _SIGNALS:
         return prepare
 
     def fill(body: bytes) -> Decoded:
         decoded = prepare(body) if prepare else Decoded(body, 0, "")
-        try:
-            message: Any = REQUESTS[signal].FromString(decoded.body)
-        except DecodeError:
-            decoded = receiver.without_invalid(signal, decoded.body)
-            message = REQUESTS[signal].FromString(decoded.body)
-        return Decoded(_filled(signal, message, columns), decoded.rejected, decoded.problem)
+        filled = receiver.add_to_resources(decoded.body, _attributes(columns), charge)
+        return Decoded(filled, decoded.rejected, decoded.problem)
 
     return fill
 
 
-def _filled(signal: Signal, message: Any, columns: Mapping[str, Any]) -> bytes:
-    for group in getattr(message, _GROUPS[signal]):
-        attributes = group.resource.attributes
-        there = {each.key for each in attributes if not each.value.string_value.startswith(conventions.UNKNOWN_SERVICE)}
-        for column, value in columns.items():
-            key = _OF_RESOURCE.get(column, conventions.REQUEST_LOG + column)
-            if key not in there:
-                put(attributes.add(key=key).value, value, column)
-    return bytes(message.SerializeToString())
+def _attributes(columns: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return what these columns are as attributes of a resource: KeyValue messages by their keys."""
+    found: dict[str, bytes] = {}
+    for column, value in columns.items():
+        key = _OF_RESOURCE.get(column, conventions.REQUEST_LOG + column)
+        attribute = KeyValue(key=key)
+        put(attribute.value, value, column)
+        found[key] = attribute.SerializeToString()
+    return found

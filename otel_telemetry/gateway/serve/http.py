@@ -79,10 +79,11 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> E
             encoding = _content_type(request)
             keys.require_http(request, "ingest")
             gzipped = bodies.is_gzipped(request)
+            columns, limit = request_headers.of(request), limits.of(encoding)
             with receiver.room() as room:
-                prepare = _preparation(signal, encoding, gzipped=gzipped, limit=limits.of(encoding), room=room)
-                prepare = request_headers.filling(signal, prepare, request_headers.of(request), receiver)
-                body = await bodies.read(request, limits.of(encoding), room)
+                prepare = _preparation(signal, encoding, gzipped=gzipped, limit=limit, room=room)
+                prepare = request_headers.filling(signal, prepare, columns, receiver, room.within(limit))
+                body = await bodies.read(request, limit, room)
                 caller = request.scope.get(CALLER)
                 accepted = await receiver.accept(signal, body, room, prepare, slow=encoding == JSON, caller=caller)
         except TelemetryError as error:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from otel_telemetry.base import ids, metrics
 from otel_telemetry.base.errors import MalformedTelemetry, TelemetryError
-from otel_telemetry.gateway.receive import bodies, status
+from otel_telemetry.gateway.receive import bodies, request_headers, status
 from otel_telemetry.gateway.receive.auth import EVENT_PATHS, Keys, sender
 from otel_telemetry.gateway.receive.cleaning import Prepare, Room
 from otel_telemetry.gateway.receive.receiver import Receiver
@@ -28,6 +28,7 @@ from otel_telemetry.gateway.receive.rest.batching import BatchResult, Clock, Log
 from otel_telemetry.gateway.receive.status import JSON, RefusedError
 
 _SMALL: Final = 64 << 10
+_SMALL_HEADERS: Final = 1 << 10  # of values for each event
 _CACHE: Final = "/cache"
 _IDEMPOTENCY: Final = "idempotency-key"
 _LONGEST_KEY: Final = 512
@@ -45,7 +46,11 @@ class Call:
         self.at = guard.clock.take()
 
     def expect(self, count: int) -> None:
-        """Make sure that so many records, observed one nanosecond after the other, are nobody else's."""
+        """Make sure that so many records, observed one nanosecond after the other, are nobody else's.
+
+        Each of them may get all that the headers say: RefusedError or Overloaded where that is too much.
+        """
+        self._room.within(self._guard.max_bytes)(count * request_headers.size(self.request))
         if count > 1:
             self.at = self._guard.clock.take(count)
 
@@ -64,7 +69,7 @@ class Call:
         None: all of it, as it was. Else the records that are kept, as they are now, by when they were observed.
         """
         body = await self.body()
-        if len(body) > _SMALL:
+        if len(body) > _SMALL or request_headers.size(self.request) > _SMALL_HEADERS:
             accepted = await self._guard.receiver.accept("logs", body, self._room, prepare, slow=True)
             return BatchResult(accepted).by_time if accepted.redacted else None
         async with self._guard.receiver.watch.over("logs", body):
