@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 VARINT, FIXED64, LENGTH_DELIMITED, START_GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 _ONE_BYTE: Final = 0x7F  # the largest number in a varint of one byte
-_MOST_GROUPS: Final = 100  # one in another, as protobuf's own parser
+_MOST_GROUPS: Final = 1000  # one in another; protobuf's own parser has 100, and who asks it is told so
 _MOST_IN_GROUP: Final = 10_000  # fields of one group, at all depths: it counts as one field of a request
 _FIRST_KEY: Final = 1 << 3  # the tag of field 1: no field has the number 0
 
