@@ -325,13 +325,14 @@ def _start(neighbour: str, library: str, order: str) -> None:
 
 
 def _versions(neighbour: str, library: str) -> dict[str, str]:
+    openinference = f"openinference-instrumentation-{library.replace('_', '-')}"
     named: dict[str, tuple[str, ...]] = {
         "langchain": ("langchain", "langchain-openai"),
         "llama_index": ("llama-index-core",),
-        "openinference": (f"openinference-instrumentation-{library.replace('_', '-')}",),
+        "openinference": (openinference,),
         "openllmetry": (f"opentelemetry-instrumentation-{library.replace('_', '')}",),
         "traceloop": ("traceloop-sdk",),
-        "phoenix": ("arize-phoenix-otel",),
+        "phoenix": ("arize-phoenix-otel", openinference),
         "genai": (f"opentelemetry-instrumentation-genai-{library}",),
         "nobody": (),
     }
