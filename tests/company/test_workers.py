@@ -3,6 +3,7 @@
 Each runs its own program in an environment of its own; `make matrix` runs them.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -75,8 +76,9 @@ def handler(event, context):
 Served = list[bytes]
 
 
-def serve(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], bytes]]) -> ThreadingHTTPServer:
-    """Start a server on a free port that answers with what `answer` returns."""
+@contextlib.contextmanager
+def serve(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
+    """Run a server on a free port that answers with what `answer` returns; yield its host and port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -86,8 +88,9 @@ def serve(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], 
             self.send_response(status)
             for name, value in {**headers, "content-length": str(len(body))}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who was killed while it waited
+                self.end_headers()
+                self.wfile.write(body)
 
         do_POST = do_GET  # noqa: N815 - the base class's name
 
@@ -97,7 +100,11 @@ def serve(answer: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(name="model")
@@ -109,10 +116,8 @@ def model_fixture() -> Iterator[tuple[str, Served]]:
         asked.append(request.rfile.read(int(request.headers["content-length"])))
         return 200, {"content-type": "application/json"}, json.dumps(ANSWER).encode()
 
-    server = serve(answer)
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with serve(answer) as address:
+        yield f"http://{address}", asked
 
 
 class Jobs:
@@ -204,13 +209,13 @@ def test_a_lambda_that_is_frozen_after_each_answer_loses_no_row(tmp_path, model)
     """The runtime's own client asks the emulated interface for events, and is killed in the end, as Lambda does."""
     url, asked = model
     done: list[str] = []
-    over = threading.Event()
+    over, killed = threading.Event(), threading.Event()
 
     def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         if request.path.endswith("/next"):
             if len(done) == JOBS:
                 over.set()
-                time.sleep(60)  # frozen: nothing more comes
+                killed.wait(60)  # frozen: nothing more comes
             headers = {"lambda-runtime-aws-request-id": str(len(done)), "lambda-runtime-deadline-ms": "9999999999999"}
             headers["lambda-runtime-invoked-function-arn"] = "arn:aws:lambda:eu-west-1:1:function:f"
             headers["content-type"] = "application/json"  # the runtime's client crashes without one
@@ -219,15 +224,14 @@ def test_a_lambda_that_is_frozen_after_each_answer_loses_no_row(tmp_path, model)
         done.append(request.path)
         return 202, {}, b"{}"
 
-    server = serve(answer)
-    interface = f"127.0.0.1:{server.server_port}"
-    jobs = Jobs(tmp_path, url, AWS_LAMBDA_RUNTIME_API=interface, AWS_LAMBDA_FUNCTION_NAME="f").holds(LAMBDA)
-    function = jobs.start("python", "-m", "awslambdaric", "jobs.handler")
-    try:
-        assert over.wait(300), jobs.log()
-    finally:
-        function.kill()
-        function.wait()
-        server.shutdown()
+    with serve(answer) as interface:
+        jobs = Jobs(tmp_path, url, AWS_LAMBDA_RUNTIME_API=interface, AWS_LAMBDA_FUNCTION_NAME="f").holds(LAMBDA)
+        function = jobs.start("python", "-m", "awslambdaric", "jobs.handler")
+        try:
+            assert over.wait(300), jobs.log()
+        finally:
+            function.kill()
+            function.wait()
+            killed.set()
     assert [path.rpartition("/")[2] for path in done] == ["response"] * JOBS, jobs.log()
     assert (len(asked), jobs.rows()) == (JOBS, JOBS), jobs.log()
