@@ -42,6 +42,17 @@ _BEFORE: Final = re.compile(
     rf"{_START}(?i:{_HOLDERS})[_\-]$|{_NAME}[\s\"'`=:\uff1a#.\\(\[>|\-]{{0,12}}(?:(?:is|was)[\s\"':]{{1,3}})?$"
 )
 _KEY: Final = re.compile(rf"{_NAME}$")
+#: What a name before a number ends with, but for those of other scripts; and what is stripped to see that. To search
+#: for a whole name takes forty times as long.
+_ENDINGS: Final = tuple(
+    {
+        word
+        for part in (*_THINGS.split("|"), *_HOLDERS.split("|"), *_NUMBER.split("|"), *_IDS.split("|"), "is", "was")
+        for word in (part.replace("?", ""), re.sub(".[?]", "", part))
+    }
+)
+_BETWEEN: Final = " \t\r\n\f\v\"'`=:#.\\([>|-_"
+_LONGEST_ENDING: Final = max(map(len, _ENDINGS))
 _BEHIND: Final = re.compile(r"[\"'\s,(\-]{1,4}(?:order|invoice|tracking)\b(?![\"'\s]{0,3}[:=])", re.IGNORECASE)
 #: Earlier members of the same list.
 _MEMBERS: Final = re.compile(r"\[\s{0,8}(?:\\{0,7}\"?[\w\-]{1,64}\\{0,7}\"?\s{0,3},\s{0,8}){1,40}\\{0,7}\"?$")
@@ -59,7 +70,14 @@ def stands_for_other(text: str, start: int, end: int) -> bool:
     members = _MEMBERS.search(before) if before[-1:] in (" ", '"', ",") else None
     if members is not None:
         before = before[: members.start() + 1]
-    return _BEFORE.search(before[-_NEAR:]) is not None or _BEHIND.match(text, end) is not None
+    named = _may_end_in_name(before) and _BEFORE.search(before[-_NEAR:]) is not None
+    return named or _BEHIND.match(text, end) is not None
+
+
+def _may_end_in_name(text: str) -> bool:
+    """Return False where no name of a number stands at the end of a text, at little cost."""
+    end = text[-_NEAR:].rstrip(_BETWEEN)[-_LONGEST_ENDING:]
+    return not end[-1:].isascii() or end.lower().endswith(_ENDINGS)
 
 
 @lru_cache(maxsize=4096)

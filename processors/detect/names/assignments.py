@@ -35,6 +35,8 @@ _WRAPPED: Final = re.compile(
     r"(?:(?i:string|secret|str|bytes|quote|sensitive|some)|Password)(?:::\w{1,12})?\(|[@L])"
     r"(?=\\{0,15}[\"'])"
 )
+#: Characters that such a call takes, at most.
+_WRAPPING: Final = 64
 #: A tag or an anchor of YAML before a value.
 _TAGGED: Final = re.compile(r"(?:!!?\w{1,12}|&\w{1,24})[ ]+(?=\S)")
 _UNQUOTED: Final = re.compile(r"[^\s\"'`<>&;,)}\]\\|]{1,4096}+")
@@ -115,6 +117,15 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     return span
 
 
+def _behind_wrapping(text: str, at: int, separator: str) -> int:
+    """Return where a value begins that stands behind a tag of YAML or in a call that makes a secret of it."""
+    first = text[at : at + 1]
+    wrapped = _TAGGED.match(text, at) if separator == ":" and first in ("!", "&") else None
+    if wrapped is None and (first in ("@", "L") or "(" in text[at : at + _WRAPPING]):
+        wrapped = _WRAPPED.match(text, at)
+    return wrapped.end() if wrapped else at
+
+
 def _is_redacted(text: str, at: int) -> bool:
     """Return whether a marker in quotes stands here, as it does behind most names in a second scan."""
     return text[at : at + 2] in _QUOTED_MARKER and looks.is_marked(text, at + 1)
@@ -140,9 +151,7 @@ class _Assignment:
         self._key_quote = found["kq"]
         self._between = found["sep"]
         self._separator = self._between.strip(" \t\r\n[")
-        wrapped = self._separator == ":" and _TAGGED.match(text, found.end())
-        wrapped = wrapped or _WRAPPED.match(text, found.end())
-        start = wrapped.end() if wrapped else found.end()
+        start = _behind_wrapping(text, found.end(), self._separator)
         self._quote = quotes.opening(text, start)
         self._start = self._quote.end if self._quote else start
         self._form = Form(self._quote is not None, self._between != "=", self._separator)
