@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from otel_telemetry.processors.detect.detector import Detector, Match, apply
-from otel_telemetry.processors.detect.engines.locator import Locator, make_locator
+from otel_telemetry.processors.detect.engines.locator import ReLocator
 from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.kinds.addresses import kind_of
 from otel_telemetry.processors.detect.names import keys
@@ -74,8 +74,8 @@ class _Example:
         self.rule = rule
         self.template = template
         self.text = expand(template, rule.id)
-        self._locator: Locator = make_locator("re", rule.triggers)
-        self._trigger = (0, 0)
+        self._locator = ReLocator(rule.triggers)
+        self._trigger = (0, 0, -1)
         self.match = self._find(self.text) or Match(0, len(self.text), rule.type, rule.id, 0)
         types = (m.type for m in detector.find(self.text) if m.start < self.match.end and self.match.start < m.end)
         self.type = next(types, self.match.type)
@@ -95,16 +95,24 @@ class _Example:
         random = Random(f"{self.rule.id}:{self.template}:{number}")  # noqa: S311  # repeatable, not secret
         text = base if base != self.template else _changed(base, self.match, random)
         for _ in range(_TRIES):
-            match = self._find(text) if self._likely(text) else None
+            match = self._found(text)
             value = text[match.start : match.end] if match else ""
             if len(value) >= _SHORTEST and value not in taken and value != self.template and not kind_of(value):
                 return text, value
             text = _changed(base, match or self.match, random)
         return None
 
-    def _likely(self, text: str) -> bool:
-        """Return cheaply whether the rule accepts a text where it accepted the example: most fail at a checksum."""
-        return len(text) != len(self.text) or apply(self.rule, text, *self._trigger) is not None
+    def _found(self, text: str) -> Match | None:
+        """Return what the rule finds in a text; if it is as long as the example, where that was accepted, or nothing.
+
+        Most texts fail at a checksum: to look for all triggers in each would take most of the time.
+        """
+        start, stop, number = self._trigger
+        if len(text) != len(self.text) or number < 0:
+            return self._find(text)
+        match = apply(self.rule, text, start, stop)
+        there = match is not None and self._locator.is_place(text[start:stop].encode(), number)
+        return match if there else None
 
     def _find(self, text: str) -> Match | None:
         data = text.encode()
@@ -113,7 +121,7 @@ class _Example:
             start, stop = (len(data[:at].decode(errors="ignore")) for at in (end - width, end))
             match = apply(self.rule, text, start, stop)
             if match is not None:
-                self._trigger = self._trigger if self._trigger[1] else (start, stop)
+                self._trigger = self._trigger if self._trigger[1] else (start, stop, number)
                 return match
         return None
 

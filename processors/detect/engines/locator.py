@@ -111,6 +111,10 @@ class ReLocator:
             for match in everywhere.finditer(data, first.start()):
                 yield match.end(1), number
 
+    def is_place(self, data: bytes, number: int) -> bool:
+        """Return whether bytes are a place of one trigger, all of them."""
+        return self._compiled(number)[0].fullmatch(data) is not None
+
     def _compiled(self, number: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
         """Return the pattern of a trigger as it is, which `re` is quick to search, and as a look-ahead."""
         pair = self._pairs[number]

@@ -5,6 +5,7 @@ pattern_cost.py use it.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from re import _constants as sre  # type: ignore[attr-defined]  # see above
 from re import _parser as parser  # type: ignore[attr-defined]  # see above
 from typing import Any, Final
@@ -15,6 +16,7 @@ _MAX_CLASS: Final = 6
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 
 
+@lru_cache(maxsize=8192)
 def widths(pattern: str) -> tuple[int, int]:
     """Return the least and greatest number of characters that a pattern matches; raises re.error."""
     low, high = parser.parse(pattern).getwidth()
