@@ -6,6 +6,7 @@ OTHER: Final = "other"
 #: As many values of one label are told apart, and as many sets of values of one metric.
 MOST_VALUES: Final = 100
 MOST_SETS: Final = 500
+_LONGEST: Final = 200  # characters of a value: each stays in memory, and in every answer to a scrape
 
 
 class Label:
@@ -16,6 +17,7 @@ class Label:
 
     def word(self, value: str | None) -> str:
         """Return the value as a metric shows it."""
+        value = value[:_LONGEST] if value else value
         found = self._known.get(value)
         if found is None:
             if len(self._known) > MOST_VALUES:

@@ -20,7 +20,7 @@ SLICE_BYTES: Final = 512 << 10
 _MOST_SHELL: Final = SLICE_BYTES // 4  # of a resource or scope that each of its slices has to have
 MOST_ITEMS: Final = 1_000_000
 MOST_ITEM_BYTES: Final = 16 << 20  # it is parsed, scanned and written as a whole, each time in a copy
-MOST_PARTS: Final = 250_000  # fields in one item that is larger than a slice
+MOST_PARTS: Final = 100_000  # fields in one item that is larger than a slice: 1 kB each, if all are redacted
 _GROUPS, _SCOPES, _ITEMS = 1, 2, 2
 _PATH: Final = re.compile(r"(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\])?)?")
 

@@ -25,6 +25,8 @@ from tests.waiting import eventually
 LIMIT = 400 << 20
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 DIRTY = "mail jane@example.com and call +1 415 555 2671 now. " * 20
+RUN = "x-chronicle-run-id"
+METADATA = {RUN: "r" * 30_000, "x-chronicle-extra-meta": json.dumps({"m": "m" * 30_000})}  # together 64 kB at most
 PROTOBUF, JSON = {"content-type": "application/x-protobuf"}, {"content-type": "application/json"}
 IDS = length_delimited(1, b"t" * 16) + length_delimited(2, b"s" * 8)
 
@@ -67,10 +69,70 @@ REQUESTS: dict[str, tuple[Callable[[], bytes], dict[str, str], int, set[int]]] =
     "15 MB of empty objects": (lambda: b'{"x":[' + b",".join([b"{}"] * 5_000_000) + b"]}", JSON, 3, {413, 429}),
     "empty objects within the bound": (lambda: b'{"x":[' + b",".join([b"{}"] * 950_000) + b"]}", JSON, 3, {200, 429}),
     "60 MB of empty spans": (lambda: empty_spans(30_000_000), PROTOBUF, 3, {413, 429}),
-    "empty attributes within the bound": (lambda: one_span(b"\x4a\0" * 240_000) * 8, PROTOBUF, 3, {200, 429}),
+    "empty attributes within the bound": (lambda: one_span(b"\x4a\0" * 95_000) * 20, PROTOBUF, 3, {200, 429}),
+    "addresses in one attribute": (lambda: one_span(addresses(49_000)), PROTOBUF, 4, {200, 429}),
     "nested values": (lambda: nested(60_000), PROTOBUF, 3, {200, 429}),
     "nested JSON": (lambda: b"[" * 15_000_000, JSON, 3, {413, 429}),
+    "60 MB of spans, and headers": (lambda: spans_of(60_000_000, "x" * 1000), PROTOBUF | METADATA, 3, {200, 429}),
+    "headers for 1000 resources": (lambda: b"\x0a\0" * 1000, PROTOBUF | METADATA, 3, {200, 429}),
+    "headers for too many resources": (lambda: b"\x0a\0" * 97_000, PROTOBUF | METADATA, 3, {413, 429}),
+    "a header for 97,000 resources": (lambda: b"\x0a\0" * 97_000, PROTOBUF | {RUN: "a"}, 3, {200, 429}),
+    "a header and 8 million resources": (lambda: b"\x0a\0" * 8_000_000, PROTOBUF | {RUN: "a"}, 3, {413, 429}),
+    "a header and a dense resource": (
+        lambda: length_delimited(1, length_delimited(1, length_delimited(1, b"\x12\0" * 8_000_000))),
+        PROTOBUF | {RUN: "a"},
+        3,
+        {413, 429},
+    ),
 }
+
+
+#: The same for the other endpoints, whose bodies are JSON.
+REST: dict[str, tuple[str, Callable[[], bytes], int, set[int]]] = {
+    "events of two bytes": ("/events", lambda: listed(b"1", 1_900_000), 1, {413}),
+    "the smallest events": ("/events", lambda: listed(b'{"type":"a"}', 600_000), 1, {413}),
+    "events within the bound": (
+        "/events",
+        lambda: listed(b'{"type":"a","data":{"password":"x"}}', 10_000),
+        3,
+        {202, 429},
+    ),
+    "events with many values": (
+        "/events",
+        lambda: listed(b'{"type":"a","data":%s}' % addresses_in_json(33), 10_000),
+        3,
+        {202, 429},
+    ),
+    "one event with many values": (
+        "/events",
+        lambda: listed(b'{"type":"a","data":%s}' % addresses_in_json(99_000), 4),
+        3,
+        {202, 400, 429},
+    ),
+    "numbers": ("/telemetry", lambda: b'{"type":"a","data":%s}' % listed(b"0", 1_900_000), 3, {413, 429}),
+    "addresses within the bound": (
+        "/telemetry",
+        lambda: b'{"type":"a","data":%s}' % addresses_in_json(99_000),
+        3,
+        {200, 429},
+    ),
+    "addresses": ("/feedback", lambda: b'{"verdict":"up","sources":%s}' % addresses_in_json(1_500_000), 3, {413, 429}),
+    "objects": ("/log", lambda: b'{"event":"a","payload":{"d":%s}}' % listed(b"{}", 990_000), 3, {413, 429}),
+}
+
+
+def listed(item: bytes, count: int) -> bytes:
+    return b"[" + b",".join([item] * count) + b"]"
+
+
+def addresses_in_json(count: int) -> bytes:
+    return listed(b'"a@b.de"', count)
+
+
+def addresses(count: int) -> bytes:
+    """Return an attribute whose value is a list of short texts, each of which is redacted."""
+    value = length_delimited(5, length_delimited(1, length_delimited(1, b"a@b.de")) * count)
+    return length_delimited(9, length_delimited(1, b"k") + length_delimited(2, value))
 
 
 def empty_spans(count: int) -> bytes:
@@ -89,10 +151,12 @@ def held(limit: MemoryLimit, gateway: Callable[..., GatewayProcess]) -> GatewayP
     return gateway(within=limit.within)
 
 
-async def post(running: GatewayProcess, body: bytes, headers: dict[str, str], senders: int) -> Counter[int]:
+async def post(
+    running: GatewayProcess, body: bytes, headers: dict[str, str], senders: int, path: str = "/v1/traces"
+) -> Counter[int]:
     async def send() -> int:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.http}", timeout=300) as client:
-            return (await client.post("/v1/traces", content=body, headers=headers)).status_code
+            return (await client.post(path, content=body, headers=headers)).status_code
 
     return Counter(await asyncio.gather(*(send() for _ in range(senders))))
 
@@ -107,6 +171,16 @@ def test_no_request_within_the_limits_takes_more(
     headers = headers | ({"content-encoding": "gzip"} if packed else {})
     for _ in range(2):
         answers = asyncio.run(post(held, body, headers, senders))
+        assert set(answers) <= expected, answers
+    unharmed(held, limit)
+
+
+@pytest.mark.parametrize("what", fewer(REST, (), "faults"))
+def test_no_body_of_another_endpoint_takes_more(held: GatewayProcess, limit: MemoryLimit, what: str) -> None:
+    path, make, senders, expected = REST[what]
+    headers = JSON | {"content-encoding": "gzip"}
+    for _ in range(2):
+        answers = asyncio.run(post(held, gzip.compress(make(), 1), headers, senders, path))
         assert set(answers) <= expected, answers
     unharmed(held, limit)
 

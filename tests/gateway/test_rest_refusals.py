@@ -310,3 +310,27 @@ async def test_a_client_that_goes_away_costs_nothing(serving, monkeypatch):
         async with httpx.AsyncClient(base_url=running.http) as client:
             assert (await client.post("/log", json={"event": "x", "payload": {}})).status_code == 200
     assert left[5] == 0  # when the sixth came in, nothing of the first five was held
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "dense"),
+    [
+        ("/events", b"[" + b",".join([b"1"] * 10_001) + b"]"),
+        ("/events", b'{"type":"a","data":[' + b"0," * 400_000 + b"0]}"),
+        ("/log", b'{"event":"a","payload":{"d":[' + b"0," * 100_000 + b"0]}}"),
+        ("/feedback", b'{"verdict":"up","sources":[' + b"0," * 100_000 + b"0]}"),
+        ("/telemetry", b'{"type":"a","data":[' + b"0," * 100_000 + b"0]}"),
+    ],
+)
+async def test_bodies_of_too_many_values_are_refused(client, endpoint, dense):
+    answer = await client.post(endpoint, content=gzip.compress(dense), headers={"content-encoding": "gzip"})
+    assert answer.status_code == 413
+    assert "smaller batches" in answer.text
+
+
+async def test_many_events_are_redacted_in_slices_with_the_outcome_of_each(client):
+    events = [{"type": "note", "data": {"a": "x" * 1_000, "b": SECRET}} for _ in range(1_500)]
+    answer = await client.post("/events", json=[*events, 1], timeout=30)
+    assert answer.status_code == 202
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (1_500, 1)
+    assert answer.json()["outcomes"][-1]["status"] == "rejected"

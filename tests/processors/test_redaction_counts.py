@@ -38,3 +38,8 @@ def test_beyond_the_bound_the_rule_is_lost_and_the_type_is_not(counted: Counter[
     assert counted["SSN", "other", "other"] == 2
     assert counted["IBAN", "other", "other"] == 1
     assert len(counted) == label_bounds.MOST_SETS + 3
+
+
+def test_long_values_of_a_label_are_cut():
+    label = label_bounds.Label()
+    assert label.word("s" * 1_000_000) == label.word("s" * 300) == "s" * 200

@@ -221,12 +221,15 @@ class Room:
 
         return grow
 
-    def parse_json(self, body: bytes) -> None:
-        """Take room for what JSON takes while it is parsed, which depends on its parts and not on its bytes."""
+    def parse_json(self, body: bytes, most: int = _MOST_MARKS, each: int = _MARK_BYTES) -> None:
+        """Take room for what JSON takes while it is parsed, which depends on its parts and not on its bytes.
+
+        Each value and name takes so many bytes. Raises TooDense for more than `most` of them.
+        """
         marks = sum(body.count(mark) for mark in _MARKS)
-        if marks > _MOST_MARKS:
-            raise TooDense(f"more than {_MOST_MARKS} values and names")
-        self._hold(marks * _MARK_BYTES)
+        if marks > most:
+            raise TooDense(f"more than {most} values and names")
+        self._hold(marks * each)
 
     def _hold(self, size: int) -> None:
         with self._cleaning.counting:

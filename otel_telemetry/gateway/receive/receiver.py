@@ -53,15 +53,19 @@ class Receiver(Cleaning):
         slow: bool = False,
         at_once: bool = False,
         caller: Caller | None = None,
+        in_slices: bool = False,
     ) -> Accepted:
         """Return once the redacted request is on disk; `room` holds its bytes. Raises TelemetryError: not accepted.
 
         `prepare` runs in a worker thread; where it is `slow`, in the one for that. `at_once`: what is so small that to
         hand it to a thread takes longer than the work; it may be several requests, each watched by its own. Where the
-        `caller` leaves, the work goes on, and the same bytes that come again get its answer.
+        `caller` leaves, the work goes on, and the same bytes that come again get its answer. Without a caller, what is
+        large is worked on `in_slices`, or as a whole.
         """
         async with nullcontext() if at_once else self.watch.over(signal, body):
             decoded = await self._decode(signal, body, prepare, slow=slow, at_once=at_once)
+            if in_slices and caller is None and len(decoded.body) > WHOLE_BYTES:
+                return await self._keep_slices(signal, decoded, room, with_body=True)
             return await self._accept(signal, decoded, room, caller, at_once=at_once)
 
     async def _accept(
@@ -94,10 +98,12 @@ class Receiver(Cleaning):
         clean = self._redact(signal, decoded.body) if at_once else await self._redact_apart(signal, decoded.body)
         return await self._store(signal, decoded, room, [clean])
 
-    async def _keep_slices(self, signal: Signal, decoded: Decoded, room: Room) -> Accepted:
+    async def _keep_slices(self, signal: Signal, decoded: Decoded, room: Room, *, with_body: bool = False) -> Accepted:
         """Redact a large request slice by slice, and put all of them on disk, or none."""
         cleaned = await self._redact_slices(signal, decoded.body)
         accepted = await self._store(signal, decoded, room, cleaned)
+        if with_body:
+            accepted = replace(accepted, body=b"".join(part.body for part in cleaned), redacted=True)
         await asyncio.get_running_loop().run_in_executor(self._workers, memory.give_back)
         return accepted
 

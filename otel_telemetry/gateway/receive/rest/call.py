@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from otel_telemetry.base import ids, metrics
-from otel_telemetry.base.errors import MalformedTelemetry, TelemetryError
+from otel_telemetry.base.errors import MalformedTelemetry, TelemetryError, TooDense
 from otel_telemetry.gateway.receive import bodies, request_headers, status
 from otel_telemetry.gateway.receive.auth import EVENT_PATHS, Keys, sender
 from otel_telemetry.gateway.receive.cleaning import Prepare, Room
@@ -28,6 +28,12 @@ from otel_telemetry.gateway.receive.rest.batching import BatchResult, Clock, Log
 from otel_telemetry.gateway.receive.status import JSON, RefusedError
 
 _SMALL: Final = 64 << 10
+_MOST_VALUES: Final = 100_000  # and names, of one record: it is redacted as a whole
+_VALUE_BYTES: Final = 1_000  # that each takes, measured: 200, and up to 1,500 where all are redacted
+MOST_EVENTS: Final = 10_000  # of one request
+_EVENT_BYTES: Final = 1_250  # that each takes, beside its values; room is counted twice
+MOST_EVENT_VALUES: Final = 400_000  # and names, of all of them
+_EVENT_VALUE_BYTES: Final = 300  # that each of those takes, measured: 265
 _SMALL_HEADERS: Final = 1 << 10  # of values for each event
 _CACHE: Final = "/cache"
 _IDEMPOTENCY: Final = "idempotency-key"
@@ -48,29 +54,46 @@ class Call:
     def expect(self, count: int) -> None:
         """Make sure that so many records, observed one nanosecond after the other, are nobody else's.
 
-        Each of them may get all that the headers say: RefusedError or Overloaded where that is too much.
+        Each of them may get all that the headers say: RefusedError or Overloaded where that is too much. Raises
+        TooDense for too many.
         """
+        if count > MOST_EVENTS:
+            raise TooDense(f"more than {MOST_EVENTS} events")
         self._room.within(self._guard.max_bytes)(count * request_headers.size(self.request))
         if count > 1:
+            self._room.grow(count * _EVENT_BYTES)
             self.at = self._guard.clock.take(count)
 
-    async def body(self) -> bytes:
-        """Read the body, and unpack it where it is packed."""
+    async def body(self, most: int = _MOST_VALUES, each: int = _VALUE_BYTES) -> bytes:
+        """Read the body, and unpack it where it is packed. In a large one, each value takes so many bytes of room.
+
+        Raises TooDense for more than `most` values and names.
+        """
         gzipped = bodies.is_gzipped(self.request)
         body = await bodies.read(self.request, self._guard.max_bytes, self._room)
         if gzipped:
             body = await asyncio.to_thread(bodies.gunzip, body, self._guard.max_bytes, self._room.grow)
-        self._room.parse_json(body)
+        if len(body) > _SMALL:
+            self._room.parse_json(body, most, each)
+        else:
+            self._room.parse_json(body)
         return body
+
+    async def accept_events(self, prepare: Prepare) -> Mapping[int, LogRecord] | None:
+        """Like `accept`, of a list of many records."""
+        return await self._accept(await self.body(MOST_EVENT_VALUES, _EVENT_VALUE_BYTES), prepare, in_slices=True)
 
     async def accept(self, prepare: Prepare) -> Mapping[int, LogRecord] | None:
         """Return once what `prepare` makes of the body is redacted and on disk.
 
         None: all of it, as it was. Else the records that are kept, as they are now, by when they were observed.
         """
-        body = await self.body()
+        return await self._accept(await self.body(), prepare, in_slices=False)
+
+    async def _accept(self, body: bytes, prepare: Prepare, *, in_slices: bool) -> Mapping[int, LogRecord] | None:
         if len(body) > _SMALL or request_headers.size(self.request) > _SMALL_HEADERS:
-            accepted = await self._guard.receiver.accept("logs", body, self._room, prepare, slow=True)
+            receiver = self._guard.receiver
+            accepted = await receiver.accept("logs", body, self._room, prepare, slow=True, in_slices=in_slices)
             return BatchResult(accepted).by_time if accepted.redacted else None
         async with self._guard.receiver.watch.over("logs", body):
             decoded = prepare(body)

@@ -110,7 +110,7 @@ class Rest:
             result.append(Batch(parsed(body), call))
             return _decoded(result[0].records, rejected=len(result[0].outcomes) - len(result[0].records))
 
-        stored = await call.accept(prepare)
+        stored = await call.accept_events(prepare)
         batch = result[0]
         if stored is not None:
             batch.mark_lost(stored, call.at)
