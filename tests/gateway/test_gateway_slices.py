@@ -13,10 +13,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_telemetry.base.errors import TooDense
+from otel_telemetry.base.errors import Overloaded, TooDense
+from otel_telemetry.gateway.receive.cleaning import Cleaning
+from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp import slices
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from otel_telemetry.processors.otlp.slices import Slice, cut
 from otel_telemetry.processors.otlp.wire import length_delimited
+from otel_telemetry.processors.redact.redactor import Redactor
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 IDS = length_delimited(1, b"t" * 16) + length_delimited(2, b"s" * 8)
@@ -223,3 +227,16 @@ async def test_a_large_request_of_another_signal_is_kept_whole_or_not_at_all(run
 async def health(running: Any) -> bytes:
     async with httpx.AsyncClient(base_url=running.http) as client:
         return (await client.get("/health")).content
+
+
+def test_a_request_that_takes_all_room_leaves_some_for_small_ones() -> None:
+    cleaning = Cleaning(OtlpRedactor(Redactor(RedactionSettings())), 64 << 10)
+    with cleaning.room() as large, cleaning.room() as small, cleaning.room() as second:
+        large.grow(64 << 10)
+        small.grow(512)
+        with pytest.raises(Overloaded):
+            small.grow(1)  # it is none any more
+        with pytest.raises(Overloaded):
+            second.grow(1 << 10)
+    assert cleaning.pending == 0
+    cleaning.close()

@@ -28,6 +28,8 @@ from otel_telemetry.gateway.spool.redacted import RedactedRequest, RequestRedact
 
 _WORKERS: Final = 2
 _COPIES: Final = 2
+_RESERVED: Final = 8  # this part of the room is for small requests, which take ...
+_SMALL: Final = 64  # ... this part of it at most
 WHOLE_BYTES: Final = 1 << 20  # up to so many, a request is worked on as a whole
 _MARKS: Final = (b"{", b"[", b",", b":")  # of JSON; those in its texts count too
 _MARK_BYTES: Final = 100  # that a value or name takes, measured: 36 to 122
@@ -197,12 +199,14 @@ class Cleaning:
 class Room:
     """The bytes of one request among those that may be worked on at once; given back on leaving. For any thread.
 
-    Each byte counts twice: itself, and the copy of it that redaction makes.
+    Each byte counts twice: itself, and the copy of it that redaction makes. One request alone always has room, but it
+    may take minutes: an eighth of all is kept for small requests, whatever the large ones are.
     """
 
     def __init__(self, cleaning: Cleaning) -> None:
         self._cleaning = cleaning
         self._held = 0
+        self._counted = 0  # of that
 
     def grow(self, size: int) -> None:
         """Take room for `size` bytes more, or raise Overloaded. One request alone always has room."""
@@ -233,17 +237,21 @@ class Room:
 
     def _hold(self, size: int) -> None:
         with self._cleaning.counting:
-            others = self._cleaning.pending - self._held
-            if others and others + self._held + size > self._cleaning.max_pending:
+            most = self._cleaning.max_pending
+            for_large = most - most // _RESERVED
+            mine = self._held + size
+            others = self._cleaning.pending - self._counted
+            if others and others + mine > (most if mine <= most // _SMALL else for_large):
                 raise Overloaded("too much is being worked on", random.uniform(1, 3))  # noqa: S311 - spreads retries
-            self._cleaning.pending += size
-            self._held += size
+            counted = min(mine, for_large)
+            self._cleaning.pending += counted - self._counted
+            self._held, self._counted = mine, counted
 
     def close(self) -> None:
         """Give all of it back. Safe to repeat."""
         with self._cleaning.counting:
-            self._cleaning.pending -= self._held
-            self._held = 0
+            self._cleaning.pending -= self._counted
+            self._held = self._counted = 0
 
     def __enter__(self) -> Self:
         return self
