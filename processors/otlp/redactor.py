@@ -179,6 +179,7 @@ class _Request:
             if field.holds(_RESOURCE):
                 self._clean_group(field, number, splice)
                 number += 1
+                otlp_slices.refuse_many_groups(number)
             elif self._hits.within(field):
                 self._clean_unknown(field, unknown, splice)
         for reason, left_out in self._rejected.items():
@@ -198,6 +199,7 @@ class _Request:
     def _clean_group(self, group: wire.Field, number: int, outer: wire.Splice) -> None:
         """Clean one ResourceSpans, ResourceLogs or ResourceMetrics."""
         parts = list(wire.fields(self._body, group.start, group.end))
+        otlp_slices.refuse_many_groups(len(parts))
         service = self._service(parts)
         cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
         splice = wire.Splice(self._body, group.start, group.end)

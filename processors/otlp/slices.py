@@ -19,6 +19,7 @@ from otel_telemetry.processors.otlp import wire
 SLICE_BYTES: Final = 512 << 10
 _MOST_SHELL: Final = SLICE_BYTES // 4  # of a resource or scope that each of its slices has to have
 MOST_ITEMS: Final = 1_000_000
+MOST_GROUPS: Final = 100_000  # resources and scopes: an empty one is two bytes, and takes ten microseconds
 MOST_ITEM_BYTES: Final = 16 << 20  # it is parsed, scanned and written as a whole, each time in a copy
 MOST_PARTS: Final = 100_000  # fields in one item that is larger than a slice: 1 kB each, if all are redacted
 _GROUPS, _SCOPES, _ITEMS = 1, 2, 2
@@ -102,7 +103,7 @@ class _Cutter:
         kinds = (root, _inner(root, _GROUPS), _inner(_inner(root, _GROUPS), _SCOPES))
         numbers = (_GROUPS, _SCOPES, _ITEMS)
         self._names = [kind.fields_by_number[number].name for kind, number in zip(kinds, numbers, strict=True)]
-        self._items = 0
+        self._items = self._shared = 0
 
     def request(self) -> Iterator[Slice]:
         for run, large in self._runs(0, len(self._body), _GROUPS):
@@ -129,7 +130,7 @@ class _Cutter:
             self._refuse_dense(scope, _inner(_inner(self._root, _GROUPS), _SCOPES))
             yield Slice(self._body, scope.tag, scope.end, (*at, 0), outer)
             return
-        for run, large in self._runs(scope.start, scope.end, _ITEMS):
+        for run, large in self._runs(scope.start, scope.end, _ITEMS, of_items=True):
             problem = self._refused_item(large, (*at, run.first)) if large else ""
             yield Slice(self._body, run.start, run.end, (*at, run.first), outer, shell, problem)
 
@@ -143,7 +144,9 @@ class _Cutter:
             return ""
         return ".".join(f"{name}[{index}]" for name, index in zip(self._names, at, strict=True)) + f": {why}"
 
-    def _runs(self, start: int, end: int, number: int) -> Iterator[tuple[_Run, wire.Field | None]]:
+    def _runs(
+        self, start: int, end: int, number: int, *, of_items: bool = False
+    ) -> Iterator[tuple[_Run, wire.Field | None]]:
         """Yield runs of a slice's size, and each field by itself that is larger and can be cut."""
         run = _Run(start, 0, start)
         count = 0
@@ -160,6 +163,8 @@ class _Cutter:
                 run.end = field.end
                 count += ours
                 self._count_item()
+                self._shared += ours and not of_items
+                refuse_many_groups(self._shared)
         except wire.NotWire:  # only at the top: the others were read to their ends before
             run.end = end
         if run.end > run.start:
@@ -209,6 +214,12 @@ class _Cutter:
             except wire.NotWire:
                 continue  # redaction finds out, and says where
         return count
+
+
+def refuse_many_groups(count: int) -> None:
+    """Raise TooDense for so many resources and scopes."""
+    if count > MOST_GROUPS:
+        raise TooDense(f"more than {MOST_GROUPS} resources and scopes")
 
 
 def _too_many_items() -> TooDense:

@@ -240,3 +240,24 @@ def test_a_request_that_takes_all_room_leaves_some_for_small_ones() -> None:
             second.grow(1 << 10)
     assert cleaning.pending == 0
     cleaning.close()
+
+
+EMPTY, KB = length_delimited(2, b""), length_delimited(2, b"\xfa\x3f\x80\x08" + b"x" * 1024)
+
+
+@pytest.mark.parametrize("dense", [length_delimited(1, b"") * 60, length_delimited(1, EMPTY * 60)])
+def test_too_many_resources_or_scopes_of_a_small_request_are_refused(
+    dense: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MOST_GROUPS", 50)
+    with pytest.raises(TooDense, match="resources and scopes"):
+        OtlpRedactor(Redactor(RedactionSettings())).redact("traces", dense)
+
+
+@pytest.mark.parametrize("dense", [length_delimited(1, b"") * 60, length_delimited(1, KB * 600)])
+def test_too_many_resources_or_scopes_of_a_large_request_are_refused_before_it_is_parsed(
+    dense: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "MOST_GROUPS", 50)
+    with pytest.raises(TooDense, match="resources and scopes"):
+        cut(ExportTraceServiceRequest, dense)
