@@ -135,6 +135,15 @@ def test_more_than_can_wait_loses_its_time_and_no_count(url, clock, monkeypatch,
     assert writer._waiting.total() == 20
 
 
+def test_more_counts_than_can_wait_are_stored_where_they_are_of_one_quarter(url, monkeypatch, writer_of):
+    monkeypatch.setattr(redactions, "_MOST", 2)
+    given = Counts()
+    for rule in "abcd":
+        given.add(Key("finding", "EMAIL", rule, "shop"))
+    writer_of(url, given)._try()
+    assert {key.rule for _, key in stored(url)} == set("abcd")
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_connection_that_breaks_while_it_commits_counts_nothing_twice(
     with_tables, clock, committed, monkeypatch, writer_of

@@ -183,11 +183,6 @@ def _added_up(
             yield start, tuple(values[: len(names)]), Stored(numbers, f"[{latency or ''}]", f"[{ttfb or ''}]")
 
 
-def _inner(bins: Column) -> Column:
-    """Return the bins of many rows as one list, without the brackets around each; NULL where there are none."""
-    return sa.func.string_agg(sa.func.nullif(sa.func.substr(bins, 2, sa.func.length(bins) - 2), ""), ",")
-
-
 def _of_rows(found: Tally, kind: str) -> Iterator[Sums]:
     for start, of_start in found.cells.items():
         own = cells.added(kind, of_start.items()) if kind in ADDED else of_start

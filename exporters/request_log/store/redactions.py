@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -165,8 +166,10 @@ class Redactions:
         self._sent, self._waiting = self._waiting, Counter()
 
     def _limit(self) -> None:
-        while len(self._waiting) > _MOST:
-            first, second, *_ = sorted({start for start, _ in self._waiting})
+        starts = sorted({start for start, _ in self._waiting})
+        for first, second in pairwise(starts):
+            if len(self._waiting) <= _MOST:
+                break
             for key in [key for start, key in self._waiting if start == first]:
                 self._waiting[second, key] += self._waiting.pop((first, key))
 
