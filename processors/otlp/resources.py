@@ -13,6 +13,7 @@ from otel_telemetry.processors.otlp import wire
 
 MOST_FIELDS: Final = 100_000  # of one request that are read here, about 200 bytes each
 _GROUP, _RESOURCE, _ATTRIBUTE, _KEY, _VALUE, _TEXT = 1, 1, 1, 1, 2, 1  # numbers of fields, from the outside in
+_LARGE: Final = 64 << 10
 _UNKNOWN: Final = UNKNOWN_SERVICE.encode()
 
 
@@ -35,29 +36,35 @@ class _Adding:
         self._read = 0
 
     def request(self) -> bytes:
-        splice = wire.Splice(self._body, 0, len(self._body))
+        pieces: list[bytes | memoryview] = []
+        copied = 0
         for group in self._readable(0, len(self._body)):
-            if group.holds(_GROUP):
-                splice.replace(group, self._group(group))
-        result = splice.result()
-        return self._body if result is None else result
+            parts = self._group(group) if group.holds(_GROUP) else None
+            if parts is not None:
+                pieces += [self._cut(copied, group.tag), wire.length_head(_GROUP, sum(map(len, parts))), *parts]
+                copied = group.end
+        return b"".join([*pieces, self._cut(copied, len(self._body))]) if pieces else self._body
 
-    def _group(self, group: wire.Field) -> bytes:
-        """Return a resource with its scopes, and with the attributes that it lacks."""
+    def _group(self, group: wire.Field) -> list[bytes | memoryview] | None:
+        """Return a resource with its scopes, in pieces, and with the attributes that it lacks; None: as it was."""
         resources = [field for field in self._readable(group.start, group.end) if field.holds(_RESOURCE)]
         there: set[bytes] = set()
         try:
             for resource in resources:
                 there.update(self._keys(resource))
         except wire.NotWire:  # its items are refused later, with a reason
-            return self._body[group.start : group.end]
+            return None
         added = b"".join(one for key, one in self._added.items() if key not in there)
         self._charge(len(added))
         if not resources:
-            return wire.length_delimited(_RESOURCE, added) + self._body[group.start : group.end]
+            return [wire.length_delimited(_RESOURCE, added), self._cut(group.start, group.end)]
         last = resources[-1]
         own = wire.length_delimited(_RESOURCE, self._body[last.start : last.end] + added)
-        return self._body[group.start : last.tag] + own + self._body[last.end : group.end]
+        return [self._cut(group.start, last.tag), own, self._cut(last.end, group.end)]
+
+    def _cut(self, start: int, end: int) -> bytes | memoryview:
+        """Return bytes of the request: what is large is not copied."""
+        return (self._body if end - start < _LARGE else memoryview(self._body))[start:end]
 
     def _keys(self, resource: wire.Field) -> Iterator[bytes]:
         """Yield which of the attributes a resource has."""

@@ -140,7 +140,12 @@ def encode_varint(value: int) -> bytes:
 
 def length_delimited(number: int, payload: bytes) -> bytes:
     """Return a whole field that holds a string, bytes or a message."""
-    return encode_varint(number << 3 | LENGTH_DELIMITED) + encode_varint(len(payload)) + payload
+    return length_head(number, len(payload)) + payload
+
+
+def length_head(number: int, size: int) -> bytes:
+    """Return what stands before the payload of a field that holds a string, bytes or a message."""
+    return encode_varint(number << 3 | LENGTH_DELIMITED) + encode_varint(size)
 
 
 class Splice:

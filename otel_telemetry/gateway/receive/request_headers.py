@@ -71,6 +71,7 @@ def filling(
 
     def fill(body: bytes) -> Decoded:
         decoded = prepare(body) if prepare else Decoded(body, 0, "")
+        charge(2 * len(decoded.body))  # all of it is copied
         filled = receiver.add_to_resources(decoded.body, _attributes(columns), charge)
         return Decoded(filled, decoded.rejected, decoded.problem)
 
