@@ -9,9 +9,6 @@ import pytest
 from tests.company import digests
 from tests.company.environments import ROOT
 
-#: Without a digest, because no two sources that are independent of each other name one: `make digests` writes it where
-#: a registry can be asked. The version is the last of Jaeger's whose Go module can be built for the tests.
-BY_TAG_ONLY: Final = {"jaegertracing/jaeger:2.13.0"}
 IMAGES: Final = [(file, *image) for file in digests.FILES for image in digests.named(file.read_text())]
 
 
@@ -25,9 +22,6 @@ def test_all_images_are_found() -> None:
 
 @pytest.mark.parametrize(("file", "tag", "digest"), IMAGES, ids=[tag for _, tag, _ in IMAGES])
 def test_each_image_has_its_tag_and_its_digest(file: Path, tag: str, digest: str | None) -> None:
-    if tag in BY_TAG_ONLY:
-        assert digest is None, f"{file.name}: {tag} has a digest now; it needs no exception any more"
-        return
     assert digest is not None, f"{file.name}: {tag} has no digest: make digests"
     assert digests.DIGEST.fullmatch(digest), digest
 
