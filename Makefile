@@ -7,6 +7,8 @@ FUZZ := .venv-fuzz
 SITE := .venv-site
 FUZZ_SECONDS ?= 300
 ROUNDS ?= 20
+# One more than there are cores, three at most: half of the time tests wait for programs.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(3, (os.cpu_count() or 1) + 1))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast e2e faults floors matrix pins digests parts dist site lint types format fuzz figures bench clean
@@ -33,8 +35,8 @@ serve: $(READY) ## Run the gateway on OTLP's ports, rows in telemetry.db
 test-fast: $(READY) ## Run the tests that need no server, in under a minute
 	@$(BIN)/python -m pytest -q @tests/fast.txt
 
-test: $(READY) ## Run the tests, two files at once where there are two cores; what failed runs once more, alone
-	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile || { [ $$? -eq 1 ] && \
+test: $(READY) ## Run the tests, three files at once (WORKERS=1: one); what failed runs once more, alone
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || { [ $$? -eq 1 ] && \
 	  echo "Once more, alone: what passes now depends on speed or on a neighbour; the summary above names it, mend it" && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --exitfirst; }
 
