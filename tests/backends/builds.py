@@ -67,6 +67,11 @@ class Recipe:
         return Path(base) / "otel-telemetry" / "built" / f"{self.name}-{self.digest()}"
 
 
+def _program(name: str, package: str, needs: str) -> Recipe:
+    """Return how a program is built of one Go package, which the module in the folder of its name pins."""
+    return Recipe(name, GO / name, (("go", "build", "-v", "-trimpath", "-o", name, package),), name, needs)
+
+
 COLLECTOR = Recipe(
     "otelcol", GO / "collector", (("go", "run", IMAGE_OCB, "--config=builder.yaml"),), "built/otelcol", "Go 1.25"
 )
@@ -97,13 +102,7 @@ BENCH_COLLECTOR = Recipe(
     "Go 1.26",
     beside=(COMPONENTS,),
 )
-JAEGER = Recipe(
-    "jaeger",
-    GO / "jaeger",
-    (("go", "build", "-v", "-trimpath", "-o", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger"),),
-    "jaeger",
-    "Go 1.25",
-)
+JAEGER = _program("jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger", "Go 1.25")
 VICTORIALOGS = Recipe(
     "victoria-logs",
     GO / "victorialogs",
@@ -117,42 +116,13 @@ VICTORIALOGS = Recipe(
     "Go 1.26.5",
 )  # fmt: skip
 #: For tests of deploy/helm.
-HELM = Recipe(
-    "helm",
-    GO / "helm",
-    (("go", "build", "-v", "-trimpath", "-o", "helm", "helm.sh/helm/v4/cmd/helm"),),
-    "helm",
-    "Go 1.26",
-)
+HELM = _program("helm", "helm.sh/helm/v4/cmd/helm", "Go 1.26")
 #: For tests of the gRPC listener.
-H2SPEC = Recipe(
-    "h2spec",
-    GO / "h2spec",
-    (("go", "build", "-v", "-trimpath", "-o", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),),
-    "h2spec",
-    "Go 1.26",
-)
+H2SPEC = _program("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", "Go 1.26")
 #: Asks registries for digests: tests/company/digests.py.
-CRANE = Recipe(
-    "crane",
-    GO / "crane",
-    (
-        (
-            "go", "build", "-v", "-trimpath", "-o", "crane",
-            "github.com/google/go-containerregistry/cmd/crane",
-        ),
-    ),
-    "crane",
-    "Go 1.26",
-)  # fmt: skip
+CRANE = _program("crane", "github.com/google/go-containerregistry/cmd/crane", "Go 1.26")
 #: Checks .github/workflows.
-ACTIONLINT = Recipe(
-    "actionlint",
-    GO / "actionlint",
-    (("go", "build", "-v", "-trimpath", "-o", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),),
-    "actionlint",
-    "Go 1.26",
-)
+ACTIONLINT = _program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "Go 1.26")
 #: Apache Kafka, which is run by Java 17 or newer (kafka_broker.py): what Maven fetches of it.
 KAFKA = Recipe(
     "kafka",
