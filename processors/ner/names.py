@@ -16,7 +16,7 @@ from otel_telemetry.processors.detect.detector import Match
 from otel_telemetry.processors.ner import gate, weights
 from otel_telemetry.processors.ner.birth import dates_of_birth
 from otel_telemetry.processors.ner.network import Labeller, Token
-from otel_telemetry.processors.ner.postal import boxes, joined
+from otel_telemetry.processors.ner.postal import joined, written
 from otel_telemetry.processors.ner.spans import ADDRESS, LOCATION, PERSON, Span, matches, readable
 from otel_telemetry.processors.ner.words import COMMON_WORDS, NOBODY, PRODUCTS
 
@@ -74,7 +74,7 @@ class NameRecogniser:
         return spans
 
     def _read(self, text: str) -> list[Span]:
-        spans: list[Span] = [*dates_of_birth(text), *boxes(text)]
+        spans: list[Span] = [*dates_of_birth(text), *written(text)]
         for start, end in gate.windows(text):
             tokens = self._labeller.label(text[start:end])
             spans.extend((start + first, start + last, kind) for first, last, kind in _names(text[start:end], tokens))
@@ -180,11 +180,15 @@ def _looks_like(text: str, word: re.Match[str], token: Token) -> bool:
 
 
 def _apart(spans: Sequence[Span]) -> list[Span]:
-    """Return spans in order and without overlaps; of two that overlap, one whole span of the earlier one's type."""
+    """Return spans in order and without overlaps.
+
+    Two that overlap become one: an address if one of them is, else what the earlier one is.
+    """
     out: list[Span] = []
     for span in sorted(spans):
         if out and span[0] < out[-1][1]:
-            out[-1] = (out[-1][0], max(out[-1][1], span[1]), out[-1][2])
+            kind = ADDRESS if ADDRESS in (out[-1][2], span[2]) else out[-1][2]
+            out[-1] = (out[-1][0], max(out[-1][1], span[1]), kind)
         else:
             out.append(span)
     return out

@@ -31,7 +31,6 @@ class Labeller:
         """`least`: lowest likelihood, 0 to 1, at which a token counts as part of a name or an address."""
         self._tokenizer = network.tokenizer
         self._session = network.session
-        self._inputs = [each.name for each in network.session.get_inputs()]
         self._columns = [_columns(network.labels, kind) for kind in _TYPES]
         self._ends = [self._tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")]
         self._window = network.window - len(self._ends)
@@ -53,8 +52,7 @@ class Labeller:
 
         begin, end = self._ends
         tokens = np.array([[begin, *ids, end]], dtype=np.int64)
-        inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
-        logits = self._session.run(None, {name: inputs[name] for name in self._inputs})[0][0][1:-1]
+        logits = self._session.run(None, {"input_ids": tokens})[0][0][1:-1]
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         shares = powers / powers.sum(axis=-1, keepdims=True)
         return np.stack([shares[:, columns].sum(axis=-1) for columns in self._columns], axis=-1)

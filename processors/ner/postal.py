@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from otel_telemetry.processors.ner.spans import ADDRESS, LOCATION, Span
+from otel_telemetry.processors.ner.words import NOBODY
 
 #: Names of countries in English, as ISO 3166-1 has them or people write them.
 COUNTRIES: Final = (
@@ -45,7 +46,32 @@ _BOXES: Final = re.compile(
     r"|(?:p\.? ?o\.?|post(?:al)?(?: office)?) ?box:?\s\d{1,7}"
     r"|(?:boîte postale|bp|postfach|postbus|apartado(?: de correos)?|caixa postal|casella postale)\s\d{1,7})(?!\w)"
     r"(?:[\s,]{1,3}(?:apo|fpo|dpo)[\s,]{1,2}a[aep]\s\d{5}(?:-\d{4})?)?"
-    r"|\b(?:apo|fpo|dpo)[\s,]{1,2}a[aep]\s\d{5}(?:-\d{4})?\b"
+    r"|\b(?:us(?:s|ns|nv|cgc)\s[^\W\d_]{2,30}(?:[ -][^\W\d_]{2,30}){0,2}[\s,]{1,3})?"
+    r"(?:apo|fpo|dpo)[\s,]{1,2}a[aep]\s\d{5}(?:-\d{4})?\b"
+)
+#: The line of a flat, also in quoted text.
+_UNIT_LINE: Final = re.compile(
+    r"(?im)^[^\w\n]{0,8}((?:apt|apartment|suite|ste|flat)\b\.?\s?#?\s?\d{1,5}[a-z]?)[^\w\n]{0,3}$"
+)
+_STREET_LINE: Final = re.compile(r"\d[^\n]{0,60}[^\W\d_]{3}|[^\W\d_]{3}[^\n]{0,60}\d")
+_LONGEST_LINE: Final = 120
+#: Streets whose kind is a word of its own before the name (`ul. Miła 53`, `Rua do Sol 4`) or behind it (`Fő utca 3`).
+_KIND_BEFORE: Final = (
+    r"(?:Via|(?i:ul\.|ulica|al\.|aleja|rua|rúa|travessa|praça|avenida|av\.|rue|chemin|allée|quai|impasse|viale|corso|piazza"
+    r"|piazzetta|vicolo|strada|calle|c/|plaza|paseo|camino|carrer|náměstí|nám\.|trg|jalan|jl\."
+    r"|λεωφόρος|λεωφ\.|λ\.|οδός|πλατεία"
+    r"|ул\.|улица|проспект|пр\.|площадь|переулок|вул\.|вулиця))"
+)
+_KIND_BEHIND: Final = (
+    r"(?i:utca|út|útja|tér|tere|körút|krt\.|rkp\.|rakpart|sétány|sokak|sokağı|sok\.|caddesi|cad\.|bulvarı|tänav"  # noqa: RUF001
+    r"|maantee|iela|gatvė|prospektas)"
+)
+_NAME: Final = r"[^\W\d_a-z][^\W\d_]*\.?(?:[-'’][^\W\d_]+)*"  # noqa: RUF001
+_SMALL: Final = r"(?:d[aeiou]s?|del|dell[aeo']|delle|degli|des|du|la|le|les|las|los|al|y|e)"
+_NUMBER: Final = r"\d{1,4}(?:[A-Za-z]|/\d{1,4})?\.?(?![\w%]|[.,:]\d)"
+_STREETS: Final = re.compile(
+    rf"(?<![\w/.-])(?:{_KIND_BEFORE}\s?(?:{_SMALL}\s){{0,2}}(?P<led>{_NAME})(?:\s(?:{_SMALL}\s){{0,2}}{_NAME}){{0,4}},?\s{_NUMBER}"
+    rf"|(?P<name>{_NAME})(?:\s[^\W\d_]{{2,30}}){{0,2}}\s{_KIND_BEHIND}\s{_NUMBER})"
 )
 _BEFORE: Final = re.compile(
     rf"(?<![\w.])(?:(?i:the )?(?i:corner of )"
@@ -57,10 +83,26 @@ _BEHIND: Final = re.compile(
 )
 
 
-def boxes(text: str) -> Iterator[Span]:
-    """Yield the post boxes in a text, and addresses of the armed forces."""
+def written(text: str) -> Iterator[Span]:
+    """Yield the addresses in a text that their form alone gives away.
+
+    Those are post boxes, addresses of armed forces, the line of a flat below that of a street, and streets with a
+    number and a word for a street in languages that write it apart.
+    """
     for found in _BOXES.finditer(text):
         yield *found.span(), ADDRESS
+    for found in _UNIT_LINE.finditer(text):
+        if _STREET_LINE.search(_line_before(text, found.start())):
+            yield *found.span(1), ADDRESS
+    for found in _STREETS.finditer(text):
+        if (found["led"] or found["name"]).lower() not in NOBODY:
+            yield *found.span(), ADDRESS
+
+
+def _line_before(text: str, start: int) -> str:
+    """Return the line that ends where another one starts, or the end of it if it is long."""
+    least = max(0, start - _LONGEST_LINE)
+    return text[max(least, text.rfind("\n", least, max(0, start - 1)) + 1) : start]
 
 
 def joined(text: str, spans: Sequence[Span]) -> Iterator[Span]:

