@@ -2,11 +2,12 @@
 
 Work is linear: places inside what a rule has already judged are skipped, regexes are anchored and bounded, and beyond
 a number of places that grows with the text (`_limit`) the rest of that text counts as one finding, because it was not
-looked at.
+looked at. Some rules read far beyond their place: texts made for that would take hours, so CPU time is bounded too.
 """
 
+import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.base.errors import RuleError
@@ -21,6 +22,10 @@ from otel_telemetry.processors.detect.text.folding import FOLD_TRIGGERS, Folded,
 UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
 _BYTES_PER_HIT: Final = 64
+#: CPU time for one pass over a text: several times what the densest texts take, of nothing but e-mail addresses.
+_BASE_SECONDS: Final = 0.5
+_SECONDS_PER_BYTE: Final = 15e-6
+_PLACES_AT_ONCE: Final = 32  # judged before the time is looked at
 #: A place may belong to a value that began so far before it.
 _OVERLAP: Final = 640
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
@@ -223,7 +228,7 @@ class Detector:
             found.append(_rest(text, data, hits[limit][0]))
             hits = hits[:limit]
         rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
-        for end, number in hits:
+        for end, number in _in_time(hits, text, data, found):
             if number >= fold_from:
                 if number >= keys_from:
                     named = True
@@ -385,6 +390,25 @@ def refuse_broken(rules: Sequence[Rule], detector: Detector) -> None:
 def _limit(data: bytes) -> int:
     """Return how many places are looked at in so many bytes."""
     return _BASE_HITS + len(data) // _BYTES_PER_HIT
+
+
+def _in_time(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) -> Iterable[Hit]:
+    """Return places for as long as those before took no more CPU time; then all from the next one on is a finding."""
+    return hits if len(hits) <= _PLACES_AT_ONCE else _until_late(hits, text, data, found)
+
+
+def _until_late(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) -> Iterator[Hit]:
+    began, seconds = time.thread_time(), seconds_for(len(data))
+    for count, hit in enumerate(hits, 1):
+        if not count % _PLACES_AT_ONCE and time.thread_time() - began > seconds:
+            found.append(_rest(text, data, hit[0]))
+            return
+        yield hit
+
+
+def seconds_for(size: int) -> float:
+    """Return how many seconds of CPU time rules may take for a text of so many bytes."""
+    return _BASE_SECONDS + size * _SECONDS_PER_BYTE
 
 
 def _quote(key: str) -> str:

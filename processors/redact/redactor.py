@@ -6,7 +6,9 @@ the second time.
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -15,7 +17,13 @@ from typing import Any, Final
 from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
-from otel_telemetry.processors.detect.detector import Detector, Match, Sightings, refuse_broken
+from otel_telemetry.processors.detect.detector import (
+    Detector,
+    Match,
+    Sightings,
+    refuse_broken,
+    seconds_for,
+)
 from otel_telemetry.processors.detect.engines.locator import Hit
 from otel_telemetry.processors.detect.kinds import other_numbers
 from otel_telemetry.processors.detect.names import keys, neighbours
@@ -40,6 +48,7 @@ from otel_telemetry.processors.redact.safe_values import SafeValues
 
 MAX_DEPTH: Final = 64
 _MAX_PASSES: Final = 16
+_LONG: Final = 1_000  # from here on the time of the passes counts
 _SMALL: Final = 100_000_000
 _STRUCTURED: Final = ("{", "[")
 _PHONE: Final = "PHONE"
@@ -150,10 +159,13 @@ class Redactor:
         `pieces` grows with what was found on the way.
         """
         result = text
+        began = time.thread_time() if len(text) > _LONG else math.inf
         for _ in range(_MAX_PASSES):
             new = self._writer.text(result, matches, found) if matches else result
             if new is result:
                 return result
+            if time.thread_time() - began > seconds_for(len(text)):
+                break
             pieces += [result[match.start : match.end] for match in matches]
             result, matches = new, self._detector.find(new)
         return marker("UNSETTLED")

@@ -1,5 +1,6 @@
 """Hostile input: linear work, no crash, a second pass that changes nothing, and nothing passed on unscanned."""
 
+import itertools
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
 from otel_telemetry.processors.detect import detector as detector_module
+from otel_telemetry.processors.detect.names import looks
 from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
+from otel_telemetry.processors.redact import redactor as redactor_module
 from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
@@ -147,6 +150,47 @@ def test_work_grows_with_the_length_of_hostile_text_and_no_faster(unit, monkeypa
 
     small, large = cost(20_000), cost(100_000)
     assert large <= 5.5 * small + 2_000
+
+
+#: Names without an end of their values: each value is all that follows.
+ENDLESS = ["token:A", "**Password:", "secret_key_base:", "api_key=x"]
+
+
+@pytest.mark.parametrize("unit", ENDLESS)
+def test_what_a_value_looks_like_is_decided_by_its_beginning(unit, monkeypatch):
+    seen = []
+
+    def recording(real):
+        return lambda kind, value, *form: seen.append(len(value)) or real(kind, value, *form)
+
+    monkeypatch.setattr(looks, "strong", recording(looks.strong))
+    monkeypatch.setattr(looks, "weak", recording(looks.weak))
+    DETECTOR.candidates((unit * 10_000)[:10_000])
+    assert seen
+    assert max(seen) <= 600
+
+
+def test_what_would_take_too_long_is_cut_and_never_passed_on(monkeypatch):
+    """The insertions below take time that grows with the square of their number."""
+    ticks = itertools.count()
+    monkeypatch.setattr(detector_module.time, "thread_time", lambda: float(next(ticks)))  # a second for each look
+    hostile = "REPLACE INTO t (password) SELECT null " * 2_000
+    clean = PLAIN.string(hostile + "jane.doe@example.com")
+    assert "jane.doe" not in clean
+    assert clean.endswith("[REDACTED_UNSCANNED]")
+    assert next(ticks) < 100
+
+
+def test_passes_that_would_take_too_long_take_all_of_the_text_along(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(redactor_module.time, "thread_time", lambda: 1.0 * next(ticks))
+    assert PLAIN.string("REPLACE INTO t (password) SELECT 'sunflower' " * 25) == "[REDACTED_UNSETTLED]"
+    assert next(ticks) <= 4
+
+
+def test_time_that_texts_full_of_personal_data_take_is_not_cut():
+    dense = "jane.doe@example.com " * 5_000
+    assert PLAIN.string(dense) == "[REDACTED_EMAIL] " * 5_000
 
 
 def test_beyond_the_limit_of_places_the_rest_is_cut_and_never_passed_on():

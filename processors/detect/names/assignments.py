@@ -85,6 +85,8 @@ _CLOSES_TUPLE: Final = re.compile(r"\\{0,15}[\"']\}")
 #: Before a name among pairs with arrows: `Map(user -> jane, password -> x)`.
 _ARROWS: Final = re.compile(r"[(,{\[] ?[\w.-]{1,40} -> [^\s,;(){}]{1,80}, $|(?:Map|\{)\($")
 _ARROW_REACH: Final = 160
+#: What a value looks like is decided by so many characters of it: more than any rule for looks allows.
+_LOOKED_AT: Final = 600
 _HEADERS: Final = frozenset({keys.AUTHORIZATION, keys.COOKIE})
 _IDS: Final = frozenset({keys.USER_ID, keys.SESSION_ID})
 #: Behind an option of a command: a word, or a text in quotes.
@@ -173,7 +175,7 @@ class _Assignment:
             return None
         if looks.is_uuid(value) and self._kind in _IDS:  # tells nothing about anybody where it stands alone
             return None
-        if not self._decides(value):
+        if not self._decides(value[:_LOOKED_AT]):
             return None
         kind = keys.found_as(self._key)
         return Span(self._start, self._end, kind, self._further(kind) if self._listed else ())
