@@ -137,6 +137,13 @@ class GatewaySettings(BaseModel):
         ge=0,
         description="Requests to /telemetry that one client may send in a minute, to all workers together; 0: any.",
     )
+    public_cpu_seconds: float = Field(
+        15.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="CPU time that each receiver gives in a minute to work on requests of one public key, and to those"
+        " that come to open endpoints without a key; above it, they are refused with a Retry-After; 0: any.",
+    )
     shutdown_seconds: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="How long a stop waits for requests under way."
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from otel_telemetry.processors.config import PseudonymSettings, RedactionSetting
 from otel_telemetry.processors.detect import detector as detector_module
 from otel_telemetry.processors.detect.names import looks
 from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
-from otel_telemetry.processors.redact import redactor as redactor_module
 from otel_telemetry.processors.redact.redactor import Redactor
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
@@ -158,10 +158,14 @@ ENDLESS = ["token:A", "**Password:", "secret_key_base:", "api_key=x"]
 
 @pytest.mark.parametrize("unit", ENDLESS)
 def test_what_a_value_looks_like_is_decided_by_its_beginning(unit, monkeypatch):
-    seen = []
+    seen: list[int] = []
 
     def recording(real):
-        return lambda kind, value, *form: seen.append(len(value)) or real(kind, value, *form)
+        def record(kind, value, *form):
+            seen.append(len(value))
+            return real(kind, value, *form)
+
+        return record
 
     monkeypatch.setattr(looks, "strong", recording(looks.strong))
     monkeypatch.setattr(looks, "weak", recording(looks.weak))
@@ -173,7 +177,7 @@ def test_what_a_value_looks_like_is_decided_by_its_beginning(unit, monkeypatch):
 def test_what_would_take_too_long_is_cut_and_never_passed_on(monkeypatch):
     """The insertions below take time that grows with the square of their number."""
     ticks = itertools.count()
-    monkeypatch.setattr(detector_module.time, "thread_time", lambda: float(next(ticks)))  # a second for each look
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))  # a second for each look
     hostile = "REPLACE INTO t (password) SELECT null " * 2_000
     clean = PLAIN.string(hostile + "jane.doe@example.com")
     assert "jane.doe" not in clean
@@ -183,7 +187,7 @@ def test_what_would_take_too_long_is_cut_and_never_passed_on(monkeypatch):
 
 def test_passes_that_would_take_too_long_take_all_of_the_text_along(monkeypatch):
     ticks = itertools.count()
-    monkeypatch.setattr(redactor_module.time, "thread_time", lambda: 1.0 * next(ticks))
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     assert PLAIN.string("REPLACE INTO t (password) SELECT 'sunflower' " * 25) == "[REDACTED_UNSETTLED]"
     assert next(ticks) <= 4
 

@@ -36,6 +36,8 @@ _HASHED: Final = "sha256:"
 _SETTING: Final = "gateway.api_keys"
 _IN_QUERY: Final = "api_key"
 _PUBLIC: Final = frozenset({"public"})
+_SHOWN: Final = 8  # digits of a key's digest in the log
+_NO_KEY: Final = "callers without a key"
 _ENTRY: Final = re.compile(rf"(?:((?:{'|'.join(ROLES)})(?:\+(?:{'|'.join(ROLES)}))*):)?(.*)", re.DOTALL)
 
 
@@ -67,18 +69,26 @@ class Keys:
             return
         raise RefusedError(forbidden(role) if self._roles(header) else UNAUTHENTICATED)
 
-    def require_http(self, request: Request, role: Role) -> None:
-        """Raise RefusedError where an HTTP request may not do that: its endpoint may be open, its key a public one."""
+    def require_http(self, request: Request, role: Role) -> str:
+        """Raise RefusedError where an HTTP request may not do that: its endpoint may be open, its key a public one.
+
+        Return whose CPU time it takes (allowance.py): that of a public key, of callers without a key, or "" of nobody.
+        """
         path: str = request.scope["path"]
-        if not self._known or path in self._open:
-            return
-        roles = self._roles(request.headers.get)
-        if path in PUBLIC_PATHS:
-            roles = roles or (self._of_key(request.query_params.get(_IN_QUERY, "")) & _PUBLIC)
-            if "public" in roles:
-                return
+        if not self._known:
+            return ""
+        key = _presented(request.headers.get)
+        roles = self._of_key(key)
+        if not roles and path in PUBLIC_PATHS:
+            key = request.query_params.get(_IN_QUERY, "")
+            roles = self._of_key(key) & _PUBLIC
+        if "public" in roles and path in PUBLIC_PATHS:
+            return f"the public key {digest_of(key).hex()[:_SHOWN]}…"
+        if path in self._open:
+            return "" if roles - _PUBLIC else _NO_KEY
         if role not in roles:
             raise RefusedError(forbidden(role) if roles else UNAUTHENTICATED)
+        return ""
 
     def secret_given(self, header: Callable[[str], str | None]) -> bool:
         """Return whether a request has a key that is no public one: no web page of others can have sent it."""

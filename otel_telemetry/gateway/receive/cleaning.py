@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,10 +24,18 @@ from otel_telemetry.base.descriptors import is_repeated
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry, Overloaded, TelemetryError, TooDense
 from otel_telemetry.base.otlp_json import REQUESTS, Decoded
-from otel_telemetry.gateway.receive.status import REDACTION_FAILED, Refusal, RefusedError, refusal, too_large
+from otel_telemetry.gateway.receive.allowance import Allowances, Purse
+from otel_telemetry.gateway.receive.status import (
+    REDACTION_FAILED,
+    Refusal,
+    RefusedError,
+    refusal,
+    too_large_with_headers,
+)
 from otel_telemetry.gateway.spool.redacted import RedactedRequest, RequestRedactor
 
 _WORKERS: Final = 2
+_PUBLIC_WORKERS: Final = 1  # of them, for senders without a secret key
 _COPIES: Final = 2
 _RESERVED: Final = 8  # this part of the room is for small requests, which take ...
 _SMALL: Final = 64  # ... this part of it at most
@@ -97,8 +106,10 @@ class Cleaning:
     body's size, and must not keep protobuf requests waiting.
     """
 
-    def __init__(self, redactor: Redactor, max_pending_bytes: int) -> None:
+    def __init__(self, redactor: Redactor, max_pending_bytes: int, allowances: Allowances | None = None) -> None:
         self._redactor = redactor
+        self.allowances = allowances or Allowances(0.0)
+        self._public = asyncio.Semaphore(_PUBLIC_WORKERS)
         self.max_pending = max_pending_bytes
         self.pending = 0
         self.counting = threading.Lock()
@@ -110,41 +121,53 @@ class Cleaning:
         """Redact with this one from the next slice on."""
         self._redactor = redactor
 
-    def room(self) -> "Room":
-        """Return the (still empty) share of one request in the bytes that may be worked on at once."""
-        return Room(self)
+    def room(self, who: str = "") -> "Room":
+        """Return the (still empty) share of one request in the bytes that may be worked on at once.
+
+        `who` pays for the CPU time of it, as Keys.require_http says.
+        """
+        return Room(self, self.allowances.purse(who))
 
     async def _decode(
-        self, signal: Signal, body: bytes, prepare: Prepare | None, *, slow: bool, at_once: bool
+        self, signal: Signal, body: bytes, room: "Room", prepare: Prepare | None, *, slow: bool, at_once: bool
     ) -> Decoded:
         if prepare is None:
             return Decoded(body, 0, "")
         if at_once:
             return self._closed(signal, body, prepare)
+        if slow:
+            run = asyncio.get_running_loop().run_in_executor
+            return await run(self._parser, room.paying(self._closed), signal, body, prepare)
+        return await self._run(room, self._closed, signal, body, prepare)
+
+    async def _run(self, room: "Room", work: Callable[..., _Result], *given: Any) -> _Result:
+        """Work in a thread; those who have no secret key leave one of the threads to the others."""
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._parser if slow else self._workers, self._closed, signal, body, prepare)
+        if room.purse is None:
+            return await run(self._workers, work, *given)
+        async with self._public:
+            return await run(self._workers, room.purse.run, work, *given)
 
-    async def _redact_apart(self, signal: Signal, body: bytes) -> RedactedRequest:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, self._redact, signal, body)
+    async def _redact_apart(self, signal: Signal, body: bytes, room: "Room") -> RedactedRequest:
+        return await self._run(room, self._redact, signal, body)
 
-    async def _redact_slices(self, signal: Signal, body: bytes) -> list[RedactedRequest]:
+    async def _redact_slices(self, signal: Signal, body: bytes, room: "Room") -> list[RedactedRequest]:
         """Redact a large request slice by slice. Raises MalformedTelemetry where nothing of it is left."""
         cleaned: list[RedactedRequest] = []
         refused: MalformedTelemetry | None = None
-        run = asyncio.get_running_loop().run_in_executor
-        slices = await run(self._workers, self._redactor.slices, signal, body)
+        slices = await self._run(room, self._redactor.slices, signal, body)
         for one in slices:
             if one.problem:
                 metrics.dropped.add(1, {"signal": signal, "reason": "invalid"})
                 cleaned.append(Part(b"", 0, 1, one.problem))
                 continue
             try:
-                clean = await self._redact_apart(signal, one.body if len(slices) > 1 else body)
+                clean = await self._redact_apart(signal, one.body if len(slices) > 1 else body, room)
                 cleaned.append(Part(clean.body, clean.items, clean.rejected, one.path(clean.problem)))
                 del clean
             except MalformedTelemetry as error:
                 refused = MalformedTelemetry(error.problem, one.path(error.field))
-                lost = await run(self._workers, self._redactor.count_items, one.body)
+                lost = await self._run(room, self._redactor.count_items, one.body)
                 metrics.dropped.add(lost, {"signal": signal, "reason": "invalid"})
                 cleaned.append(Part(b"", 0, lost, str(refused)))
         if refused and not any(clean.items for clean in cleaned):
@@ -203,8 +226,9 @@ class Room:
     may take minutes: an eighth of all is kept for small requests, whatever the large ones are.
     """
 
-    def __init__(self, cleaning: Cleaning) -> None:
+    def __init__(self, cleaning: Cleaning, purse: Purse | None = None) -> None:
         self._cleaning = cleaning
+        self.purse = purse  # pays for the CPU time of the request, where it has to
         self._held = 0
         self._counted = 0  # of that
 
@@ -212,15 +236,24 @@ class Room:
         """Take room for `size` bytes more, or raise Overloaded. One request alone always has room."""
         self._hold(size * _COPIES)
 
+    def expect(self, size: int) -> None:
+        """Note that so many bytes will be worked on. Raises RefusedError where its sender has no CPU time for that."""
+        if self.purse:
+            self.purse.expect(size)
+
+    def paying(self, work: Callable[..., _Result]) -> Callable[..., _Result]:
+        """Return work that is paid for."""
+        return partial(self.purse.run, work) if self.purse else work
+
     def within(self, limit: int) -> Callable[[int], None]:
-        """Return what takes room for more bytes, and refuses them permanently above `limit` in all."""
+        """Return what takes room for bytes that headers add, and refuses them permanently above `limit` in all."""
         left = limit
 
         def grow(size: int) -> None:
             nonlocal left
             left -= size
             if left < 0:
-                raise RefusedError(too_large(limit))
+                raise RefusedError(too_large_with_headers(limit))
             self.grow(size)
 
         return grow
@@ -249,6 +282,8 @@ class Room:
 
     def close(self) -> None:
         """Give all of it back. Safe to repeat."""
+        if self.purse:
+            self.purse.close()
         with self._cleaning.counting:
             self._cleaning.pending -= self._counted
             self._held = self._counted = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from otel_telemetry.base import memory, metrics
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.otlp_json import Decoded
+from otel_telemetry.gateway.receive.allowance import Allowances
 from otel_telemetry.gateway.receive.callers import AbandonedRequests, Caller
 from otel_telemetry.gateway.receive.cleaning import WHOLE_BYTES, Cleaning, Prepare, Redactor, Room
 from otel_telemetry.gateway.receive.watch import Watch
@@ -37,8 +38,15 @@ class Accepted:
 class Receiver(Cleaning):
     """Takes requests of any transport, and keeps them."""
 
-    def __init__(self, redactor: Redactor, spool: Transport, max_pending_bytes: int, watch: Watch) -> None:
-        super().__init__(redactor, max_pending_bytes)
+    def __init__(
+        self,
+        redactor: Redactor,
+        spool: Transport,
+        max_pending_bytes: int,
+        watch: Watch,
+        allowances: Allowances | None = None,
+    ) -> None:
+        super().__init__(redactor, max_pending_bytes, allowances)
         self.watch = watch
         self._spool = spool
         self._abandoned: AbandonedRequests[Accepted] = AbandonedRequests()
@@ -63,7 +71,9 @@ class Receiver(Cleaning):
         large is worked on `in_slices`, or as a whole.
         """
         async with nullcontext() if at_once else self.watch.over(signal, body):
-            decoded = await self._decode(signal, body, prepare, slow=slow, at_once=at_once)
+            room.expect(len(body))
+            decoded = await self._decode(signal, body, room, prepare, slow=slow, at_once=at_once)
+            room.expect(len(decoded.body))
             if in_slices and caller is None and len(decoded.body) > WHOLE_BYTES:
                 return await self._keep_slices(signal, decoded, room, with_body=True)
             return await self._accept(signal, decoded, room, caller, at_once=at_once)
@@ -95,12 +105,15 @@ class Receiver(Cleaning):
 
     async def _keep(self, signal: Signal, decoded: Decoded, room: Room, *, at_once: bool) -> Accepted:
         """Redact a request and put it on disk."""
-        clean = self._redact(signal, decoded.body) if at_once else await self._redact_apart(signal, decoded.body)
+        clean = await self._clean(signal, decoded.body, room, at_once=at_once)
         return await self._store(signal, decoded, room, [clean])
+
+    async def _clean(self, signal: Signal, body: bytes, room: Room, *, at_once: bool) -> RedactedRequest:
+        return self._redact(signal, body) if at_once else await self._redact_apart(signal, body, room)
 
     async def _keep_slices(self, signal: Signal, decoded: Decoded, room: Room, *, with_body: bool = False) -> Accepted:
         """Redact a large request slice by slice, and put all of them on disk, or none."""
-        cleaned = await self._redact_slices(signal, decoded.body)
+        cleaned = await self._redact_slices(signal, decoded.body, room)
         accepted = await self._store(signal, decoded, room, cleaned)
         if with_body:
             accepted = replace(accepted, body=b"".join(part.body for part in cleaned), redacted=True)

@@ -24,13 +24,13 @@ class Redaction(Cleaning):
 
     async def answer(self, signal: Signal, body: bytes, room: Room, prepare: Prepare | None = None) -> Redacted:
         """Return a request without personal data; `room` holds its bytes. Raises TelemetryError: nothing of it is."""
-        decoded = await self._decode(signal, body, prepare, slow=False, at_once=False)
+        decoded = await self._decode(signal, body, room, prepare, slow=False, at_once=False)
         whole = len(decoded.body) <= WHOLE_BYTES
         cleaned: list[RedactedRequest]
         if whole:
-            cleaned = [await self._redact_apart(signal, decoded.body)]
+            cleaned = [await self._redact_apart(signal, decoded.body, room)]
         else:
-            cleaned = await self._redact_slices(signal, decoded.body)
+            cleaned = await self._redact_slices(signal, decoded.body, room)
         clean = b"".join(one.body for one in cleaned if one.items)  # requests one behind the other are one request
         room.grow(max(0, len(clean) - len(decoded.body)))
         items = sum(one.items for one in cleaned)

@@ -162,6 +162,21 @@ def too_large(limit: int) -> Refusal:
     return Refusal("too_large", code_pb2.RESOURCE_EXHAUSTED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
 
+def too_large_with_headers(limit: int) -> Refusal:
+    """Refuse a body that would be above `limit` bytes with what `x-chronicle-...` headers add to all of it."""
+    message = (
+        f"with its x-chronicle headers, which are copied to each resource or event, the request takes more than {limit}"
+        " bytes (a body counts twice); send smaller batches, or say in the body what the headers say"
+    )
+    return Refusal("too_large", code_pb2.RESOURCE_EXHAUSTED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+
+def too_costly(seconds: float) -> Refusal:
+    """Refuse a request that takes more CPU time than its sender has in a minute. Not worth a retry."""
+    message = f"redacting this request takes more than {seconds:g} s of CPU time; send smaller batches"
+    return Refusal("too_costly", code_pb2.RESOURCE_EXHAUSTED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+
 def unsupported(message: str) -> Refusal:
     """Refuse a content type or an encoding that is not spoken here."""
     return Refusal("unsupported", code_pb2.INVALID_ARGUMENT, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)

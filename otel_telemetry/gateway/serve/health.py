@@ -20,6 +20,7 @@ _OK: Final = "ok"
 _ELSEWHERE: Final = "elsewhere"
 _FINE: Final = {_OK, _ELSEWHERE}
 _NOWHERE: Final = "signals_without_destination"
+_USED_UP: Final = "cpu_time_used_up"
 _ACKNOWLEDGE: Final = "otel-telemetry spool acknowledge"
 
 
@@ -94,7 +95,7 @@ class Health:
             spool = {"status": "failing", "problem": str(error)}
         parts: dict[str, Any] = {"spool": spool}
         if self._receiver:
-            parts["redaction"] = {"status": _OK if self._receiver.works() else "failing"}
+            parts["redaction"] = _redaction_part(self._receiver)
         if self._cache:
             parts["cache"] = self._cache()
         exporters = {name: _foreign_part(name, now) for name in (now.lag if now else ())}
@@ -124,6 +125,12 @@ def members(worker: WorkerContext) -> tuple[dict[str, Any], list[dict[str, Any]]
         if answer:
             answers.append(json.loads(answer))
     return dict(sorted(found.items())), answers
+
+
+def _redaction_part(receiver: Receiver) -> dict[str, Any]:
+    """Return whether redaction works, and whose requests are refused because they took their CPU time."""
+    waiting = receiver.allowances.used_up()
+    return {"status": _OK if receiver.works() else "failing"} | ({_USED_UP: waiting} if waiting else {})
 
 
 def _spool_part(spool: Transport, now: SpoolStatus) -> dict[str, Any]:

@@ -77,10 +77,10 @@ def _export(signal: Signal, receiver: Receiver, keys: Keys, limits: Limits) -> E
         encoding = JSON
         try:
             encoding = _content_type(request)
-            keys.require_http(request, "ingest")
+            who = keys.require_http(request, "ingest")
             gzipped = bodies.is_gzipped(request)
             columns, limit = request_headers.of(request), limits.of(encoding)
-            with receiver.room() as room:
+            with receiver.room(who) as room:
                 prepare = _preparation(signal, encoding, gzipped=gzipped, limit=limit, room=room)
                 prepare = request_headers.filling(signal, prepare, columns, receiver, room.within(limit))
                 body = await bodies.read(request, limit, room)

@@ -19,6 +19,7 @@ from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.deliver.delivery import Delivery, Sink, nowhere
 from otel_telemetry.gateway.opening import open_operator, open_reader
 from otel_telemetry.gateway.receive import descriptors, listen, tls
+from otel_telemetry.gateway.receive.allowance import Allowances
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.receive.cleaning import Redactor
 from otel_telemetry.gateway.receive.grpc import make_server
@@ -218,7 +219,9 @@ class Gateway(Process):
         if not self._receives or self._redactor is None:
             return None
         watch = Watch(*self._suspects(parts), spool)
-        receiver = Receiver(self._redactor, spool, self._config.max_pending_bytes, watch)
+        receiver = Receiver(
+            self._redactor, spool, self._config.max_pending_bytes, watch, Allowances(self._config.public_cpu_seconds)
+        )
         parts.push_async_callback(asyncio.to_thread, receiver.close)
         return receiver
 

@@ -5,6 +5,7 @@ record: the times that `Clock` returns are all different.
 """
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from otel_telemetry.gateway.receive.receiver import Accepted, Receiver
 from otel_telemetry.gateway.receive.rest import records
 from otel_telemetry.gateway.receive.status import RefusedError
 
-_MOST_BYTES: Final = 64 << 10
+_MOST_BYTES: Final = 16 << 10  # of one turn of the event loop: it serves all others in between
 
 
 class Clock:
@@ -61,7 +62,7 @@ class _PendingRequest:
 
 
 class LogBatcher:
-    """Takes OTLP log requests; those that are there in one turn of the event loop go together."""
+    """Takes OTLP log requests; those that are there in one turn of the event loop go together, up to a size."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -77,15 +78,12 @@ class LogBatcher:
         return await mine.result
 
     def _go(self) -> None:
-        pending, self._pending = self._pending, []
-        group: list[_PendingRequest] = []
-        size = 0
-        for each in pending:
-            if group and size + len(each.body) > _MOST_BYTES:
-                self._start(group)
-                group, size = [], 0
-            group.append(each)
-            size += len(each.body)
+        """Start with the first of those that wait; the rest has its turn once the event loop has served others."""
+        sizes = itertools.accumulate(len(each.body) for each in self._pending)
+        count = max(1, sum(1 for _ in itertools.takewhile(lambda size: size <= _MOST_BYTES, sizes)))
+        group, self._pending = self._pending[:count], self._pending[count:]
+        if self._pending:
+            asyncio.get_running_loop().call_soon(self._go)
         self._start(group)
 
     def _start(self, group: Sequence[_PendingRequest]) -> None:

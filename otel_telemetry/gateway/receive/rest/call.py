@@ -1,7 +1,8 @@
 """One request to an endpoint other than OTLP: authorise, read, accept, answer.
 
-A body below _SMALL bytes is processed in the thread that read it, together with others that come at the same time
-(batching.py): that takes less time than passing it to a thread. Errors have the body of OTLP/HTTP errors, a
+A body of up to _AT_ONCE bytes is processed in the thread that read it, together with others that come at the same time
+(batching.py): that takes less time than passing it to a thread. Senders without a secret key have to wait for a thread,
+because what they send may be made to take long (allowance.py). Errors have the body of OTLP/HTTP errors, a
 google.rpc.Status in JSON, which names the field and contains nothing of the payload. Those of workflow events also have
 chronicle's `error`.
 """
@@ -21,13 +22,14 @@ from starlette.responses import Response
 from otel_telemetry.base import ids, metrics
 from otel_telemetry.base.errors import MalformedTelemetry, TelemetryError, TooDense
 from otel_telemetry.gateway.receive import bodies, request_headers, status
-from otel_telemetry.gateway.receive.auth import EVENT_PATHS, Keys, sender
+from otel_telemetry.gateway.receive.auth import EVENT_PATHS, Keys, Role, sender
 from otel_telemetry.gateway.receive.cleaning import Prepare, Room
 from otel_telemetry.gateway.receive.receiver import Receiver
 from otel_telemetry.gateway.receive.rest.batching import BatchResult, Clock, LogBatcher
 from otel_telemetry.gateway.receive.status import JSON, RefusedError
 
 _SMALL: Final = 64 << 10
+_AT_ONCE: Final = 8 << 10  # worked on by the thread that reads for all: 0.1 s where all of it is personal data
 _MOST_VALUES: Final = 100_000  # and names, of one record: it is redacted as a whole
 _VALUE_BYTES: Final = 1_000  # that each takes, measured: 200, and up to 1,500 where all are redacted
 MOST_EVENTS: Final = 10_000  # of one request
@@ -91,9 +93,10 @@ class Call:
         return await self._accept(await self.body(), prepare, in_slices=False)
 
     async def _accept(self, body: bytes, prepare: Prepare, *, in_slices: bool) -> Mapping[int, LogRecord] | None:
-        if len(body) > _SMALL or request_headers.size(self.request) > _SMALL_HEADERS:
+        if self._room.purse or len(body) > _AT_ONCE or request_headers.size(self.request) > _SMALL_HEADERS:
+            slow = len(body) > _SMALL
             receiver = self._guard.receiver
-            accepted = await receiver.accept("logs", body, self._room, prepare, slow=True, in_slices=in_slices)
+            accepted = await receiver.accept("logs", body, self._room, prepare, slow=slow, in_slices=in_slices)
             return BatchResult(accepted).by_time if accepted.redacted else None
         async with self._guard.receiver.watch.over("logs", body):
             decoded = prepare(body)
@@ -141,8 +144,8 @@ class RequestGuard:
 
         async def endpoint(request: Request) -> Response:
             try:
-                self._keys.require_http(request, "cache" if request.scope["path"].startswith(_CACHE) else "ingest")
-                with self.receiver.room() as room:
+                role: Role = "cache" if request.scope["path"].startswith(_CACHE) else "ingest"
+                with self.receiver.room(self._keys.require_http(request, role)) as room:
                     return await handler(Call(request, self, room))
             except TelemetryError as error:
                 refused = self.receiver.refuse("logs", error)
