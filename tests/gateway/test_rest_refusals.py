@@ -294,7 +294,7 @@ async def test_a_client_that_goes_away_costs_nothing(serving, monkeypatch):
     left: list[int] = []
     real = Receiver.room
 
-    def room(self: Receiver, who: str) -> Any:
+    def room(self: Receiver, who: str = "") -> Any:
         left.append(self.pending)
         return real(self, who)
 
