@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from otel_telemetry import settings
 from otel_telemetry.cli import COMMANDS, app, load_command
 from otel_telemetry.instrument.llm_http import endpoints
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from otel_telemetry.processors.detect.ruleset import builtin_rules
 
 ROOT: Final = Path(__file__).parents[2]
@@ -83,8 +84,8 @@ def test_each_type_of_finding_is_told() -> None:
 @pytest.mark.parametrize("host", sorted(endpoints.PROVIDERS))
 def test_each_host_is_its_owners(host: str) -> None:
     for name in (host, f"eu.{host}"):
-        target = endpoints.Target(name, 443, "/v1/chat/completions", lambda _: None)
-        found = endpoints.recognise(target, frozenset())
+        request = OutgoingRequest("https", name, 443, "/v1/chat/completions", lambda _: None, None)
+        found = endpoints.recognise(request, frozenset())
         assert found is not None
         assert found.provider == endpoints.PROVIDERS[host]
 

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 import yaml
 
-from otel_telemetry.instrument.llm_http.endpoints import Target, recognise
+from otel_telemetry.instrument.llm_http.endpoints import recognise
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from tests.instrument.conftest import ModelServer, Reply, Telemetry
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "provider-responses"
@@ -344,7 +345,8 @@ def test_cohere_generates_whole_or_in_lines(telemetry: Telemetry, server: ModelS
 def test_a_provider_is_known_by_its_host(url: str, provider: str, model: str | None) -> None:
     parsed = httpx.URL(url)
     path = parsed.raw_path.decode()
-    endpoint = recognise(Target(parsed.host, parsed.port, path, lambda _: None), frozenset())
+    request = OutgoingRequest(parsed.scheme, parsed.host, parsed.port, path, lambda _: None, None)
+    endpoint = recognise(request, frozenset())
     assert endpoint is not None
     assert (endpoint.provider, endpoint.model) == (provider, model)
 

@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.llm_http import LlmHttpInstrumentor
-from otel_telemetry.instrument.llm_http.endpoints import Target, recognise
+from otel_telemetry.instrument.llm_http.endpoints import recognise
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from tests.instrument.conftest import ModelServer, Telemetry
 
 ANSWER = {"id": "c", "model": "m-1", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
@@ -25,7 +26,8 @@ ANSWER = {"id": "c", "model": "m-1", "choices": [], "usage": {"prompt_tokens": 1
 def found(url: str, *hosts: str, **headers: str) -> tuple[str, str] | None:
     parsed = httpx.URL(url)
     named = {key.replace("_", "-"): value for key, value in headers.items()}
-    endpoint = recognise(Target(parsed.host, parsed.port, parsed.path, named.get), frozenset(hosts))
+    request = OutgoingRequest(parsed.scheme, parsed.host, parsed.port, parsed.path, named.get, None)
+    endpoint = recognise(request, frozenset(hosts))
     return (endpoint.provider, endpoint.dialect.operation) if endpoint else None
 
 

@@ -35,7 +35,6 @@ class ModelCall:
     """A model call between its request and its end. It is the sink of the answer's reader."""
 
     __slots__ = (
-        "_address",
         "_asked",
         "_decode",
         "_dialect",
@@ -43,11 +42,13 @@ class ModelCall:
         "_exhausted",
         "_first",
         "_gaps",
+        "_host",
         "_last",
         "_later",
         "_measures",
         "_model",
         "_open",
+        "_port",
         "_reader",
         "_seen",
         "_spending",
@@ -75,7 +76,8 @@ class ModelCall:
         self._started = time.perf_counter()
         self._model: str | None = None
         self._asked: bool | None = None  # for a stream, where the request says so or not
-        self._address: dict[str, str | int] = {}
+        self._host = ""
+        self._port: int | None = None
         self._later = fetches  # a call that began before, whose answer this request asks for
         self._started_ns = 0
         self._spending = active.spending.get()
@@ -97,9 +99,9 @@ class ModelCall:
             attributes[conventions.REQUEST_STREAM] = endpoint.streamed
         stream = attributes.get(conventions.REQUEST_STREAM)
         self._asked = stream if isinstance(stream, bool) else None
-        self._address[conventions.SERVER_ADDRESS] = attributes[conventions.SERVER_ADDRESS] = host
+        self._host = attributes[conventions.SERVER_ADDRESS] = host
         if port:
-            self._address[conventions.SERVER_PORT] = attributes[conventions.SERVER_PORT] = port
+            self._port = attributes[conventions.SERVER_PORT] = port
         attributes[conventions.OPERATION_NAME] = operation
         attributes[conventions.PROVIDER_NAME] = endpoint.provider
         if stage := active.stage.get():
@@ -355,9 +357,13 @@ class ModelCall:
         attributes: dict[str, str | int] = {
             conventions.OPERATION_NAME: self._dialect.operation,
             conventions.PROVIDER_NAME: self._endpoint.provider,
-            **self._address,
+            conventions.SERVER_ADDRESS: self._host,
         }
-        optional = ((conventions.REQUEST_MODEL, self._model), (conventions.RESPONSE_MODEL, seen.model))
+        optional = (
+            (conventions.SERVER_PORT, self._port),
+            (conventions.REQUEST_MODEL, self._model),
+            (conventions.RESPONSE_MODEL, seen.model),
+        )
         attributes.update({key: value for key, value in optional if value})
         measurement = CallMeasurement(
             seconds, seen.input_tokens, seen.output_tokens, seen.reasoning, first, gaps, error_type
@@ -373,12 +379,4 @@ def _amount(header: str) -> float | str:
         return header
 
 
-def request_body(raw: bytes) -> Json:
-    """Return what is known of a request's JSON body: all of it, or the names and flags of one that is too large."""
-    if len(raw) > framing.MAX_VALUE:
-        return framing.salvage(raw[: framing.HEAD], raw[-framing.TAIL :])
-    value = framing.parse(raw)
-    return value if isinstance(value, dict) else {}
-
-
-__all__ = ["COMPONENT", "ModelCall", "request_body"]
+__all__ = ["COMPONENT", "ModelCall"]

@@ -14,7 +14,6 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from otel_telemetry.instrument.llm_http.dialects import (
@@ -28,7 +27,8 @@ from otel_telemetry.instrument.llm_http.dialects import (
     openai,
     openai_responses,
 )
-from otel_telemetry.instrument.llm_http.dialects.base import Dialect, Json
+from otel_telemetry.instrument.llm_http.dialects.base import Dialect
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 
 #: Hosts, or the domains that they are in, and whose they are.
 PROVIDERS: Mapping[str, str] = {
@@ -118,19 +118,6 @@ PROVIDERS: Mapping[str, str] = {
 UNKNOWN_PROVIDER = "_OTHER"
 
 
-class Target(NamedTuple):
-    """Where a request goes, and what it brings.
-
-    `path` is without query, as sent; `header` looks a header up by its lower-case name; `body` returns the JSON body.
-    """
-
-    host: str
-    port: int | None
-    path: str
-    header: Callable[[str], str | None]
-    body: Callable[[], Json] = dict
-
-
 _PATTERNS = (
     (re.compile(r"(?:[\w-]+-)?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
     (
@@ -165,7 +152,7 @@ class Rule:
     fallback: str = UNKNOWN_PROVIDER
     hosts: frozenset[str] = frozenset()
     anywhere: re.Pattern[str] | None = None
-    evidence: Callable[[Target], bool] | None = None
+    evidence: Callable[[OutgoingRequest], bool] | None = None
 
 
 _VERTEX = r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)$"
@@ -220,7 +207,7 @@ def _cohere(path: str, dialect: Dialect) -> Rule:
     return Rule(re.compile(path), dialect, hosts=frozenset({"cohere"}), evidence=_is_cohere)
 
 
-def _is_anthropic(target: Target) -> bool:
+def _is_anthropic(target: OutgoingRequest) -> bool:
     """Return whether a client says so, or a body has all that this API demands: gateways and mocks take no header."""
     if target.header("anthropic-version") is not None:
         return True
@@ -228,11 +215,11 @@ def _is_anthropic(target: Target) -> bool:
     return isinstance(body.get("model"), str) and isinstance(body.get("messages"), list) and "max_tokens" in body
 
 
-def _is_ollama(target: Target) -> bool:
+def _is_ollama(target: OutgoingRequest) -> bool:
     return target.port == _OLLAMA_PORT or (target.header("user-agent") or "").startswith("ollama-python")
 
 
-def _asks_model(target: Target) -> bool:
+def _asks_model(target: OutgoingRequest) -> bool:
     """Return whether a body names a model, and what to ask it where others have such paths, too."""
     body = target.body()
     asks = target.path.endswith("/chat/completions") or any(isinstance(body.get(key), (list, str)) for key in _ASKED)
@@ -242,7 +229,7 @@ def _asks_model(target: Target) -> bool:
 _ASKED = ("messages", "input", "prompt", "query")
 
 
-def _is_cohere(target: Target) -> bool:
+def _is_cohere(target: OutgoingRequest) -> bool:
     return target.header("x-fern-sdk-name") == "cohere"
 
 
@@ -298,7 +285,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-def recognise(target: Target, hosts: frozenset[str], providers: Owners = ()) -> Endpoint | None:
+def recognise(target: OutgoingRequest, hosts: frozenset[str], providers: Owners = ()) -> Endpoint | None:
     """Return the model endpoint of a POST, or None.
 
     `hosts` are further hosts whose paths count, "*" is any; `providers` are pairs of a host and its provider.
@@ -308,7 +295,9 @@ def recognise(target: Target, hosts: frozenset[str], providers: Owners = ()) -> 
     if rules is None:
         return None
     found = _known(target.host, path, hosts, providers)
-    return found or next((made for rule in rules if (made := _by_evidence(rule, target, path, providers))), None)
+    if found is not None:
+        return found
+    return next((made for rule in rules if (made := _by_evidence(rule, target, path, providers))), None)
 
 
 def _word(path: str) -> str:
@@ -329,7 +318,7 @@ def _known(host: str, path: str, hosts: frozenset[str], providers: Owners) -> En
     return None
 
 
-def _by_evidence(rule: Rule, target: Target, path: str, providers: Owners) -> Endpoint | None:
+def _by_evidence(rule: Rule, target: OutgoingRequest, path: str, providers: Owners) -> Endpoint | None:
     found = rule.path.search(path)
     if found is None or rule.evidence is None or not rule.evidence(target):
         return None

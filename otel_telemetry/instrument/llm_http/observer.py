@@ -1,9 +1,8 @@
 """Decides which requests are model calls that nobody else sees, whatever client sends them, and begins their calls."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import wrapt
 from opentelemetry import context as otel_context
@@ -15,38 +14,16 @@ from opentelemetry.trace import NonRecordingSpan, Tracer
 from otel_telemetry.instrument import active, afterwards
 from otel_telemetry.instrument.config import InstrumentSettings
 from otel_telemetry.instrument.llm_http import endpoints, later, others, unseen
-from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall, request_body
+from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall
 from otel_telemetry.instrument.llm_http.measures import Measures
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from otel_telemetry.instrument.shield import shielded
 
 #: Set by other instrumentations of model calls around a call that they do not want to be seen.
 _SUPPRESS_LLM = "suppress_language_model_instrumentation"
 _RETRY_COUNT = "x-stainless-retry-count"  # of SDKs that Stainless generates: openai, anthropic, groq
 _PORTS = {"https": 443, "http": 80}
-#: Where a form, which may hold a large file, names the model.
-_MODEL_OF_FORM = re.compile(rb'name="model"\r\n(?:[\w-]+: [^\r\n]{0,128}\r\n){0,3}\r\n([\w./:-]{1,128})\r\n')
-_FORM_PART = 8 << 10
 Undo = Callable[[], None]
-
-
-class OutgoingRequest(NamedTuple):
-    """A request as its client has it: `raw` is its body where that is in memory, else None."""
-
-    scheme: str
-    host: str
-    port: int | None
-    path: str
-    header: Callable[[str], str | None]
-    raw: bytes | None
-
-    def body(self) -> Mapping[str, Any]:
-        """Return a JSON body, of a form the model that it names; one that is streamed is left alone."""
-        if self.raw is None:
-            return {}
-        if self.raw[:1] == b"{":
-            return request_body(self.raw)
-        named = _MODEL_OF_FORM.search(self.raw[:_FORM_PART]) or _MODEL_OF_FORM.search(self.raw[-_FORM_PART:])
-        return {"model": named[1].decode()} if named and self.raw[:2] == b"--" else {}
 
 
 class Observer:
@@ -79,16 +56,16 @@ class Observer:
         return None
 
     def _begin(self, sent: OutgoingRequest) -> ModelCall | None:
-        target = endpoints.Target(sent.host, sent.port, sent.path, sent.header, sent.body)
-        endpoint = endpoints.recognise(target, self._hosts, self._providers)
-        if not is_http_instrumentation_enabled() or otel_context.get_value(_SUPPRESS_LLM):
+        endpoint = endpoints.recognise(sent, self._hosts, self._providers)
+        context = otel_context.get_current()
+        if context and _is_suppressed(context):  # nothing is in the context outside of a request
             return None
         if endpoint is None:
             unseen.look(sent.host, sent.raw)
             return None
         if root := active.live_root():
             root.is_request()
-        current = trace.get_current_span()
+        current = trace.get_current_span(context)
         if others.see_it(current, self._tracer) or others.will_see_it(endpoint.dialect, sent.header):
             return None
         afterwards.watch()
@@ -102,12 +79,17 @@ class Observer:
     def _fetch(self, sent: OutgoingRequest) -> ModelCall | None:
         """Return the call that began before, whose answer a GET asks for, if it does."""
         begun = later.fetched(sent.path)
-        if begun is None or not is_http_instrumentation_enabled() or otel_context.get_value(_SUPPRESS_LLM):
+        if begun is None or _is_suppressed(otel_context.get_current()):
             return None
         call = ModelCall(begun.endpoint, self._measures, capture=self._capture, fetches=begun)
         context = trace.set_span_in_context(NonRecordingSpan(begun.context))
         call.start(self._tracer, {}, sent.host, sent.port or _PORTS.get(sent.scheme), context)
         return call
+
+
+def _is_suppressed(context: Context) -> bool:
+    """Return whether somebody wants no spans of what is sent now."""
+    return bool(context.get(_SUPPRESS_LLM)) or not is_http_instrumentation_enabled()
 
 
 def _parent_context(current: trace.Span, root: active.Root | None) -> Context | None:

@@ -16,7 +16,8 @@ import wrapt
 
 from otel_telemetry.instrument import afterwards
 from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall
-from otel_telemetry.instrument.llm_http.observer import CurrentSpan, Observer, OutgoingRequest, when_imported
+from otel_telemetry.instrument.llm_http.observer import CurrentSpan, Observer, when_imported
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from otel_telemetry.instrument.shield import shielded
 
 _MODULE: Final = "aiohttp.client"

@@ -14,7 +14,8 @@ from typing import Any
 import wrapt
 
 from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall
-from otel_telemetry.instrument.llm_http.observer import CurrentSpan, Observer, OutgoingRequest
+from otel_telemetry.instrument.llm_http.observer import CurrentSpan, Observer
+from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from otel_telemetry.instrument.llm_http.streams import Tees
 from otel_telemetry.instrument.shield import shielded
 

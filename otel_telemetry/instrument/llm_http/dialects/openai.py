@@ -24,23 +24,23 @@ def usage(seen: CallState, value: Any) -> None:
     read = base.part(value, "prompt_tokens_details")
     written = base.part(value, "completion_tokens_details")
     prompt, completion = base.count(value.get("prompt_tokens")), base.count(value.get("completion_tokens"))
-    for raw in (read.get("cached_tokens"), *map(value.get, _CACHED)):
-        if (cached := base.count(raw)) is not None:
-            seen.cache_read = cached
-            break
+    cached = base.count(read.get("cached_tokens"))
+    if cached is None and not _CACHED.isdisjoint(value):
+        cached = next((known for raw in map(value.get, _CACHED_NAMES) if (known := base.count(raw)) is not None), None)
+    seen.cache_read = seen.cache_read if cached is None else cached
     creation = base.count(read.get("cache_write_tokens"))
     seen.cache_creation = seen.cache_creation if creation is None else creation
     reasoning = base.count(written.get("reasoning_tokens"))
     seen.reasoning = seen.reasoning if reasoning is None else reasoning
-    if reasoning and None not in (prompt, completion):
-        beside = value.get("total_tokens") == (prompt or 0) + (completion or 0) + reasoning
-        completion = (completion or 0) + reasoning if beside else completion
+    if reasoning and prompt is not None and completion is not None:
+        beside = value.get("total_tokens") == prompt + completion + reasoning
+        completion = completion + reasoning if beside else completion
     seen.input_tokens = seen.input_tokens if prompt is None else prompt
     seen.output_tokens = seen.output_tokens if completion is None else completion
     if read or written:
         kinds(seen, read, written)
     bill(seen, value)
-    if base.count(value.get("prompt_audio_seconds")):
+    if "prompt_audio_seconds" in value and base.count(value["prompt_audio_seconds"]):
         seen.unpriced("audio by the second")
 
 
@@ -74,7 +74,8 @@ def bill(seen: CallState, value: Json) -> None:
         seen.unpriced("live search")
 
 
-_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+_CACHED_NAMES = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")  # the first that is a count
+_CACHED = frozenset(_CACHED_NAMES)
 _KINDS = frozenset({"audio_tokens", "image_tokens"})
 _BILLS = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost", "num_sources_used"})
 _TICKS = 10_000_000_000  # of xAI, in a US dollar
