@@ -1,4 +1,4 @@
-"""A list of pairs as rows of a query: any number of keys in one parameter, compiled once, in one round trip."""
+"""Many keys as one parameter of a query, which is compiled once: pairs as rows, or values that a column may have."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -28,3 +28,10 @@ GIVEN: Final = {"sqlite": _sqlite_pairs(), "postgresql": _postgres_pairs()}
 def ask(connection: sa.Connection, query: sa.Executable, pairs: Sequence[Any]) -> Any:
     """Execute a query over pairs; without pairs return no rows, and ask nothing."""
     return connection.execute(query, {"pairs": orjson.dumps(pairs).decode()}) if pairs else ()
+
+
+def is_one_of(dialect: str, column: sa.Column[Any], values: list[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition of having one of these values; only on PostgreSQL they are one parameter."""
+    if dialect == "postgresql":
+        return column == sa.any_(sa.literal(values, postgresql.ARRAY(column.type)))
+    return column.in_(values)

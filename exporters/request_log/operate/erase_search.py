@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.base import conventions
 from otel_telemetry.exporters.request_log.db import column_types, rollups, schema
+from otel_telemetry.exporters.request_log.db.given import is_one_of
 from otel_telemetry.exporters.request_log.db.redactions import redaction_count
 from otel_telemetry.exporters.request_log.derive import chunks
 from otel_telemetry.exporters.request_log.derive.calls import row_id
@@ -201,7 +202,8 @@ class Search:
     ) -> Iterator[Any]:
         """Yield rows in which a column has one of these values, a chunk of values at a time."""
         for chunk in _chunks({value for value in values if value}):
-            yield from self._connection.execute(sa.select(*columns).where(column.in_(chunk), *more)).mappings()
+            found = is_one_of(self._connection.dialect.name, column, chunk)
+            yield from self._connection.execute(sa.select(*columns).where(found, *more)).mappings()
 
     def _find_requests(self, named: Mapping[str, list[Row]]) -> None:
         log = schema.request_log

@@ -4,7 +4,9 @@ Counts of several periods are added; a percentile is the middle of the bin that 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 import orjson
@@ -66,22 +68,20 @@ def merged(counted: Iterable[Bins], stored: Iterable[str] = ()) -> Bins:
     parts = iter(orjson.loads(f"[{','.join(texts)}]"))
     for number, count in zip(parts, parts, strict=True):
         numbers[number] += count
-    add(found, {number: count for number, count in enumerate(numbers) if count})
+    counts = {number: count for number, count in enumerate(numbers) if count}
+    if not found:
+        return counts
+    add(found, counts)
     return found
 
 
 def percentiles(bins: Mapping[int, int], percents: Sequence[int]) -> list[float | None]:
     """Return percentiles by nearest rank, each None of nothing; `percents` ascend."""
-    every, reached = sum(bins.values()), 0
-    ranks = [-(-every * percent // _CENT) for percent in percents]
-    found: list[float | None] = []
-    for number in sorted(bins):
-        reached += bins[number]
-        while len(found) < len(ranks) and reached >= ranks[len(found)]:
-            found.append(middle(number))
-        if len(found) == len(ranks):
-            break
-    return found + [None] * (len(ranks) - len(found))
+    ordered = sorted(bins)
+    reached = list(accumulate(bins[number] for number in ordered))
+    if not reached:
+        return [None] * len(percents)
+    return [middle(ordered[bisect_left(reached, -(-reached[-1] * percent // _CENT))]) for percent in percents]
 
 
 def dump(bins: Bins) -> str:
