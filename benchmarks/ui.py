@@ -144,7 +144,7 @@ def send(url: str, count: int) -> None:
             sent = [{name: getattr(row, name) for name in table.c.keys()} for row in given]  # noqa: SIM118
             for rev, some in ((1, sent[::100]), (2, sent)):
                 if some:
-                    server.insert(table.name, [tables.row(table, row, rev) for row in some], f"{number}-{rev}")
+                    tables.insert(server, table.name, [tables.row(table, row, rev) for row in some], f"{number}-{rev}")
 
 
 def there(url: str) -> bool:

@@ -77,8 +77,8 @@ def send(url: str, server: ClickHouse) -> None:
                     tables.tombstone((trace, f"gone{n}", ts), 2)
                     for n, (trace, ts) in enumerate(zip(keys["trace_id"], keys["ts"], strict=True))
                 ]
-                server.insert(table.name, [*old, *gone], "old")
-                server.insert(table.name, [*(tables.row(table, row, 2) for row in rows), *deleted], "new")
+                tables.insert(server, table.name, [*old, *gone], "old")
+                tables.insert(server, table.name, [*(tables.row(table, row, 2) for row in rows), *deleted], "new")
     engine.dispose()
 
 

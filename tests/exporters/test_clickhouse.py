@@ -24,7 +24,8 @@ from otel_telemetry.cli import app
 from otel_telemetry.exporters.request_log.clickhouse import tables
 from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
-from otel_telemetry.exporters.request_log.db import column_types, database, outbox, schema
+from otel_telemetry.exporters.request_log.db import bulk, column_types, database, outbox, schema
+from otel_telemetry.exporters.request_log.db.partitions import Partitions
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
 from otel_telemetry.exporters.request_log.store.store import open_store
@@ -55,7 +56,7 @@ def here(url: str) -> dict[str, list[dict[str, Any]]]:
     with engine.connect() as connection:
         found = {
             table.name: [
-                {name: value for name, value in tables.row(table, dict(row), 0).items() if name not in tables.OWN}
+                _plain(table, {name: sent for name, sent in tables.row(table, row, 0).items() if name in table.c})
                 for row in connection.execute(sa.select(table).order_by(table.c.trace_id, table.c.span_id)).mappings()
             ]
             for table in tables.TABLES
@@ -81,8 +82,15 @@ def there(server: ClickHouse) -> dict[str, list[dict[str, Any]]]:
 
 
 def _plain(table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
-    money = {name for name, column in table.c.items() if isinstance(column.type, column_types.Money)}
-    return {name: Decimal(value) if name in money else value for name, value in row.items() if value is not None}
+    """Return what is known, money as decimals, and JSON as what it says: each database writes it in its own way."""
+
+    def plain(name: str, value: Any) -> Any:
+        kind = table.c[name].type
+        if isinstance(kind, column_types.Json):
+            return orjson.loads(value)
+        return Decimal(value) if isinstance(kind, column_types.Money) else value
+
+    return {name: plain(name, value) for name, value in row.items() if value is not None}
 
 
 def assert_same(url: str, server: ClickHouse) -> None:
@@ -121,7 +129,7 @@ def test_one_row_is_found_without_reading_the_whole_column(shared_clickhouse):
     server = ClickHouse(shared_clickhouse.url("looked_up"))
     tables.make(server)
     tables.make(server)
-    server.insert("request_log", [sent_row(f"r{n}", datetime.now(UTC)) for n in range(40_000)], "many")
+    tables.insert(server, "request_log", [sent_row(f"r{n}", datetime.now(UTC)) for n in range(40_000)], "many")
     plan = server.rows("EXPLAIN indexes = 1 SELECT ts FROM looked_up.request_log FINAL WHERE id = 'r20'")
     lines = [row["explain"].strip() for row in plan]
     assert "Name: ix_id" in lines
@@ -214,7 +222,9 @@ def test_clickhouse_deletes_rows_and_texts_after_their_days(url, clickhouse, com
     command(url, "init")
     now = datetime.now(UTC)
     days_ago = {"today": 0, "last week": 7, "last month": 30}
-    server.insert("request_log", [sent_row(route, now - timedelta(days=days)) for route, days in days_ago.items()], "t")
+    tables.insert(
+        server, "request_log", [sent_row(route, now - timedelta(days=days)) for route, days in days_ago.items()], "t"
+    )
     assert kept() == [(False, True), (False, True), (True, True)]
     assert kept(retention_days=20) == [(False, True), (True, True)]
     assert kept(retention_days=20, text_retention_days=3) == [(False, False), (True, True)]
@@ -226,11 +236,67 @@ def test_clickhouse_deletes_rows_and_texts_after_their_days(url, clickhouse, com
 
 def sent_row(route: str, ts: datetime) -> dict[str, Any]:
     """Return the row of a request with a text, as it is sent."""
+    return tables.row(schema.request_log, plain_row(route, ts), 1)
+
+
+def plain_row(route: str, ts: datetime) -> dict[str, Any]:
+    """Return a request with a text."""
     values = dict.fromkeys(("llm_calls", "retries"), 0) | dict.fromkeys(
         ("escalated", "fallback_fired", "cache_hit", "ceiling_hit", "per_user_cap_hit", "rate_limited", "ok"), False
     )
     own = {"id": route, "ts": ts, "trace_id": route, "span_id": "1", "route": route, "query_text": "hello"}
-    return tables.row(schema.request_log, {**values, **own}, 1)
+    return {**values, **own}
+
+
+def test_every_character_arrives_as_it_is(url, clickhouse, command):
+    command(url, "init")
+    odd = "tab\t line\n\r back\\slash \\N \\t quote'\" \x01\x08\x0b\x0c 我 \U0001f600 \u2028"
+    values = plain_row(odd, datetime.now(UTC)) | {
+        "meta": {odd: [odd, None, 1.5, {"a": True}]},
+        "models": [odd],
+        "escalated": True,
+        "error": "",
+        "ok": True,
+        "cost_usd": Decimal("0.000000000001"),
+        "latency_ms": 1e-7,
+        "prompt_tokens": 2**53 + 1,
+    }
+    write(url, schema.request_log, [values])
+    for step in (["backfill"], ["relay", "--once"]):
+        ClickHouse(clickhouse.url()).run("TRUNCATE TABLE telemetry.request_log")
+        if step[0] == "relay":
+            name_rows(url, [(values["trace_id"], values["span_id"], values["ts"])])
+        command(url, *step)
+        assert_same(url, ClickHouse(clickhouse.url()))
+        assert len(there(ClickHouse(clickhouse.url()))["request_log"]) == 1
+
+
+def test_a_row_that_moved_within_a_day_stays(url, clickhouse, command):
+    command(url, "init")
+    noon = datetime.now(UTC).replace(hour=12)
+    before, after = plain_row("moved", noon - timedelta(hours=1)), plain_row("moved", noon)
+    write(url, schema.request_log, [after])
+    name_rows(url, [(row["trace_id"], row["span_id"], row["ts"]) for row in (after, before)])
+    command(url, "relay", "--once")
+    assert [row["ts"] for row in there(ClickHouse(clickhouse.url()))["request_log"]] == [tables.time(noon)]
+
+
+def write(url: str, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Write rows that nobody names in the outbox."""
+    engine = database.connect(url)
+    if engine.dialect.name == "postgresql":
+        Partitions(engine).prepare([row["ts"] for row in rows])
+    with engine.begin() as connection:
+        bulk.bulk(connection).insert(table, [[row.get(name) for name in table.c.keys()] for row in rows])  # noqa: SIM118
+    engine.dispose()
+
+
+def name_rows(url: str, keys: list[outbox.RowKey]) -> None:
+    """Name requests in the outbox, all in one entry."""
+    engine = database.connect(url)
+    with engine.begin() as connection:
+        outbox.note(connection, keys, ())
+    engine.dispose()
 
 
 def test_a_row_that_clickhouse_refuses_goes_aside_and_the_others_arrive(url, clickhouse, command, span, chat):

@@ -116,16 +116,14 @@ class ClickHouse:
         """Return the rows of a query."""
         return [orjson.loads(line) for line in self.run(f"{query} FORMAT JSONEachRow").splitlines()]
 
-    def insert(self, table: str, rows: Iterable[Mapping[str, Any]], token: str) -> None:
-        """Insert rows; of two inserts with one token the server takes the first."""
-        statement = f"INSERT INTO {self.database}.{table} SETTINGS insert_deduplication_token = '{token}'"
-        self.run(f"{statement} FORMAT JSONEachRow", b"\n".join(map(_encode, rows)))
+    def insert_lines(self, table: str, form: tuple[str, str], lines: Iterable[bytes], token: str) -> None:
+        """Insert rows, which are lines of these columns in this format; of two inserts with one token, the first."""
+        columns, name = form
+        settings = f"SETTINGS insert_deduplication_token = '{token}'"
+        self.run(f"INSERT INTO {self.database}.{table}{columns} {settings} FORMAT {name}", b"".join(lines))
 
 
 def is_of_setting(error: ServerError) -> bool:
     """Return whether only other settings, rights or tables help against an error, not another query."""
     return error.code in _SETTING and (error.code != _READONLY or "Cannot modify" in str(error))
 
-
-def _encode(row: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)  # names of columns are no plain texts

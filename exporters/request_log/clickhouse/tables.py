@@ -1,15 +1,16 @@
 """The tables in ClickHouse, and the form in which rows go there.
 
 Both have the columns of the tables here, `rev` and `is_deleted`: of several rows with one key, (day, trace, span), that
-with the highest `rev` counts, which is the number of the outbox's entry that named it; none, if that one is deleted.
+with the highest `rev` counts, which follows the numbers of the outbox's entries (source.py); none, if it is deleted.
 Ask them with FINAL. Money is Decimal(20, 12), JSON is text, times are in UTC with microseconds.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from otel_telemetry.base.errors import ConfigurationError
@@ -118,6 +119,16 @@ def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:
         else:
             sent[name] = value
     return sent
+
+
+def insert(server: ClickHouse, table: str, rows: Iterable[Mapping[str, Any]], token: str) -> None:
+    """Insert rows; of two inserts with one token the server takes the first."""
+    server.insert_lines(table, ("", "JSONEachRow"), (encode(row) + b"\n" for row in rows), token)
+
+
+def encode(row: Mapping[str, Any]) -> bytes:
+    """Return a row as JSON."""
+    return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)  # names of columns are no plain texts
 
 
 def tombstone(key: RowKey, rev: int) -> dict[str, Any]:
