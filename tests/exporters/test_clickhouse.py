@@ -56,7 +56,7 @@ def here(url: str) -> dict[str, list[dict[str, Any]]]:
     with engine.connect() as connection:
         found = {
             table.name: [
-                _plain(table, {name: sent for name, sent in tables.row(table, row, 0).items() if name in table.c})
+                _plain(table, {name: sent for name, sent in tables.row(table, dict(row), 0).items() if name in table.c})
                 for row in connection.execute(sa.select(table).order_by(table.c.trace_id, table.c.span_id)).mappings()
             ]
             for table in tables.TABLES

@@ -126,4 +126,3 @@ class ClickHouse:
 def is_of_setting(error: ServerError) -> bool:
     """Return whether only other settings, rights or tables help against an error, not another query."""
     return error.code in _SETTING and (error.code != _READONLY or "Cannot modify" in str(error))
-

@@ -68,7 +68,7 @@ class Relay:
         self.refused += refused
 
     def _send(self, table: sa.Table, entries: Sequence[Entry]) -> tuple[int, int]:
-        """Send what entries name of a table, while the other one is read and sent; return how many, how many refused."""
+        """Send what entries name of a table, while the other is sent; return how many rows, and how many refused."""
         with self._reader.connect() as connection:
             lines = self._source.named(connection, table, entries)
         token = blake2b(repr([entry.number for entry in entries]).encode(), digest_size=16).hexdigest()

@@ -10,6 +10,7 @@ goes through Python. Rows of SQLite are lines of JSON.
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -86,10 +87,11 @@ class _Postgres:
         while day is not None and day <= last:
             connection.rollback()
             connection.exec_driver_sql("SET LOCAL datestyle = 'ISO'")
-            statement = f"SELECT {_values(table)}, {_BACKFILL}, 0 FROM {table.name} AS t WHERE t.ts >= %s AND t.ts < %s"
-            lines = _copied(connection, statement, (day, day + _DAY))
-            for start in range(0, len(lines), most):
-                yield lines[start : start + most]
+            columns = f"{_values(table)}, {_BACKFILL}, 0"
+            query = f"SELECT {columns} FROM {table.name} AS t WHERE t.ts >= %s AND t.ts < %s"  # noqa: S608 - ours
+            lines = _copied(connection, query, (day, day + _DAY))
+            while some := list(islice(lines, most)):
+                yield some
             day += _DAY
 
     def form(self, table: sa.Table) -> tuple[str, str]:
@@ -103,7 +105,7 @@ class _Postgres:
 def _names(table: sa.Table) -> list[str]:
     """Return the columns of a line, those first by which a row is told from others."""
     key = ["trace_id", "span_id", "ts"]
-    return [*key, *(name for name in table.c.keys() if name not in key)]
+    return [*key, *(name for name in table.c.keys() if name not in key)]  # noqa: SIM118 - of columns, not a map
 
 
 def _values(table: sa.Table) -> str:
@@ -146,10 +148,10 @@ def _renamed(table: sa.Table) -> str:
         SELECT {_values(table)}, n.number * 2 + 1, 0 FROM n JOIN {table.name} AS t ON t.{name} = n.name"""  # noqa: S608
 
 
-def _copied(connection: sa.Connection, query: str, parameters: Sequence[Any]) -> Lines:
+def _copied(connection: sa.Connection, query: str, parameters: Sequence[Any]) -> Iterator[bytes]:
     raw: Any = connection.connection.driver_connection
     with raw.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT", parameters) as copy:
-        return [bytes(line) for line in copy]
+        yield from map(bytes, copy)
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
