@@ -5,6 +5,7 @@ a number of places that grows with the text (`_limit`) the rest of that text cou
 looked at. Some rules read far beyond their place: texts made for that would take hours, so CPU time is bounded too.
 """
 
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from otel_telemetry.processors.detect.kinds.validators import Span, span_of
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
 from otel_telemetry.processors.detect.text.folding import FOLD_TRIGGERS, Folded, fold, unescaped
+from otel_telemetry.processors.detect.text.offsets import Offsets
 
 UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
@@ -28,7 +30,6 @@ _SECONDS_PER_BYTE: Final = 15e-6
 _PLACES_AT_ONCE: Final = 32  # judged before the time is looked at
 #: A place may belong to a value that began so far before it.
 _OVERLAP: Final = 640
-_CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _SEPARATOR: Final = "\x00"
 #: How far from its trigger a rule looks to either side for what may have been folded.
 _REACH_BACK: Final = 640
@@ -195,17 +196,18 @@ class Detector:
         """Return everything that any rule accepts, overlaps included."""
         data = encoded(text)
         hits = self._locator.scan(data, _limit(data))
-        found, folding, _ = self._judge(text, data, hits)
-        return found + self._behind(text, found) if folding else found
+        found, folding, _ = self._judge(text, data, hits, everything=True)
+        return found + self._behind(text, found, everything=True) if folding else found
 
-    def _behind(self, text: str, before: Sequence[Match]) -> list[Match]:
+    def _behind(self, text: str, before: Sequence[Match], *, everything: bool = False) -> list[Match]:
         """Return what is found where something was folded, or near it, but for what was found `before` far from it."""
         folded = fold(text)
         if folded is None:
             return []
         data = encoded(folded.text)
         view = _View(folded, before)
-        found, _, _ = self._judge(folded.text, data, self._locator.scan(data, _limit(data)), view)
+        hits = self._locator.scan(data, _limit(data))
+        found, _, _ = self._judge(folded.text, data, hits, view, everything=everything)
         origins = (folded.origin(match.start, match.end) for match in found)
         return [
             match._replace(start=start, end=end)
@@ -214,15 +216,19 @@ class Detector:
         ]
 
     def _judge(
-        self, text: str, data: bytes, hits: Sequence[Hit], view: "_View | None" = None
+        self, text: str, data: bytes, hits: Sequence[Hit], view: "_View | None" = None, *, everything: bool = False
     ) -> tuple[list[Match], bool, bool]:
-        """Return what the rules accept; whether something is to be folded; whether a name was seen."""
+        """Return what the rules accept; whether something is to be folded; whether a name was seen.
+
+        `everything`: also what lies within another finding of a higher priority, which decides.
+        """
         found: list[Match] = []
+        last: Match | None = None
         folding = named = False
         text = self._readable(text, hits)
         judged: dict[str, int] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
-        offsets = None if len(data) == len(text) else _Offsets(data)
+        offsets = None if len(data) == len(text) else Offsets(data)
         limit = _limit(data)
         if len(hits) > limit:
             found.append(_rest(text, data, hits[limit][0]))
@@ -239,16 +245,17 @@ class Detector:
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in own if view is None else view.unsettled(own, start, stop):
                 if judged.get(rule.id, -1) < stop:
-                    begin = _begin(rule, text, start)
-                    if refused.get(rule.id) == begin:
+                    begin = _begin(rule, text, start) if rule.left else start
+                    if refused.get(rule.id) == begin or (begin and text[begin - 1] in rule.never_behind):
                         continue
-                    match = _apply_at(rule, text, begin, stop)
+                    match = _apply_at(rule, text, begin, stop, last)
                     if match is None:
                         refused[rule.id] = begin
                     else:
                         if match.more:
                             found += match.more
                         found.append(match)
+                        last = None if everything else match
                         judged[rule.id] = match.more[-1].end if match.more else match.end
         return found, folding, named
 
@@ -311,22 +318,30 @@ def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
 def _begin(rule: Rule, text: str, start: int) -> int:
     """Return where a rule's regex is tried for a trigger that starts here."""
     run = rule.left_run
-    if run is None or not start:
+    if run is None or not start or text[start - 1] in rule.ends_left:
         return start
     back = start - rule.back - 1
     match = run.match(text[start - 1 : back if back >= 0 else None : -1])
     return start - (match.end() if match else 0)
 
 
-def _apply_at(rule: Rule, text: str, begin: int, end: int) -> Match | None:
+def _apply_at(rule: Rule, text: str, begin: int, end: int, last: Match | None = None) -> Match | None:
     candidate = rule.regex.match(text, begin)
     if candidate is None or candidate.end() < end - 1:
+        return None
+    if last is not None and rule.narrows and _is_within(last, rule, candidate):
         return None
     span = rule.validator(text, candidate) if rule.validator else span_of(candidate)
     if span is None or inside_blob(text, min(span.start, candidate.start()), max(span.end, candidate.end())):
         return None
     more = tuple(_as_match(rule, one) for one in span.more) if span.more else ()
     return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority, more)
+
+
+def _is_within(last: Match, rule: Rule, candidate: re.Match[str]) -> bool:
+    """Return whether the value that a rule may find lies within a finding of a higher priority: it adds nothing."""
+    start, end = candidate.span("v")
+    return last.start <= start and end <= last.end and rule.priority < last.priority
 
 
 def _as_match(rule: Rule, span: Span) -> Match:
@@ -338,24 +353,6 @@ def encoded(text: str) -> bytes:
     return text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
 
 
-class _Offsets:
-    """Turns ascending byte offsets of UTF-8 into character offsets, in one pass over all hits."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._byte = self._char = 0
-
-    def of(self, start: int, end: int) -> tuple[int, int]:
-        """Return the character that holds byte `start`, and the number of characters begun before byte `end`."""
-        self._char += self._count(self._byte, end)
-        self._byte = end
-        inside = self._count(start, end) + (self._data[start] in _CONTINUATION)
-        return self._char - inside, self._char
-
-    def _count(self, start: int, end: int) -> int:
-        return len(self._data[start:end].translate(None, _CONTINUATION))
-
-
 def _without_overlaps(found: list[Match]) -> list[Match]:
     """Merge what overlaps: nothing found stays in clear, and the highest priority names it."""
     found.sort(key=lambda match: (match.start, -match.end, match.rule))
@@ -364,6 +361,8 @@ def _without_overlaps(found: list[Match]) -> list[Match]:
         last = chosen[-1]
         if match.start >= last.end:
             chosen.append(match)
+            continue
+        if match.priority < last.priority and match.end <= last.end:
             continue
         better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
         chosen[-1] = better._replace(start=last.start, end=max(last.end, match.end))

@@ -136,6 +136,7 @@ _SEPARATORS: Final = (
     ),
     *(":" + "\\" * level + "n" for level in (1, 2, 4)),
 )
+_NARROW: Final = frozenset({commands.keyword_token, commands.service_key})
 #: Between a name and a number beside it, and before the name: it starts a word, also in camelCase.
 _BESIDE: Final = r"(?:[\W_]{0,24}+(?i:n[a-z\u00fa.]{0,7}+|is|was|id|code|card|value)){0,3}[\W_]{1,24}+"
 _WORD_START: Final = "(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
@@ -179,6 +180,21 @@ class Rule:
     def left_run(self) -> re.Pattern[str] | None:
         """Matches the characters of `left` in reversed text; none where the rule starts at its trigger."""
         return re.compile(rf"{self.left}{{0,{self.back}}}", re.ASCII) if self.left else None
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the validator never takes more than the group `v`."""
+        return self.validator in _NARROW
+
+    @cached_property
+    def ends_left(self) -> frozenset[str]:
+        """The characters of ASCII that are none of `left`: behind one of these, the rule starts at its trigger."""
+        return patterns.others(self.left)
+
+    @cached_property
+    def never_behind(self) -> frozenset[str]:
+        """The characters of ASCII behind which the regex does not match, by the look-behind that it begins with."""
+        return patterns.never_behind(self.pattern)
 
 
 def builtin_rules(*, optional: Collection[str] = (), check: bool = False) -> tuple[Rule, ...]:

@@ -4,6 +4,7 @@ The standard library documents the parsed form only in `re._parser`, and typeshe
 pattern_cost.py use it.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from re import _constants as sre  # type: ignore[attr-defined]  # see above
@@ -14,6 +15,9 @@ _MAX_REPEAT: Final = 65_536
 _MAX_TEXTS: Final = 24
 _MAX_CLASS: Final = 6
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT)
+_ASCII: Final = "".join(map(chr, range(128)))
+#: A pattern that begins with a look-behind for one character.
+_LOOKS_BEHIND: Final = re.compile(r"(?P<caseless>\(\?i\))?\(\?<!(?P<members>\[(?:\\.|[^\]\\])+\]|\\[wd])\)")
 
 
 @lru_cache(maxsize=8192)
@@ -26,6 +30,27 @@ def widths(pattern: str) -> tuple[int, int]:
 def looks_around(pattern: str) -> bool:
     """Return whether a pattern asserts anything about its neighbours."""
     return any(op in (sre.AT, sre.ASSERT, sre.ASSERT_NOT) for op, _ in parser.parse(pattern))
+
+
+def others(members: str) -> frozenset[str]:
+    """Return the characters of ASCII that are not in a class such as `[A-Za-z]`."""
+    return frozenset(_ASCII) - _found(members)
+
+
+def never_behind(pattern: str) -> frozenset[str]:
+    """Return the characters of ASCII that the look-behind with which a pattern begins refuses; none where it has none.
+
+    One in front of the first of several alternatives is not one of the pattern.
+    """
+    begins = _LOOKS_BEHIND.match(pattern)
+    if begins is None or parser.parse(pattern)[0][0] is not sre.ASSERT_NOT:
+        return frozenset()
+    return _found(begins["members"], re.IGNORECASE if begins["caseless"] else re.NOFLAG)
+
+
+@lru_cache(maxsize=256)
+def _found(members: str, flags: re.RegexFlag = re.NOFLAG) -> frozenset[str]:
+    return frozenset(re.findall(members, _ASCII, re.ASCII | flags))
 
 
 def steers(pattern: str) -> bool:

@@ -26,10 +26,14 @@ _PREFIX: Final = 3
 _VARIETY: Final = 12
 _SEPARATOR: Final = re.compile(r"[/_\-]")
 _ESCAPED: Final = ("%2b", "%2f")
+#: What stands behind a value where a run may go on: its characters, the first of an escaped one, or the end of a line.
+_GOES_ON: Final = _DIGITS | frozenset("%\\\r\n")
 
 
 def inside_blob(text: str, start: int, end: int) -> bool:
     """Return whether what stands between two places of a text is a part of a longer run of base64 or hex digits."""
+    if text[end : end + 1] not in _GOES_ON and text[max(0, start - 1) : start] not in _DIGITS:
+        return False
     before, behind = text[max(0, start - 3) : start], text[end : end + 3]
     goes_back = before[-1:] in _DIGITS or before.lower() in _ESCAPED
     goes_on = behind[:1] in _DIGITS or behind.lower() in _ESCAPED or behind[:2] == "\\/"

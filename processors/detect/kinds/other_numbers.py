@@ -42,17 +42,23 @@ _BEFORE: Final = re.compile(
     rf"{_START}(?i:{_HOLDERS})[_\-]$|{_NAME}[\s\"'`=:\uff1a#.\\(\[>|\-]{{0,12}}(?:(?:is|was)[\s\"':]{{1,3}})?$"
 )
 _KEY: Final = re.compile(rf"{_NAME}$")
-#: What a name before a number ends with, but for those of other scripts; and what is stripped to see that. To search
-#: for a whole name takes forty times as long.
-_ENDINGS: Final = tuple(
-    {
-        word
-        for part in (*_THINGS.split("|"), *_HOLDERS.split("|"), *_NUMBER.split("|"), *_IDS.split("|"), "is", "was")
-        for word in (part.replace("?", ""), re.sub(".[?]", "", part))
-    }
-)
+
+
+def _spelt(*words: str) -> dict[str, tuple[str, ...]]:
+    """Return the words of alternatives by their last letter, each with and without the one that is optional."""
+    parts = [part for alternatives in words for part in alternatives.split("|")]
+    spelt: dict[str, set[str]] = {}
+    for word in (word for part in parts for word in (part.replace("?", ""), re.sub(".[?]", "", part))):
+        spelt.setdefault(word[-1], set()).add(word)
+    return {last: tuple(ending) for last, ending in spelt.items()}
+
+
+#: What a name before a number ends with, but for those of other scripts: a word of its own, or one for numbers behind
+#: it; and what is stripped to see that. To search for a whole name takes forty times as long.
+_WHOLE: Final = _spelt(_THINGS, _HOLDERS, _IDS, "is|was")
+_NUMBERS: Final = _spelt(_NUMBER)
 _BETWEEN: Final = " \t\r\n\f\v\"'`=:#.\\([>|-_"
-_LONGEST_ENDING: Final = max(map(len, _ENDINGS))
+_JOINTS: Final = " \t\r\n\f\v\x1c\x1d\x1e\x1f_.-"
 _BEHIND: Final = re.compile(r"[\"'\s,(\-]{1,4}(?:order|invoice|tracking)\b(?![\"'\s]{0,3}[:=])", re.IGNORECASE)
 #: Earlier members of the same list.
 _MEMBERS: Final = re.compile(r"\[\s{0,8}(?:\\{0,7}\"?[\w\-]{1,64}\\{0,7}\"?\s{0,3},\s{0,8}){1,40}\\{0,7}\"?$")
@@ -67,7 +73,7 @@ _NEAR: Final = 64
 def stands_for_other(text: str, start: int, end: int) -> bool:
     """Return whether the number between two places of a text is an order's, a parcel's, a request's and so on."""
     before = text[max(0, start - _WINDOW) : start]
-    members = _MEMBERS.search(before) if before[-1:] in (" ", '"', ",") else None
+    members = _MEMBERS.search(before) if before[-1:] in (" ", '"', ",") and "[" in before else None
     if members is not None:
         before = before[: members.start() + 1]
     named = _may_end_in_name(before) and _BEFORE.search(before[-_NEAR:]) is not None
@@ -76,8 +82,15 @@ def stands_for_other(text: str, start: int, end: int) -> bool:
 
 def _may_end_in_name(text: str) -> bool:
     """Return False where no name of a number stands at the end of a text, at little cost."""
-    end = text[-_NEAR:].rstrip(_BETWEEN)[-_LONGEST_ENDING:]
-    return not end[-1:].isascii() or end.lower().endswith(_ENDINGS)
+    end = text[-_NEAR:].rstrip(_BETWEEN).lower()
+    if not end.isascii() or _ends(end):
+        return True
+    numbers = _NUMBERS.get(end[-1:], ())
+    return any(_ends(end.removesuffix(word).rstrip(_JOINTS)) for word in numbers if end.endswith(word))
+
+
+def _ends(text: str) -> bool:
+    return text.endswith(_WHOLE.get(text[-1:], ()))
 
 
 @lru_cache(maxsize=4096)

@@ -84,8 +84,11 @@ def card(text: str, match: re.Match[str]) -> Span | None:
 
 
 def _is_other(text: str, span: Span) -> bool:
-    joined = _ID_BEHIND.match(text, span.end) or _ID_BEFORE.search(text[max(0, span.start - _REACH) : span.start])
-    return joined is not None or stands_for_other(text, span.start, span.end)
+    if _ID_BEHIND.match(text, span.end):
+        return True
+    before = text[max(0, span.start - _REACH) : span.start]
+    joined = before[-1:] in ("-", "_") and _ID_BEFORE.search(before) is not None
+    return joined or stands_for_other(text, span.start, span.end)
 
 
 def iban(text: str, match: re.Match[str]) -> Span | None:

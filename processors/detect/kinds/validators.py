@@ -36,9 +36,8 @@ _MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNO
 
 def span_of(match: re.Match[str]) -> Span:
     """Return the group `v` of a match where its regex has one, else all of it."""
-    if "v" in match.re.groupindex and match.start("v") >= 0:
-        return Span(match.start("v"), match.end("v"))
-    return Span(match.start(), match.end())
+    start, end = match.span(match.re.groupindex.get("v", 0))
+    return Span(start, end) if start >= 0 else Span(*match.span())
 
 
 def entropy(text: str) -> float:
@@ -62,7 +61,7 @@ def varied(text: str, bits: float) -> bool:
     """
     size = len(text)
     parts = [text] if size <= _PART else [text[at : at + _PART] for at in range(0, size, _PART)]
-    least = sum(len(part) * math.log2(len(part)) - _REPEATED[len(part) - len(set(part)) + 1] for part in parts if part)
+    least = sum([_REPEATED[len(part)] - _REPEATED[len(part) - len(set(part)) + 1] for part in parts])
     return least > (bits + 0.001) * size or entropy(text) >= bits
 
 

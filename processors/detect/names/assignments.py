@@ -11,6 +11,7 @@ from typing import Final
 from otel_telemetry.processors.detect.kinds.validators import Span
 from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, remarks
 from otel_telemetry.processors.detect.names.looks import Form
+from otel_telemetry.processors.detect.names.plain_values import plain_value
 from otel_telemetry.processors.detect.names.quotes import Quote
 from otel_telemetry.processors.detect.text.letters import is_drawn
 
@@ -23,7 +24,7 @@ _TYPE: Final = (
 #: Between a name and its value: the name's own closing quote, and the separator of some syntax.
 _ASSIGNED: Final = re.compile(
     rf"(?P<kq>{quotes.MARK})?[\])]{{0,2}}(?P<sep>[ \t]{{0,8}}(?:"
-    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?{_TYPE}[ ]?:?="
+    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaod]){_TYPE}[ ]?:?="
     r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
     r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
     r"\s{0,8}"
@@ -51,15 +52,10 @@ _AFTER_STRING: Final = re.compile(r"\s{0,8}(?:[:,}\]]|$)")
 _PAIR: Final = re.compile(r"[(\[{]\s{0,3}[bru]?\\{0,15}[\"']$")
 _PAIR_ENDS: Final = re.compile(r"\\{0,15}[\"']\s{0,3}[)\]}]")
 _LITERAL: Final = re.compile(r"-?\d[\d.eE+-]*")
-#: What a value is called in source code, whatever it is.
-_VARIABLES: Final = frozenset(
-    "data x input args settings row field config arg opts params y other result param".split()
-)
 #: A value of letters, digits and signs, alone on the line below its name.
 _ALONE: Final = re.compile(r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])[^\s:=({<>]{6,128}(?=[ \t]*(?:$|[\r\n]))")
 #: Schemes whose credentials have parts.
 _PARTED: Final = re.compile(r"(?i:digest|aws4-hmac-sha256|oauth|signature|hawk|mac|google4-rsa-sha256) ")
-_NAME_END: Final = re.compile(r"[A-Za-z][a-z]{2,}$|[A-Z]{3,}$")
 _LINE_END: Final = re.compile(r"[ \t]*(?:$|[\r\n])")
 _PERSON_VALUE: Final = re.compile(r"[^\r\n,;|&\"'<>={}\[\]()]{2,64}")
 _EMAIL_VALUE: Final = re.compile(r"[^\s\"'`<>,;&|\\]{1,320}+")
@@ -107,6 +103,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     if not kind or key.startswith("REDACTED_"):
         return None
     name = match.span("key")
+    if key[0] != "-" and (plain := plain_value(text, key, kind, name[1])):
+        return plain
     found = _ASSIGNED.match(text, name[1])
     if found and _is_redacted(text, found.end()):
         found = None
@@ -122,22 +120,24 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
 def _behind_wrapping(text: str, at: int, separator: str) -> int:
     """Return where a value begins that stands behind a tag of YAML or in a call that makes a secret of it."""
     first = text[at : at + 1]
-    wrapped = _TAGGED.match(text, at) if separator == ":" and first in ("!", "&") else None
-    if wrapped is None and (first in ("@", "L") or "(" in text[at : at + _WRAPPING]):
+    if first in ("!", "&") and separator == ":" and (tagged := _TAGGED.match(text, at)):
+        return tagged.end()
+    if first in ("@", "L") or text.find("(", at, at + _WRAPPING) >= 0:
         wrapped = _WRAPPED.match(text, at)
-    return wrapped.end() if wrapped else at
+        return wrapped.end() if wrapped else at
+    return at
 
 
 def _is_redacted(text: str, at: int) -> bool:
     """Return whether a marker in quotes stands here, as it does behind most names in a second scan."""
-    return text[at : at + 2] in _QUOTED_MARKER and looks.is_marked(text, at + 1)
+    return text.startswith(_QUOTED_MARKER, at) and looks.is_marked(text, at + 1)
 
 
 def _accepted(text: str, key: str, kind: str, place: tuple[int, int]) -> Span | None:
     """Accept the value of a member or tag that names it: `{"name": "password", "value": ...}`, `<password>`."""
     value = text[place[0] : place[1]]
     quoted = text[place[0] - 1 : place[0]] in ('"', "'", ">", "\n")
-    wrong = looks.stands_in(value) or looks.is_marked(value) or _is_its_name(key, value)
+    wrong = looks.stands_in(value) or looks.is_marked(value) or looks.is_its_name(key, value)
     wrong = wrong or (not quoted and looks.is_code(value))
     if kind in keys.WEAK_KINDS:
         weak = looks.weak(kind, value, Form(quoted=True, spaced=False, separator=":")) and not wrong
@@ -150,13 +150,11 @@ class _Assignment:
 
     def __init__(self, text: str, key: str, kind: str, name: tuple[int, int], found: re.Match[str]) -> None:
         self._text, self._key, self._kind, self._name = text, key, kind, name
-        self._key_quote = found["kq"]
-        self._between = found["sep"]
+        self._key_quote, self._between = found.group("kq", "sep")
         self._separator = self._between.strip(" \t\r\n[")
         start = _behind_wrapping(text, found.end(), self._separator)
         self._quote = quotes.opening(text, start)
         self._start = self._quote.end if self._quote else start
-        self._form = Form(self._quote is not None, self._between != "=", self._separator)
         self._end = self._start
         self._schemed = False
         self._listed = self._between.endswith("[")
@@ -171,14 +169,19 @@ class _Assignment:
             return None
         if not self._quote and value[0] in "[{":
             return self._in_brackets()
-        if not self._quote and _is_its_name(self._key, value):
+        if not self._quote and looks.is_its_name(self._key, value):
             return None
-        if looks.is_uuid(value) and self._kind in _IDS:  # tells nothing about anybody where it stands alone
+        if self._kind in _IDS and looks.is_uuid(value):  # tells nothing about anybody where it stands alone
             return None
         if not self._decides(value[:_LOOKED_AT]):
             return None
-        kind = keys.found_as(self._key)
+        kind = keys.found_as(self._key) if self._kind in keys.WEAK_KINDS else self._kind
         return Span(self._start, self._end, kind, self._further(kind) if self._listed else ())
+
+    @property
+    def _form(self) -> Form:
+        """How the assignment is written."""
+        return Form(self._quote is not None, self._between != "=", self._separator)
 
     def _further(self, kind: str) -> tuple[Span, ...]:
         """Return the further texts of a list between quotes: `"passwords": ["x", "y"]`."""
@@ -195,7 +198,12 @@ class _Assignment:
         if found is None or self._between != "=" or self._kind in keys.WEAK_KINDS or self._key_quote:
             return None
         value = found[found.lastgroup or 0]
-        wrong = looks.stands_in(value) or looks.is_code(value) or self._is_variable(value) or looks.is_marked(value)
+        wrong = (
+            looks.stands_in(value)
+            or looks.is_code(value)
+            or looks.is_named_as(self._key, value)
+            or looks.is_marked(value)
+        )
         if wrong or places.in_call(self._text, self._name[0]) or not looks.strong(self._kind, value):
             return None
         return Span(*found.span(found.lastgroup or 0), self._kind)
@@ -247,14 +255,14 @@ class _Assignment:
         return found.end() if found else start
 
     def _decides(self, value: str) -> bool:
-        kind, form = self._kind, self._form
+        kind, quoted = self._kind, self._quote is not None
         if kind in keys.WEAK_KINDS:
-            if self._separator in (",", *_COMPARED) and not (form.quoted and looks.is_token(value)):
+            if self._separator in (",", *_COMPARED) and not (quoted and looks.is_token(value)):
                 return False
-            return (form.quoted or not looks.is_code(value)) and looks.weak(kind, value, form)
+            return (quoted or not looks.is_code(value)) and looks.weak(kind, value, self._form)
         if self._separator in _COMPARED or self._separator in _INSTEAD:
-            return form.quoted and looks.weak(keys.LIKELY, value, form)
-        if form.quoted:
+            return quoted and looks.weak(keys.LIKELY, value, self._form)
+        if quoted:
             return self._decides_quoted(value)
         if self._key_quote:
             return bool(_LITERAL.fullmatch(value)) and keys.gives_numbers(self._key) and looks.strong(kind, value)
@@ -267,7 +275,7 @@ class _Assignment:
         if self._key_quote and self._key_quote[-1] != "`":
             filled_in = self._kind != keys.PASSWORD and looks.is_template(value)
             return looks.strong(self._kind, value) and not filled_in
-        if _is_its_name(self._key, value) or looks.is_template(value):
+        if looks.is_its_name(self._key, value) or looks.is_template(value):
             return False
         if places.is_source(text, start, self._end) or places.in_call(text, start):
             return self._looks_like_it(value) or looks.is_literal(self._kind, value)
@@ -304,13 +312,15 @@ class _Assignment:
         if self._separator == "=>" and text[start - 1 : start] == "[":
             return looks.strong(self._kind, value)
         if self._separator == "=>" and places.in_pairs(text, start, self._end):
-            return looks.strong(self._kind, value) and not self._is_variable(value)
+            return looks.strong(self._kind, value) and not looks.is_named_as(self._key, value)
         if self._between != self._separator and not self._is_placed():
             return (not looks.WORD.fullmatch(value) or is_drawn(value)) and self._looks_like_it(value)
-        if self._between != self._separator and self._is_variable(value):
+        if self._between != self._separator and looks.is_named_as(self._key, value):
             return False
         if not option and places.in_call(text, start) and not places.in_string_of_call(text, start):
-            printed = looks.strong(self._kind, value) and not self._is_variable(value) and looks.is_word(value)
+            printed = (
+                looks.strong(self._kind, value) and not looks.is_named_as(self._key, value) and looks.is_word(value)
+            )
             return self._looks_like_it(value) or (printed and places.in_printed_object(text, start, self._end))
         return looks.strong(self._kind, value)
 
@@ -323,7 +333,7 @@ class _Assignment:
 
     def _is_behind_arrow(self, value: str) -> bool:
         """Return whether a value is one of several behind arrows, as Scala prints its maps."""
-        if self._separator != "->" or self._is_variable(value):
+        if self._separator != "->" or looks.is_named_as(self._key, value):
             return False
         start = self._name[0]
         return _ARROWS.search(self._text, max(0, start - _ARROW_REACH), start) is not None
@@ -339,13 +349,6 @@ class _Assignment:
             or places.in_pairs(text, start, end)
             or places.is_setting(text, start, end)
         )
-
-    def _is_variable(self, value: str) -> bool:
-        """Return whether a value is named as its key is, as variables are: `password = new_password`."""
-        own = _NAME_END.search(self._key)
-        if value.lower() in _VARIABLES:
-            return True
-        return own is not None and own[0].lower() in value.lower() and looks.is_identifier(value)
 
     def _decides_behind_colon(self, value: str) -> bool:
         """Return whether it is a header, a line of YAML or of a log, and not a sentence or a declared type."""
@@ -408,7 +411,3 @@ def _closes(text: str, quote: Quote, key_start: int) -> bool:
         return True
     inside = text.count(quote.mark, max(0, key_start - quotes.MAX_VALUE), key_start) % 2 == 1
     return inside and quote.mark[-1] == '"' and _AFTER_STRING.match(text, quote.end) is not None
-
-
-def _is_its_name(key: str, value: str) -> bool:
-    return len(value) <= len(key) and key.lower().replace("_", ".").endswith(value.lower().replace("_", "."))

@@ -24,6 +24,8 @@ _IS_NAME: Final = re.compile(
     rf"(?i)(?<![a-z0-9])(?:{_NAMES})(?:{quotes.MARK})?\s{{0,4}}(?:=>?|:)\s{{0,4}}(?:{quotes.MARK})?$"
 )
 #: What such a text ends in, but for quotes and spaces: its sign, or an entity that is a quote.
+_QUOTES: Final = "\\\"'`"
+_MEMBERS: Final = tuple(NAME_MEMBERS)
 _ENDS_NAME: Final = ("=", ":", ">", ";")
 _VALUE_BEHIND: Final = re.compile(
     rf"(?i)(?:{quotes.MARK})?\s{{0,4}},?[^{{}}\[\]<>]{{0,{_REACH}}}?(?<![a-z0-9])(?:{_VALUES})(?:{quotes.MARK})?\s{{0,4}}(?:=>?|:)\s{{0,4}}"
@@ -93,8 +95,12 @@ def value_of(text: str, name: tuple[int, int]) -> tuple[int, int] | None:
 def _near(text: str, start: int) -> bool:
     """Return whether the name before which `start` stands is a value itself; asked of every name, so cheaply first."""
     low = max(0, start - _SHORT)
-    before = text[low:start].rstrip("\\\"'`").rstrip()
-    return before[-1:] in _ENDS_NAME and _IS_NAME.search(text, low, start) is not None
+    before = text[low:start].rstrip(_QUOTES).rstrip()
+    if before[-1:] not in _ENDS_NAME:
+        return False
+    name = before.rstrip("=:>").rstrip().rstrip(_QUOTES)
+    may_be = name[-1:] == ";" or name.lower().endswith(_MEMBERS)
+    return may_be and _IS_NAME.search(text, low, start) is not None
 
 
 def _in_tag(text: str, start: int) -> bool:

@@ -53,9 +53,15 @@ _OF_CODE: Final = re.compile(
     r"|require|code|data|\.(?:com|org|net|io|json|ya?ml|txt|py|js|ini|conf|pem|crt)$"
 )
 _LONG_REST: Final = 8
-_TEMPLATE: Final = re.compile(r"^\s*[%+,;)\]}](?:\s|$)|%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
+_BETWEEN_STRINGS: Final = re.compile(r"\s*[%+,;)\]}](?:\s|$)")
+_TEMPLATE: Final = re.compile(r"%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 _DIGIT: Final = re.compile(r"\d")
+#: What a value is called in source code, whatever it is; and the last word of a name.
+_VARIABLES: Final = frozenset(
+    "data x input args settings row field config arg opts params y other result param".split()
+)
+_NAME_END: Final = re.compile(r"[A-Za-z][a-z]{2,}$|[A-Z]{3,}$")
 _LETTER: Final = re.compile("[A-Za-z]")
 _LETTERS: Final = re.compile(r"(?:[^A-Za-z]*+[A-Za-z]){4}")
 _SYMBOL: Final = re.compile(r"[!@#$%^&*+=?~]")
@@ -79,9 +85,11 @@ _SAMPLE: Final = re.compile(
     r"|filtered|secret[_-]?(?:key|name)$",
     re.IGNORECASE,
 )
-#: With what those two start; everything else need not be tried.
+#: With what these start; everything else need not be tried.
 _REFERENCE_STARTS: Final = frozenset("${<%@*xX.:?#")
-_SAMPLE_STARTS: Final = frozenset("<[{yYmMiIeErRpPsSfFdDcCnN\u017f\u0130\u0131")
+_SAMPLE_STARTS: Final = frozenset("yo my in ex en re pu so fa du sa pl ch no fi se".split())
+_SAMPLE_OPENS: Final = frozenset("<[{")
+_TRIAL_STARTS: Final = frozenset("te fa du mo sa ex de my yo fo ba so an pl".split())
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _AT: Final = re.compile(r"[(\[{ ]at[)\]} ]", re.IGNORECASE)
 
@@ -101,8 +109,10 @@ def is_marked(text: str, start: int = 0) -> bool:
 
 def is_placeholder(value: str) -> bool:
     """Return whether a value is a word that is written where a value is meant."""
+    if len(value) > _LONGEST_PLACEHOLDER:
+        return False
     word = value.partition("|")[0]  # rules of a form: `required|min:8`
-    return len(value) <= _LONGEST_PLACEHOLDER and word.lower().strip("<>[](){}*.-_ ") in PLACEHOLDERS
+    return word.lower().strip("<>[](){}*.-_ ") in PLACEHOLDERS
 
 
 def is_reference(value: str) -> bool:
@@ -112,7 +122,14 @@ def is_reference(value: str) -> bool:
 
 def is_sample(value: str) -> bool:
     """Return whether a value says that it is an example: `your-api-key`."""
-    return value[:1] in _SAMPLE_STARTS and _SAMPLE.match(value) is not None
+    may_be = _starts(value, _SAMPLE_STARTS) or value[:1] in _SAMPLE_OPENS
+    return may_be and _SAMPLE.match(value) is not None
+
+
+def _starts(value: str, letters: frozenset[str]) -> bool:
+    """Return False where a value starts with none of these pairs of letters, in any case."""
+    first = value[:2]
+    return first.lower() in letters or not first.isascii()
 
 
 def stands_in(value: str) -> bool:
@@ -122,12 +139,13 @@ def stands_in(value: str) -> bool:
 
 def is_code(value: str, *, dotted: bool = True) -> bool:
     """Return whether an unquoted value is an expression; `dotted`: names like `settings.password` count as one."""
-    return _CALL.match(value) is not None or (dotted and _DOTTED.match(value) is not None)
+    return _CALL.match(value) is not None or (dotted and "." in value and _DOTTED.match(value) is not None)
 
 
 def is_template(value: str) -> bool:
     """Return whether a quoted value of source code is filled in when it runs, or is code between two strings."""
-    return _TEMPLATE.search(value) is not None
+    filled_in = ("{" in value or "%" in value) and _TEMPLATE.search(value) is not None
+    return filled_in or (not value[:1].isalnum() and _BETWEEN_STRINGS.match(value) is not None)
 
 
 def is_uuid(value: str) -> bool:
@@ -176,7 +194,7 @@ def is_token(value: str) -> bool:
 def strong(kind: str, value: str) -> bool:
     """Return whether a value can be what its strong name says: nearly everything can."""
     check = _STRONG.get(kind)
-    if kind in _MADE and _TRIAL.fullmatch(value):
+    if kind in _MADE and _starts(value, _TRIAL_STARTS) and _TRIAL.fullmatch(value):
         return False
     return len(value) >= _SHORTEST and value.count(" ") < _MAX_WORDS and (check is None or check(value))
 
@@ -203,6 +221,19 @@ def _likely(value: str, form: Form) -> bool:
 def is_identifier(value: str) -> bool:
     """Return whether a value is a name as source code has them."""
     return _IDENTIFIER.fullmatch(value) is not None
+
+
+def is_its_name(key: str, value: str) -> bool:
+    """Return whether a value is the end of its name again: `password=password`."""
+    return len(value) <= len(key) and key.lower().replace("_", ".").endswith(value.lower().replace("_", "."))
+
+
+def is_named_as(key: str, value: str) -> bool:
+    """Return whether a value is named as its key is, as variables are: `password = new_password`."""
+    own = _NAME_END.search(key)
+    if value.lower() in _VARIABLES:
+        return True
+    return own is not None and own[0].lower() in value.lower() and is_identifier(value)
 
 
 def is_snake_case(value: str) -> bool:

@@ -8,12 +8,16 @@ import re
 from typing import Final
 
 _LOOK_BACK: Final = 600
-_PARENTHESIS: Final = re.compile(r"[()]")
 _CALLED: Final = re.compile(r"[\w\])>!?]")
 #: What stands before a name that is declared or set in source code.
 _DECLARED: Final = re.compile(
     r"\b(?:const|let|var|val|final|static|private|public|protected|String|string|str|char|auto|my|our|local|readonly|def"
     r"|&str|std::string)[\s*&]{1,4}$"
+)
+#: The words with which such a declaration ends.
+_DECLARING: Final = tuple(
+    "const let var val final static private public protected string String str char auto my our local readonly"
+    " def".split()
 )
 _MEMBER: Final = re.compile(r"(?:self|this|cls)\b|\$(?!env:)")
 _SET_BY_CALL: Final = re.compile(
@@ -76,22 +80,22 @@ _DIRECTIVE_ENDS: Final = re.compile(r"[ \t]*;?[ \t]*(?:$|[\r\n])")
 _DIRECTIVE_ABOVE: Final = re.compile(r"(?:^|\n)[ \t]*[a-z][\w.-]{1,40} [^\s]{1,120};?[ \t]*\r?\n$")
 _DIRECTIVE_BELOW: Final = re.compile(r"[ \t]*;?[ \t]*\r?\n[ \t]*[a-z][\w.-]{1,40} [^\s]{1,120};?[ \t]*(?:\r?\n|$)")
 _HEADER_OPTION: Final = re.compile(r"(?:^|[\s\"'\[,])(?:-H|--header|--headers|--add-header)(?:[ =]|\",? ?)[\"']?$")
+_OPTION: Final = 16
+_HEAD_ENDS: Final = re.compile(r"\][ \t]*\r?\n")
 _SECTION: Final = re.compile(r"(?:^|[\n\"'])[ \t]*\[[\w .:\"-]{1,64}\][ \t]*\r?\n")
 
 
 def in_call(text: str, at: int) -> bool:
     """Return whether a place is inside the parentheses of a call, or of a function's parameters."""
-    before = text[max(0, at - _LOOK_BACK) : at]
-    if "(" not in before:
-        return False
-    depth = 0
-    for found in reversed(list(_PARENTHESIS.finditer(before))):
-        if found[0] == ")":
-            depth += 1
-        elif depth:
-            depth -= 1
-        else:
-            return found.start() > 0 and _CALLED.match(before, found.start() - 1) is not None
+    low = max(0, at - _LOOK_BACK)
+    opened = text.rfind("(", low, at)
+    closed = 0
+    while opened >= 0:
+        closed += text.count(")", opened, at)
+        if not closed:
+            return opened > low and _CALLED.match(text, opened - 1) is not None
+        closed -= 1
+        at, opened = opened, text.rfind("(", low, opened)
     return False
 
 
@@ -119,7 +123,11 @@ def is_source(text: str, start: int, end: int) -> bool:
     """Return whether a name that starts here, and its quoted value that ends here, are set in source code."""
     if _MEMBER.match(text, start) or _ENDS_STATEMENT.match(text, end):
         return True
-    return _DECLARED.search(text[max(0, start - 40) : start]) is not None
+    before = text[max(0, start - _INDENT) : start]
+    head = before.rstrip(" \t*&")
+    if not head[-1:].isspace() and not head.endswith(_DECLARING):
+        return False
+    return _DECLARED.search(before) is not None
 
 
 def is_set_by_call(text: str, start: int) -> bool:
@@ -134,7 +142,8 @@ def is_complete(text: str, end: int, *, spaced: bool = True) -> bool:
 
 def in_section(text: str, start: int) -> bool:
     """Return whether a line stands under the head of a section, as in an INI file."""
-    return _SECTION.search(text[max(0, start - _LOOK_BACK) : start]) is not None
+    before = text[max(0, start - _LOOK_BACK) : start]
+    return _HEAD_ENDS.search(before) is not None and _SECTION.search(before) is not None
 
 
 def is_directive(text: str, start: int, end: int) -> bool:
@@ -191,7 +200,9 @@ def is_setting(text: str, start: int, end: int) -> bool:
 
 def is_header_option(text: str, start: int) -> bool:
     """Return whether a name stands behind an option of a command that takes a header: `-H`, `--header=`."""
-    return _HEADER_OPTION.search(text, max(0, start - 16), start) is not None
+    low = max(0, start - _OPTION)
+    before = text[low:start]
+    return ("-H" in before or "header" in before) and _HEADER_OPTION.search(text, low, start) is not None
 
 
 def passphrase_end(text: str, start: int, least: int) -> int:

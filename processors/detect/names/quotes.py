@@ -17,6 +17,9 @@ _PLAIN: Final = {
     "`": re.compile(r"(?:[^`\\\n]|\\.){0,8192}+"),
 }
 _THREE: Final = 3
+#: With what a quote or its prefix begins; and the quotes that need no search for backslashes.
+_BEGINS: Final = frozenset("bBrRuUfFN\\\"'`&")
+_SINGLE: Final = frozenset("\"'")
 
 
 class Quote(NamedTuple):
@@ -29,7 +32,10 @@ class Quote(NamedTuple):
 
 def opening(text: str, at: int) -> Quote | None:
     """Return the quote that opens here, or None."""
-    found = _OPENING.match(text, at)
+    first = text[at : at + 1]
+    if first in _SINGLE and text[at + 1 : at + 2] != first:
+        return Quote(first, 0, at + 1)
+    found = _OPENING.match(text, at) if first in _BEGINS else None
     if found is None:
         return None
     return Quote(found["three"] or found["plain"], len(found["slashes"] or ""), found.end())
@@ -42,8 +48,12 @@ def closing(text: str, quote: Quote) -> int:
     if len(quote.mark) >= _THREE:
         end = text.find(quote.mark, quote.end, quote.end + MAX_VALUE)
         return end if end >= 0 else min(len(text), quote.end + MAX_VALUE)
-    found = _PLAIN[quote.mark].match(text, quote.end)
-    return found.end() if found else quote.end
+    mark, start = quote.mark, quote.end
+    end = text.find(mark, start, start + MAX_VALUE + 1)
+    if end >= 0 and text.find("\\", start, end) < 0 and text.find("\n", start, end) < 0:
+        return end
+    found = _PLAIN[mark].match(text, start)
+    return found.end() if found else start
 
 
 def _escaped_closing(text: str, level: int, mark: str, start: int) -> int:

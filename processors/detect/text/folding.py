@@ -65,6 +65,7 @@ _ENCODED_TRIGGERS: Final = (
 #: JSON's escapes that are not `\n` alone, in text that may stand in other JSON. Each alternative starts with the same
 #: one character, as above.
 _RARE_ESCAPE: Final = re.compile(r"\\(?:[rtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb])")
+_RARER: Final = re.compile(r"\\[rtfbu\\]")
 _MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 #: An escaped byte of many languages, a reference of HTML, and a byte in quoted-printable (RFC 2045, section 6.7).
 _BYTE: Final = re.compile(r"\\{1,64}x([0-7][0-9A-Fa-f])")
@@ -245,7 +246,9 @@ def unescaped(text: str) -> str:
     """
     if "\\" not in text:
         return text
-    return _RARE_ESCAPE.sub(_meaning, text).replace("\\n", "\n ")
+    if _RARER.search(text) is not None:
+        text = _RARE_ESCAPE.sub(_meaning, text)
+    return text.replace("\\n", "\n ")
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,71 @@
+"""The commonest assignments, judged with one look: `"api_key":"dd5350a4"`, `API_KEY=dd5350a4`, `api_key: dd5350a4`.
+
+A value of letters and digits is no placeholder, variable or expression, so a strong name decides wherever both stand.
+The general way (assignments.py) comes to the same result in many more steps; it judges what this module leaves open.
+"""
+
+import re
+from typing import Final
+
+from otel_telemetry.processors.detect.kinds.validators import Span
+from otel_telemetry.processors.detect.names import keys, looks, places, remarks
+
+#: Letters and digits, at least one of each, and the marks of base64.
+_VALUE: Final = (
+    r"(?P<v>(?!(?i:lambda|filtered))(?=\d*+[A-Za-z_+/\-])(?=[A-Za-z_+/\-]*+\d)"
+    r"[A-Za-z0-9][A-Za-z0-9_+/\-]{7,2000}+={0,2}+)"
+)
+#: Behind a name in quotes; and behind one without, where the value ends in what ends any such value.
+_MEMBER: Final = re.compile(rf'" ?: ?"{_VALUE}"')
+_BARE: Final = re.compile(rf"(?P<sep>=|: ?| = ){_VALUE}(?=[\s\"'`<>&\\]|$)")
+_AN_ADDRESS: Final = r"(?P<v>(?!(?i:filtered))[A-Za-z0-9][A-Za-z0-9._+\-]{0,63}+@[A-Za-z0-9.\-]{1,200}+)"
+_ADDRESS_MEMBER: Final = re.compile(rf'" ?: ?"{_AN_ADDRESS}"')
+_ADDRESS: Final = re.compile(rf"={_AN_ADDRESS}(?=[\s\"'`<>&\\]|$)")
+_NUMBER_MEMBER: Final = re.compile(r'" ?: ?"(?P<v>\d[\d ./\-]{2,40}+)"')
+#: Digits in groups; a number without groups may be any other.
+_NUMBER: Final = re.compile(r"(?:=|: ?)(?P<v>\d{1,6}+[.\-]\d(?:[.\-]?\d){1,14}+)(?![ .\-]?\d)")
+#: A header with the scheme and the token of its credentials, also as a member.
+_CREDENTIALS: Final = (
+    r"(?i:bearer|basic|token) (?P<v>(?!(?i:lambda|filtered|aws4|google4))(?=[A-Za-z._~+/\-]*+\d)"
+    r"[A-Za-z0-9][A-Za-z0-9._~+/\-]{15,8000}+={0,2}+)"
+)
+_HEADER: Final = re.compile(rf": ?{_CREDENTIALS}(?=[\s\"'`]|$)")
+_HEADER_MEMBER: Final = re.compile(rf'" ?: ?"{_CREDENTIALS}"')
+#: Types whose values may be any text.
+_FREE: Final = frozenset({keys.PASSWORD, keys.SECRET, keys.API_KEY, keys.PRIVATE_KEY})
+
+
+def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
+    """Return the value of the name `key` that ends at `end`; None where another look is needed."""
+    found = None
+    quoted = text[end : end + 1] == '"'
+    if kind in _FREE:
+        found = _MEMBER.match(text, end) if quoted else _BARE.match(text, end)
+        if found and not quoted and not _is_given(key, kind, found):
+            return None
+    elif kind == keys.AUTHORIZATION:
+        found = _HEADER_MEMBER.match(text, end) if quoted else _HEADER.match(text, end)
+        if found and not quoted and _is_path(key, found["v"]):
+            return None
+    elif kind == keys.EMAIL:
+        found = _ADDRESS_MEMBER.match(text, end) if quoted else _ADDRESS.match(text, end)
+        if found and not quoted and places.in_call(text, end - len(key)):
+            return None
+    elif kind in (keys.CREDIT_CARD, keys.SSN):
+        found = _NUMBER_MEMBER.match(text, end) if quoted else _NUMBER.match(text, end)
+    return Span(*found.span("v"), kind) if found and looks.strong(kind, found["v"]) else None
+
+
+def _is_path(key: str, value: str) -> bool:
+    """Return whether what stands behind a scheme may be the path of a file or of a module, or the name again."""
+    return ("." in value and ("/" in value or looks.is_code(value))) or looks.is_its_name(key, value)
+
+
+def _is_given(key: str, kind: str, found: re.Match[str]) -> bool:
+    """Return whether a value without quotes is one in any place: not its name again, and no word that describes it."""
+    separator, value = found.group("sep", "v")
+    if looks.is_its_name(key, value) or ("_" in value and looks.is_snake_case(value)):
+        return False
+    if separator == " = ":
+        return not looks.is_named_as(key, value)
+    return kind != keys.PASSWORD or separator == "=" or remarks.ELSEWHERE.match(value) is None

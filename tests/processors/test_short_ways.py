@@ -1,0 +1,159 @@
+"""Short ways to a verdict come to the same one as the long way: nothing is found more, less or otherwise."""
+
+import itertools
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_telemetry.processors.detect.detector import Detector
+from otel_telemetry.processors.detect.engines import patterns
+from otel_telemetry.processors.detect.kinds import other_numbers
+from otel_telemetry.processors.detect.names import assignments, described, looks, places, quotes
+from otel_telemetry.processors.detect.names.plain_values import plain_value
+from otel_telemetry.processors.detect.ruleset import builtin_rules
+from otel_telemetry.processors.detect.text.offsets import Offsets
+
+NAMES = (
+    *("password", "API_KEY", "x-api-key", "client_secret", "private_key", "Authorization"),
+    *("email", "card_number", "ssn"),
+)
+SEPARATORS = ("=", ":", ": ", " = ", '":"', '": "', '" : "', " == ", "=>", ": str = ")
+VALUES = (
+    *("hunter22a", "sunflower", "password1", "api_key_v2", "new_password1", "test-key1", "lambda1x2y3z", "filtered12"),
+    *("your-api-key", "feceb1e7c1c56dbd", "glsa_S79humvgNECF0c", "us_east_1", "1234567890", "xxxxxxxx1", "fel1234567"),
+    *("Bearer abcDEF123456ghiJKL", "Basic d2hpdG5leTg1OmR1LXA=", "Bearer src/app/v2.py", "token a1b2c3d4e5f6g7h8"),
+    *(
+        "Digest abcDEF123456ghiJKL",
+        "bearer aws4-hmac-sha256",
+        "jane@example.com",
+        "jane%40example.com",
+        "filtered@x.io",
+    ),
+    *(
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "4111-1111-1111-1111",
+        "123-45-6789",
+        "1970-02-03",
+        "12",
+        "string1==",
+        "getenv1(x)",
+    ),
+)
+BEFORE = ("", "{", '{"', "connect(", "?", "&", "const ", "[section]\n", "Host=h;", "-H ", "(a) ", "my ")
+BEHIND = ("", '"', "}", '"}', ")", ";", " ", "\n", " and more words", "&b=2", "#x", "|x", "\\n", ", b", "(x)")
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector([rule for rule in builtin_rules() if rule.id == "assignment"], "auto")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plain_value_is_judged_as_every_other_is(detector, monkeypatch, name):
+    rng = random.Random(name)  # noqa: S311  # the same texts each time
+    texts = [
+        rng.choice(BEFORE) + name + separator + value + rng.choice(BEHIND)
+        for separator, value, _ in itertools.product(SEPARATORS, VALUES, range(6))
+    ]
+    seen = []
+
+    def counted(*arguments):
+        seen.append(plain_value(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(assignments, "plain_value", counted)
+    short = [detector.find(text) for text in texts]
+    assert any(seen)
+    monkeypatch.setattr(assignments, "plain_value", lambda *_: None)
+    for text, found in zip(texts, short, strict=True):
+        assert found == detector.find(text), text
+
+
+def test_no_rule_matches_behind_what_it_says_it_never_stands_behind():
+    refusing = [rule for rule in builtin_rules() if rule.never_behind]
+    assert len(refusing) > 200
+    for rule in refusing:
+        for example, before in itertools.product(rule.match, rule.never_behind):
+            assert rule.regex.match(before + example, 1) is None, (rule.id, before)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"),
+    [
+        (r"(?<![0-9.])x", "0123456789."),
+        ("(?<!-)x", ""),
+        ("(?i)(?<![b])x", "bB"),
+        (r"(?<!\d)(?<!a)x", "0123456789"),
+        ("(?<![a])x|y", ""),
+        ("(?<![a])x|(?<![a])y", ""),
+        ("(?:(?<![a])x)?y", ""),
+    ],
+)
+def test_a_pattern_refuses_what_its_first_look_behind_refuses(pattern, refused):
+    assert patterns.never_behind(pattern) == frozenset(refused)
+
+
+def test_a_walk_to_the_left_ends_behind_what_is_not_in_its_class():
+    assert patterns.others("[a-z]") == frozenset(map(chr, range(128))) - frozenset("abcdefghijklmnopqrstuvwxyz")
+    assert patterns.others(r"[^\s]") == frozenset(" \t\n\r\f\v\x1c\x1d\x1e\x1f") & patterns.others(r"[^\s]")
+
+
+@given(st.text("()a ])>", max_size=60))
+def test_an_open_parenthesis_is_found_however_many_are_closed(text):
+    depth, opened = 0, -1
+    for at in range(len(text) - 1, -1, -1):
+        depth += (text[at] == ")") - (text[at] == "(")
+        if depth < 0:
+            opened = at
+            break
+    expected = opened > 0 and re.match(r"[\w\])>!?]", text[opened - 1]) is not None
+    assert places.in_call(text, len(text)) == expected
+
+
+@given(st.text("\"'`\\ab\n&quot;N", max_size=24))
+def test_a_quote_is_read_as_its_pattern_reads_it(text):
+    found = quotes._OPENING.match(text)
+    quote = quotes.opening(text, 0)
+    assert (quote is None) == (found is None)
+    if found and quote:
+        assert quote == quotes.Quote(found["three"] or found["plain"], len(found["slashes"] or ""), found.end())
+        if quote.mark in quotes._PLAIN:
+            assert quotes.closing(text, quote) == quotes._PLAIN[quote.mark].match(text, quote.end).end()
+
+
+@given(st.text("%{}$<s(d)+,; a.\n", max_size=8))
+def test_a_template_is_one_wherever_it_is(value):
+    whole = r"^\s*[%+,;)\]}](?:\s|$)|%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%"
+    assert looks.is_template(value) == (re.search(whole, value) is not None)
+
+
+@given(st.text("abcé手\U0001f600", max_size=30), st.data())
+def test_bytes_belong_to_the_characters_that_they_encode(text, data):
+    encoded = text.encode()
+    ends = sorted(data.draw(st.lists(st.integers(1, max(1, len(encoded))), max_size=6))) if encoded else []
+    offsets = Offsets(encoded)
+    for end in ends:
+        start = max(0, end - data.draw(st.integers(1, 6)))
+        first = len(encoded[: start + 1].decode(errors="ignore")) if encoded[start] < 128 else None
+        got = offsets.of(start, end)
+        assert got[1] == len([byte for byte in encoded[:end] if not 0x80 <= byte < 0xC0])
+        assert first is None or got[0] == first - 1
+
+
+@pytest.mark.parametrize("name", ["order no", "invoice-number", "request_id", "trackingNumber", "po", "id", "order is"])
+@pytest.mark.parametrize("gap", [" ", ": ", '":"', " #", "=", "-"])
+def test_a_name_of_another_number_is_seen_at_once(name, gap):
+    before = f"pay {name}{gap}"
+    assert other_numbers._BEFORE.search(before) is None or other_numbers._may_end_in_name(before)
+    assert other_numbers.stands_for_other(before + "4111111111111111", len(before), len(before) + 16) == (
+        other_numbers._BEFORE.search(before) is not None
+    )
+
+
+@given(st.text(alphabet="nameNAMEkeyvalue=:>\"' \\&quot;_", max_size=24))
+def test_a_name_that_is_a_value_is_seen_at_once(text):
+    assert described._near(text, len(text)) == (described._IS_NAME.search(text) is not None)
