@@ -8,7 +8,7 @@ looked at. Some rules read far beyond their place: texts made for that would tak
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.base.errors import RuleError
@@ -18,6 +18,7 @@ from otel_telemetry.processors.detect.kinds.blobs import inside_blob
 from otel_telemetry.processors.detect.kinds.validators import Span, span_of
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
+from otel_telemetry.processors.detect.sightings import Sightings, distributed
 from otel_telemetry.processors.detect.text.folding import FOLD_TRIGGERS, Folded, fold, unescaped
 from otel_telemetry.processors.detect.text.offsets import Offsets
 
@@ -38,7 +39,6 @@ _REACH: Final = 1024
 _NEAR: Final = 40
 #: Bytes of a block that may be kept until somebody asks which string a place is in.
 _KEPT: Final = 16_384
-_NO_HITS: Final[Sequence[Hit]] = ()
 
 
 class Match(NamedTuple):
@@ -57,45 +57,6 @@ class Sight(NamedTuple):
 
     matches: list[Match]
     named: bool
-
-
-class Sightings:
-    """What one scan saw in many strings. The string of a position is only computed on demand."""
-
-    __slots__ = ("_data", "_hits", "_places", "_scanned", "_texts")
-
-    def __init__(
-        self,
-        texts: Sequence[str],
-        hits: Mapping[str, Sequence[Hit] | None] | None,
-        places: Sequence[Hit] = (),
-        data: bytes = b"",
-    ) -> None:
-        """`hits`, or all `places` in the `data` in which the strings stand, each with a separator behind it."""
-        self._texts = texts
-        self._hits = hits
-        self._places = places
-        self._data = data
-        self._scanned: frozenset[str] | None = None
-
-    @property
-    def hits(self) -> Mapping[str, Sequence[Hit] | None]:
-        """Those with triggers in them, each with its places from its first byte; None: to be scanned by itself."""
-        if self._hits is None:
-            self._hits = _distributed(self._places, self._data, self._texts)
-        return self._hits
-
-    def first_is_clean(self) -> bool:
-        """Return whether the first string has no match, at little cost."""
-        return self._hits is None and self._places[0][0] > self._data.find(b"\0") + 1
-
-    def of(self, text: str) -> Sequence[Hit] | None:
-        """Return the places in a string: none where it is clean, None where it was not among those scanned."""
-        if text in self.hits:
-            return self.hits[text]
-        if self._scanned is None:
-            self._scanned = frozenset(self._texts)
-        return _NO_HITS if text in self._scanned else None
 
 
 class Detector:
@@ -167,7 +128,7 @@ class Detector:
             alone = ((text, self._locator.scan(encoded(text + _SEPARATOR), limit)) for text in set(texts))
             return Sightings(texts, {text: own for text, own in alone if own})
         if len(data) > _KEPT:  # a record may wait for a while, and should not do so with all its text twice
-            return Sightings(texts, _distributed(places, data, texts))
+            return Sightings(texts, distributed(places, data, texts))
         return Sightings(texts, None, places, data)
 
     def find(self, text: str) -> list[Match]:
@@ -292,22 +253,6 @@ class _View:
 
 def _start(place: tuple[int, int]) -> int:
     return place[0]
-
-
-def _distributed(hits: Sequence[Hit], data: bytes, texts: Sequence[str]) -> dict[str, Sequence[Hit] | None]:
-    """Give each string the hits that end in it, counted from its first byte. A separator never belongs to a hit."""
-    sightings: dict[str, Sequence[Hit] | None] = {}
-    index = at = start = 0
-    own: list[Hit] = []
-    for end, number in hits:
-        passed = data.count(b"\0", at, end - 1)
-        if passed or not own:
-            index += passed
-            start = data.rfind(b"\0", at, end - 1) + 1 if passed else start
-            sightings[texts[index]] = own = []
-        at = end - 1
-        own.append((end - start, number))
-    return sightings
 
 
 def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:

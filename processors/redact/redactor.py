@@ -20,7 +20,6 @@ from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detect.detector import (
     Detector,
     Match,
-    Sightings,
     refuse_broken,
     seconds_for,
 )
@@ -29,6 +28,7 @@ from otel_telemetry.processors.detect.kinds import other_numbers
 from otel_telemetry.processors.detect.names import keys, neighbours
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS, is_client
 from otel_telemetry.processors.detect.ruleset import Rule, builtin_rules, load_rules
+from otel_telemetry.processors.detect.sightings import Sightings
 from otel_telemetry.processors.redact import content_rules
 from otel_telemetry.processors.redact.paths import JsonPath
 from otel_telemetry.processors.redact.policy import HASHED_KEYS, IP, Action, Policy, is_content, is_safe

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.base.records import AnyValue
-from otel_telemetry.processors.detect.detector import UNSCANNED, Match, Sightings
+from otel_telemetry.processors.detect.detector import UNSCANNED, Match
+from otel_telemetry.processors.detect.sightings import Sightings
 from otel_telemetry.processors.redact.policy import IP, Action, Policy
 from otel_telemetry.processors.redact.pseudonym import Pseudonyms, normalise_ip
 from otel_telemetry.processors.redact.same_person import normal_form

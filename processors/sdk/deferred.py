@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.attributes import BoundedAttributes
 
 from otel_telemetry.base.records import AnyValue
-from otel_telemetry.processors.detect.detector import Sightings
+from otel_telemetry.processors.detect.sightings import Sightings
 from otel_telemetry.processors.redact import finding_counts
 from otel_telemetry.processors.redact.redactor import Findings
 from otel_telemetry.processors.sdk.origin import Origin

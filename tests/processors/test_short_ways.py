@@ -122,7 +122,9 @@ def test_a_quote_is_read_as_its_pattern_reads_it(text):
     if found and quote:
         assert quote == quotes.Quote(found["three"] or found["plain"], len(found["slashes"] or ""), found.end())
         if quote.mark in quotes._PLAIN:
-            assert quotes.closing(text, quote) == quotes._PLAIN[quote.mark].match(text, quote.end).end()
+            whole = quotes._PLAIN[quote.mark].match(text, quote.end)
+            assert whole is not None
+            assert quotes.closing(text, quote) == whole.end()
 
 
 @given(st.text("%{}$<s(d)+,; a.\n", max_size=8))
