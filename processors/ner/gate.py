@@ -1,15 +1,15 @@
 """Selects the sentences of a text that may contain a name or an address: a cheap test before the model runs.
 
 A sentence goes to the model if it reads like natural language and contains a sign of a name or an address: a word with
-a capital letter that is not one of the commonest words, a phrase with which people give their name or address, or a
-number before a street. Code, SQL, stack traces, log lines of `key=value` and identifiers are not selected.
+a capital letter that is no ordinary word, a phrase with which people give their name or address, or a number before a
+street. Code, SQL, stack traces, log lines of `key=value` and identifiers are not selected.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Final
 
-from otel_telemetry.processors.ner.words import COMMON_WORDS
+from otel_telemetry.processors.ner.words import is_plain
 
 #: The longest piece of text that goes to the model at once, in characters: what it was trained to read.
 WINDOW: Final = 480
@@ -17,7 +17,8 @@ _LONGEST: Final = 400
 _OVERLAP: Final = 60
 #: The end of a sentence: behind a word of three small letters or more, so that `Dr. Roe` and `Apt. 4` stay whole.
 _END: Final = re.compile(r"(?:(?<=[^\W\d_A-Z]{3})[.!?]+|(?<=[\d)\]'\"])[.!?]+|[.!?]{2,})(?=\s+\S)|[。！？]")  # noqa: RUF001
-_WORD: Final = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # noqa: RUF001
+#: What is between hyphens and apostrophes, but for single letters: `It` of `It's`, `Connor` of `O'Connor`.
+_PART: Final = re.compile(r"[^\W\d_]{2,}")
 #: Letters of scripts in which the model has words.
 _LATIN: Final = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 _CODE_SIGNS: Final = re.compile(r"[{}\[\]<>=;|\\_$#@+~^`%&]|\":|\",\"")
@@ -51,6 +52,8 @@ _STREET: Final = re.compile(
     r"|(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|gade|vej|gatan|gata|vägen|straat|laan)\s+\d"
     r"|\b(?:apt|suite|unit|flat)\.?\s\d|\b(?:rue|avenue|calle|avenida|via|piazza|rua|ulica|ul\.)\s+\w"
 )
+#: Two words with capital letters behind a number: `221 Broad Walk`.
+_NUMBERED: Final = re.compile(r"\b\d{1,5}[a-z]?,?\s(?:[A-Z][^\W\d_]+\s){1,3}[A-Z]")
 _CAPITAL: Final = re.compile(r"\b[A-Z\u00c0-\u00de\u0100-\u024f][^\W\d_]{2}")
 
 
@@ -118,10 +121,11 @@ def _may_name(text: str, start: int, end: int) -> bool:
     sentence = text[start:end]
     if not _LATIN.search(sentence) or _letters(sentence) < _LEAST_LETTERS * len(sentence):
         return False
-    for word in _WORD.finditer(sentence):
-        if word[0] != word[0].lower() and word[0].lower() not in COMMON_WORDS:
+    for part in _PART.findall(sentence):
+        small = part.lower()
+        if small != part and not is_plain(small):
             return True
-    return bool(_ABOUT_PEOPLE.search(sentence) or _STREET.search(sentence))
+    return bool(_ABOUT_PEOPLE.search(sentence) or _STREET.search(sentence) or _NUMBERED.search(sentence))
 
 
 def is_natural(line: str) -> bool:

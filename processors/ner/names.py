@@ -8,7 +8,7 @@ positions of a text, no word.
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -39,7 +39,9 @@ _IDENTIFIER_BEHIND: Final = re.compile(r"(?:[\w/\\@=$_]|[.:-][\w/])")
 _BETWEEN: Final = re.compile(
     r"(?:\s|['’.-]|\s(?:[A-Z]\.?\s)?|\s(?:de|da|do|dos|del|della|di|du|la|le|van|von|der|den|ter|zu|bin|ibn|al|el|y|e)\s){1,3}"  # noqa: RUF001
 )
-_STATE: Final = re.compile(r"[A-Z]{2}")
+#: Codes of states, but for abbreviations that prompts are full of.
+_STATE: Final = re.compile(r"(?!AI|ML|UI)[A-Z]{2}")
+_ABBREVIATIONS: Final = re.compile(r"[A-Z]{2,5}s")
 
 
 class NameRecogniser:
@@ -50,9 +52,11 @@ class NameRecogniser:
 
     model: Final = "Rampart"
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = _CACHE_ENTRIES) -> None:
+        """`remembered`: of how many texts, and of how many pieces of them, the results are kept."""
         self._labeller = Labeller(weights.load(), _LEAST)
-        self._seen = _Seen()
+        self._seen = _Seen(remembered)
+        self._pieces = _Seen(remembered)
 
     def find(self, texts: Sequence[str]) -> list[list[Match]]:
         """Return what each text holds: in order, without overlaps, and never within what redaction wrote.
@@ -66,41 +70,45 @@ class NameRecogniser:
         return [matches(text, spans) for text, spans in zip(texts, found, strict=True)]
 
     def _spans(self, text: str) -> list[Span]:
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        spans = self._seen.get(digest)
-        if spans is None:
-            spans = self._read(readable(text))
-            self._seen.put(digest, spans)
-        return spans
+        return self._seen.of(text, self._read)
 
     def _read(self, text: str) -> list[Span]:
+        text = readable(text)
         spans: list[Span] = [*dates_of_birth(text), *written(text)]
         for start, end in gate.windows(text):
-            tokens = self._labeller.label(text[start:end])
-            spans.extend((start + first, start + last, kind) for first, last, kind in _names(text[start:end], tokens))
+            found = self._pieces.of(text[start:end], self._read_piece)
+            spans.extend((start + first, start + last, kind) for first, last, kind in found)
         return _apart(list(joined(text, _apart(spans))))
+
+    def _read_piece(self, piece: str) -> list[Span]:
+        return list(_names(piece, self._labeller.label(piece)))
 
 
 class _Seen:
     """Where names stand in the texts that were read last, by digest. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
         self._spans: OrderedDict[bytes, list[Span]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, digest: bytes) -> list[Span] | None:
+    def of(self, text: str, read: Callable[[str], list[Span]]) -> list[Span]:
+        """Return what `read` returns for a text, from memory if the text is one of the last."""
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         with self._lock:
-            spans = self._spans.get(digest)
-            if spans is not None:
+            known = self._spans.get(digest)
+            if known is not None:
                 self._spans.move_to_end(digest)
-            return spans
+                return known
+        spans = read(text)
+        if len(spans) <= _MOST_SPANS:
+            self._keep(digest, spans)
+        return spans
 
-    def put(self, digest: bytes, spans: list[Span]) -> None:
-        if len(spans) > _MOST_SPANS:
-            return
+    def _keep(self, digest: bytes, spans: list[Span]) -> None:
         with self._lock:
             self._spans[digest] = spans
-            if len(self._spans) > _CACHE_ENTRIES:
+            if len(self._spans) > self._entries:
                 self._spans.popitem(last=False)
 
 
@@ -175,7 +183,8 @@ def _looks_like(text: str, word: re.Match[str], token: Token) -> bool:
         return True
     if token.type == LOCATION and len(written) <= 2:  # noqa: PLR2004  # codes of states
         return bool(_STATE.fullmatch(written))
-    doubtful = small in COMMON_WORDS or written == small or (written.isupper() and len(written) <= _SHORT)
+    short = (written.isupper() and len(written) <= _SHORT) or _ABBREVIATIONS.fullmatch(written)
+    doubtful = small in COMMON_WORDS or written == small or short
     return token.score >= _CERTAIN if doubtful else True
 
 

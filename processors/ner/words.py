@@ -1,5 +1,7 @@
 """Words that are written with a capital letter and are not a person's name."""
 
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 _COMMON: Final = (
@@ -38,9 +40,35 @@ _PRODUCTS: Final = (
     "vercel vertex vscode weaviate weights whatsapp whisper wikipedia windows workday xai youtube zapier zendesk "
     "zipkin zoom "
 )
+_TECHNICAL: Final = (
+    "args array async backend bigint bitmap blob bool boolean byte bytea bytes cache cached caches caching callback "
+    "checksum checksums chunks cli clickhouse config coroutine coroutines dataclass datetime daemon docstring dtype "
+    "embedding embeddings encoder endpoint endpoints env epoch eval evals exemplars failover filesystem fsync gateway "
+    "gateways genai goroutine grpc gzip hashing hex histogram hostname hotfix ids init ingest integer iterator json "
+    "jsonb jwks kpi kpis latency linter llms localhost localtime logger loopback metadata middleware mkdir mutex mypy "
+    "namespace netmask null openapi openssl otlp parser parquet percentiles pip pod pods postmortem propagator proxy "
+    "protobuf pypi queue queues readonly receivers recursion recursive regex relay repo repos retry rollback rollup "
+    "rollups router runtime sandbox scalability schema schemas scrape sdk shard shards socket sockets spool "
+    "stderr stdin stdout stdlib subclass subprocess substring syscall syslog systemd telemetry threadpool timeout "
+    "timestamp tokenizer tokenizers toml tracer tracing tuple tuples unittest unpickling urllib uvicorn uvloop "
+    "validator varchar vectorstore webhook webhooks websocket workflow yaml "
+)
 COMMON_WORDS: Final = frozenset(_COMMON.split())
 """The commonest words of English that begin sentences, months, languages, and what prompts and logs speak of."""
-PRODUCTS: Final = frozenset(_PRODUCTS.split())
-"""Products and companies that a model takes for people or places."""
+PRODUCTS: Final = frozenset((_PRODUCTS + _TECHNICAL).split())
+"""Products, companies and terms of software that a model takes for people or places."""
 NOBODY: Final = COMMON_WORDS | PRODUCTS
 """All of them."""
+_ORDINARY: Final = Path(__file__).with_name("ordinary_words.txt")
+_COMMENT: Final = "#"
+
+
+def is_plain(word: str) -> bool:
+    """Return whether a word in small letters is no sign of a name, even if it was written with a capital letter."""
+    return word in NOBODY or word in _ordinary()
+
+
+@cache
+def _ordinary() -> frozenset[str]:
+    lines = _ORDINARY.read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith(_COMMENT) for word in line.split())

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.base.otlp_values import pair
 from otel_telemetry.processors.config import NerSettings, RedactionSettings
-from otel_telemetry.processors.ner import otlp, weights
+from otel_telemetry.processors.ner import gate, otlp, weights
 from otel_telemetry.processors.ner.text import NerRedactor, ner_of
 from otel_telemetry.processors.redact.redactor import Redactor
 from otel_telemetry.processors.verify import names_coverage
@@ -112,6 +112,46 @@ def test_what_was_read_is_not_kept_and_not_read_again(names: NameRecogniser, mon
     monkeypatch.setattr(names._labeller, "label", None)
     assert names.find([text]) == first
     assert "Brandt" not in repr(names._seen._spans)
+
+
+def test_of_a_prompt_that_grows_only_what_is_new_is_read(
+    names: NameRecogniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [f"Ticket {number}: Matthias Brandt asked us about a tent. " * 9 for number in range(4)]
+    read: list[str] = []
+    label = names._labeller.label
+
+    def counted(piece: str) -> Any:
+        read.append(piece)
+        return label(piece)
+
+    monkeypatch.setattr(names._labeller, "label", counted)
+    names.find(["\n".join(turns[:3])])
+    once = len(read)
+    names.find(["\n".join(turns)])
+    assert once >= 3
+    assert len(read) - once <= 2
+    assert all("Ticket 0" not in piece for piece in read[once:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Explaining recursion: Despite the cost, it's simple. I'll show an Example.",
+        "Large Language Models Need Careful Testing",
+        "OpenTelemetry and Redis are well known. That's Well-Known!",
+    ],
+)
+def test_ordinary_words_with_capital_letters_do_not_go_to_the_model(text: str) -> None:
+    assert list(gate.windows(text)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Brown thinks so too.", "O'Connor, of course.", "Then Al-Sayed left.", "Our door is at 221 Broad Walk, upstairs."],
+)
+def test_a_sentence_with_a_sign_of_a_name_goes_to_the_model(text: str) -> None:
+    assert list(gate.windows(text)) == [(0, len(text))]
 
 
 def test_a_second_pass_changes_nothing(ner: NerRedactor) -> None:
