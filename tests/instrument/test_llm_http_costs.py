@@ -92,6 +92,43 @@ PRICED: dict[str, tuple[str, Json, Decimal]] = {
         ),
         usd(anew=(200, "3"), short=(3_000, "3.75"), hour=(5_000, "6"), read=(1_000, "0.3"), out=(30, "15")),
     ),
+    "a conversation that Anthropic's server shortened twice before it answered": (
+        ANTHROPIC,
+        message(
+            "claude-opus-4-6",
+            input_tokens=23_000,
+            output_tokens=1_000,
+            cache_read_input_tokens=400,
+            iterations=[
+                {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 50},
+                {"type": "message", "input_tokens": 11_000, "output_tokens": 600, "cache_read_input_tokens": 200},
+                {
+                    "type": "compaction",
+                    "input_tokens": 150_000,
+                    "output_tokens": 3_000,
+                    "cache_creation_input_tokens": None,
+                },
+                {"type": "message", "input_tokens": 12_000, "output_tokens": 400, "cache_read_input_tokens": 200},
+            ],
+        ),
+        usd(anew=(353_000, "5"), read=(450, "0.5"), out=(7_500, "25")),
+    ),
+    "what Bedrock's cache keeps for an hour": (
+        "https://bedrock-runtime.eu-west-1.amazonaws.com/model/global.anthropic.claude-sonnet-4-5-20250929-v1:0/converse",
+        {
+            "output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}},
+            "stopReason": "end_turn",
+            "usage": {
+                "inputTokens": 200,
+                "outputTokens": 30,
+                "totalTokens": 9_230,
+                "cacheReadInputTokens": 1_000,
+                "cacheWriteInputTokens": 8_000,
+                "cacheDetails": [{"ttl": "1h", "inputTokens": 5_000}, {"ttl": "5m", "inputTokens": 3_000}],
+            },
+        },
+        usd(anew=(200, "3"), short=(3_000, "3.75"), hour=(5_000, "6"), read=(1_000, "0.3"), out=(30, "15")),
+    ),
     "web searches of Anthropic's server": (
         ANTHROPIC,
         message("claude-sonnet-4-5", input_tokens=700, output_tokens=90, server_tool_use={"web_search_requests": 3}),

@@ -1,6 +1,8 @@
 """Anthropic's Messages API: POST …/v1/messages, and the same bodies on Vertex AI and Bedrock.
 
-Its `input_tokens` do not include the cached ones; the conventions require the sum.
+Its `input_tokens` do not include the cached ones; the conventions require the sum. Where the API shortened the
+conversation before it answered (compaction), the usage leaves out the tokens of that; they are billed, and are in
+`iterations`.
 """
 
 from typing import Any
@@ -9,29 +11,33 @@ from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json, Message
 
+_COUNTS = (
+    ("uncached", "input_tokens"),
+    ("cache_read", "cache_read_input_tokens"),
+    ("cache_creation", "cache_creation_input_tokens"),
+    ("output_tokens", "output_tokens"),
+)
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def _usage(seen: CallState, value: Any) -> None:
     usage = base.part({"usage": value}, "usage")
-    given = {
-        "uncached": usage.get("input_tokens"),
-        "cache_read": usage.get("cache_read_input_tokens"),
-        "cache_creation": usage.get("cache_creation_input_tokens"),
-        "output_tokens": usage.get("output_tokens"),
-        "reasoning": base.part(usage, "output_tokens_details").get("thinking_tokens"),
-    }
-    for name, raw in given.items():
-        if (known := base.count(raw)) is not None:
-            setattr(seen, name, known)
+    passes = base.items(usage.get("iterations"))
+    compactions = [each for each in passes if each.get("type") == "compaction"]
+    for name, key in _COUNTS:
+        if (known := base.count(usage.get(key))) is not None:
+            setattr(seen, name, known + sum(base.count(each.get(key)) or 0 for each in compactions))
+    reasoning = base.count(base.part(usage, "output_tokens_details").get("thinking_tokens"))
+    seen.reasoning = seen.reasoning if reasoning is None else reasoning
     if seen.uncached is not None:
         seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
-    seen.counted("cache_write_1h_tokens", base.part(usage, "cache_creation").get("ephemeral_1h_input_tokens"))
+    written = [base.part(each, "cache_creation").get("ephemeral_1h_input_tokens") for each in (usage, *compactions)]
+    seen.counted("cache_write_1h_tokens", sum(base.count(each) or 0 for each in written))
     seen.counted("web_searches", base.part(usage, "server_tool_use").get("web_search_requests"))
     seen.tier("fast" if usage.get("speed") == "fast" else usage.get("service_tier"))
     if usage.get("inference_geo") == "us":
         seen.unpriced("inference in the US only")
-    if any(step.get("type") == "advisor_message" for step in base.items(usage.get("iterations"))):
+    if any(each.get("type") == "advisor_message" for each in passes):
         seen.unpriced("an advisor of another model")  # its tokens are not among the others, its price is another
 
 

@@ -30,6 +30,8 @@ def _usage(seen: CallState, usage: Json) -> None:
             setattr(seen, name, known)
     if seen.uncached is not None:
         seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
+    written = [each.get("inputTokens") for each in base.items(usage.get("cacheDetails")) if each.get("ttl") == "1h"]
+    seen.counted("cache_write_1h_tokens", sum(base.count(each) or 0 for each in written))
 
 
 def _headers(seen: CallState, headers: Mapping[str, str]) -> None:
