@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from google.rpc import code_pb2
 from starlette.datastructures import Headers, MutableHeaders
@@ -112,7 +111,7 @@ def is_own(headers: Headers) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site.lower() in _OWN
-    return urlsplit(headers.get("origin", "")).netloc == headers.get("host", "")
+    return headers.get("origin", "").partition("://")[2] == headers.get("host", "")
 
 
 def _foreign() -> Response:

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -65,7 +65,7 @@ class Login:
 
     def _target(self, wanted: str) -> str:
         """Return where to go on: an address of the page, or its first one."""
-        plain = wanted.isprintable() and "\\" not in wanted and not urlsplit(wanted).netloc
+        plain = wanted.isprintable() and "\\" not in wanted and not wanted.startswith("//")
         first = f"{self._pages.links}/"
         return wanted if plain and wanted.startswith(first) else first
 

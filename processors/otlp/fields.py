@@ -1,7 +1,7 @@
 """The strings inside one OTLP message, found by its descriptor and cleaned where a hit falls into them."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -64,7 +64,7 @@ class Hits:
         marks = ends[bisect_right(ends, start - base) : bisect_right(ends, end - base)]
         if not marks:
             return iter(())
-        return wire.fields(self._buffer, start, end, [mark + base for mark in marks] if base else marks)
+        return wire.fields(self._buffer, start, end, _moved(marks, base) if base else marks)
 
     def _look_ahead(self, field: wire.Field) -> None:
         """Scan a piece that begins with a field and holds at least all of it."""
@@ -87,6 +87,13 @@ class Hits:
         key_at, text_at = key_at - self._start, text_at - self._start
         spans = {key: (key_at, key_at + len(name)), text: (text_at, text_at + len(data))}
         return redactor.placed(self._places, spans)
+
+
+def _moved(marks: Sequence[int], base: int) -> Sequence[int]:
+    """Return marks of a piece as places in the whole buffer; where every place is one, they stay a range."""
+    if isinstance(marks, range):
+        return range(marks.start + base, marks.stop + base)
+    return [mark + base for mark in marks]
 
 
 class Cleaner:

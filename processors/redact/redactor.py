@@ -50,6 +50,7 @@ MAX_DEPTH: Final = 64
 _MAX_PASSES: Final = 16
 _LONG: Final = 1_000  # from here on the time of the passes counts
 _SMALL: Final = 100_000_000
+_MOST_VALUES: Final = 100_000  # of JSON in a text that has to be parsed
 _STRUCTURED: Final = ("{", "[")
 _PHONE: Final = "PHONE"
 #: Between the addresses of a header; kept as they are.
@@ -378,6 +379,9 @@ class Redactor:
 
     def _checked(self, text: str, result: str, found: list[Finding]) -> str:
         """Go by the structure of JSON text where markers broke it, or where the name of a secret has a list or map."""
+        if len(text) > _MOST_VALUES and sum(map(text.count, "{[,")) > _MOST_VALUES:
+            found.append(Finding("JSON", "limit", 0))
+            return json.dumps(marker("JSON"))  # parsed, it would take hundreds of bytes for each
         parsed = None if is_marker(result) else _parsed(text)
         if parsed is None:
             return result

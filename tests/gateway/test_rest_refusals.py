@@ -334,3 +334,24 @@ async def test_many_events_are_redacted_in_slices_with_the_outcome_of_each(clien
     assert answer.status_code == 202
     assert (answer.json()["accepted"], answer.json()["rejected"]) == (1_500, 1)
     assert answer.json()["outcomes"][-1]["status"] == "rejected"
+
+
+async def test_an_event_of_too_many_values_is_rejected_with_the_reason(client):
+    dense = b'[{"type":"a","data":[' + b'"xxxxxxxxxxxxxxxx",' * 60_000 + b'1]},{"type":"b"}]'
+    answer = await client.post("/events", content=dense, timeout=30)
+    assert answer.status_code == 202
+    left_out, kept = answer.json()["outcomes"]
+    assert (left_out["status"], kept["status"]) == ("rejected", "accepted")
+    assert left_out["error"] == "more than 100000 values and attributes"
+
+
+async def test_what_is_too_large_with_its_headers_is_told_so(serving):
+    span = b"\x0a\x02\x0a\x00"
+    async with serving(max_body_bytes=8_192) as running, httpx.AsyncClient(base_url=running.http) as client:
+        headers = {"content-type": "application/x-protobuf", "accept": "application/json", "x-chronicle-run-id": "r"}
+        otlp = await client.post("/v1/traces", content=span * 1_200, headers=headers)
+        events = await client.post("/events", json=[{"type": "a"}] * 200, headers={"x-chronicle-run-id": "r" * 100})
+    for answer in (otlp, events):
+        assert answer.status_code == 413
+        assert "x-chronicle headers" in answer.text
+        assert "8192 bytes" in answer.text

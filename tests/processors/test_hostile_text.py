@@ -210,6 +210,13 @@ def test_a_string_of_ten_megabytes_is_scanned_to_its_end():
     assert clean.endswith("[REDACTED_EMAIL]")
 
 
+def test_json_of_very_many_values_is_replaced_where_it_would_have_to_be_parsed():
+    dirty = '{"a": "jane@example.com", "b": [' + "0," * 100_001 + '0], "password": {"x": "y"}}'
+    assert PLAIN.string(dirty) == '"[REDACTED_JSON]"'
+    clean = '{"b": [' + "0," * 100_001 + "0]}"
+    assert PLAIN.string(clean) is clean
+
+
 def test_maps_nested_ten_thousand_deep_end_at_a_marker():
     value: Any = "jane@example.com"
     for _ in range(10_000):

@@ -206,6 +206,14 @@ def test_over_tls_the_cookie_stays_there(url, keys, clock):
     assert "Secure" in entered.headers["set-cookie"]
 
 
+@pytest.mark.parametrize("broken", ["http://[", "//[x", "http://a\u2100b"])
+def test_an_address_that_is_none_breaks_nothing(url, keys, clock, broken):
+    client = browser(url, keys, clock)
+    assert client.get("/ui/login", params={"next": broken}).status_code == 200
+    assert sign_in(client, READ, broken).headers["location"] == "/ui/"
+    assert client.post("/ui/logout", headers={"origin": broken.encode()}).status_code == 403
+
+
 @pytest.mark.parametrize("path", ["/ui/", "/ui/requests", "/ui/api/requests"])
 @pytest.mark.parametrize("host", ["x/ui/assets/?", "x/ui/login#", "x\\ui/assets/", "127.0.0.1/ui/login/"])
 def test_who_is_let_in_depends_on_no_host(url, keys, clock, path, host):

@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from logging.handlers import MemoryHandler
 from typing import Final
@@ -22,6 +24,33 @@ _OURS: Final = "otel_telemetry"
 _TEXT: Final = "%(asctime)s %(levelname)s %(message)s"
 _MOST_EARLY: Final = 1000
 _NEVER: Final = sys.maxsize
+_MOST_FAILURES: Final = 1000
+_AGAIN_SECONDS: Final = 60.0
+#: Loggers of what happens to requests in the libraries beneath.
+_OF_REQUESTS: Final = ("uvicorn.error", "asyncio")
+
+
+class RareFailures(logging.Filter):
+    """Lets each failure of a request pass once a minute: its sender may repeat it, and a traceback is 50 lines long."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._until: dict[tuple[object, ...], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is written."""
+        if not record.exc_info or record.exc_info[2] is None:
+            return True
+        frame = traceback.extract_tb(record.exc_info[2])[-1]
+        what = record.name, record.exc_info[0], frame.filename, frame.lineno
+        now = self._clock()
+        if self._until.get(what, 0.0) > now:
+            return False
+        if len(self._until) >= _MOST_FAILURES:
+            self._until.clear()
+        self._until[what] = now + _AGAIN_SECONDS
+        return True
 
 
 class _State:
@@ -29,6 +58,7 @@ class _State:
 
     process = "gateway"
     handler: logging.Handler | None = None
+    rare = RareFailures()
 
 
 class JsonFormatter(logging.Formatter):
@@ -73,6 +103,8 @@ def use(config: GatewaySettings) -> None:
         root.removeHandler(_State.handler)
     _State.handler = _handler(config.log_format)
     root.addHandler(_State.handler)
+    for name in _OF_REQUESTS:
+        logging.getLogger(name).addFilter(_State.rare)
     logging.captureWarnings(capture=config.log_format == "json")
     level = logging.getLevelNamesMapping()[config.log_level.upper()]
     logging.getLogger(_OURS).setLevel(level)

@@ -52,6 +52,7 @@ class Call:
         self._guard = guard
         self._room = room
         self.at = guard.clock.take()
+        self.problem = ""  # why records were left out, if some were
 
     def expect(self, count: int) -> None:
         """Make sure that so many records, observed one nanosecond after the other, are nobody else's.
@@ -97,6 +98,7 @@ class Call:
             slow = len(body) > _SMALL
             receiver = self._guard.receiver
             accepted = await receiver.accept("logs", body, self._room, prepare, slow=slow, in_slices=in_slices)
+            self.problem = accepted.problem.rpartition("]: ")[2]  # without the path in OTLP
             return BatchResult(accepted).by_time if accepted.redacted else None
         async with self._guard.receiver.watch.over("logs", body):
             decoded = prepare(body)

@@ -113,7 +113,7 @@ class Rest:
         stored = await call.accept_events(prepare)
         batch = result[0]
         if stored is not None:
-            batch.mark_lost(stored, call.at)
+            batch.mark_lost(stored, call.at, call.problem)
         accepted = len(batch.accepted)
         for event in batch.accepted:
             metrics.count_posted(event)

@@ -79,11 +79,11 @@ class Batch:
         """The types of the events that were taken."""
         return [self._types[each["index"]] for each in self.outcomes if each["status"] == ACCEPTED]
 
-    def mark_lost(self, stored: Container[int], at: int) -> None:
-        """Correct the outcomes of events that redaction left out; `stored` has the times of those that are stored."""
+    def mark_lost(self, stored: Container[int], at: int, why: str) -> None:
+        """Correct the outcomes of events that were left out, and say why; `stored` has the times of the others."""
         for outcome in self.outcomes:
             if outcome["status"] == ACCEPTED and at + outcome["index"] not in stored:
-                outcome.update(status=REJECTED, field="", error=status.REDACTION_FAILED.message)
+                outcome.update(status=REJECTED, field="", error=why or status.REDACTION_FAILED.message)
 
 
 def log_record(entry: models.LogEntry, payload: Mapping[str, Any], own: str, call: Call) -> Record:
