@@ -25,6 +25,7 @@ from otel_telemetry.processors.detect.text.offsets import Offsets
 UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
 _BYTES_PER_HIT: Final = 64
+_MOST_HITS: Final = 100_000  # each takes some hundred bytes until its text is written
 #: CPU time for one pass over a text: several times what the densest texts take, of nothing but e-mail addresses.
 _BASE_SECONDS: Final = 0.5
 _SECONDS_PER_BYTE: Final = 15e-6
@@ -118,7 +119,7 @@ class Detector:
         """Return where triggers are in each of many strings, scanned as one block; None where there is none at all."""
         block = _SEPARATOR.join(texts) + _SEPARATOR
         data = block.encode() if block.isascii() else block.encode("utf-8", "surrogatepass")
-        limit = _BASE_HITS + len(data) // _BYTES_PER_HIT
+        limit = _limit(data)
         places = self._locator.scan(data, limit)
         if not places:
             return None
@@ -145,7 +146,7 @@ class Detector:
             return None
         data = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
         if hits is None:
-            hits = self._locator.scan(data, _BASE_HITS + len(data) // _BYTES_PER_HIT)
+            hits = self._locator.scan(data, _limit(data))
         if not hits:
             return None
         found, folding, named = self._judge(text, data, hits)
@@ -333,7 +334,7 @@ def refuse_broken(rules: Sequence[Rule], detector: Detector) -> None:
 
 def _limit(data: bytes) -> int:
     """Return how many places are looked at in so many bytes."""
-    return _BASE_HITS + len(data) // _BYTES_PER_HIT
+    return min(_MOST_HITS, _BASE_HITS + len(data) // _BYTES_PER_HIT)
 
 
 def _in_time(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) -> Iterable[Hit]:

@@ -71,6 +71,13 @@ REQUESTS: dict[str, tuple[Callable[[], bytes], dict[str, str], int, set[int]]] =
     "60 MB of empty spans": (lambda: empty_spans(30_000_000), PROTOBUF, 3, {413, 429}),
     "empty attributes within the bound": (lambda: one_span(b"\x4a\0" * 95_000) * 20, PROTOBUF, 3, {200, 429}),
     "addresses in one attribute": (lambda: one_span(addresses(49_000)), PROTOBUF, 4, {200, 429}),
+    "one text full of addresses": (
+        lambda: one_span(text(b"jane@example.com " * 900_000 + "\N{OIL DRUM}".encode())),
+        PROTOBUF,
+        3,
+        {200, 429},
+    ),
+    "one text of JSON": (lambda: one_span(text(b"[" + b'"a@b.de",' * 1_600_000 + b"0]")), PROTOBUF, 3, {200, 429}),
     "nested values": (lambda: nested(60_000), PROTOBUF, 3, {200, 429}),
     "nested JSON": (lambda: b"[" * 15_000_000, JSON, 3, {413, 429}),
     "60 MB of spans, and headers": (lambda: spans_of(60_000_000, "x" * 1000), PROTOBUF | METADATA, 3, {413, 429}),
@@ -133,6 +140,10 @@ def addresses(count: int) -> bytes:
     """Return an attribute whose value is a list of short texts, each of which is redacted."""
     value = length_delimited(5, length_delimited(1, length_delimited(1, b"a@b.de")) * count)
     return length_delimited(9, length_delimited(1, b"k") + length_delimited(2, value))
+
+
+def text(value: bytes) -> bytes:
+    return length_delimited(9, length_delimited(1, b"k") + length_delimited(2, length_delimited(1, value)))
 
 
 def empty_spans(count: int) -> bytes:

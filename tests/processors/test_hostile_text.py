@@ -205,6 +205,12 @@ def test_beyond_the_limit_of_places_the_rest_is_cut_and_never_passed_on():
     assert isinstance(PLAIN.located(hostile.encode())[0], range)
 
 
+def test_no_more_places_are_kept_than_memory_allows():
+    hostile = "x@y.zz " * 1_200_000
+    assert PLAIN.string(hostile + "jane.doe@example.com").endswith("[REDACTED_UNSCANNED]")
+    assert detector_module._limit(hostile.encode()) == 100_000
+
+
 def test_a_string_of_ten_megabytes_is_scanned_to_its_end():
     clean = PLAIN.string("all is well here. " * 580_000 + "jane@example.com")
     assert clean.endswith("[REDACTED_EMAIL]")

@@ -39,6 +39,7 @@ _PUBLIC_WORKERS: Final = 1  # of them, for senders without a secret key
 _COPIES: Final = 2
 _RESERVED: Final = 8  # this part of the room is for small requests, which take ...
 _SMALL: Final = 64  # ... this part of it at most
+_LARGE_BYTES: Final = 2 << 20  # a slice as large as that is one item, which may take 15 times as much: one at a time
 WHOLE_BYTES: Final = 1 << 20  # up to so many, a request is worked on as a whole
 _MARKS: Final = (b"{", b"[", b",", b":")  # of JSON; those in its texts count too
 _MARK_BYTES: Final = 100  # that a value or name takes, measured: 36 to 122
@@ -110,6 +111,7 @@ class Cleaning:
         self._redactor = redactor
         self.allowances = allowances or Allowances(0.0)
         self._public = asyncio.Semaphore(_PUBLIC_WORKERS)
+        self._large = asyncio.Lock()
         self.max_pending = max_pending_bytes
         self.pending = 0
         self.counting = threading.Lock()
@@ -149,7 +151,10 @@ class Cleaning:
             return await run(self._workers, room.purse.run, work, *given)
 
     async def _redact_apart(self, signal: Signal, body: bytes, room: "Room") -> RedactedRequest:
-        return await self._run(room, self._redact, signal, body)
+        if len(body) <= _LARGE_BYTES:
+            return await self._run(room, self._redact, signal, body)
+        async with self._large:
+            return await self._run(room, self._redact, signal, body)
 
     async def _redact_slices(self, signal: Signal, body: bytes, room: "Room") -> list[RedactedRequest]:
         """Redact a large request slice by slice. Raises MalformedTelemetry where nothing of it is left."""
