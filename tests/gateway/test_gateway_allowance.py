@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from otel_telemetry.gateway.receive.allowance import Allowances, Purse
 from otel_telemetry.gateway.receive.rest import batching
 from otel_telemetry.gateway.receive.status import RefusedError
+from tests.waiting import eventually
 
 KEYS = (SecretStr("public:page"), SecretStr("public:other"), SecretStr("ingest:secret"), SecretStr("read:watch"))
 DIRTY = "mail jane@example.com and call +1 415 555 2671 now. "
@@ -201,3 +202,17 @@ async def test_others_have_their_turn_between_groups_of_small_requests(
     ]
     assert len(turns) == 12
     assert len(set(turns)) == 12
+
+
+async def test_a_large_request_that_takes_its_time_leaves_room_for_small_ones(serving: Any) -> None:
+    async with serving(max_pending_bytes=1 << 20) as running, httpx.AsyncClient(base_url=running.http) as client:
+        port = running.gateway.http_port
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST /log HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n\r\n"
+        writer.write(head + b"x" * 800_000)  # takes all of the room, and does not end
+        await writer.drain()
+        receiver = running.gateway.receiver
+        await asyncio.to_thread(eventually, lambda: receiver.pending > 900_000, "the room is taken")
+        assert (await client.post("/feedback", content=feedback(1_000))).status_code == 200
+        assert (await client.post("/feedback", content=feedback(30_000))).status_code == 429
+        writer.close()

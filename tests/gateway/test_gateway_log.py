@@ -82,7 +82,9 @@ def test_the_gateway_filters_what_its_libraries_log_of_requests(monkeypatch: pyt
         logs.use(GatewaySettings())
         assert sum(isinstance(one, RareFailures) for one in logging.getLogger("uvicorn.error").filters) == 1
     finally:
-        logging.getLogger().removeHandler(logs._State.handler)
+        handler = logs._State.handler
+        assert handler is not None
+        logging.getLogger().removeHandler(handler)
         logging.getLogger().setLevel(before[0])
         logging.getLogger("otel_telemetry").setLevel(before[1])
         for name in ("uvicorn.error", "asyncio"):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool.log_file import LogFile
 from otel_telemetry.gateway.spool.writer import Spool
+from tests.waiting import eventually
 
 MIB = 1 << 20
 
@@ -63,3 +65,27 @@ def test_an_open_folder_is_closed_to_others_and_so_is_each_file(tmp_path: Path, 
         os.umask(before)
     assert stat.S_IMODE(folder.stat().st_mode) == mode & 0o7770
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
+
+
+def test_a_log_that_somebody_deleted_is_noticed_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 64 * MIB, 24)
+    spool.append("logs", b"before", 1).result(30)
+    log = tmp_path / f"{spool_file.FILE_NAME}-wal"
+    assert spool.health(spool.status())["status"] == "ok"
+    log.unlink()
+    spool.append("logs", b"after", 1).result(30)
+    eventually(lambda: spool.health(spool.status())["status"] == "failing", "it is noticed")
+    assert "SIGTERM" in spool.health(spool.status())["problem"]
+    with pytest.raises(StoreUnavailable, match="deleted"):
+        spool.append("logs", b"refused", 1)
+    spool.close()
+    again = Spool(tmp_path, 64 * MIB, 24)
+    assert [batch.body for batch in again.reader.batches()] == [b"before", b"after"]
+    assert again.health(again.status())["status"] == "ok"
+    again.close()
+
+
+def test_a_spool_without_a_log_misses_none(tmp_path: Path) -> None:
+    file = LogFile(tmp_path)
+    file.look()
+    assert file.gone == ""

@@ -30,6 +30,7 @@ from otel_telemetry.base.errors import DiskFull, Overloaded, SpoolDamaged, Store
 from otel_telemetry.gateway.spool import cursors, recovery, spool_file
 from otel_telemetry.gateway.spool.disk import DiskRoom, no_room
 from otel_telemetry.gateway.spool.housekeeping import Housekeeper
+from otel_telemetry.gateway.spool.log_file import LogFile
 from otel_telemetry.gateway.spool.reader import Batch, SpoolReader, SpoolStatus
 
 _GROUP_BYTES: Final = 16 << 20
@@ -102,6 +103,7 @@ class Spool:
         self._writing_since = math.inf
         self._largest_refused = min(largest_body, max_bytes // 2)  # what other processes refuse is not known here
         self._refusing = False
+        self._log = LogFile(folder)
         self._counting = threading.Lock()
         self._committed = threading.Condition()
         self._closed = False
@@ -130,6 +132,8 @@ class Spool:
         with self._counting:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
+            if self._log.gone:
+                raise StoreUnavailable(self._log.gone)
             if self._live_bytes + self._waiting_bytes + size > self.max_bytes:
                 raise self._full(size)
             self._refusing = False
@@ -247,7 +251,7 @@ class Spool:
     def health(self, now: SpoolStatus) -> dict[str, Any]:
         """Return what /health shows of it."""
         disk = self.disk_problem
-        problem = disk or self.problem or ("a write does not end" if self.stuck else "")
+        problem = disk or self._log.gone or self.problem or ("a write does not end" if self.stuck else "")
         state = "disk_full" if disk else "failing" if problem else "full" if self.full else "ok"
         numbers = {
             "bytes": now.bytes,
@@ -379,6 +383,7 @@ class Spool:
         try:
             if self.problem:
                 spool_file.give_up_reserve(self._folder)
+            self._log.look()
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
             return self._housekeeper is not None and self._maintain(self._housekeeper)
