@@ -73,7 +73,7 @@ def keyword_token(text: str, match: re.Match[str]) -> Span | None:
         return None
     if not owner and last.endswith(("key", "token")):
         return None
-    if len(value) < _SHORTEST_TOKEN or looks.is_ordinary(value):
+    if len(value) < _SHORTEST_TOKEN or looks.is_ordinary(value) or (last == "key" and looks.is_uuid(value)):
         return None
     return Span(start, end) if looks.is_token(value) or is_drawn(value) else None
 

@@ -240,6 +240,7 @@ KEY_TRIGGERS: Final = (
     "dbUser",
     "DbUser",
     "pseudoId",
+    '(?i)"sig["\\x5c]',
     *_WORDS,
     *_INTEGERS,
     *("".join(f"\\x{byte:02x}" for byte in word.encode()) for word in ("asło", "şifre", *key_words.PASSWORDS)),
