@@ -1,8 +1,9 @@
-"""Writes the list of ordinary words that `ner/gate.py` reads: `python benchmarks/ordinary_words.py` (needs faker).
+"""Writes the list of ordinary words that `ner/gate.py` reads, with `python -m tests.processors.make_ordinary_words`.
 
 Candidates are the words of the small model's vocabulary, of this project's pages and of the docstrings of Python's
 library that are written in small letters. A word stays out if Faker has it as a given name or a surname in any country,
-or if the model takes it for a name or a place in one of three sentences about a person or a town. Takes two minutes.
+or if the model takes it for a name or a place in one of three sentences about a person or a town. Takes two minutes,
+and the package `faker`.
 """
 
 import ast
@@ -37,17 +38,16 @@ def main() -> None:
     comment = [line for line in _FILE.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     text = textwrap.fill(" ".join(ordinary), 120)
     _FILE.write_text("\n".join([*comment, text, ""]), encoding="utf-8")
-    print(f"{len(ordinary)} of {len(candidates)} words")
 
 
 def _vocabulary() -> Iterator[str]:
-    for line in (weights._folder() / "vocab.txt").read_text(encoding="utf-8").splitlines():  # noqa: SLF001
+    for line in (weights._folder() / "vocab.txt").read_text(encoding="utf-8").splitlines():
         if re.fullmatch("[a-z]{3,}", line.strip()):
             yield line.strip()
 
 
 def _pages() -> Iterator[str]:
-    listed = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True)  # noqa: S607
+    listed = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         yield from _WORD.findall(Path(name).read_text(encoding="utf-8"))
 
