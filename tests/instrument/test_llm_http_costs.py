@@ -20,6 +20,8 @@ from otel_telemetry.instrument.llm_http.instrumentor import LlmHttpInstrumentor
 FIELD = Path(__file__).parents[3] / "shared" / "field" / "rows" / "http"
 OPENAI = "https://api.openai.com/v1/chat/completions"
 ANTHROPIC = "https://api.anthropic.com/v1/messages"
+GOOGLE = "https://{}.googleapis.com/v1/projects/p/locations/l/publishers/google/models/{}"
+VERTEX = "https://{}.googleapis.com/v1/projects/p/locations/l/publishers/anthropic/models/claude:rawPredict"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/{}:generateContent"
 Json = dict[str, Any]
 Ask = Callable[..., records.LlmCall | None]
@@ -128,6 +130,37 @@ PRICED: dict[str, tuple[str, Json, Decimal]] = {
             },
         },
         usd(anew=(200, "3"), short=(3_000, "3.75"), hour=(5_000, "6"), read=(1_000, "0.3"), out=(30, "15")),
+    ),
+    "Claude on Vertex AI's endpoint for the world": (
+        VERTEX.format("aiplatform"),
+        message("claude-sonnet-4-5-20250929", input_tokens=10, output_tokens=5),
+        usd(anew=(10, "3"), out=(5, "15")),
+    ),
+    "an older Claude in one region of Vertex AI": (
+        VERTEX.format("us-east5-aiplatform"),
+        message("claude-opus-4-1-20250805", input_tokens=10, output_tokens=5),
+        usd(anew=(10, "15"), out=(5, "75")),
+    ),
+    "an older model of OpenAI that stays in Europe": (
+        "https://eu.api.openai.com/v1/chat/completions",
+        chat("gpt-4.1-2025-04-14", counts(100, 20)),
+        usd(anew=(100, "2"), out=(20, "8")),
+    ),
+    "Gemini in several regions of Vertex AI": (
+        GOOGLE.format("aiplatform.us.rep", "gemini-2.5-flash:generateContent"),
+        gemini("gemini-2.5-flash", {"promptTokenCount": 1_000, "candidatesTokenCount": 100, "totalTokenCount": 1_100}),
+        usd(read=(1_000, "0.3"), out=(100, "2.5")),
+    ),
+    "texts that Vertex AI embeds": (
+        GOOGLE.format("europe-west4-aiplatform", "gemini-embedding-001:predict"),
+        {
+            "predictions": [
+                {"embeddings": {"values": [0.1, -0.2], "statistics": {"token_count": 1_200, "truncated": False}}},
+                {"embeddings": {"values": [0.3, 0.4], "statistics": {"token_count": 800, "truncated": False}}},
+            ],
+            "metadata": {"billableCharacterCount": 8_000},
+        },
+        usd(read=(2_000, "0.15")),
     ),
     "web searches of Anthropic's server": (
         ANTHROPIC,
@@ -325,6 +358,21 @@ NO_PRICE: dict[str, tuple[str, Json, str]] = {
             "usage": {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30},
         },
         "image_generation is in no price table",
+    ),
+    "Claude in one region of Vertex AI": (
+        VERTEX.format("europe-west1-aiplatform"),
+        message("claude-sonnet-4-5-20250929", input_tokens=10, output_tokens=5),
+        "processing in a region is in no price table",
+    ),
+    "Claude in several regions of Vertex AI": (
+        VERTEX.format("aiplatform.eu.rep"),
+        message("claude-haiku-4-5-20251001", input_tokens=10, output_tokens=5),
+        "processing in a region is in no price table",
+    ),
+    "a model of OpenAI that stays in Europe": (
+        "https://eu.api.openai.com/v1/chat/completions",
+        chat("gpt-5.4-2026-03-05", counts(100, 20)),
+        "processing in a region is in no price table",
     ),
     "an advisor of another model": (
         ANTHROPIC,

@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from otel_telemetry.base import conventions
 from otel_telemetry.instrument import active, afterwards
-from otel_telemetry.instrument.llm_http import content, eventstream, framing, later, usage_problems
+from otel_telemetry.instrument.llm_http import content, eventstream, framing, later, regions, usage_problems
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 from otel_telemetry.instrument.llm_http.encodings import Decode, decoder
 from otel_telemetry.instrument.llm_http.endpoints import Endpoint
@@ -272,6 +272,8 @@ class ModelCall:
         error_type = self._error_type(error)
         if self._seen.finish.get(0) in later.WAITING:
             self._note_waiting()
+        if dearer := regions.surcharge(self._endpoint.provider, self._host, self._seen.model or self._model):
+            self._seen.unpriced(dearer)
         if self.span.is_recording():
             self.span.set_attributes(self._attributes())
             if error_type:

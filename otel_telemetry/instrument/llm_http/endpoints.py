@@ -35,6 +35,8 @@ PROVIDERS: Mapping[str, str] = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
+    "openai.azure.us": "azure.ai.openai",
+    "openai.azure.cn": "azure.ai.openai",
     "services.ai.azure.com": "azure.ai.inference",
     "models.ai.azure.com": "azure.ai.inference",
     "api.mistral.ai": "mistral_ai",
@@ -119,7 +121,7 @@ UNKNOWN_PROVIDER = "_OTHER"
 
 
 _PATTERNS = (
-    (re.compile(r"(?:[\w-]+-)?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
+    (re.compile(r"(?:[\w-]+-)?aiplatform(?:\.[\w-]+\.rep)?\.googleapis\.com"), "gcp.vertex_ai"),
     (
         re.compile(r"(?:[\w-]+\.)?bedrock-(?:runtime|mantle)[\w.-]*\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
         "aws.bedrock",
@@ -274,6 +276,13 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "streamGenerateContent": (_gemini("streamGenerateContent", gemini.GenerateContent()),),
     "embedContent": (_gemini("embedContent", gemini.Embed()),),
     "batchEmbedContents": (_gemini("batchEmbedContents", gemini.Embed()),),
+    "predict": (
+        Rule(
+            re.compile(r"/publishers/google/models/(?P<model>[^/:]*embed[^/:]*):(?P<verb>predict)$"),
+            gemini.Predict(),
+            hosts=frozenset({"gcp.vertex_ai"}),
+        ),
+    ),
     "chat": (
         _cohere(r"/v2/chat$", cohere.Chat()),
         _cohere(r"/v1/chat$", cohere.ChatV1()),

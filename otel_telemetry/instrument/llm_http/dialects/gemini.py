@@ -1,4 +1,4 @@
-"""Google's Gemini: POST …/models/{model}:generateContent, :streamGenerateContent, :embedContent.
+"""Google's Gemini: POST …/models/{model}:generateContent, :streamGenerateContent, :embedContent, :predict.
 
 Thought tokens are not included in the candidates' count, and tokens of tool prompts not in the prompt's; cached content
 is included. Each streamed value repeats the usage so far; the last one counts.
@@ -128,6 +128,30 @@ class Embed(GenerateContent):
     """POST …:embedContent and :batchEmbedContents."""
 
     operation = "embeddings"
+
+
+class Predict(Embed):
+    """POST …:predict of Vertex AI's models that embed texts: each prediction has the count of its own text."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        found: dict[str, Attribute] = {}
+        dimensions = base.count(base.part(body, "parameters").get("outputDimensionality"))
+        if dimensions is not None:
+            found["gen_ai.embeddings.dimension.count"] = dimensions
+        return found
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        if value.get("error"):
+            seen.failed(value["error"])
+        made = [base.part(each, "embeddings", "statistics") for each in base.items(value.get("predictions"))]
+        counts = [count for each in made if (count := base.count(each.get("token_count"))) is not None]
+        seen.input_tokens = sum(counts) if counts else None
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs([each.get("content") for each in base.items(body.get("instances"))]), []
 
 
 def _parts(value: Any) -> list[Json]:
