@@ -76,6 +76,7 @@ class Fact:
     """
 
     __slots__ = (
+        "_ts",
         *(
             "trace_id",
             "span_id",
@@ -135,6 +136,7 @@ class Fact:
         self.call, self.of_log, self.source, self.stage, self.caller = call, of_log, source, stage, caller
         self.matched_before, self.cached = matched_before, cached
         self.wraps = matched_before or cached
+        self._ts: datetime | None = None
         self.cut = self.enters = self.carried = False
         self.up: Fact | None = None
         self.root: Fact | None = None
@@ -155,7 +157,9 @@ class Fact:
     @property
     def ts(self) -> datetime:
         """When the span began, to the microsecond."""
-        return coerce.moment(self.start_ns)
+        if self._ts is None:
+            self._ts = coerce.moment(self.start_ns)
+        return self._ts
 
     @property
     def is_counted(self) -> bool:

@@ -161,9 +161,10 @@ def _status(code: int) -> str:
 
 
 def _events(span: Any) -> Sequence[records.Event]:
-    return [
-        records.Event(each.name, each.time_unix_nano, otlp_values.attributes(each.attributes)) for each in span.events
-    ]
+    events = span.events
+    if not events:  # as nearly always
+        return ()
+    return [records.Event(each.name, each.time_unix_nano, otlp_values.attributes(each.attributes)) for each in events]
 
 
 def to_fact(span: records.Span | IrrelevantSpan, *, store_text: bool) -> Fact | IrrelevantSpan:
