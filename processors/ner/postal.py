@@ -29,14 +29,24 @@ COUNTRIES: Final = (
 )
 _UNIT: Final = (
     r"(?:apt|apartment|suite|ste|unit|flat|floor|fl|room|rm|no|nr|building|bldg|p\.?o|box|fpo|dpo|apo|psc|ap|ae|aa|streets?"
-    r"|str|st|road|rd|avenue|ave|squares?|way|drive|dr|lane|ln|cit[eé]|city of)"
+    r"|str|st|road|rd|avenue|ave|squares?|way|drive|dr|lane|ln|cit[eé]|city of|bl|bloc|bloco|sc|esc|edif|edificio|depto"
+    r"|dpto|interior|int|piso|lote|lok|h\.no|s/n)"
 )
 _SIGNS: Final = r"[\s,.;:>|#()/-]"
+#: What the names of places have between their words: `San Darío de la Montaña`.
+_LINKS: Final = r"(?:de|del|della|di|da|do|dos|das|du|des|la|las|los|le|les|sur|sous|am|an|der|den|nad|pod|In|upon)"
 #: What may stand between two parts of one address.
 _BETWEEN: Final = re.compile(
-    rf"(?>{_SIGNS}|(?i:{_UNIT})\b|(?<!\w)[A-Z]{{1,3}}(?!\w)|(?<!\w)\d{{1,6}}[A-Za-z]?(?!\w)|(?i:{COUNTRIES})(?!\w))*+"
+    rf"(?>{_SIGNS}|(?i:{_UNIT})\b|(?<!\w){_LINKS}(?!\w)|(?<!\w)[A-Z]{{1,3}}(?!\w)|(?<!\w)\d{{1,8}}[A-Za-z]?(?!\w)"
+    rf"|(?i:{COUNTRIES})(?!\w))*+"
+)
+#: A postal code that stands before its town, and the town: `H-5628 Pilis`, `2830-166 Sines`.
+_CODE_LAST: Final = re.compile(r"[\n,] ?(?:[A-Z]{1,2}-)?\d{4,5}(?:-?\d{3}|\s\d{2})?$")
+_TOWN: Final = re.compile(
+    rf" [^\W\d_a-z][^\W\d_]+(?:-[^\W\d_]+)*(?: (?:{_LINKS} ){{0,2}}[^\W\d_a-z][^\W\d_]+){{0,2}}(?: / [A-Z]{{2}}\b)?"
 )
 _LONGEST_GAP: Final = 40
+_LONGEST_CODE: Final = 14
 _CORNER: Final = re.compile(r"(?i)\bcorner of (?:[^\n]{1,40}\b)?$")
 _AND: Final = re.compile(r"[\s.,]{1,3}(?:and|&)\s")
 #: Post boxes, and addresses of the armed forces of the United States:
@@ -79,7 +89,7 @@ _BEFORE: Final = re.compile(
 )
 _BEHIND: Final = re.compile(
     rf"(?:{_SIGNS}{{1,4}}(?>(?i:{_UNIT})\b\.?\s?\d{{0,6}}[A-Za-z]?(?!\w)|[A-Z]{{1,2}}\d[A-Z\d]? ?\d[A-Z]{{2}}(?!\w)"
-    rf"|[A-Z]{{1,3}}(?!\w)|(?:[A-Z]{{1,2}}-)?\d{{1,6}}(?:[ -]\d{{2,4}})?(?!\w)|(?i:{COUNTRIES})(?!\w))){{1,8}}"
+    rf"|[A-Z]{{1,3}}(?!\w)|(?:[A-Z]{{1,2}}-)?\d{{1,8}}(?:[ -]\d{{2,4}})?(?!\w)|(?i:{COUNTRIES})(?!\w))){{1,8}}"
 )
 
 
@@ -138,5 +148,7 @@ def _whole(text: str, span: Span) -> Iterator[Span]:
         before = _BEFORE.search(text, max(0, start - 24), start)
         behind = _BEHIND.match(text, end)
         start, end = before.start() if before else start, behind.end() if behind else end
+        town = _TOWN.match(text, end) if _CODE_LAST.search(text, max(start, end - _LONGEST_CODE), end) else None
+        end = town.end() if town else end
     if kind not in (ADDRESS, LOCATION) or any(map(str.isalpha, text[start:end])):
         yield start, end, kind
