@@ -244,6 +244,17 @@ def test_what_looks_like_a_model_call_and_is_none_that_we_know_is_told(
     assert [record.args for record in caplog.records if "looks like a model call" in record.message] == [("127.0.0.1",)]
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"])
+def test_to_count_tokens_is_no_model_call(
+    telemetry: Telemetry, server: ModelServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(unseen, "_hosts", {})
+    server.answer({"input_tokens": 14})
+    requests.post(f"{server.url}{path}", json={**ASKED, "input": "hi"}, timeout=10)
+    assert unseen._hosts == {}
+    telemetry.spans(0)
+
+
 def test_what_is_suppressed_is_not_told_as_unseen(
     telemetry: Telemetry, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ class Observer:
         if context and _is_suppressed(context):  # nothing is in the context outside of a request
             return None
         if endpoint is None:
-            unseen.look(sent.host, sent.raw)
+            unseen.look(sent.host, sent.path, sent.raw)
             return None
         if root := active.live_root():
             root.is_request()

@@ -25,13 +25,15 @@ _LARGEST: Final = 256 << 10
 _MODEL: Final = (b'"model"', b'"modelId"', b'"model_id"')
 _ASKED: Final = ("messages", "prompt", "input", "inputs", "contents", "query")
 _WORDS: Final = tuple(f'"{name}"'.encode() for name in _ASKED)
+#: The ends of paths that only count the tokens of what they get: no model answers, and nothing is billed.
+_COUNTING: Final = frozenset({"count_tokens", "count-tokens", "input_tokens", "tokenize", "token_counter"})
 _lock = threading.Lock()
 _hosts: dict[str, int] = {}
 
 
-def look(host: str, raw: bytes | None) -> None:
+def look(host: str, path: str, raw: bytes | None) -> None:
     """Look at the body of a POST that is no model call that we know."""
-    if raw is None or not _may_be_one(raw):
+    if raw is None or not _may_be_one(raw) or path[path.rfind("/") + 1 :] in _COUNTING:
         return
     body = framing.parse(raw)
     if isinstance(body, dict) and _asks_a_model(body):
