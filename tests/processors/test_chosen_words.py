@@ -33,3 +33,36 @@ def test_it_goes_from_json_too(template: str) -> None:
     clean = REDACTOR.string(text)
     assert VALUES[0] not in clean
     assert json.loads(clean).keys() == {"note"}
+
+
+#: Lines of source code; and words in which parts of code, or endings of adjectives, stand by chance.
+LINES: Final = (
+    *(
+        'final String PASSWORD = "{v}";',
+        'let dbPassword = "{v}";',
+        "$password = '{v}';",
+        'string clientSecret = "{v}";',
+    ),
+    *('const char *password = "{v}";', "self.password = '{v}'", "User(name='bob', password='{v}')"),
+    'PlainLoginModule required username="a" password="{v}";',
+)
+CHANCE: Final = (
+    "marigold",
+    "platform",
+    "monkey",
+    "envelope",
+    "tournament",
+    "forest",
+    "greatness",
+    "author",
+    "elephant",
+)
+SAID: Final = ("newpassword", "username", "passwordHash", "userpass", "required", "mandatory", "temporary", "oldkey")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_word_of_source_code_goes_unless_it_says_what_it_is_for(line: str) -> None:
+    for value in CHANCE:
+        assert value not in REDACTOR.string(line.replace("{v}", value)), value
+    for value in SAID:
+        assert value in REDACTOR.string(line.replace("{v}", value)), value

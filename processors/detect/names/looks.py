@@ -53,6 +53,13 @@ _OF_CODE: Final = re.compile(
     r"|require|code|data|\.(?:com|org|net|io|json|ya?ml|txt|py|js|ini|conf|pem|crt)$"
 )
 _LONG_REST: Final = 8
+_SHORT_PART: Final = 4
+#: What is left of words of code beside the short ones: `apikey`, `userpass`, `adminuser`.
+_AFFIXES: Final = frozenset(
+    " s es ed er ing id ids no my your the some any foo bar is has get set to in on for with pass pw db sql api app"
+    " admin root ssl tls ssh rsa aes jwt hmac sha md sso oauth aws gcp git github http url uri file path access private"
+    " public client server service system web site page id uuid guid".split(" ")
+)
 _BETWEEN_STRINGS: Final = re.compile(r"\s*[%+,;)\]}](?:\s|$)")
 _TEMPLATE: Final = re.compile(r"%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
@@ -163,14 +170,20 @@ def is_literal(kind: str, value: str) -> bool:
     """Return whether a text between quotes of source code may be a chosen secret: no label, name, path or message."""
     if kind not in _CHOSEN or len(value) < _SHORTEST_LITERAL or is_class(value):
         return False
-    return _LITERAL.fullmatch(value) is not None and not _is_of_code(value) and not remarks.something(value)
+    return _LITERAL.fullmatch(value) is not None and not _is_of_code(value) and not remarks.describes(value)
 
 
 def _is_of_code(value: str) -> bool:
-    """Return whether words that say what a text is for are most of it: `goldfinch` has an `old`."""
+    """Return whether words that say what a text is for are most of it.
+
+    Short ones are in many others (`marigold`, `monkey`, `platform`): what they leave of a word has to say as little.
+    """
     if _OF_CODE.search(value) is None:
         return False
     rest = _OF_CODE.sub("", value)
+    one_word = value.isalpha() and value[1:].islower()
+    if one_word and all(len(part) <= _SHORT_PART for part in _OF_CODE.findall(value)):
+        return rest.lower() in _AFFIXES
     return len(rest) < _LONG_REST or len(rest) * 4 < len(value) * 3
 
 

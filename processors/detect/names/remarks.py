@@ -7,6 +7,14 @@ from otel_telemetry.processors.detect.names import places
 
 #: Endings of words that describe a password: expired, missing, weakest, optional.
 _ENDING: Final = re.compile(r"(?:[aeio]ble|ed|ing|ful|less|ive|ous|ly|ical|ional|ent|ant|ary|ory|est|[tk]en)$")
+#: Those of them that nouns have too, and the adjectives with these.
+_NOUN_ENDING: Final = re.compile(r"(?:ent|ant|ary|ory|est)$")
+_LIKE_NOUNS: Final = frozenset(
+    "different current recent consistent inconsistent redundant relevant irrelevant significant persistent permanent"
+    " equivalent sufficient insufficient dependent independent urgent frequent necessary unnecessary temporary primary"
+    " secondary arbitrary ordinary binary mandatory obligatory compulsory weakest strongest longest shortest latest"
+    " oldest newest request test manifest digest content document client parent environment argument agent".split()
+)
 #: Words that describe a password.
 _REMARKS: Final = frozenset(
     "weak strong short long longer shorter valid correct right wrong same different good bad okay blank plain"
@@ -56,6 +64,12 @@ def something(word: str) -> bool:
     """Return whether a word describes a password and is not the password."""
     small = word.lower()
     return small in _REMARKS or places.is_prose_word(small) or _ENDING.search(small) is not None
+
+
+def describes(word: str) -> bool:
+    """Return the same for a text in quotes: nouns such as `tournament` and `forest` end like adjectives."""
+    small = word.lower()
+    return something(word) and (_NOUN_ENDING.search(small) is None or small in _LIKE_NOUNS or small in _REMARKS)
 
 
 def keeps_company(word: str) -> bool:
