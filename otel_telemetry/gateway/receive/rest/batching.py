@@ -20,7 +20,7 @@ from otel_telemetry.gateway.receive.receiver import Accepted, Receiver
 from otel_telemetry.gateway.receive.rest import records
 from otel_telemetry.gateway.receive.status import RefusedError
 
-_MOST_BYTES: Final = 16 << 10  # of one turn of the event loop: it serves all others in between
+_MOST_BYTES: Final = 64 << 10  # of one turn of the event loop: it serves all others in between
 
 
 class Clock:
