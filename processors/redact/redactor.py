@@ -18,6 +18,7 @@ from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
 from otel_telemetry.processors.detect.detector import (
+    UNSCANNED,
     Detector,
     Match,
     refuse_broken,
@@ -167,7 +168,7 @@ class Redactor:
                 return result
             if time.thread_time() - began > seconds_for(len(text)):
                 break
-            pieces += [result[match.start : match.end] for match in matches]
+            pieces += ['"' if match.type == UNSCANNED else result[match.start : match.end] for match in matches]
             result, matches = new, self._detector.find(new)
         return marker("UNSETTLED")
 

@@ -114,8 +114,13 @@ class Writer:
         out: list[str] = []
         at = 0
         for match in matches:
+            if match.type == UNSCANNED:  # the rest, of which there may be many megabytes
+                found.append(Finding(match.type, match.rule, match.end - match.start))
+                out += (text[at : match.start], marker(UNSCANNED))
+                at = match.end
+                continue
             piece = text[match.start : match.end]
-            action = "replace" if match.type == UNSCANNED else self._policy.of(match.type, piece)
+            action = self._policy.of(match.type, piece)
             if action == "keep" or self.written(piece):
                 continue
             found.append(Finding(match.type, match.rule, len(piece)))
