@@ -111,13 +111,19 @@ def test_two_that_deliver_share_the_topics_and_one_that_dies_or_joins_doubles_no
         check(one, load)
 
 
-def complete(running: KafkaGateway) -> bool:
-    """Tell whether all processes are there: one that was just forked listens where the one does that forked it."""
+def wait_for_all(running: KafkaGateway) -> None:
+    """Wait until two receive and one delivers; one that was just forked listens where the one does that forked it."""
+
+    def complete() -> bool:
+        listening = [pid for pid in running.processes().values() if pid in running.receivers()]
+        return len(running.processes()) == 3 and len(listening) == 2
+
     try:
-        running.deliverer()
-    except ValueError:
-        return False
-    return len(running.receivers()) == 2
+        eventually(complete, "two receive and one delivers", 120)
+    except AssertionError as error:
+        raise AssertionError(
+            f"{error}: {running.processes()}, {running.receivers()} {running.logged[-3000:]}"
+        ) from None
 
 
 def test_whoever_is_killed_at_random_every_row_is_there_once(own_kafka: KafkaBroker, tmp_path: Path) -> None:
@@ -126,13 +132,14 @@ def test_whoever_is_killed_at_random_every_row_is_there_once(own_kafka: KafkaBro
         with Load(running) as load:
             load.wait_for(40)
             for number in range(KILLS):
-                eventually(lambda: complete(running), "two receive and one delivers", 120)
+                wait_for_all(running)
                 who = ("broker", "receiver", "deliverer")[number % 3 if KILLS < 4 else chance.randrange(3)]
                 if who == "broker":
                     own_kafka.kill()
                     own_kafka.start()
                 else:
-                    alive = running.receivers() if who == "receiver" else [running.deliverer()]
-                    os.kill(chance.choice(alive), signal.SIGKILL)
+                    receivers = running.receivers()
+                    others = [pid for pid in running.processes().values() if pid not in receivers]
+                    os.kill(chance.choice(receivers if who == "receiver" else others), signal.SIGKILL)
                 load.wait_for(20, 120)
         check(running, load)
