@@ -57,11 +57,11 @@ class KafkaGateway(GatewayProcess):
         return self.total("otel_telemetry_spool_lag_batches", exporter=exporter)
 
 
-def check(gateway: KafkaGateway, *loads: Load) -> None:
-    """Wait until all is delivered, then hold the rows against what was acknowledged."""
+def check(gateway: KafkaGateway, *loads: Load, seconds: float = 90) -> None:
+    """Wait until all is delivered, so many seconds, then hold the rows against what was acknowledged."""
     with gateway.watched():
         try:
-            eventually(lambda: known(gateway) and gateway.lag() == 0, "the topics are read to their ends", 90)
+            eventually(lambda: known(gateway) and gateway.lag() == 0, "the topics are read to their ends", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}: {gateway.health()['parts']} {gateway.logged[-3000:]}") from None
     acknowledged = {trace_id for load in loads for trace_id in load.acknowledged}
