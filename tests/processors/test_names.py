@@ -52,7 +52,7 @@ NAMES: Final = [(name, kind) for kind, names in STRONG.items() for name in names
 #: Names that say nothing, or too little: their values are judged by what they look like.
 WEAK: Final = {
     keys.LIKELY: "token auth pass pw reset_password has_token forgotPassword",
-    keys.WEAK: "key signature sig input_token max_token session_key monkey",
+    keys.WEAK: "key signature sig input_token max_token session_key",
     keys.VENDOR: "acme_key mapbox-key",
     "": "code id name user username tokens max_tokens gen_ai.usage.input_tokens token_count password_policy cache_key"
     " idempotency-key public_key publicKey PublicKeyToken resource-key page_token compass spin mapping author keyword"

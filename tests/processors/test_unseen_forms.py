@@ -147,9 +147,32 @@ def test_a_password_is_found_in_any_syntax(form):
     assert REDACTOR.string(once) == once
 
 
+@pytest.mark.parametrize("word", ["monkey", "turkey", "moonlight"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *('["password", "{}"]', '[["x-api-key", "{}"]]', '{{"headers": [["authorization", "Bearer {}"], ["a", "b"]]}}'),
+        *("passwords:\n  - {}\n  - b\nx: y", "api_keys:\r\n- {}\r\n", "passwords: [a, {}]", "passwords:\n  - '{}'"),
+        *(
+            "git config --global user.password {}",
+            "conda config --set proxy_password {}",
+            "yarn config set npmAuthToken {}",
+        ),
+        *("aws configure set aws_secret_access_key {}", "npm config set //registry.example.com/:_authToken {}"),
+    ],
+)
+def test_a_word_is_found_in_lists_and_settings(form, word):
+    once = REDACTOR.string(form.format(word))
+    assert word not in once
+    assert "[REDACTED_" in once
+    assert REDACTOR.string(once) == once
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *("secrets:\n  - db_password", "tokens:\n  - monkey", "passwords: [str]", "passwords:\n  - name: db"),
+        *("git config --get user.password", "gcloud config set project blue", "kubectl config set-context monkey"),
         *(
             "2024-11-21T10:00:00.123Z",
             "version 10.12.13.14-rc1",

@@ -97,6 +97,8 @@ KEY_OWNERS: Final = frozenset(
     " license subscription hmac aes rsa ssh deploy write read admin consumer integration rest webhook functions client"
     " decryption sas ssl tls".split()
 )
+#: Words that end in `key`, and are none.
+NO_KEYS: Final = frozenset("monkey donkey turkey hockey whiskey jockey hickey hokey pokey flunkey lackey".split())
 #: What has keys that are never secrets.
 PUBLIC_KEY_OWNERS: Final = frozenset(
     "cache idempotency primary foreign partition sort routing dedup deduplication message object row record resource"

@@ -153,7 +153,7 @@ def _by_last_word(name: _Name) -> str:
     last, before = name.last, name.before
     if last.endswith("token"):
         return _token(name, before or last.removesuffix("token"))
-    if last.endswith("key"):
+    if last.endswith("key") and last not in key_words.NO_KEYS:
         if name.plural and before not in key_words.KEY_OWNERS:
             return ""
         return _key(before) if last == "key" else "" if last[:-3] in key_words.PUBLIC_KEY_OWNERS else WEAK
