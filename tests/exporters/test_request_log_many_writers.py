@@ -107,6 +107,7 @@ def run(url: str, file: Path, share: int, kills: list[int]) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
+@pytest.mark.timeout(300 + 30 * KILLS)
 @pytest.mark.parametrize("kills", [0, KILLS])
 def test_two_writers_end_with_the_rows_of_one(url, expected, kills, tmp_path):
     chance = random.Random(kills)  # noqa: S311  # no secret
@@ -119,8 +120,10 @@ def test_two_writers_end_with_the_rows_of_one(url, expected, kills, tmp_path):
         writers = [
             pool.submit(run, url, file, share, [chance.randint(1, 6) for _ in range(kills)]) for share in range(2)
         ]
-        wait(writers)
-        over.set()
+        try:
+            wait(writers)
+        finally:
+            over.set()
         assert beside.result()
     for writer in writers:
         writer.result()
