@@ -1,6 +1,7 @@
 """The overview: figures, charts and groups of a period, each compared with the one before, each leading to its rows."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from otel_telemetry.exporters.request_log.operate.report_ranks import PERCENTS
 from otel_telemetry.ui import words
 from otel_telemetry.ui.asked import View
 from otel_telemetry.ui.charts import Chart, bars
+from otel_telemetry.ui.reading import Reading
 
 _MOST: Final = 12
 #: Rows that a figure of one's own is made of on the page; the report reads all.
@@ -40,9 +42,25 @@ class Tile:
 
 
 def summary(
-    connection: sa.Connection, view: View, found: figures.Figures, own: sa.Connection | None = None
+    reading: Reading, connection: sa.Connection, view: View, found: figures.Figures, own: sa.Connection | None = None
 ) -> dict[str, Any]:
-    """Return what `/api/summary` and the overview show; `own` has what is no request and no model call."""
+    """Return what `/api/summary` and the overview show; `own` has what is no request and no model call.
+
+    Who asked most takes the database longest: it is looked up on a connection of its own, while the rest is added up.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        users = beside.submit(_users, reading, view)
+        return _summary(connection, view, found, own) | {"by_user": users.result()}
+
+
+def _users(reading: Reading, view: View) -> list[Row]:
+    with reading.connection() as connection:
+        return figures.of(connection, view.filters, view.period).by("user", _MOST)
+
+
+def _summary(
+    connection: sa.Connection, view: View, found: figures.Figures, own: sa.Connection | None
+) -> dict[str, Any]:
     counted, models = found.models()
     return {
         "since": view.since,
@@ -54,7 +72,6 @@ def summary(
         "by_route": found.by("route", _MOST),
         "by_model": models[:_MOST],
         "models_count": counted,
-        "by_user": found.by("user", _MOST),
         "by_degraded": [row for row in found.by("degraded") if row["degraded"] is not None][:_MOST],
         "kpis": _kpis((connection, own or connection), view.period),
     }

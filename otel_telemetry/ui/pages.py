@@ -110,7 +110,7 @@ class Pages:
         view = self.view(request)
         with self.reading.connection() as connection, self._beside(connection) as own:
             asked_for = figures.of(connection, view.filters, view.period, times=("latency",))
-            found = overview.summary(connection, view, asked_for, own)
+            found = overview.summary(self.reading, connection, view, asked_for, own)
             drawn = overview.charts(view, asked_for) if found["total"]["requests"] else {}
             choices = _choices(connection, view)
             newest = None if found["total"]["requests"] else browse.newest(connection)
@@ -200,7 +200,7 @@ class Pages:
         view = self.view(request)
         with self.reading.connection() as connection, self._beside(connection) as own:
             found = figures.of(connection, view.filters, view.period)
-            return _json(overview.summary(connection, view, found, own))
+            return _json(overview.summary(self.reading, connection, view, found, own))
 
     def api_requests(self, request: Request) -> Response:
         """Return a page of requests; `next` is the query string of the one after it."""

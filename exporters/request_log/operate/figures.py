@@ -7,7 +7,6 @@ any number of rows as they are.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -279,14 +278,12 @@ def _users(connection: sa.Connection, plan: reading.Plan, most: int | None) -> l
     days = reading.of(rollups.DAY, "user", plan.days)
     wanted, every = None, 0
     if most is not None:  # who they are is counted by indexes alone
-        queries = [sa.select(log.user_id, sa.func.count()).where(part).group_by(log.user_id) for part in between]
-        queries += [sa.select(own.user_id, sa.func.sum(own.rows)).where(days).group_by(own.user_id)] * bool(plan.days)
-        counts: Counter[str | None] = Counter()
-        for query in queries:
-            for user, number in connection.execute(query):
-                counts[user] += int(number)
-        wanted = sorted(counts, key=lambda user: (-counts[user], user or ""))[:most]
-        every = counts.total()
+        queries = [
+            sa.select(log.user_id, sa.func.count().label("n")).where(part).group_by(log.user_id) for part in between
+        ]
+        if plan.days:
+            queries.append(sa.select(own.user_id, sa.func.sum(own.rows).label("n")).where(days).group_by(own.user_id))
+        wanted, every = _most_often(connection, queries, most)
     stored = _stored(connection, plan, days, wanted) if plan.days else ()
     cell_of = cells.merged(((user,), Stored([int(value) for value in values], "", "")) for user, *values in stored)
     found = {user: {"user": user, **row_of("requests", cell, percentiles=False)} for (user,), cell in cell_of.items()}
@@ -298,6 +295,18 @@ def _users(connection: sa.Connection, plan: reading.Plan, most: int | None) -> l
     every = every or sum(row["requests"] for row in found.values())
     rows = [{**row, "share": row["requests"] / every} for row in found.values()]
     return sorted(rows, key=lambda row: report_groups.order(row, ("user",), "requests"))
+
+
+def _most_often(
+    connection: sa.Connection, queries: Sequence[sa.Select[Any]], most: int
+) -> tuple[list[str | None], int]:
+    """Return who is counted most often in several queries of user and `n` together, and the sum of all counts."""
+    counted = sa.union_all(*queries).subquery()
+    number = sa.func.sum(counted.c.n)
+    ranked = sa.select(counted.c.user_id, sa.func.sum(number).over()).group_by(counted.c.user_id)
+    query = ranked.order_by(number.desc(), sa.func.coalesce(counted.c.user_id, "")).limit(most)
+    found = connection.execute(query).all()
+    return [user for user, _ in found], int(found[0][1]) if found else 0
 
 
 def _stored(
