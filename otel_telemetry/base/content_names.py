@@ -107,9 +107,13 @@ STEMS: Final = frozenset(
 )
 
 
-@lru_cache(maxsize=8192)
 def meaning(name: str, *, sure: bool = False) -> Meaning:
     """Classify a value by its name. `sure`: use only words that always mean content."""
+    return _meaning(name if len(name) <= _LONGEST else name[-_LONGEST:], sure)
+
+
+@lru_cache(maxsize=8192)
+def _meaning(name: str, sure: bool) -> Meaning:
     words = _split(name)
     if not words:
         return ""

@@ -132,8 +132,7 @@ def _written(path: _Path) -> str:
 
 def _fill(message: Message, value: Any, path: _Path, depth: int, rejections: _Rejections) -> bool:
     """Set the fields of `message` from a JSON object; return whether it had any known name."""
-    if not isinstance(value, dict):
-        raise MalformedTelemetry("not a JSON object", _written(path))
+    _refuse_all_but_objects(value, path)
     if depth > _MAX_DEPTH and isinstance(message, AnyValue):
         message.string_value = conventions.TOO_DEEP
         return True
@@ -148,6 +147,11 @@ def _fill(message: Message, value: Any, path: _Path, depth: int, rejections: _Re
             if given is not None:
                 setter(message, given, (path, name), depth, rejections)
     return known
+
+
+def _refuse_all_but_objects(value: Any, path: _Path) -> None:
+    if not isinstance(value, dict):
+        raise MalformedTelemetry("not a JSON object", _written(path))
 
 
 _Setter = Callable[[Message, Any, _Path, int, _Rejections], None]
@@ -202,13 +206,14 @@ def _message_list(field: FieldDescriptor) -> _Setter:
     def put(message: Message, value: Any, path: _Path, depth: int, rejections: _Rejections) -> None:
         target = getattr(message, name)
         for i, one in enumerate(_list(value, path)):
-            before = rejections.rejected
+            before, made = rejections.rejected, len(target)
             try:
+                _refuse_all_but_objects(one, (path, i))  # a message that is left out keeps its memory
                 _fill(target.add(), one, (path, i), depth + 1, rejections)
             except MalformedTelemetry as error:
                 if not separable:
                     raise
-                del target[-1]
+                del target[made:]
                 rejections.reject(error, before, 1 if name in _ITEMS else max(1, _count(one)))
             if name in _ITEMS:
                 value[i] = None  # its memory is wanted for the others; it still counts

@@ -58,6 +58,30 @@ def attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
     return {one.key: to_python(one.value) for one in pairs}
 
 
+def repeats_keys(message: AnyValueMessage) -> bool:
+    """Return whether a map, at any depth, has a key twice: `to_python` returns the last value of such a key only."""
+    kind = message.WhichOneof("value")
+    if kind == "array_value":
+        return any(map(repeats_keys, message.array_value.values))
+    if kind != "kvlist_value":
+        return False
+    pairs = message.kvlist_value.values
+    return len({one.key for one in pairs}) < len(pairs) or any(repeats_keys(one.value) for one in pairs)
+
+
+def with_all_values(message: AnyValueMessage) -> AnyValue:
+    """Return the same as `to_python`, but of a key that a map has several times a list of all its values."""
+    kind = message.WhichOneof("value")
+    if kind == "array_value":
+        return [with_all_values(inner) for inner in message.array_value.values]
+    if kind != "kvlist_value":
+        return to_python(message)
+    found: dict[str, list[AnyValue]] = {}
+    for one in message.kvlist_value.values:
+        found.setdefault(one.key, []).append(with_all_values(one.value))
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
+
+
 def put(into: AnyValueMessage, value: Any, field: str, levels: int = MOST_LEVELS) -> None:
     """Write a value of JSON; what is nested too deep is replaced, as redaction replaces it everywhere."""
     if isinstance(value, str):

@@ -11,7 +11,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.base.descriptors import is_repeated
-from otel_telemetry.base.otlp_values import to_message, to_python
+from otel_telemetry.base.otlp_values import repeats_keys, to_message, to_python
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS
 from otel_telemetry.processors.otlp import wire
 from otel_telemetry.processors.redact import content_rules, finding_counts
@@ -109,6 +109,8 @@ class Cleaner:
         self._hits = hits
         self.findings = findings
         self.span: tuple[int, int] | None = None
+        self._asked_of: tuple[int, int] | None = None
+        self._calls = False
         self._event = ""
         self._of_model = False
 
@@ -186,10 +188,11 @@ class Cleaner:
         self.findings += findings
         if item is None:
             return _DROP
-        if item[0] == attribute.key and item[1] is value:
+        lost = isinstance(value, dict | list) and repeats_keys(attribute.value)  # values that nobody has looked at
+        if item[0] == attribute.key and item[1] is value and not lost:
             return None
         attribute.key = item[0]
-        if item[1] is not value:
+        if item[1] is not value or lost:
             attribute.value.CopyFrom(to_message(item[1]))
         return attribute.SerializeToString()
 
@@ -197,13 +200,17 @@ class Cleaner:
         """Return whether the item is a span that calls somebody."""
         if self.span is None:
             return False
-        kinds = [field for field in wire.fields(self._buffer, *self.span) if field.number == _KIND]
-        return bool(kinds) and kinds[-1].wire_type == wire.VARINT and self._buffer[kinds[-1].start] in _CALLING
+        if self._asked_of != self.span:  # once for all of its attributes: it reads the whole span
+            kinds = [field for field in wire.fields(self._buffer, *self.span) if field.number == _KIND]
+            known = bool(kinds) and kinds[-1].wire_type == wire.VARINT
+            self._asked_of, self._calls = self.span, known and self._buffer[kinds[-1].start] in _CALLING
+        return self._calls
 
     def _any_value(self, message: Any) -> bytes | None:
         value = to_python(message)
         clean = self._redactor.body(value, self._event, self.findings, of_model=self._of_model)
-        return None if clean is value else to_message(clean).SerializeToString()
+        lost = isinstance(value, dict | list) and repeats_keys(message)
+        return None if clean is value and not lost else to_message(clean).SerializeToString()
 
     def _string(self, field: wire.Field) -> bytes | None:
         text = self._buffer[field.start : field.end].decode()

@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_telemetry.base import conventions, metrics
 from otel_telemetry.base.descriptors import is_repeated
-from otel_telemetry.base.otlp_values import to_python
+from otel_telemetry.base.otlp_values import with_all_values
 from otel_telemetry.base.redaction_counts import Key, counts
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO
 from otel_telemetry.processors.redact import finding_counts
@@ -119,11 +119,11 @@ def _message(redactor: Redactor, message: Message, found: list[Finding]) -> None
 
 def _messages(redactor: Redactor, messages: Sequence[Any], found: list[Finding]) -> None:
     if isinstance(messages[0], KeyValue):
-        _attributes(redactor, ((pair.key, to_python(pair.value)) for pair in messages), found)
+        _attributes(redactor, ((pair.key, with_all_values(pair.value)) for pair in messages), found)
         return
     for message in messages[:: -(-len(messages) // _MOST_ITEMS)]:
         if isinstance(message, AnyValue):
-            _value(redactor, to_python(message), found)
+            _value(redactor, with_all_values(message), found)
         else:
             _message(redactor, message, found)
 

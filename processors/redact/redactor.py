@@ -9,7 +9,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Final
@@ -314,14 +315,13 @@ class Redactor:
     def _mapping(self, value: Mapping[str, Any], key: str, found: list[Finding], depth: int) -> AnyValue:
         out: dict[str, Any] = {}
         changed = False
+        same: Counter[str] = Counter()  # names that redaction makes one: each further one gets a number
         for (name, item), (own, _) in zip(value.items(), neighbours.members(key, value), strict=True):
             new_name = self.string(name, "", found) if isinstance(name, str) else name
             new_item = self._walk(item, own, found, depth + 1)
             new_item = new_item if new_name is name else self._renamed(new_item, new_name, found)
             changed = changed or new_name is not name or new_item is not item
-            while new_name is not name and new_name in out:
-                new_name += "_"
-            out[new_name] = new_item
+            out[new_name if new_name is name else free_name(new_name, out, same)] = new_item
         return out if changed else value
 
     def _bytes(self, value: bytes, found: list[Finding]) -> AnyValue:
@@ -403,6 +403,15 @@ class Redactor:
         if is_marker(result) or _intact(_parsed(text), _parsed(result)):
             return result
         return json.dumps(marker("JSON"))
+
+
+def free_name(name: str, taken: Container[str], same: Counter[str]) -> str:
+    """Return a name that is not taken: itself, then with `_`, `_3`, `_4` behind it; `same` is where it goes on."""
+    free = name
+    while free in taken:
+        same[name] += 1
+        free = f"{name}_" if same[name] == 1 else f"{name}_{same[name] + 1}"
+    return free
 
 
 def _step(places: _Places, key: str) -> _Places:

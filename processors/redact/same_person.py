@@ -60,11 +60,14 @@ _FORMS: Final[Mapping[str, Callable[[str], str]]] = {
 }
 
 
-@lru_cache(maxsize=4096)
 def normal_form(kind: str, text: str) -> str:
     """Return the one spelling of a value of a type; the text itself where the type has none, or nothing is left."""
-    form = _FORMS.get(kind)
-    return (form(text) or text) if form is not None and len(text) <= _LONGEST else text
+    return _normal_form(kind, text) if kind in _FORMS and len(text) <= _LONGEST else text
+
+
+@lru_cache(maxsize=4096)
+def _normal_form(kind: str, text: str) -> str:
+    return _FORMS[kind](text) or text
 
 
 def normal_forms(text: str) -> list[str]:

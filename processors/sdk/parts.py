@@ -1,10 +1,11 @@
 """Collects the strings of a record, so that one scan covers them all. Only strings with a hit are examined."""
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from otel_telemetry.base.records import AnyValue
-from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
+from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor, free_name
 
 _PLAIN = frozenset({int, float, bool, type(None)})
 #: The least integer whose digits may be a card under any name: 14 digits.
@@ -58,13 +59,11 @@ def clean_attributes(
     seen = None if judged_whole or not isinstance(findings, Findings) else findings.seen.hits
     dirty = attributes.keys() if seen is None else _dirty(attributes, seen)
     cleaned: dict[str, AnyValue] = {}
+    same: Counter[str] = Counter()
     for key, value in attributes.items():
         item = redactor.item_of(event, key, value, findings) if key in dirty else (key, value)
         if item is not None:
-            name = item[0]
-            while name in cleaned:
-                name += "_"
-            cleaned[name] = item[1]
+            cleaned[free_name(item[0], cleaned, same)] = item[1]
     return cleaned
 
 

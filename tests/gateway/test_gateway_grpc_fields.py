@@ -10,7 +10,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hpack import Decoder, HPACKDecodingError, OversizedHeaderListError
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import AltSvcFrame, DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -116,6 +116,15 @@ async def test_control_frames_are_counted_before_more_of_them_are_answered(runni
     events = client.h2.receive_data(data)
     assert sum(isinstance(event, h2.events.PingAckReceived) for event in events) <= 100
     assert isinstance(events[-1], h2.events.ConnectionTerminated)
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_frames_that_nobody_reports_are_counted(running: Any, reader: Any) -> None:
+    client = await Client.connect(running)
+    client.writer.write(AltSvcFrame(0, b"", b"h2").serialize() * 1100)
+    with contextlib.suppress(ConnectionError):  # what was not read any more
+        while await asyncio.wait_for(client.reader.read(1 << 16), 10):
+            pass
     assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -273,3 +274,23 @@ def test_a_value_behind_an_escape_in_json_is_found_and_the_json_stays(value, bef
 def test_bytes_that_are_no_utf8_are_redacted_too():
     assert PLAIN.value(b"\xff\xfe jane@example.com") == b"\xff\xfe [REDACTED_EMAIL]"
     assert PLAIN.value(b"\xff\xfe nothing") == b"\xff\xfe nothing"
+
+
+def test_names_that_become_one_are_numbered():
+    names = [f"u{n}@example.com" for n in range(2_000)]
+    clean = PLAIN.value(dict.fromkeys(names, 1))
+    assert list(clean)[:4] == ["[REDACTED_EMAIL]", "[REDACTED_EMAIL]_", "[REDACTED_EMAIL]_3", "[REDACTED_EMAIL]_4"]
+    assert len(clean) == len(names)
+    assert len(json.dumps(clean)) < 40 * len(names)
+
+
+def test_no_cache_holds_long_names():
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(40):
+            name = f"{n}" + "x" * 300_000
+            PLAIN.value({name: "jane@example.com", f"{name}_password": "sunflower", f"{name}_order": 4111111111111111})
+        assert tracemalloc.get_traced_memory()[0] - before < 3_000_000
+    finally:
+        tracemalloc.stop()

@@ -3,8 +3,10 @@
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from otel_telemetry.base.otlp_values import with_all_values
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from otel_telemetry.processors.otlp.wire import length_delimited as field
@@ -17,7 +19,20 @@ HIDDEN = field(1, TEXT)
 NOT_UTF8 = b"\xff" + TEXT
 NESTED = field(6, field(1, field(1, b"inner") + field(2, HIDDEN + FINE)))
 
+
 #: Attributes whose value, as parsers see it, is harmless.
+def named(key: bytes, value: bytes) -> bytes:
+    """Return a pair, as it stands in an attribute and in a map."""
+    return field(1, key) + field(2, value)
+
+
+#: Maps in which a key has two values, of which parsers show the last.
+TWICE = {
+    "a text": field(6, field(1, named(b"to", HIDDEN)) + field(1, named(b"to", FINE))),
+    "in a list": field(5, field(1, field(6, field(1, named(b"to", HIDDEN)) + field(1, named(b"to", FINE))))),
+    "a map": field(6, field(1, named(b"to", field(6, field(1, named(b"x", HIDDEN))))) + field(1, named(b"to", FINE))),
+    "a secret": field(6, field(1, named(b"password", HIDDEN)) + field(1, named(b"password", FINE))),
+}
 ATTRIBUTES = {
     "a text before the text that counts": NAME + field(2, HIDDEN + FINE),
     "a text before a number": NAME + field(2, HIDDEN + b"\x18\x05"),
@@ -44,6 +59,14 @@ def test_what_an_attribute_hides_is_cleaned_and_what_it_shows_is_kept(otlp: Otlp
     assert TEXT not in clean.body
     after = ExportLogsServiceRequest.FromString(clean.body)
     assert [_shown(after), "fine" in str(after) or "int_value: 5" in str(after)] == [_shown(before), True]
+
+
+@pytest.mark.parametrize("place", [5, 6], ids=["body", "attribute"])
+@pytest.mark.parametrize("twice", TWICE.values(), ids=list(TWICE))
+def test_a_key_with_two_values_hides_neither(otlp: OtlpRedactor, twice: bytes, place: int) -> None:
+    body = field(1, field(2, field(2, field(place, twice if place == 5 else named(b"a", twice)))))
+    assert TEXT.decode() in str(with_all_values(AnyValue.FromString(twice))), "the leak check sees both"
+    assert TEXT not in otlp.redact("logs", body).body
 
 
 def _shown(request: ExportLogsServiceRequest) -> list[str]:

@@ -62,6 +62,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD: Final = 9  # bytes before a frame's payload: length, type, flags, stream
 _OF_HEADERS: Final = (1, 9)  # types of frames: HEADERS and CONTINUATION
 _SILENT: Final = (0, 1, 3, 8)  # DATA, HEADERS, RST_STREAM, WINDOW_UPDATE: `h2` reports none of a stream that is over
+_ALTERNATIVES: Final = 10  # ALTSVC, which `h2` reports to nobody here
 _STRAY_BYTES: Final = 1 << 10  # a frame as large as that is worth its work: it is of a large request that was refused
 _STRAY_COST: Final = 256  # of a smaller one, in bytes of header fields
 _END_HEADERS: Final = 4  # their flag
@@ -236,6 +237,8 @@ class Connection(asyncio.Protocol):
                 start = at
                 if self._take(int.from_bytes(data[at + 5 : at + _HEAD]), view[at + _HEAD : end]):
                     start = end
+            elif data[at + 3] == _ALTERNATIVES:
+                self._count_control()
             elif data[at + 3] in _OF_HEADERS:
                 self._bound_unfinished(length, data[at + 4])
             if start < end and data[at + 3] in _SILENT and length < _STRAY_BYTES:

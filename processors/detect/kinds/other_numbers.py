@@ -93,10 +93,13 @@ def _ends(text: str) -> bool:
     return text.endswith(_WHOLE.get(text[-1:], ()))
 
 
-@lru_cache(maxsize=4096)
 def names_other(key: str) -> bool:
     """Return whether the key of a value says the same."""
-    name = key[-_NEAR:]
+    return _names_other(key[-_NEAR:])
+
+
+@lru_cache(maxsize=4096)
+def _names_other(name: str) -> bool:
     if not name.isascii() and (folded := fold(name)) is not None:
         name = folded.text
     return _KEY.search(name) is not None

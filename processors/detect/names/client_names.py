@@ -23,13 +23,15 @@ _KEYS: Final = frozenset(conventions.CLIENT_ADDRESS_KEYS)
 _LONGEST: Final = 80
 
 
-@lru_cache(maxsize=8192)
 def is_client(key: str) -> bool:
     """Return whether an attribute, or a member of a map, holds a client's address, in any spelling of its header."""
+    return _is_client(key) if len(key) <= _LONGEST else key in _KEYS
+
+
+@lru_cache(maxsize=8192)
+def _is_client(key: str) -> bool:
     if key in _KEYS:
         return True
-    if len(key) > _LONGEST:
-        return False
     name = key.lower().replace("-", "_").replace(".", "_")
     for prefix in _PREFIXES:
         if name.startswith(prefix) and name.removeprefix(prefix) in _HEADERS:

@@ -51,13 +51,15 @@ _VERSION: Final = re.compile(r"v?\d+|[a-z]")
 _NUMBER_BEHIND: Final = re.compile(r"(?<=[a-z])v?\d+$")
 _SHORTEST_VENDOR: Final = 3
 _LONGEST_STEM: Final = max(map(len, key_words.STEMS))
+#: Of a longer key its end counts: a cache of whole keys would hold what senders put there.
+_LONGEST: Final = 128
 
 
 class _Name:
     """A name taken apart: its words without versions and tails, singular; and whether the last one was a plural."""
 
     def __init__(self, key: str) -> None:
-        name = key[-128:]
+        name = key[-_LONGEST:]
         if not name.isascii():
             name = unicodedata.normalize("NFKD", name.replace("ł", "l")).translate(_MARKS)
             folded = fold(name)
@@ -89,10 +91,14 @@ class _Name:
         return first in key_words.ACTS or (first == "set" and self.last != "cookie") or self.joined == "nopasswd"
 
 
-@lru_cache(maxsize=8192)
 def classify(key: str) -> str:
     """Return the type of what `key` names (PASSWORD, COOKIE, ...), LIKELY, WEAK, VENDOR, or "" for an ordinary name."""
-    if not key.isascii() and any(word in key[-128:].lower() for word in key_words.PASSWORDS):
+    return _classify(key[-_LONGEST:])
+
+
+@lru_cache(maxsize=8192)
+def _classify(key: str) -> str:
+    if not key.isascii() and any(word in key.lower() for word in key_words.PASSWORDS):
         return PASSWORD
     name = _Name(key)
     if not name.words:
@@ -101,10 +107,14 @@ def classify(key: str) -> str:
     return LIKELY if name.acts and kind not in _MEANINGLESS else kind
 
 
-@lru_cache(maxsize=8192)
 def names_phone(key: str) -> bool:
     """Return whether a key says that its value is a telephone number: the digits alone look like any other number."""
-    words = [word for word in _BREAKS.split(_CAMEL.sub("_", key[-128:]).lower()) if word]
+    return _names_phone(key[-_LONGEST:])
+
+
+@lru_cache(maxsize=8192)
+def _names_phone(key: str) -> bool:
+    words = [word for word in _BREAKS.split(_CAMEL.sub("_", key).lower()) if word]
     while len(words) > 1 and words[-1] in key_words.NUMBER_WORDS:
         words.pop()
     return bool(words) and (words[-1] in key_words.PHONES or words[-1].endswith(("phone", "phonenumber")))
@@ -115,17 +125,25 @@ def is_strong(key: str) -> bool:
     return classify(key) not in _MEANINGLESS
 
 
-@lru_cache(maxsize=8192)
 def gives_numbers(key: str) -> bool:
     """Return whether a number under a strong name is the value that the name says, not a count or a flag."""
+    return _gives_numbers(key[-_LONGEST:])
+
+
+@lru_cache(maxsize=8192)
+def _gives_numbers(key: str) -> bool:
     name = _Name(key)
     counts = name.last == "token" and name.before not in _TOKEN_OWNERS
     return not name.plural and not counts and classify(key) not in _NEVER_NUMBERS
 
 
-@lru_cache(maxsize=8192)
 def found_as(key: str) -> str:
     """Return the type of a value found under a key: that of a strong name, or what a weak one holds if anything."""
+    return _found_as(key[-_LONGEST:])
+
+
+@lru_cache(maxsize=8192)
+def _found_as(key: str) -> str:
     kind = classify(key)
     if kind not in _MEANINGLESS:
         return kind
