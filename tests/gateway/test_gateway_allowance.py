@@ -115,6 +115,23 @@ def takes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr("time.thread_time", lambda: next(ticks))
 
 
+def test_work_that_waited_is_not_begun_once_nothing_is_left(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowances = Allowances(SECONDS, clock)
+    working, waiting = purse(allowances), purse(allowances)
+    for one in (working, waiting):
+        one.expect(100_000)  # a second of the 15
+    takes(monkeypatch, SECONDS - 0.5)
+    working.run(len, "abc")
+    begun: list[int] = []
+    with pytest.raises(RefusedError, match="CPU time"):
+        waiting.run(begun.append, 1)
+    assert not begun
+    clock.now += 10
+    takes(monkeypatch, 0.1)
+    waiting.run(begun.append, 1)
+    assert begun == [1]
+
+
 def test_who_has_a_secret_key_does_not_pay(clock: Clock) -> None:
     assert Allowances(SECONDS, clock).purse("") is None
     assert Allowances(0, clock).purse("a page") is None

@@ -111,7 +111,12 @@ class Purse:
             self._held = wanted
 
     def run(self, work: Callable[..., _Result], *given: Any) -> _Result:
-        """Do some of the work, and pay for it. Raises RefusedError once all of it took more than an allowance."""
+        """Do some of the work, and pay for it.
+
+        Raises RefusedError where nothing was left before it began, and once all of it took more than an allowance.
+        """
+        if not self._spent:  # those before it in the queue may have taken more than they held
+            self._allowance.hold(0.0)
         began = time.thread_time()
         try:
             return work(*given)

@@ -75,7 +75,8 @@ class Call:
         gzipped = bodies.is_gzipped(self.request)
         body = await bodies.read(self.request, self._guard.max_bytes, self._room)
         if gzipped:
-            body = await asyncio.to_thread(bodies.gunzip, body, self._guard.max_bytes, self._room.grow)
+            unpack = self._room.paying(bodies.gunzip)
+            body = await asyncio.to_thread(unpack, body, self._guard.max_bytes, self._room.grow)
         if len(body) > _SMALL:
             self._room.parse_json(body, most, each)
         else:
