@@ -278,7 +278,7 @@ def test_bytes_that_are_no_utf8_are_redacted_too():
 
 def test_names_that_become_one_are_numbered():
     names = [f"u{n}@example.com" for n in range(2_000)]
-    clean = PLAIN.value(dict.fromkeys(names, 1))
+    clean: Any = PLAIN.value(dict.fromkeys(names, 1))
     assert list(clean)[:4] == ["[REDACTED_EMAIL]", "[REDACTED_EMAIL]_", "[REDACTED_EMAIL]_3", "[REDACTED_EMAIL]_4"]
     assert len(clean) == len(names)
     assert len(json.dumps(clean)) < 40 * len(names)
