@@ -1,5 +1,6 @@
 """Findings become counters: type, rule and service, never a value."""
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 #: Service name of the self-tests at start: their findings are not anybody's data, and are not counted.
 SELF_TEST = "otel_telemetry.self_test"
+#: Names of the counts in a span; anything else behind the prefix is somebody's text.
+_SUMMARY: Final = re.compile(re.escape(conventions.REDACTED) + r"[a-z][a-z0-9_]{0,63}")
 _thread = threading.local()
 _LABELS: Final = ("type", "rule", "service")
 _services: Final = Label()
@@ -70,7 +73,7 @@ def summary(findings: Iterable[Finding]) -> dict[str, int]:
 
 def is_summary(key: str, value: object) -> bool:
     """Return whether an attribute is one of our own counts, whose names (`...password`) end with a type."""
-    return key.startswith(conventions.REDACTED) and isinstance(value, int)
+    return isinstance(value, int) and _SUMMARY.fullmatch(key) is not None
 
 
 def unchecked() -> None:

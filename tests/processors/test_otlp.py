@@ -309,3 +309,14 @@ def test_whether_a_span_calls_somebody_is_read_once(otlp: OtlpRedactor, monkeypa
     clean = otlp.redact("traces", request.SerializeToString())
     assert b"8.8.4.4" in clean.body, "the server's address stays"
     assert max(read.count(place) for place in read) < 10
+
+
+def test_a_name_like_that_of_a_count_hides_nothing(otlp: OtlpRedactor) -> None:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+    for name in ("password", PLANTED, f"a {PLANTED}"):
+        span.attributes.append(KeyValue(key=f"otel_telemetry.redacted.{name}", value=AnyValue(int_value=2)))
+    after = ExportTraceServiceRequest.FromString(otlp.redact("traces", request.SerializeToString()).body)
+    count, *others = after.resource_spans[0].scope_spans[0].spans[0].attributes
+    assert count.value.int_value == 2
+    assert all(MARK in one.key for one in others)
