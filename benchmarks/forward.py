@@ -41,12 +41,13 @@ IN_FLIGHT = 3
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class _Taker(BaseHTTPRequestHandler):
+class Taker(BaseHTTPRequestHandler):
     """Takes every request and says so."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        """Read what was sent, and say that it was taken."""
         left = int(self.headers["content-length"])
         while left:
             left -= len(self.rfile.read(min(left, 1 << 20)))
@@ -63,7 +64,7 @@ def take(protocol: str) -> None:
     if protocol == "grpc":
         asyncio.run(shapes.serve_echo())
         return
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Taker)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

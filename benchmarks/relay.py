@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks import ui
+from benchmarks.forward import Taker
 from benchmarks.gateway import used_by
 from otel_telemetry.exporters.request_log.clickhouse import tables
 from otel_telemetry.exporters.request_log.clickhouse.client import ClickHouse
@@ -34,26 +35,8 @@ from tests.backends.clickhouse import ClickHouseServer
 NAMED = 600  # requests in an entry
 
 
-class Forgets(BaseHTTPRequestHandler):
-    """Takes any rows, as fast as they come."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Read what was sent, and say that it is stored."""
-        left = int(self.headers["Content-Length"])
-        while left:
-            left -= len(self.rfile.read(min(left, 1 << 20)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 def forget(told: Connection) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Forgets)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
     told.send(server.server_address[1])
     server.serve_forever()
 

@@ -36,7 +36,7 @@ from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui.app import make_app
 from otel_telemetry.ui.reading import Reading
 from tests.backends import postgres, programs
-from tests.backends.clickhouse import ClickHouseServer
+from tests.backends.clickhouse import ClickHouseServer, insert
 
 DAYS = 30
 CHUNK = 5_000
@@ -144,7 +144,7 @@ def send(url: str, count: int) -> None:
             sent = [{name: getattr(row, name) for name in table.c.keys()} for row in given]  # noqa: SIM118
             for rev, some in ((1, sent[::100]), (2, sent)):
                 if some:
-                    tables.insert(server, table.name, [tables.row(table, row, rev) for row in some], f"{number}-{rev}")
+                    insert(server, table.name, [tables.row(table, row, rev) for row in some], f"{number}-{rev}")
 
 
 def there(url: str) -> bool:

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Final
@@ -40,6 +40,7 @@ from otel_telemetry.processors.redact.rewrite import (
     Finding,
     Findings,
     Writer,
+    free_name,
     is_marker,
     marker,
     same_or,
@@ -403,15 +404,6 @@ class Redactor:
         if is_marker(result) or _intact(_parsed(text), _parsed(result)):
             return result
         return json.dumps(marker("JSON"))
-
-
-def free_name(name: str, taken: Container[str], same: Counter[str]) -> str:
-    """Return a name that is not taken: itself, then with `_`, `_3`, `_4` behind it; `same` is where it goes on."""
-    free = name
-    while free in taken:
-        same[name] += 1
-        free = f"{name}_" if same[name] == 1 else f"{name}_{same[name] + 1}"
-    return free
 
 
 def _step(places: _Places, key: str) -> _Places:

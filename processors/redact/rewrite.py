@@ -4,7 +4,8 @@ Everything written here is recognised here, so that a second pass changes nothin
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.base.records import AnyValue
@@ -216,3 +217,12 @@ def _is_list(text: str) -> bool:
     """Return whether a text begins and ends as a list or an object of JSON does."""
     bare = text.strip()
     return bare[:1] + bare[-1:] in ("[]", "{}")
+
+
+def free_name(name: str, taken: Container[str], same: Counter[str]) -> str:
+    """Return a name that is not taken: itself, then with `_`, `_3`, `_4` behind it; `same` is where it goes on."""
+    free = name
+    while free in taken:
+        same[name] += 1
+        free = f"{name}_" if same[name] == 1 else f"{name}_{same[name] + 1}"
+    return free

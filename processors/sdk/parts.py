@@ -5,7 +5,8 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from otel_telemetry.base.records import AnyValue
-from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor, free_name
+from otel_telemetry.processors.redact.redactor import Finding, Findings, Redactor
+from otel_telemetry.processors.redact.rewrite import free_name
 
 _PLAIN = frozenset({int, float, bool, type(None)})
 #: The least integer whose digits may be a card under any name: 14 digits.

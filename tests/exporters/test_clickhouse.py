@@ -29,7 +29,7 @@ from otel_telemetry.exporters.request_log.db.partitions import Partitions
 from otel_telemetry.exporters.request_log.operate.erase import Eraser
 from otel_telemetry.exporters.request_log.operate.erase_search import Person
 from otel_telemetry.exporters.request_log.store.store import open_store
-from tests.backends.clickhouse import clickhouse_fixture
+from tests.backends.clickhouse import clickhouse_fixture, insert
 from tests.exporters.test_request_log_many_writers import spans_of
 
 __all__ = ["clickhouse_fixture"]
@@ -129,7 +129,7 @@ def test_one_row_is_found_without_reading_the_whole_column(shared_clickhouse):
     server = ClickHouse(shared_clickhouse.url("looked_up"))
     tables.make(server)
     tables.make(server)
-    tables.insert(server, "request_log", [sent_row(f"r{n}", datetime.now(UTC)) for n in range(40_000)], "many")
+    insert(server, "request_log", [sent_row(f"r{n}", datetime.now(UTC)) for n in range(40_000)], "many")
     plan = server.rows("EXPLAIN indexes = 1 SELECT ts FROM looked_up.request_log FINAL WHERE id = 'r20'")
     lines = [row["explain"].strip() for row in plan]
     assert "Name: ix_id" in lines
@@ -222,7 +222,7 @@ def test_clickhouse_deletes_rows_and_texts_after_their_days(url, clickhouse, com
     command(url, "init")
     now = datetime.now(UTC)
     days_ago = {"today": 0, "last week": 7, "last month": 30}
-    tables.insert(
+    insert(
         server, "request_log", [sent_row(route, now - timedelta(days=days)) for route, days in days_ago.items()], "t"
     )
     assert kept() == [(False, True), (False, True), (True, True)]

@@ -6,7 +6,7 @@ Ask them with FINAL. Money is Decimal(20, 12), JSON is text, times are in UTC wi
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -119,11 +119,6 @@ def row(table: sa.Table, values: Mapping[str, Any], rev: int) -> dict[str, Any]:
         else:
             sent[name] = value
     return sent
-
-
-def insert(server: ClickHouse, table: str, rows: Iterable[Mapping[str, Any]], token: str) -> None:
-    """Insert rows; of two inserts with one token the server takes the first."""
-    server.insert_lines(table, ("", "JSONEachRow"), (encode(row) + b"\n" for row in rows), token)
 
 
 def encode(row: Mapping[str, Any]) -> bytes:

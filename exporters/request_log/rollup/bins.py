@@ -69,10 +69,8 @@ def merged(counted: Iterable[Bins], stored: Iterable[str] = ()) -> Bins:
     for number, count in zip(parts, parts, strict=True):
         numbers[number] += count
     counts = {number: count for number, count in enumerate(numbers) if count}
-    if not found:
-        return counts
-    add(found, counts)
-    return found
+    add(counts, found)
+    return counts
 
 
 def percentiles(bins: Mapping[int, int], percents: Sequence[int]) -> list[float | None]:

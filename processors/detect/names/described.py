@@ -23,9 +23,9 @@ _VALUES: Final = "|".join(VALUE_MEMBERS)
 _IS_NAME: Final = re.compile(
     rf"(?i)(?<![a-z0-9])(?:{_NAMES})(?:{quotes.MARK})?\s{{0,4}}(?:=>?|:)\s{{0,4}}(?:{quotes.MARK})?$"
 )
-#: What such a text ends in, but for quotes and spaces: its sign, or an entity that is a quote.
 _QUOTES: Final = "\\\"'`"
 _MEMBERS: Final = tuple(NAME_MEMBERS)
+#: What such a text ends in, but for quotes and spaces: its sign, or an entity that is a quote.
 _ENDS_NAME: Final = ("=", ":", ">", ";")
 _VALUE_BEHIND: Final = re.compile(
     rf"(?i)(?:{quotes.MARK})?\s{{0,4}},?[^{{}}\[\]<>]{{0,{_REACH}}}?(?<![a-z0-9])(?:{_VALUES})(?:{quotes.MARK})?\s{{0,4}}(?:=>?|:)\s{{0,4}}"
