@@ -122,7 +122,8 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 MODEL_CALL_OPERATIONS: Final = frozenset(
     [
         *("chat", "generate_content", "text_completion", "embeddings"),
-        *("rerank", "image_generation", "speech", "transcription", "moderation"),  # no words of the conventions
+        # no words of the conventions
+        *("rerank", "image_generation", "video_generation", "speech", "transcription", "moderation", "ocr"),
     ]
 )
 
@@ -142,6 +143,13 @@ OLD_NAMES: Final = {
     "gen_ai.usage.cache_read_input_tokens": USAGE_CACHE_READ_TOKENS,
     "gen_ai.usage.cache_creation_input_tokens": USAGE_CACHE_CREATION_TOKENS,
     "gen_ai.usage.reasoning_tokens": USAGE_REASONING_TOKENS,
+    "gen_ai.usage.cache_write_input_tokens": USAGE_CACHE_CREATION_TOKENS,  # Strands
+    "gen_ai.usage.prompt_tokens_details.cache_read": USAGE_CACHE_READ_TOKENS,  # OpenLIT, with the next two
+    "gen_ai.usage.prompt_tokens_details.cache_write": USAGE_CACHE_CREATION_TOKENS,
+    "gen_ai.usage.completion_tokens_details.reasoning": USAGE_REASONING_TOKENS,
+    "gen_ai.response.prompt_tokens": USAGE_INPUT_TOKENS,  # Semantic Kernel, with the next two
+    "gen_ai.response.completion_tokens": USAGE_OUTPUT_TOKENS,
+    "gen_ai.response.finish_reason": RESPONSE_FINISH_REASONS,
 }
 
 #: Attributes that hold messages between people and models (docs/architecture.md, D10: off unless asked for).

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from otel_telemetry import settings
 from otel_telemetry.cli import COMMANDS, app, load_command
-from otel_telemetry.instrument.llm_http import endpoints
+from otel_telemetry.instrument.llm_http import endpoints, providers
 from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
 from otel_telemetry.processors.detect.ruleset import builtin_rules
 
@@ -81,13 +81,13 @@ def test_each_type_of_finding_is_told() -> None:
 # --- a provider ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", sorted(endpoints.PROVIDERS))
+@pytest.mark.parametrize("host", sorted(providers.PROVIDERS))
 def test_each_host_is_its_owners(host: str) -> None:
     for name in (host, f"eu.{host}"):
         request = OutgoingRequest("https", name, 443, "/v1/chat/completions", lambda _: None, None)
         found = endpoints.recognise(request, frozenset())
         assert found is not None
-        assert found.provider == endpoints.PROVIDERS[host]
+        assert found.provider == providers.PROVIDERS[host]
 
 
 def dialects_of_http() -> list[str]:

@@ -7,9 +7,18 @@ is generated from this table.
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from otel_telemetry.base import conventions as c
+from otel_telemetry.exporters.request_log.dialects.words import (
+    CHAT,
+    CHAT_STREAM,
+    CHAT_WHOLE,
+    EMBEDDINGS,
+    LITELLM,
+    OTHER_WORDS,
+    Implied,
+)
 
 # Meanings that have no current name. Reading turns them into one that has.
 FIRST_CHUNK_MS: Final = "milliseconds until the first chunk"
@@ -26,17 +35,18 @@ STATUS_MESSAGE: Final = "what went wrong"
 SERVICE_TIER: Final = "service tier that answered"
 UNPRICED_FEATURE: Final = "what was used that no price table has"
 #: Counts that are in no column and have prices of their own (cost.py): tokens among the prompt's or the completion's,
-#: searches, characters to be spoken, milliseconds of audio. Their attribute is `gen_ai.usage.details.` and the name.
+#: searches, characters to be spoken, milliseconds of audio, pages. Their attribute is `gen_ai.usage.details.` and the
+#: name.
 PRICED_KINDS: Final = (
     *("input_audio_tokens", "cache_audio_read_tokens", "output_audio_tokens", "input_video_tokens"),
     "cache_video_read_tokens",
     *("input_image_tokens", "cache_image_read_tokens", "output_image_tokens", "cache_write_1h_tokens"),
     *("web_searches", "storage_searches", "input_characters", "input_audio_ms"),
+    *("pages", "annotated_pages"),
 )
 _DETAILS: Final = c.USAGE_DETAILS
 
 Basis = Literal["inclusive", "provider"]
-Implied = Mapping[str, Any]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -52,7 +62,8 @@ class Dialect:
     call that another span reports in full. `basis`: whether input counts include cached tokens, or are the provider's
     own counts. `asked`, `answered`: attributes with messages, of which the first that exists counts; a trailing dot
     matches all that begin so. `in_parts`: which of the two is all of its attributes together. `extra_keys`: further
-    attributes that go to `meta`.
+    attributes that go to `meta`. `own_sum`: the beginning of an attribute's value with which the total is a sum of
+    input and output that the instrumentation made by itself: it proves nothing.
     """
 
     name: str
@@ -70,6 +81,7 @@ class Dialect:
     answered: tuple[str, ...] = ()
     in_parts: AbstractSet[str] = frozenset()
     extra_keys: tuple[str, ...] = ()
+    own_sum: tuple[str, str] | None = None
 
 
 _CURRENT: Final = (
@@ -78,31 +90,6 @@ _CURRENT: Final = (
     *(c.USAGE_CACHE_READ_TOKENS, c.USAGE_CACHE_CREATION_TOKENS, c.USAGE_REASONING_TOKENS, c.CONVERSATION_ID),
     *(c.USER_ID, c.SESSION_ID),
 )
-_CHAT: Final[Implied] = {c.OPERATION_NAME: "chat"}
-_CHAT_STREAM: Final[Implied] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: True}
-_CHAT_WHOLE: Final[Implied] = {c.OPERATION_NAME: "chat", c.REQUEST_STREAM: False}
-_EMBEDDINGS: Final[Implied] = {c.OPERATION_NAME: "embeddings"}
-#: LiteLLM puts the name of its own function where the operation belongs: the same for an `a` in front of it.
-#: Source: `CallTypes` in litellm/types/utils.py.
-_LITELLM: Final[Mapping[str, Implied]] = {
-    f"{prefix}{name}": {c.OPERATION_NAME: operation}
-    for prefix in ("", "a")
-    for name, operation in {
-        "completion": "chat",
-        "text_completion": "text_completion",
-        "responses": "chat",
-        "anthropic_messages": "chat",
-        "generate_content": "generate_content",
-        "generate_content_stream": "generate_content",
-        "embedding": "embeddings",
-        "rerank": "rerank",
-        "image_generation": "image_generation",
-        "image_edit": "image_generation",
-        "speech": "speech",
-        "transcription": "transcription",
-        "moderation": "moderation",
-    }.items()
-}
 #: A provider's usage object, as it came.
 _RAW_USAGE: Final = {
     "prompt_tokens_details.cached_tokens": c.USAGE_CACHE_READ_TOKENS,
@@ -136,7 +123,11 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             "gen_ai.prompt.name": PROMPT_ID,
         },
         kind=c.OPERATION_NAME,
-        calls={**_LITELLM, **{name: {c.OPERATION_NAME: name} for name in sorted(c.MODEL_CALL_OPERATIONS)}},
+        calls={
+            **LITELLM,
+            **OTHER_WORDS,
+            **{name: {c.OPERATION_NAME: name} for name in sorted(c.MODEL_CALL_OPERATIONS)},
+        },
         asked=(c.SYSTEM_INSTRUCTIONS, c.INPUT_MESSAGES),
         answered=(c.OUTPUT_MESSAGES,),
         in_parts=frozenset({"asked"}),
@@ -179,7 +170,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         },
         events=frozenset({"First Token Stream Event"}),
         kind="openinference.span.kind",
-        calls={"LLM": _CHAT, "EMBEDDING": _EMBEDDINGS},
+        calls={"LLM": CHAT, "EMBEDDING": EMBEDDINGS},
         asked=("llm.input_messages.", "llm.prompts.", "input.value"),
         answered=("llm.output_messages.", "llm.choices.", "output.value"),
         extra_keys=("llm.invocation_parameters", "agent.name"),
@@ -206,8 +197,8 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         events=frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"}),
         kind="llm.request.type",
         calls={
-            **_LITELLM,
-            "chat": _CHAT,
+            **LITELLM,
+            "chat": CHAT,
             "completion": {c.OPERATION_NAME: "text_completion"},
         },
         extra_keys=("traceloop.entity.path",),
@@ -261,14 +252,15 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         events=frozenset({"ai.stream.firstChunk"}),
         kind="ai.operationId",
         calls={
-            "ai.generateText.doGenerate": _CHAT_WHOLE,
-            "ai.generateObject.doGenerate": _CHAT_WHOLE,
-            "ai.streamText.doStream": _CHAT_STREAM,
-            "ai.streamObject.doStream": _CHAT_STREAM,
-            "ai.embed.doEmbed": _EMBEDDINGS,
-            "ai.embedMany.doEmbed": _EMBEDDINGS,
+            "ai.generateText.doGenerate": CHAT_WHOLE,
+            "ai.generateObject.doGenerate": CHAT_WHOLE,
+            "ai.streamText.doStream": CHAT_STREAM,
+            "ai.streamObject.doStream": CHAT_STREAM,
+            "ai.embed.doEmbed": EMBEDDINGS,
+            "ai.embedMany.doEmbed": EMBEDDINGS,
         },
         basis="provider",
+        own_sum=("ai.operationId", "ai."),  # of Anthropic's and Bedrock's counts, in version 5
         asked=("ai.prompt.messages", "ai.prompt", "ai.values", "ai.value"),
         answered=("ai.response.text", "ai.response.object", "ai.response.toolCalls", "ai.response.reasoning"),
         in_parts=frozenset({"answered"}),
@@ -308,7 +300,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             "langfuse.observation.cost_details": {"total": COST},
         },
         kind="langfuse.observation.type",
-        calls={"generation": _CHAT, "embedding": _EMBEDDINGS},
+        calls={"generation": CHAT, "embedding": EMBEDDINGS},
         # Its drop-in for the OpenAI client names its observations so, and says nothing else of the provider.
         spans={
             "OpenAI-generation": {c.PROVIDER_NAME: "openai"},
@@ -363,7 +355,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             }
         },
         kind="langsmith.span.kind",
-        calls={"llm": _CHAT, "embedding": _EMBEDDINGS},
+        calls={"llm": CHAT, "embedding": EMBEDDINGS},
     ),
     Dialect(
         name="mlflow",
@@ -381,7 +373,8 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             "mlflow.llm.cost": {"total_cost": COST},
         },
         kind="mlflow.spanType",
-        calls={"CHAT_MODEL": _CHAT, "LLM": {c.OPERATION_NAME: "text_completion"}, "EMBEDDING": _EMBEDDINGS},
+        calls={"CHAT_MODEL": CHAT, "LLM": {c.OPERATION_NAME: "text_completion"}, "EMBEDDING": EMBEDDINGS},
+        own_sum=("mlflow.message.format", '"anthropic'),
         asked=("mlflow.spanInputs",),
         answered=("mlflow.spanOutputs",),
     ),
@@ -390,22 +383,3 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 #: Scopes of instrumentations whose total is their own sum of input and output, so that it proves nothing: OpenLIT
 #: passes Anthropic's counts on as they are, cached tokens beside the input.
 TOTAL_IS_OWN_SUM: Final = ("openlit",)
-
-#: Names that dialects have for providers -> the name of the current convention. Vercel adds the API after a dot.
-PROVIDERS: Final[Mapping[str, str]] = {
-    "amazon-bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "bedrock": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "azure-openai": "azure.ai.openai",
-    "google": "gcp.gemini",
-    "google.generative-ai": "gcp.gemini",
-    "gemini": "gcp.gemini",
-    "google.vertex": "gcp.vertex_ai",
-    "vertex": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshotai": "moonshot_ai",
-    "xai": "x_ai",
-}

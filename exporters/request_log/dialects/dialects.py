@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from otel_telemetry.base import conventions, records
-from otel_telemetry.exporters.request_log.dialects import dialect_table
+from otel_telemetry.exporters.request_log.dialects import dialect_table, words
 from otel_telemetry.exporters.request_log.dialects.dialect_table import DIALECTS, Dialect
 from otel_telemetry.exporters.request_log.dialects.shapes import Shape, shape
 
@@ -209,10 +209,11 @@ def _provider(name: str, reading: Reading) -> str:
     """Return the current name of a provider."""
     lowered = name.lower()
     if _VERCEL in reading.shape.spoken:
-        lowered = next((known for known in dialect_table.PROVIDERS if lowered.startswith(f"{known}.")), lowered)
-        lowered = lowered if lowered in dialect_table.PROVIDERS else lowered.partition(".")[0]
-        return dialect_table.PROVIDERS.get(lowered, lowered)
-    return dialect_table.PROVIDERS.get(lowered, name)
+        known = [known for known in words.PROVIDERS if lowered.startswith(f"{known}.")]
+        lowered = max(known, key=len, default=lowered)
+        lowered = lowered if lowered in words.PROVIDERS else lowered.partition(".")[0]
+        return words.PROVIDERS.get(lowered, lowered)
+    return words.PROVIDERS.get(lowered, name)
 
 
 def _seconds_until(moment: Any, start_ns: int) -> float | None:
@@ -228,21 +229,26 @@ def token_basis(reading: Reading, counts: Mapping[str, int | None]) -> str | Non
     """Return whether the input count includes cached tokens (inclusive) or not (exclusive); None without a count.
 
     Our own spans are inclusive, as the conventions require. For others evidence comes first: a separate count of
-    uncached tokens, a total that adds up in one way only, more cached tokens than all. Without any, the dialect
-    decides: it either promises inclusive counts, or passes on the provider's counts, which for Anthropic are exclusive.
+    uncached tokens; more tokens read from a cache, or written to it, than all; a total that adds up in one way only.
+    Without any, the dialect decides: it either promises inclusive counts, or passes on the provider's counts, which for
+    Anthropic are exclusive.
     """
     prompt = counts[conventions.USAGE_INPUT_TOKENS]
     anew = counts[dialect_table.INPUT_BESIDE_CACHE]
     if prompt is None:
         return None if anew is None else EXCLUSIVE
-    beside = (counts[conventions.USAGE_CACHE_READ_TOKENS] or 0) + (counts[conventions.USAGE_CACHE_CREATION_TOKENS] or 0)
+    read = counts[conventions.USAGE_CACHE_READ_TOKENS] or 0
+    written = counts[conventions.USAGE_CACHE_CREATION_TOKENS] or 0
+    beside = read + written
     if not beside or reading.scope == conventions.SCOPE_NAME:
         return INCLUSIVE
     if anew is not None:
         return EXCLUSIVE if prompt == anew else INCLUSIVE
+    if max(read, written) > prompt:
+        return EXCLUSIVE
     total = counts[dialect_table.TOTAL_TOKENS]
     completion = counts[conventions.USAGE_OUTPUT_TOKENS] or 0
-    own_sum = reading.scope.startswith(dialect_table.TOTAL_IS_OWN_SUM)
+    own_sum = _is_own_sum(reading)
     if total == prompt + completion and not own_sum:
         return INCLUSIVE
     if beside > prompt or total == prompt + beside + completion:
@@ -252,6 +258,14 @@ def token_basis(reading: Reading, counts: Mapping[str, int | None]) -> str | Non
     provider = reading.values.get(conventions.PROVIDER_NAME)
     is_provider_s = reading.dialect.basis == "provider" and provider in _EXCLUSIVE_PROVIDERS
     return EXCLUSIVE if is_provider_s else INCLUSIVE
+
+
+def _is_own_sum(reading: Reading) -> bool:
+    """Return whether a total is the instrumentation's own sum of input and output."""
+    if reading.scope.startswith(dialect_table.TOTAL_IS_OWN_SUM):
+        return True
+    key, start = reading.dialect.own_sum or ("", "")
+    return bool(key) and str(reading.attributes.get(key)).startswith(start)
 
 
 def texts(span: records.Span, reading: Reading) -> tuple[dict[str, Any], Any]:

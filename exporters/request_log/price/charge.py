@@ -32,7 +32,7 @@ _TIER: Final = "service_tier"
 _FEATURE: Final = "unpriced_feature"
 _WITHOUT_OUTPUT: Final = frozenset({"embeddings", "rerank", "moderation"})
 #: Counts in whose place there are no tokens.
-_INSTEAD: Final = ("input_characters", "input_audio_ms")
+_INSTEAD: Final = ("input_characters", "input_audio_ms", "pages", "annotated_pages")
 #: States of an answer that is made in the background, and why its call has no cost then.
 _TO_COME: Final = frozenset({"queued", "in_progress"})
 _FETCHED_ELSEWHERE: Final = "the answer is made in the background, and was not seen being fetched"

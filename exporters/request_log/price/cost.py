@@ -51,6 +51,8 @@ _FEES: Final = (
     ("storage_searches", "storage_searches_kcount", _THOUSAND),
     ("input_characters", "input_mchars", _MILLION),
     ("input_audio_ms", "input_audio_hours", _HOUR),
+    ("pages", "input_document_kpages", _THOUSAND),
+    ("annotated_pages", "input_annotated_document_kpages", _THOUSAND),
 )
 _CACHE_WRITE_1H: Final = "cache_write_1h_tokens"
 #: Kinds that cost what text does where the table has no price for them. Providers price images and videos that are
@@ -228,7 +230,7 @@ class _Amounts:
         return count * exact / per
 
     def fees(self) -> Decimal:
-        """Return what the searches, the sounds and the texts to be spoken cost."""
+        """Return what the searches, the sounds, the pages and the texts to be spoken cost."""
         amount = _NOTHING
         for name, key, per in _FEES:
             if found := self._kinds.get(name, 0):

@@ -53,8 +53,15 @@ _PROVIDERS: Final = {
 #: Sources: azure.microsoft.com/pricing/details/azure-openai (global deployments), cloud.google.com/vertex-ai/pricing.
 _SAME_PRICE: Final = {"azure": ("openai",), "google": ("anthropic",)}
 #: Frameworks that put their own name where the provider's belongs, and the makers whose model names nobody else gives.
-_FRAMEWORKS: Final = frozenset({"strands-agents", "strands", "langchain", "llama_index", "llamaindex", "haystack"})
-_MAKERS: Final = ((re.compile(r"claude-"), "anthropic"), (re.compile(r"(?:gpt-\d|o\d(?:-|$))"), "openai"))
+_FRAMEWORKS: Final = frozenset(
+    {"strands-agents", "strands", "langchain", "llama_index", "llamaindex", "haystack", "gcp.vertex.agent"}
+)
+_MAKERS: Final = (
+    (re.compile(r"claude-"), "anthropic"),
+    (re.compile(r"(?:gpt-\d|o\d(?:-|$))"), "openai"),
+    (re.compile(r"gemini-\d"), "google"),
+    (re.compile(r"(?:[a-z]{2,6}(?:-gov)?\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek)\.[a-z]"), "aws"),
+)
 _SAME_MODEL: Final = re.compile(
     r"(?:[-@.:]?(?:20\d{6}|20\d{2}-\d{2}-\d{2}|\d{2}-20\d{2}|latest|v\d{1,2}(?::\d{1,2})?|:\d{1,2})"
     r"|-preview(?:-\d{2}-\d{2})?)*\Z"

@@ -2,12 +2,7 @@
 
 A POST is a model call if the end of its path belongs to a dialect and there is evidence for it: a known host, a host in
 the settings, a path that hardly anything else has (`…/v1/chat/completions` on any host), or a header of the dialect.
-Only then is its body read.
-
-`gen_ai.provider.name` is the owner of the host: of a host in the table below, or in the setting `llm_providers`. For an
-unknown server it is `_OTHER`, whatever dialect it uses: a server that is compatible with OpenAI's has its own prices,
-if any (`server.address` has its name). The name is the one in the conventions if there is one, else the id that
-genai-prices has for the provider, so that prices are found only for known providers.
+Only then is its body read. providers.py knows whose host it is.
 """
 
 import functools
@@ -23,110 +18,17 @@ from otel_telemetry.instrument.llm_http.dialects import (
     gemini,
     interactions,
     media,
+    ocr,
     ollama,
     openai,
     openai_responses,
+    videos,
+    watsonx,
 )
 from otel_telemetry.instrument.llm_http.dialects.base import Dialect
 from otel_telemetry.instrument.llm_http.outgoing import OutgoingRequest
+from otel_telemetry.instrument.llm_http.providers import UNKNOWN_PROVIDER, Owners, owner_of, seller
 
-#: Hosts, or the domains that they are in, and whose they are.
-PROVIDERS: Mapping[str, str] = {
-    "api.openai.com": "openai",
-    "openai.azure.com": "azure.ai.openai",
-    "cognitiveservices.azure.com": "azure.ai.openai",
-    "openai.azure.us": "azure.ai.openai",
-    "openai.azure.cn": "azure.ai.openai",
-    "services.ai.azure.com": "azure.ai.inference",
-    "models.ai.azure.com": "azure.ai.inference",
-    "api.mistral.ai": "mistral_ai",
-    "codestral.mistral.ai": "mistral_ai",
-    "api.groq.com": "groq",
-    "api.deepseek.com": "deepseek",
-    "api.x.ai": "x_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.moonshot.cn": "moonshot_ai",
-    "api.cohere.com": "cohere",
-    "api.cohere.ai": "cohere",
-    "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "ml.cloud.ibm.com": "ibm.watsonx.ai",
-    "api.together.xyz": "together",
-    "api.together.ai": "together",
-    "openrouter.ai": "openrouter",
-    "api.fireworks.ai": "fireworks",
-    "api.cerebras.ai": "cerebras",
-    "api.novita.ai": "novita",
-    "api.voyageai.com": "voyageai",
-    "api.z.ai": "zai",
-    "open.bigmodel.cn": "zhipuai",
-    "ollama.com": "ollama",
-    "azure-api.net": "azure.ai.openai",
-    "models.github.ai": "github",
-    "models.inference.ai.azure.com": "github",
-    "api.githubcopilot.com": "github-copilot",
-    "router.huggingface.co": "huggingface",
-    "api.deepinfra.com": "deepinfra",
-    "gateway.ai.cloudflare.com": "cloudflare-gateway",
-    "api.cloudflare.com": "cloudflare",
-    "cloud.databricks.com": "databricks",
-    "azuredatabricks.net": "databricks",
-    "gcp.databricks.com": "databricks",
-    "ai-gateway.vercel.sh": "vercel",
-    "api.portkey.ai": "portkey",
-    "api.writer.com": "writer",
-    "integrate.api.nvidia.com": "nvidia",
-    "api.sambanova.ai": "sambanova",
-    "api.hyperbolic.xyz": "hyperbolic",
-    "api.studio.nebius.com": "nebius",
-    "api.tokenfactory.nebius.com": "nebius",
-    "api.minimax.io": "minimax",
-    "api.minimax.chat": "minimax",
-    "api.minimaxi.com": "minimax",
-    "api.arcee.ai": "arcee",
-    "api.avian.io": "avian",
-    "api.doubleword.ai": "doubleword",
-    "inference.baseten.co": "baseten",
-    "api.ai21.com": "ai21",
-    "dashscope.aliyuncs.com": "alibaba_cloud",
-    "dashscope-intl.aliyuncs.com": "alibaba_cloud",
-    "volces.com": "volcengine",
-    "endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
-    "api.featherless.ai": "featherless",
-    "api.inference.net": "inference.net",
-    "api.lambda.ai": "lambda",
-    "inference.ai.nscale.com": "nscale",
-    "llm.chutes.ai": "chutes",
-    "router.requesty.ai": "requesty",
-    "api.siliconflow.com": "siliconflow",
-    "api.siliconflow.cn": "siliconflow",
-    "api.stepfun.com": "stepfun",
-    "api.meta.ai": "meta",
-    "api.llama.com": "meta",
-    "api.inceptionlabs.ai": "inception",
-    "api.reka.ai": "reka",
-    "api.upstage.ai": "upstage",
-    "api.jina.ai": "jina_ai",
-    "modal.run": "modal",
-    "modal.direct": "modal",
-    "api.quicksilverpro.io": "quicksilverpro",
-    "api.typesafe.ai": "typesafe",
-    "crusoecloud.com": "crusoe",
-    "snowflakecomputing.com": "snowflake",
-    "inference.heroku.com": "heroku",
-}
-#: The provider's name for a server that nobody knows.
-UNKNOWN_PROVIDER = "_OTHER"
-
-
-_PATTERNS = (
-    (re.compile(r"(?:[\w-]+-)?aiplatform(?:\.[\w-]+\.rep)?\.googleapis\.com"), "gcp.vertex_ai"),
-    (
-        re.compile(r"(?:[\w-]+\.)?bedrock-(?:runtime|mantle)[\w.-]*\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
-        "aws.bedrock",
-    ),
-)
 _OLLAMA_PORT = 11434
 
 
@@ -157,11 +59,8 @@ class Rule:
     evidence: Callable[[OutgoingRequest], bool] | None = None
 
 
-_VERTEX = r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)$"
 _AZURE_PATH = r"/openai/deployments/[^/]+/"
 _AZURE_MODEL = re.compile(r"/deployments/(?P<model>[^/]+)/")
-_HUGGINGFACE = re.compile(r"/(?P<seller>[a-z0-9-]+)/v1/")
-_GATEWAY = re.compile(r"/v1/[^/]+/[^/]+/(?P<seller>[a-z-]+)/")  # Cloudflare's: account, gateway, provider
 
 
 def _openai(suffix: str, dialect: Dialect) -> Rule:
@@ -183,6 +82,32 @@ def _google(word: str, dialect: Dialect) -> Rule:
     return Rule(path, dialect, hosts=frozenset({"gcp.gemini", "gcp.vertex_ai"}), evidence=_asks_model)
 
 
+def _vertex(owner: str, model: str, verb: str, dialect: Dialect) -> Rule:
+    path = re.compile(rf"/publishers/{owner}/models/(?P<model>{model}):(?P<verb>{verb})$")
+    return Rule(path, dialect, hosts=frozenset({"gcp.vertex_ai"}))
+
+
+def _raw_predict(verb: str) -> tuple[Rule, ...]:
+    """Return the rules for Vertex AI's models of others, each in its owner's own format."""
+    return (
+        _anthropic(rf"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>{verb})$", "gcp.vertex_ai"),
+        _vertex("[^/]+", "[^/:]*ocr[^/:]*", verb, ocr.Ocr()),
+        _vertex("[^/]+", "[^/:]+", verb, openai.Chat()),
+    )
+
+
+def _google_media(model: str, verb: str, dialect: Dialect) -> Rule:
+    return Rule(
+        re.compile(rf"/models/(?P<model>[^/:]*(?:{model})[^/:]*):(?P<verb>{verb})$"),
+        dialect,
+        hosts=frozenset({"gcp.gemini", "gcp.vertex_ai"}),
+    )
+
+
+def _hosted(path: str, dialect: Dialect, *hosts: str) -> Rule:
+    return Rule(re.compile(path), dialect, hosts=frozenset(hosts))
+
+
 def _anthropic(path: str, *hosts: str) -> Rule:
     return Rule(re.compile(path), anthropic.Messages(), hosts=frozenset(hosts), evidence=_is_anthropic)
 
@@ -197,6 +122,7 @@ def _invoke(verb: str) -> tuple[Rule, ...]:
         _bedrock(r"[^/]*anthropic[^/]*", verb, bedrock.Anthropic()),
         _bedrock(r"[^/]*rerank[^/]*", verb, bedrock.Rerank()),
         _bedrock(r"[^/]*embed[^/]*", verb, bedrock.Embed()),
+        _bedrock(r"[^/]*(?:image|canvas|stability)[^/]*", verb, bedrock.Images()),
         _bedrock(r"[^/]+", verb, bedrock.Invoke()),
     )
 
@@ -231,43 +157,47 @@ def _asks_model(target: OutgoingRequest) -> bool:
 _ASKED = ("messages", "input", "prompt", "query")
 
 
+def _has_document(target: OutgoingRequest) -> bool:
+    body = target.body()
+    return isinstance(body.get("model"), str) and isinstance(body.get("document"), dict)
+
+
 def _is_cohere(target: OutgoingRequest) -> bool:
     return target.header("x-fern-sdk-name") == "cohere"
 
 
-Owners = tuple[tuple[str, str], ...]
+_DBX, _WATSONX = "databricks", "ibm.watsonx.ai"
 
 #: By the last word of the path, after a colon if it has one; the first row that fits decides.
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "completions": (
+        _openai("agents/completions", openai.Chat()),
         _openai("chat/completions", openai.Chat()),
         _openai("completions", openai.Completions()),
     ),
-    "embeddings": (_openai("embeddings", openai.Embeddings()),),
+    "embeddings": (_ollama("embeddings", ollama.Embed()), _openai("embeddings", openai.Embeddings())),
+    "multimodalembeddings": (_hosted(r"/v1/multimodalembeddings$", openai.Embeddings(), "voyageai"),),
+    "contextualizedembeddings": (_hosted(r"/v1/contextualizedembeddings$", openai.Embeddings(), "voyageai"),),
     "responses": (_openai("responses", openai_responses.Responses()),),
     "invocations": (
-        Rule(
-            re.compile(r"/serving-endpoints/(?P<model>[^/]+)/invocations$"),
-            openai.Chat(),
-            hosts=frozenset({"databricks"}),
-        ),
+        _hosted(r"/serving-endpoints/(?P<model>[^/]*(?:embed|gte|bge)[^/]*)/invocations$", openai.Embeddings(), _DBX),
+        _hosted(r"/serving-endpoints/(?P<model>[^/]+)/invocations$", openai.Chat(), _DBX),
     ),
     "compact": (_openai("responses/compact", openai_responses.Responses()),),
     "interactions": (_google("interactions", interactions.Interactions()),),
-    "rerank": (_openai("rerank", media.Rerank()),),
+    "rerank": (_hosted("^/rerank$", bedrock.AgentRerank(), "aws.bedrock"), _openai("rerank", media.Rerank())),
     "generations": (_openai("images/generations", media.Images()),),
     "edits": (_openai("images/edits", media.Images()),),
+    "variations": (_openai("images/variations", media.Images()),),
+    "videos": (_openai("videos", videos.Videos()),),
+    "ocr": (Rule(re.compile(r"/ocr$"), ocr.Ocr(), hosts=frozenset({"mistral_ai"}), evidence=_has_document),),
     "speech": (_openai("audio/speech", media.Speech()),),
     "transcriptions": (_openai("audio/transcriptions", media.Transcription()),),
     "translations": (_openai("audio/translations", media.Transcription()),),
     "moderations": (_openai("moderations", media.Moderation()),),
     "messages": (_anthropic(r"/v1/messages$", "anthropic"),),
-    "rawPredict": (
-        _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>rawPredict)$", "gcp.vertex_ai"),
-    ),
-    "streamRawPredict": (
-        _anthropic(r"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>streamRawPredict)$", "gcp.vertex_ai"),
-    ),
+    "rawPredict": _raw_predict("rawPredict"),
+    "streamRawPredict": _raw_predict("streamRawPredict"),
     "invoke": _invoke("invoke"),
     "invoke-with-response-stream": _invoke("invoke-with-response-stream"),
     "converse": (_bedrock(r"[^/]+", "converse", bedrock.Converse()),),
@@ -277,20 +207,29 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "embedContent": (_gemini("embedContent", gemini.Embed()),),
     "batchEmbedContents": (_gemini("batchEmbedContents", gemini.Embed()),),
     "predict": (
-        Rule(
-            re.compile(r"/publishers/google/models/(?P<model>[^/:]*embed[^/:]*):(?P<verb>predict)$"),
-            gemini.Predict(),
-            hosts=frozenset({"gcp.vertex_ai"}),
-        ),
+        _vertex("google", "[^/:]*embed[^/:]*", "predict", gemini.Predict()),
+        _google_media("imagen|imagegeneration|virtual-try-on", "predict", gemini.Images()),
     ),
+    "predictLongRunning": (_google_media("veo", "predictLongRunning", videos.Veo()),),
     "chat": (
         _cohere(r"/v2/chat$", cohere.Chat()),
         _cohere(r"/v1/chat$", cohere.ChatV1()),
-        Rule(re.compile(r"/v1/chat$"), openai.Chat(), hosts=frozenset({"writer"})),
+        _hosted(r"/v1/chat$", openai.Chat(), "writer"),
+        _hosted(r"/ml/v1/text/chat$", watsonx.Chat(), _WATSONX),
         _ollama("chat", ollama.Chat()),
     ),
+    "chat_stream": (_hosted(r"/ml/v1/text/chat_stream$", watsonx.Chat(), _WATSONX),),
+    "generation": (_hosted(r"/ml/v1/text/generation$", watsonx.Generation(), _WATSONX),),
+    "generation_stream": (_hosted(r"/ml/v1/text/generation_stream$", watsonx.Generation(), _WATSONX),),
     "generate": (_cohere(r"/v1/generate$", cohere.Generate()), _ollama("generate", ollama.Generate())),
     "embed": (_cohere(r"/v[12]/embed$", cohere.Embed()), _ollama("embed", ollama.Embed())),
+}
+
+#: The same for hosts whose paths end in a name of the user.
+RULES_OF_HOST: Mapping[str, tuple[Rule, ...]] = {
+    "api.elevenlabs.io": (
+        Rule(re.compile(r"/v1/text-to-speech/[\w-]+(?:/stream|/with-timestamps)?$"), media.ElevenLabs()),
+    ),
 }
 
 
@@ -300,7 +239,7 @@ def recognise(target: OutgoingRequest, hosts: frozenset[str], providers: Owners 
     `hosts` are further hosts whose paths count, "*" is any; `providers` are pairs of a host and its provider.
     """
     path = target.path.rstrip("/")
-    rules = RULES.get(_word(path))
+    rules = RULES.get(_word(path)) or RULES_OF_HOST.get(target.host)
     if rules is None:
         return None
     found = _known(target.host, path, hosts, providers)
@@ -319,7 +258,7 @@ def _known(host: str, path: str, hosts: frozenset[str], providers: Owners) -> En
     """Return the endpoint that host and path alone make one."""
     owner = owner_of(host, providers)
     named = host in hosts or "*" in hosts
-    for rule in RULES[_word(path)]:
+    for rule in RULES.get(_word(path)) or RULES_OF_HOST[host]:
         found = rule.path.search(path)
         ours = owner is not None and (owner in rule.hosts or not rule.hosts)
         if found and (ours or named or (rule.anywhere and rule.anywhere.search(path))):
@@ -338,40 +277,4 @@ def _endpoint(rule: Rule, owner: str | None, path: str, found: re.Match[str]) ->
     named = (_AZURE_MODEL.search(path) or found).groupdict()
     model, verb = named.get("model"), found.groupdict().get("verb")
     streamed = None if verb is None else verb.startswith("stream") or verb.endswith("stream")
-    return Endpoint(rule.dialect, _seller(owner, rule, path), unquote(model) if model else None, streamed)
-
-
-def _seller(owner: str | None, rule: Rule, path: str) -> str:
-    """Return the provider: a host's owner, or whom its path names where the host is a gateway to others."""
-    if owner == "huggingface" and (found := _HUGGINGFACE.match(path)):
-        return f"huggingface_{found['seller']}"
-    if owner == "cloudflare-gateway":
-        found = _GATEWAY.match(path)
-        return _BEHIND_GATEWAY.get(found["seller"] if found else "", owner)
-    if owner is None and re.search(_AZURE_PATH, path):
-        return "azure.ai.openai"
-    return owner or rule.fallback
-
-
-#: How Cloudflare's gateway calls providers that we call otherwise.
-_BEHIND_GATEWAY: Mapping[str, str] = {
-    **{name: name for name in ("openai", "anthropic", "groq", "deepseek", "cohere", "openrouter", "cerebras")},
-    "azure-openai": "azure.ai.openai",
-    "google-ai-studio": "gcp.gemini",
-    "google-vertex-ai": "gcp.vertex_ai",
-    "grok": "x_ai",
-    "mistral": "mistral_ai",
-    "perplexity-ai": "perplexity",
-    "workers-ai": "cloudflare",
-}
-
-
-def owner_of(host: str, providers: Owners = ()) -> str | None:
-    """Return the owner of a host: the entry for it or for a domain above it; `providers` have priority."""
-    name = host.lower().rstrip(".")
-    known = {**PROVIDERS, **dict(providers)} if providers else PROVIDERS
-    while name:
-        if name in known:
-            return known[name]
-        name = name.partition(".")[2]
-    return next((owner for pattern, owner in _PATTERNS if pattern.fullmatch(host.lower())), None)
+    return Endpoint(rule.dialect, seller(owner, path, rule.fallback), unquote(model) if model else None, streamed)

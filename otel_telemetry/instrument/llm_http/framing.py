@@ -19,7 +19,7 @@ MAX_MULTILINE = 8 << 10  # bytes of one value that is spread over several lines:
 #: What is looked for in a value that is too large or was cut off: the first mention of these,
 _NAMES = ("id", "model", "responseId", "modelVersion", "stream")
 #: and the last one of these.
-_RESULTS = ("usage", "usageMetadata", "finish_reason", "stop_reason")
+_RESULTS = ("usage", "usageMetadata", "usage_info", "document_annotation", "finish_reason", "stop_reason")
 _COLON = re.compile(r"\s*:\s*")
 _SNIFF = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:(?P<sse>data:|event:|id:|retry:|:)|(?P<json>[{\[]))")
 _json = json.JSONDecoder()

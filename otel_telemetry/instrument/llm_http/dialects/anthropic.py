@@ -8,7 +8,7 @@ conversation before it answered (compaction), the usage leaves out the tokens of
 from typing import Any
 
 from otel_telemetry.base import conventions
-from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects import base, openai
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json, Message
 
 _COUNTS = (
@@ -31,9 +31,12 @@ def _usage(seen: CallState, value: Any) -> None:
     seen.reasoning = seen.reasoning if reasoning is None else reasoning
     if seen.uncached is not None:
         seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
-    written = [base.part(each, "cache_creation").get("ephemeral_1h_input_tokens") for each in (usage, *compactions)]
-    seen.counted("cache_write_1h_tokens", sum(base.count(each) or 0 for each in written))
+    written = [each["cache_creation"] for each in (usage, *compactions) if isinstance(each.get("cache_creation"), dict)]
+    if written:  # a stream tells it at its begin alone
+        hours = (base.count(each.get("ephemeral_1h_input_tokens")) or 0 for each in written)
+        seen.counted("cache_write_1h_tokens", sum(hours))
     seen.counted("web_searches", base.part(usage, "server_tool_use").get("web_search_requests"))
+    openai.bill(seen, usage)  # of gateways: OpenRouter's, Vercel's
     seen.tier("fast" if usage.get("speed") == "fast" else usage.get("service_tier"))
     if usage.get("inference_geo") == "us":
         seen.unpriced("inference in the US only")

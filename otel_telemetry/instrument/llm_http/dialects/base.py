@@ -130,7 +130,10 @@ class CallState:
         self.error = self.error or "error"
 
     def counted(self, name: str, value: Any) -> None:
-        """Note a count that has a price of its own: tokens of another kind than text, or searches; 0 is nothing."""
+        """Note a count that has a price of its own: tokens of another kind than text, or searches; 0 is nothing.
+
+        None leaves what is known: a later usage may have the sums alone.
+        """
         number = count(value)
         if number is not None and (number or conventions.USAGE_DETAILS + name in self.also):
             self.also[conventions.USAGE_DETAILS + name] = number

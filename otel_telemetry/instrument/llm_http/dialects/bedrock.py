@@ -30,8 +30,9 @@ def _usage(seen: CallState, usage: Json) -> None:
             setattr(seen, name, known)
     if seen.uncached is not None:
         seen.input_tokens = seen.uncached + (seen.cache_read or 0) + (seen.cache_creation or 0)
-    written = [each.get("inputTokens") for each in base.items(usage.get("cacheDetails")) if each.get("ttl") == "1h"]
-    seen.counted("cache_write_1h_tokens", sum(base.count(each) or 0 for each in written))
+    if details := base.items(usage.get("cacheDetails")):
+        written = (base.count(each.get("inputTokens")) or 0 for each in details if each.get("ttl") == "1h")
+        seen.counted("cache_write_1h_tokens", sum(written))
 
 
 def _headers(seen: CallState, headers: Mapping[str, str]) -> None:
@@ -160,7 +161,7 @@ class Invoke(Converse):
                 setattr(seen, column, known)
         if value.get("choices"):
             openai.Chat().document(seen, value)
-        for each in (value, *output):
+        for each in (value, *output, *base.items(value.get("choices"))):
             seen.finished(each.get("stop_reason") or each.get("completionReason") or each.get("finish_reason"))
             text = next(
                 (each[name] for name in ("generation", "outputText", "text") if isinstance(each.get(name), str)), ""
@@ -185,6 +186,19 @@ class Embed(Invoke):
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
         return base.inputs(body.get("inputText") or body.get("texts")), []
+
+
+class Images(media.Images):
+    """InvokeModel of models that make images, and nothing else."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        return media.asked_images(base.part(body, "imageGenerationConfig").get("numberOfImages"))
+
+    def _made(self, value: Json) -> int | None:
+        """Return how many images an answer has."""
+        images = value.get("images")
+        return len(images) if isinstance(images, list) else None
 
 
 class Anthropic(anthropic.Messages):
@@ -214,3 +228,13 @@ class Rerank(media.Rerank):
         """Learn from a whole answer."""
         super().document(seen, value)
         seen.unpriced("rerank by searches")
+
+
+class AgentRerank(Rerank):
+    """POST /rerank of Bedrock's agent runtime."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        place = ("bedrockRerankingConfiguration", "modelConfiguration")
+        model = base.text(base.part(body, "rerankingConfiguration", *place).get("modelArn"))
+        return {conventions.REQUEST_MODEL: model} if model else {}

@@ -169,6 +169,18 @@ class Embed(Chat):
 
     operation = "embeddings"
 
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer; images are billed apart."""
+        super().document(seen, value)
+        billed = base.part(value, "meta", "billed_units")
+        seen.counted("images", billed.get("images"))
+        tokens = base.count(billed.get("image_tokens"))
+        if tokens:
+            seen.input_tokens = (seen.input_tokens or 0) + tokens
+            seen.counted("input_image_tokens", tokens)
+        if tokens or base.count(billed.get("images")):
+            seen.unpriced("embeddings of images")
+
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
         return base.inputs(body.get("texts")), []

@@ -7,7 +7,7 @@ is included. Each streamed value repeats the usage so far; the last one counts.
 from typing import Any
 
 from otel_telemetry.base import conventions
-from otel_telemetry.instrument.llm_http.dialects import base
+from otel_telemetry.instrument.llm_http.dialects import base, media
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 
 _NAMES = {
@@ -32,12 +32,14 @@ def _usage(seen: CallState, value: Any) -> None:
     seen.reasoning = seen.reasoning if thoughts is None else thoughts
     seen.cache_read = seen.cache_read if cached is None else cached
     read = [*base.items(usage.get("promptTokensDetails")), *base.items(usage.get("toolUsePromptTokensDetails"))]
-    for modality in ("AUDIO", "IMAGE", "VIDEO"):
-        kind = modality.lower()
-        seen.counted(f"input_{kind}_tokens", _of(read, modality))
-        seen.counted(f"cache_{kind}_read_tokens", _of(base.items(usage.get("cacheTokensDetails")), modality))
-        if modality != "VIDEO":
-            seen.counted(f"output_{kind}_tokens", _of(base.items(usage.get("candidatesTokensDetails")), modality))
+    stored, made = base.items(usage.get("cacheTokensDetails")), base.items(usage.get("candidatesTokensDetails"))
+    if read or stored or made:
+        for modality in ("AUDIO", "IMAGE", "VIDEO"):
+            kind = modality.lower()
+            seen.counted(f"input_{kind}_tokens", _of(read, modality))
+            seen.counted(f"cache_{kind}_read_tokens", _of(stored, modality))
+            if modality != "VIDEO":
+                seen.counted(f"output_{kind}_tokens", _of(made, modality))
     seen.tier(_TIERS.get(str(usage.get("trafficType")), usage.get("serviceTier")))
 
 
@@ -49,7 +51,10 @@ _TIERS = {
 }
 
 
-def _of(details: list[Json], modality: str) -> int:
+def _of(details: list[Json], modality: str) -> int | None:
+    """Return the tokens of a modality, None where nothing is told: a stream's last value may have the sums alone."""
+    if not details:
+        return None
     return sum(base.count(item.get("tokenCount")) or 0 for item in details if item.get("modality") == modality)
 
 
@@ -57,7 +62,8 @@ def _searches(seen: CallState, queries: Any) -> None:
     """Count searches as Google charges them: a grounded answer up to Gemini 2.5, each query from Gemini 3 on."""
     asked = len(queries) if isinstance(queries, list) else 0
     older = (seen.model or "").startswith(("gemini-1", "gemini-2"))
-    seen.counted("web_searches", min(asked, 1) if older else asked)
+    if asked:  # of a stream, the last value may have none
+        seen.counted("web_searches", 1 if older else asked)
 
 
 class GenerateContent:
@@ -152,6 +158,24 @@ class Predict(Embed):
     def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
         """Return (input messages, system instructions)."""
         return base.inputs([each.get("content") for each in base.items(body.get("instances"))]), []
+
+
+class Images(media.Images):
+    """POST …:predict of models that make images, and nothing else; the model is in the path."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        return media.asked_images(base.part(body, "parameters").get("sampleCount"))
+
+    def _made(self, value: Json) -> int | None:
+        """Return how many images an answer has; those that were filtered out have only the reason."""
+        if "predictions" not in value:
+            return None
+        return sum("bytesBase64Encoded" in each or "gcsUri" in each for each in base.items(value["predictions"]))
+
+    def prompt(self, body: Json) -> tuple[list[Json], list[Json]]:
+        """Return (input messages, system instructions)."""
+        return base.inputs([each.get("prompt") for each in base.items(body.get("instances"))]), []
 
 
 def _parts(value: Any) -> list[Json]:

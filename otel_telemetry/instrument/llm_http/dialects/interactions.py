@@ -31,10 +31,13 @@ def _usage(seen: CallState, usage: Json) -> None:
             seen.counted(f"cache_{kind}_read_tokens", _of(base.items(usage.get("cached_tokens_by_modality")), kind))
             seen.counted(f"output_{kind}_tokens", _of(base.items(usage.get("output_tokens_by_modality")), kind))
     searches = [item for item in base.items(usage.get("grounding_tool_count")) if item.get("type") == "google_search"]
-    seen.counted("web_searches", sum(base.count(item.get("count")) or 0 for item in searches))
+    if searches:
+        seen.counted("web_searches", sum(base.count(item.get("count")) or 0 for item in searches))
 
 
-def _of(details: list[Json], kind: str) -> int:
+def _of(details: list[Json], kind: str) -> int | None:
+    if not details:
+        return None
     return sum(base.count(item.get("tokens")) or 0 for item in details if str(item.get("modality")).lower() == kind)
 
 

@@ -4,6 +4,8 @@ The counts of an answer go to the span: tokens as everywhere, else the unit: sea
 characters to be spoken, milliseconds of audio. If neither has a price the row says so.
 """
 
+from typing import Any
+
 from otel_telemetry.base import conventions
 from otel_telemetry.instrument.llm_http.dialects import base, openai
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
@@ -11,7 +13,7 @@ from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallStat
 _LONGEST_SECONDS = 1e7
 
 
-class _Call:
+class Call:
     """What these calls have in common."""
 
     operation = ""
@@ -56,7 +58,7 @@ def _tokens(seen: CallState, usage: Json) -> None:
     openai.kinds(seen, read, written)
 
 
-class Rerank(_Call):
+class Rerank(Call):
     """POST …/rerank: Cohere's, and those of Jina, Voyage, Together and vLLM, which count tokens."""
 
     operation = "rerank"
@@ -74,22 +76,39 @@ class Rerank(_Call):
             seen.unpriced("rerank by searches")
 
 
-class Images(_Call):
-    """POST …/images/generations and …/images/edits."""
+def asked_images(number: Any) -> dict[str, Attribute]:
+    """Return how many images a request asks for: what is counted where the answer is too large to be read."""
+    asked = base.count(number)
+    return {f"{conventions.USAGE_DETAILS}images": asked} if asked else {}
+
+
+class Images(Call):
+    """POST …/images/generations, …/images/edits and …/images/variations."""
 
     operation = "image_generation"
 
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        return {**super().request(body), **asked_images(body.get("n"))}
+
     def _count(self, seen: CallState, value: Json) -> None:
         super()._count(seen, value)
-        made = len(base.items(value.get("data"))) or bool(value.get("b64_json"))
-        seen.counted("images", int(made))
-        if seen.output_tokens is None and made:
-            seen.unpriced("images")
-        else:
+        made = 0 if seen.error else self._made(value)
+        if made is not None:
+            seen.also[f"{conventions.USAGE_DETAILS}images"] = made
+        if seen.output_tokens is not None or seen.error or made == 0:
             seen.also.pop(conventions.UNPRICED_FEATURE, None)
+        else:
+            seen.unpriced("images")
+
+    def _made(self, value: Json) -> int | None:
+        """Return how many images an answer has, None where it is too large to be read."""
+        if "b64_json" in value:
+            return 1
+        return len(base.items(value["data"])) if "data" in value else None
 
 
-class Speech(_Call):
+class Speech(Call):
     """POST …/audio/speech: the answer is sound, and seldom has counts."""
 
     operation = "speech"
@@ -102,7 +121,15 @@ class Speech(_Call):
         return found
 
 
-class Transcription(_Call):
+class ElevenLabs(Speech):
+    """POST …/text-to-speech/{voice} of ElevenLabs: charged by characters, at a rate of the customer's plan."""
+
+    def request(self, body: Json) -> dict[str, Attribute]:
+        """Return the attributes that a request's body gives."""
+        return super().request({"model": body.get("model_id"), "input": body.get("text")})
+
+
+class Transcription(Call):
     """POST …/audio/transcriptions and …/audio/translations; the request is a form with a file."""
 
     operation = "transcription"
@@ -119,7 +146,7 @@ class Transcription(_Call):
             seen.also.pop(conventions.UNPRICED_FEATURE, None)
 
 
-class Moderation(_Call):
+class Moderation(Call):
     """POST …/moderations."""
 
     operation = "moderation"

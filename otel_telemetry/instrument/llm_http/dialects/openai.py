@@ -7,6 +7,7 @@ report their bill (`bill`): OpenRouter and others in `usage.cost`, Perplexity in
 `usage.cost_in_usd_ticks` (1e-10 USD), DeepInfra in `usage.estimated_cost`.
 """
 
+import re
 from typing import Any
 
 from otel_telemetry.base import conventions
@@ -72,12 +73,15 @@ def bill(seen: CallState, value: Json) -> None:
     seen.billed(value.get("estimated_cost") if cost is None else cost)
     if cost is None and base.count(value.get("num_sources_used")):
         seen.unpriced("live search")
+    elif cost is None and base.count(value.get("citation_tokens")):
+        seen.unpriced("deep research")  # its citations, searches and reasoning are not among the tokens
 
 
 _CACHED_NAMES = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")  # the first that is a count
 _CACHED = frozenset(_CACHED_NAMES)
 _KINDS = frozenset({"audio_tokens", "image_tokens"})
-_BILLS = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost", "num_sources_used"})
+_BILLS = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost", "num_sources_used", "citation_tokens"})
+_SEARCHES = re.compile(r"-search-(?:preview|api)\b")
 _TICKS = 10_000_000_000  # of xAI, in a US dollar
 
 
@@ -98,7 +102,8 @@ class Chat:
             kind = base.part(body, "response_format").get("type")
             if kind in ("json_object", "json_schema"):
                 found[conventions.OUTPUT_TYPE] = "json"
-        if "web_search_options" in body:  # each call of such a model is one search (OpenAI's price list)
+        if "web_search_options" in body or _SEARCHES.search(str(body.get("model"))[: base.MAX_TEXT]):
+            # each call of such a model is one search (OpenAI's price list)
             found[f"{conventions.USAGE_DETAILS}web_searches"] = 1
         return found
 
