@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from otel_telemetry.base import admission, metrics
 from otel_telemetry.base.prometheus_text import CONTENT_TYPE, merged, text_of
-from otel_telemetry.exporters.prometheus.workers import WorkerEndpoint, folder_of
+from otel_telemetry.exporters.prometheus.workers import WorkerEndpoint, folder_of, no_fork
 
 PATH: Final = "/metrics"
 _AGAIN_SECONDS: Final = 5.0
@@ -66,7 +66,8 @@ class PrometheusReader(PrometheusMetricReader):
         try:
             folder = folder_of(self._service, self._address[1])
             if folder is not None:
-                self._endpoint = endpoint = WorkerEndpoint(folder, self.own_text)
+                with no_fork:
+                    self._endpoint = endpoint = WorkerEndpoint(folder, self.own_text)
                 endpoint.wait_for_port()
             self._serve(ended)
         except Exception as error:  # noqa: BLE001  # telemetry must not fail the app, whatever the machine lacks
@@ -76,7 +77,8 @@ class PrometheusReader(PrometheusMetricReader):
         logged = False
         while not ended.is_set():
             try:
-                server = _Server(self._address, self.text)
+                with no_fork:
+                    self._server = server = _Server(self._address, self.text)
             except OSError as error:
                 if not logged:
                     hint = "set prometheus.port to a free one"
@@ -84,7 +86,6 @@ class PrometheusReader(PrometheusMetricReader):
                     logged = True
                 ended.wait(_AGAIN_SECONDS)
                 continue
-            self._server = server
             server.serve_forever()
             return
 

@@ -6,6 +6,9 @@ FOLDER/speaker.lock         locked by the worker that has the port; the others w
 
 Locks end with their process however it ends, so no clean-up is needed. A worker that takes a free number continues its
 series: to Prometheus it is the same series, started again. The folder belongs to one user, service and port.
+
+A fork copies what is open. A child that does not know of a lock or a port which it got that way would hold it for its
+life, so they are opened and noted down with `no_fork` held: a fork waits for that.
 """
 
 import contextlib
@@ -30,6 +33,10 @@ _MOST: Final = 256
 
 _log = logging.getLogger("otel_telemetry.prometheus")
 
+no_fork: Final = threading.Lock()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=no_fork.release)
+
 
 def folder_of(service: str, port: int) -> Path | None:
     """Return the folder of an app's workers, made where it is missing; None where there can be none that is safe."""
@@ -37,7 +44,10 @@ def folder_of(service: str, port: int) -> Path | None:
 
 
 class WorkerEndpoint:
-    """One worker: its `number`, and the socket at which it answers the others until `give_up`."""
+    """One worker: its `number`, and the socket at which it answers the others until `give_up`.
+
+    Make it, and note it down, with `no_fork` held.
+    """
 
     def __init__(self, folder: Path, answer: Callable[[], bytes]) -> None:
         self._folder = folder
@@ -75,8 +85,8 @@ class WorkerEndpoint:
 
     def wait_for_port(self) -> None:
         """Wait until no other worker serves the port; then this one does."""
-        lock = os.open(self._folder / "speaker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._speaking = lock  # before it is had: a child that is forked meanwhile must let go of it
+        with no_fork:
+            self._speaking = lock = os.open(self._folder / "speaker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
 
     def all(self) -> dict[str, bytes]:

@@ -21,15 +21,31 @@ from tests.backends.process import free_port
 from tests.waiting import eventually
 
 APP = """
-import os, signal, sys
+import os, signal, socket, sys, threading, time
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from otel_telemetry.exporters.prometheus.reader import PrometheusReader
 
 port, workers = map(int, sys.argv[1:3])
+awaited = sys.argv[3]
+opened = threading.Event()
+
+def leaves_time_to_fork(function):
+    def called(*arguments):
+        done = function(*arguments)
+        if awaited and awaited in str(arguments[0]):
+            opened.set()
+            time.sleep(0.5)
+        return done
+    return called
+
+os.open = leaves_time_to_fork(os.open)
+socket.socket.listen = leaves_time_to_fork(socket.socket.listen)
 metrics.set_meter_provider(MeterProvider([PrometheusReader("127.0.0.1", port, "shop")], shutdown_on_exit=False))
 counter = metrics.get_meter("app").create_counter("app.jobs")
 children = []
+if awaited:
+    opened.wait()
 for number in range(1, workers + 1):
     child = os.fork()
     if child == 0:
@@ -46,8 +62,8 @@ signal.pause()
 def start_fixture(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(port: int, workers: int = 0) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-W", "ignore", "-c", APP, str(port), str(workers)]
+    def start(port: int, workers: int = 0, awaited: str = "") -> "subprocess.Popen[str]":
+        command = [sys.executable, "-W", "ignore", "-c", APP, str(port), str(workers), awaited]
         with (tmp_path / "log").open("a") as log:
             app = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, cwd=tmp_path
@@ -61,6 +77,7 @@ def start_fixture(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[st
         app.wait(10)
         assert app.stdout is not None
         app.stdout.close()
+    sys.stderr.write((tmp_path / "log").read_text())  # pytest shows it where a test fails
 
 
 def jobs(port: int) -> Counter[str]:
@@ -101,6 +118,21 @@ def test_another_worker_speaks_where_the_one_that_did_is_killed(
     app.kill()  # it had the port before it forked
     app.wait(10)
     eventually(lambda: sorted(jobs(port).values()) == [1, 2])
+
+
+@pytest.mark.parametrize("opened", ["1.lock", "speaker.lock", "1.sock", "127.0.0.1"])
+def test_a_worker_that_is_forked_in_the_middle_of_it_holds_nothing_of_its_parents(
+    start: Callable[..., "subprocess.Popen[str]"], opened: str
+) -> None:
+    port = free_port()
+    app = start(port, 1, opened)
+    forked(app)
+    eventually(lambda: jobs(port).total() == 101)
+    app.kill()
+    app.wait(10)
+    eventually(lambda: jobs(port) == {"2": 1})
+    start(port)
+    eventually(lambda: jobs(port) == {"1": 100, "2": 1})
 
 
 def test_a_new_worker_goes_on_with_the_number_that_is_free(start: Callable[..., "subprocess.Popen[str]"]) -> None:
