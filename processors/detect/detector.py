@@ -73,6 +73,8 @@ class Detector:
                 table.setdefault(trigger, []).append(rule)
         triggers = list(table)
         self._rules = tuple((widths(trigger)[0], tuple(table[trigger])) for trigger in triggers)
+        self._closed = tuple(_never_behind(rules) for _, rules in self._rules)
+        self._open = tuple(bytes(closed).translate(None, b"nrtfb") for closed in self._closed)
         for rule in rules:
             rule.regex.flags  # noqa: B018  # compiled here, not before the first span that needs it
         self._fold_from = len(triggers)
@@ -187,7 +189,7 @@ class Detector:
         found: list[Match] = []
         last: Match | None = None
         folding = named = False
-        text = self._readable(text, hits)
+        given, text = text, self._readable(text, hits)
         judged: dict[str, int] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
         offsets = None if len(data) == len(text) else Offsets(data)
@@ -195,6 +197,9 @@ class Detector:
         if len(hits) > limit:
             found.append(_rest(text, data, hits[limit][0]))
             hits = hits[:limit]
+        closed = self._closed
+        if text is not given:  # letters of escapes have become spaces; those of \u may be any
+            closed = self._open if "\\u" not in given else (b"",) * len(self._rules)
         rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
         for end, number in _in_time(hits, text, data, found):
             if number >= fold_from:
@@ -204,6 +209,8 @@ class Detector:
                     folding = True
                 continue
             width, own = rules_of[number]
+            if end > width and data[end - width - 1] in closed[number]:
+                continue
             start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
             for rule in own if view is None else view.unsettled(own, start, stop):
                 if judged.get(rule.id, -1) < stop:
@@ -225,6 +232,13 @@ class Detector:
         """Return the text unescaped where a rule reads it: many have names and escapes, and no place for a rule."""
         reads = "\\" in text and any(number < self._fold_from for _, number in hits)
         return unescaped(text) if reads else text
+
+
+def _never_behind(rules: Sequence[Rule]) -> bytes:
+    """Return the bytes before a trigger that rule out all of its rules; none where one of them looks further back."""
+    if any(rule.left for rule in rules):
+        return b""
+    return bytes(sorted(ord(char) for char in frozenset.intersection(*(rule.never_behind for rule in rules))))
 
 
 class _View:
@@ -301,18 +315,25 @@ def encoded(text: str) -> bytes:
 
 def _without_overlaps(found: list[Match]) -> list[Match]:
     """Merge what overlaps: nothing found stays in clear, and the highest priority names it."""
-    found.sort(key=lambda match: (match.start, -match.end, match.rule))
-    chosen = [found[0]]
+    found.sort(key=_order)
+    last = found[0]
+    chosen = [last]
     for match in found[1:]:
-        last = chosen[-1]
-        if match.start >= last.end:
+        start, end, _, _, priority, _ = match
+        if start >= last.end:
             chosen.append(match)
+            last = match
             continue
-        if match.priority < last.priority and match.end <= last.end:
+        if priority < last.priority and end <= last.end:
             continue
-        better = match if (match.priority, match.end - match.start) > (last.priority, last.end - last.start) else last
-        chosen[-1] = better._replace(start=last.start, end=max(last.end, match.end))
+        better = match if (priority, end - start) > (last.priority, last.end - last.start) else last
+        if better is match or end > last.end:
+            last = chosen[-1] = better._replace(start=last.start, end=max(last.end, end))
     return chosen
+
+
+def _order(match: Match) -> tuple[int, int, str]:
+    return match[0], -match[1], match[3]
 
 
 def _rest(text: str, data: bytes, end: int) -> Match:

@@ -101,6 +101,7 @@ _OPTIONAL: Final = {
     "validator",
     "priority",
     "no_match",
+    "often",
     "words",
     "trigger",
     "near",
@@ -109,7 +110,7 @@ _OPTIONAL: Final = {
 }
 _OPTIONAL_FILE: Final = "_optional.toml"
 _TEXTS: Final = {"regex", "docs", "left", "validator", "optional"}
-_LISTS: Final = {"match", "no_match", "words", "near", "spelt"}
+_LISTS: Final = {"match", "no_match", "words", "often", "near", "spelt"}
 _MAX_BACK: Final = 512
 _MOST_WAYS: Final = 100_000
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
@@ -181,7 +182,7 @@ class Rule:
         """Matches the characters of `left` in reversed text; none where the rule starts at its trigger."""
         return re.compile(rf"{self.left}{{0,{self.back}}}", re.ASCII) if self.left else None
 
-    @property
+    @cached_property
     def narrows(self) -> bool:
         """Whether the validator never takes more than the group `v`."""
         return self.validator in _NARROW
@@ -289,7 +290,7 @@ def _rule(entry: Any, source: str) -> Rule:
         id=entry["id"],
         type=entry["type"],
         triggers=(
-            *_spell_out(triggers, entry.get("words", [])),
+            *_spell_out(triggers, entry.get("words", []), entry.get("often", [])),
             *_near_triggers(near),
             *spelt.located(entry.get("spelt", ())),
         ),
@@ -326,14 +327,15 @@ def _near_pattern(names: Iterable[str], value: str) -> str:
     return rf"{_WORD_START}(?i:{spelt}){_BESIDE}(?P<v>{value})(?!\w|[-.]\d)"
 
 
-def _spell_out(triggers: list[str], words: list[str]) -> list[str]:
+def _spell_out(triggers: list[str], words: list[str], often: list[str]) -> list[str]:
     """Fill the placeholders of triggers, one trigger per length.
 
-    `{word}` stands for each of `words`, `{each}` and `{each:lower}` too, but with a trigger for every single one;
+    `{word}` stands for each of `words`, `{often}` for those that ordinary text is full of, `{each}` and `{each:lower}` too, but with a trigger for every single one;
     `{sep}` for what may stand between a name and its value, also in JSON within JSON.
     """
     spelt = [text for trigger in triggers for text in _with_each(trigger, words)]
     spelt = [text for trigger in spelt for text in _with_any(trigger, "{word}", words)]
+    spelt = [text for trigger in spelt for text in _with_any(trigger, "{often}", often)]
     return [text for trigger in spelt for text in _with_any(trigger, "{sep}", _SEPARATORS)]
 
 

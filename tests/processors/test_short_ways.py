@@ -42,6 +42,8 @@ VALUES = (
         "string1==",
         "getenv1(x)",
     ),
+    *("a1b*Uj1N%.2zO8", "tTsdZqU1r.2x1", "settings.db.pass2", "conf1.password.new", "word.two_3", "x9${HOST}yz"),
+    *("p4ss%sword", "n3w!pass^word~", "self.pass1word", "os.env.pass_1", "my-pass@word1", "1.2.3.4567"),
 )
 BEFORE = ("", "{", '{"', "connect(", "?", "&", "const ", "[section]\n", "Host=h;", "-H ", "(a) ", "my ")
 BEHIND = ("", '"', "}", '"}', ")", ";", " ", "\n", " and more words", "&b=2", "#x", "|x", "\\n", ", b", "(x)")
@@ -71,6 +73,54 @@ def test_a_plain_value_is_judged_as_every_other_is(detector, monkeypatch, name):
     monkeypatch.setattr(assignments, "plain_value", lambda *_: None)
     for text, found in zip(texts, short, strict=True):
         assert found == detector.find(text), text
+
+
+WEAK = ("key", "token", "auth", "pass", "style.key", "acme_key", "signature", "password", "api_key")
+MEMBERS = ('":', '": ', '" : ', '\\":', '\\\\\\": ', '"],', '"]],', '","', '"')
+SHORT = (
+    '{"a":1}',
+    '"',
+    '"a"',
+    '"a1b2c"',
+    '"a1b2c3"',
+    '"Zk8Qw3Lm9Xc2Vb7N"',
+    '"Zk8Qw3Lm9Xc2Vb7"',
+    '\\"a1b2c3\\"',
+    '\\"x1\\"',
+    "[1]",
+)
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_what_is_too_short_for_a_weak_name_is_judged_as_everything_else_is(detector, monkeypatch, name):
+    before = ('{"', '["', 'x["', '{"a":1,"', '{\\"')
+    texts = [
+        first + name + sign + value + behind
+        for first, sign, value, behind in itertools.product(
+            before, MEMBERS, SHORT, ("", "}", ',"value":"Zk8Qw3Lm9Xc2"')
+        )
+    ]
+    short = [detector.find(text) for text in texts]
+    monkeypatch.setattr(assignments, "_TOO_LITTLE", {})
+    for text, found in zip(texts, short, strict=True):
+        assert found == detector.find(text), text
+
+
+def test_a_byte_before_a_trigger_rules_out_only_what_the_rule_would(monkeypatch):
+    rules = [rule for rule in builtin_rules() if rule.never_behind]
+    short, long = Detector(rules, "auto"), Detector(rules, "auto")
+    assert sum(map(bool, short._closed)) > 200
+    monkeypatch.setattr(long, "_closed", (b"",) * len(long._closed))
+    monkeypatch.setattr(long, "_open", long._closed)
+    number, key = "4111111111111111", "AKIA" + "Q3EGRIK7ZLPWN5XY"
+    for value, before, behind in itertools.product(
+        (number, key),
+        ("", "n", "\\n", "\\\\n", "\\t", "\\u0041", "\\u00e9", "\\u002", "é", "手", "0.", "f", "x\\"),
+        ("", "\\n", "é"),
+    ):
+        text = before + value + behind
+        assert short.find(text) == long.find(text), text
+        assert short.find("a " + text) == long.find("a " + text), text
 
 
 def test_no_rule_matches_behind_what_it_says_it_never_stands_behind():
@@ -146,7 +196,20 @@ def test_bytes_belong_to_the_characters_that_they_encode(text, data):
         assert first is None or got[0] == first - 1
 
 
-@pytest.mark.parametrize("name", ["order no", "invoice-number", "request_id", "trackingNumber", "po", "id", "order is"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "order no",
+        "invoice-number",
+        "request_id",
+        "trackingNumber",
+        "po",
+        "id",
+        "order is",
+        "siparis",
+        "\u8ba2\u5355\u53f7 is",
+    ],
+)
 @pytest.mark.parametrize("gap", [" ", ": ", '":"', " #", "=", "-"])
 def test_a_name_of_another_number_is_seen_at_once(name, gap):
     before = f"pay {name}{gap}"

@@ -55,8 +55,11 @@ def _spelt(*words: str) -> dict[str, tuple[str, ...]]:
 
 #: What a name before a number ends with, but for those of other scripts: a word of its own, or one for numbers behind
 #: it; and what is stripped to see that. To search for a whole name takes forty times as long.
-_WHOLE: Final = _spelt(_THINGS, _HOLDERS, _IDS, "is|was")
+_WHOLE: Final = _spelt(_THINGS, _HOLDERS, _IDS)
 _NUMBERS: Final = _spelt(_NUMBER)
+_VERBS: Final = ("is", "was")
+#: Characters of a name in another script, with a verb behind it, at most.
+_LONGEST_OTHER: Final = 24
 _BETWEEN: Final = " \t\r\n\f\v\"'`=:#.\\([>|-_"
 _JOINTS: Final = " \t\r\n\f\v\x1c\x1d\x1e\x1f_.-"
 _BEHIND: Final = re.compile(r"[\"'\s,(\-]{1,4}(?:order|invoice|tracking)\b(?![\"'\s]{0,3}[:=])", re.IGNORECASE)
@@ -83,7 +86,13 @@ def stands_for_other(text: str, start: int, end: int) -> bool:
 def _may_end_in_name(text: str) -> bool:
     """Return False where no name of a number stands at the end of a text, at little cost."""
     end = text[-_NEAR:].rstrip(_BETWEEN).lower()
-    if not end.isascii() or _ends(end):
+    if not end[-_LONGEST_OTHER:].isascii() or _names(end):
+        return True
+    return any(end.endswith(verb) and _names(end.removesuffix(verb).rstrip(_BETWEEN)) for verb in _VERBS)
+
+
+def _names(end: str) -> bool:
+    if _ends(end):
         return True
     numbers = _NUMBERS.get(end[-1:], ())
     return any(_ends(end.removesuffix(word).rstrip(_JOINTS)) for word in numbers if end.endswith(word))

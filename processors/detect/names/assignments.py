@@ -83,6 +83,12 @@ _ARROWS: Final = re.compile(r"[(,{\[] ?[\w.-]{1,40} -> [^\s,;(){}]{1,80}, $|(?:M
 _ARROW_REACH: Final = 160
 #: What a value looks like is decided by so many characters of it: more than any rule for looks allows.
 _LOOKED_AT: Final = 600
+#: Behind a weak name in quotes, what cannot be its value: a map, and a text shorter than any that its look would
+#: give away. JSON Schema is full of them.
+_TOO_LITTLE: Final = {
+    kind: re.compile(rf"(?P<m>\\{{0,3}})\" ?: ?(?:\{{|(?P=m)\"[^\"\\]{{0,{most}}}(?P=m)\")")
+    for kind, most in ((keys.LIKELY, 5), (keys.WEAK, 15), (keys.VENDOR, 15))
+}
 _HEADERS: Final = frozenset({keys.AUTHORIZATION, keys.COOKIE})
 _IDS: Final = frozenset({keys.USER_ID, keys.SESSION_ID})
 #: Behind an option of a command: a word, or a text in quotes.
@@ -103,6 +109,8 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     if not kind or key.startswith("REDACTED_"):
         return None
     name = match.span("key")
+    if kind in _TOO_LITTLE and _TOO_LITTLE[kind].match(text, name[1]):
+        return None
     if key[0] != "-" and (plain := plain_value(text, key, kind, name[1])):
         return plain
     found = _ASSIGNED.match(text, name[1])

@@ -198,6 +198,10 @@ def bearer(text: str, match: re.Match[str]) -> Span | None:
     return Span(*match.span("v")) if looks_random(value) or is_drawn(value) else None
 
 
+#: The name of a model with the day of its version: `claude-sonnet-4-20250514`.
+_DATED: Final = re.compile(r"[a-z][a-z0-9.]{1,20}(?:-[a-z0-9.]{1,12}){0,4}-20\d{6}")
+
+
 def service_key(text: str, match: re.Match[str]) -> Span | None:
     """Accept a value beside the name of a service, if it looks drawn at random and is no id of an event or a pod."""
     value, separator = match["v"].rstrip("."), match["sep"]
@@ -209,6 +213,8 @@ def service_key(text: str, match: re.Match[str]) -> Span | None:
         return None
     owned = _SECRET_OWNER.search(match["owner"]) is not None and _UNBROKEN.fullmatch(value) is not None
     if not (owned or looks.is_token(value) or looks.is_uuid(value) or is_drawn(value)):
+        return None
+    if not named and _DATED.fullmatch(value):
         return None
     start = match.start("v")
     return Span(start, start + len(value))

@@ -10,10 +10,11 @@ from typing import Final
 from otel_telemetry.processors.detect.kinds.validators import Span
 from otel_telemetry.processors.detect.names import keys, looks, places, remarks
 
-#: Letters and digits, at least one of each, and the marks of base64.
+#: Letters, digits, the marks of base64 and some that passwords have: a digit, and something else.
+_SIGNS: Final = r"A-Za-z_+/\-.*!@^~%$"
 _VALUE: Final = (
-    r"(?P<v>(?!(?i:lambda|filtered))(?=\d*+[A-Za-z_+/\-])(?=[A-Za-z_+/\-]*+\d)"
-    r"[A-Za-z0-9][A-Za-z0-9_+/\-]{7,2000}+={0,2}+)"
+    rf"(?P<v>(?!(?i:lambda|filtered))(?=\d*+[{_SIGNS}])(?=[{_SIGNS}]*+\d)"
+    rf"[A-Za-z0-9][0-9{_SIGNS}]{{7,2000}}+={{0,2}}+)"
 )
 #: Behind a name in quotes; and behind one without, where the value ends in what ends any such value.
 _MEMBER: Final = re.compile(rf'" ?: ?"{_VALUE}"')
@@ -41,7 +42,7 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
     quoted = text[end : end + 1] == '"'
     if kind in _FREE:
         found = _MEMBER.match(text, end) if quoted else _BARE.match(text, end)
-        if found and not quoted and not _is_given(key, kind, found):
+        if found and not (_is_filled(kind, found["v"]) if quoted else _is_given(key, kind, found)):
             return None
     elif kind == keys.AUTHORIZATION:
         found = _HEADER_MEMBER.match(text, end) if quoted else _HEADER.match(text, end)
@@ -61,10 +62,17 @@ def _is_path(key: str, value: str) -> bool:
     return ("." in value and ("/" in value or looks.is_code(value))) or looks.is_its_name(key, value)
 
 
+def _is_filled(kind: str, value: str) -> bool:
+    """Return whether a value in quotes is one as it stands, and no template."""
+    return kind == keys.PASSWORD or ("%" not in value and "$" not in value)
+
+
 def _is_given(key: str, kind: str, found: re.Match[str]) -> bool:
     """Return whether a value without quotes is one in any place: not its name again, and no word that describes it."""
     separator, value = found.group("sep", "v")
     if looks.is_its_name(key, value) or ("_" in value and looks.is_snake_case(value)):
+        return False
+    if "." in value and looks.is_code(value):
         return False
     if separator == " = ":
         return not looks.is_named_as(key, value)

@@ -62,9 +62,9 @@ _ENCODED_TRIGGERS: Final = (
     "%[57][0-9Aa]",
     "[0-9]{2}\\+[0-9A-Z]{2}[^:]",
 )
-#: JSON's escapes that are not `\n` alone, in text that may stand in other JSON. Each alternative starts with the same
-#: one character, as above.
-_RARE_ESCAPE: Final = re.compile(r"\\(?:[rtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb])")
+#: JSON's escapes, in text that may stand in other JSON; and a sign that there are others than `\n`. Each alternative
+#: starts with the same one character, as above.
+_ESCAPE: Final = re.compile(r"(\\(?:[nrtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{1,63}+[nrtfb]))")
 _RARER: Final = re.compile(r"\\[rtfbu\\]")
 _MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 #: An escaped byte of many languages, a reference of HTML, and a byte in quoted-printable (RFC 2045, section 6.7).
@@ -246,9 +246,11 @@ def unescaped(text: str) -> str:
     """
     if "\\" not in text:
         return text
-    if _RARER.search(text) is not None:
-        text = _RARE_ESCAPE.sub(_meaning, text)
-    return text.replace("\\n", "\n ")
+    if _RARER.search(text) is None:
+        return text.replace("\\n", "\n ")
+    pieces = _ESCAPE.split(text)
+    pieces[1::2] = map(_meaning_of, pieces[1::2])
+    return "".join(pieces)
 
 
 @lru_cache(maxsize=1024)
@@ -257,10 +259,6 @@ def _meaning_of(escape: str) -> str:
         return _MEANINGS.get(escape[1:], "\t" if escape[-1] == "t" else "\n").ljust(len(escape))
     char = chr(int(escape[-4:], 16))
     return char * len(escape) if char.isalnum() else " " * len(escape)
-
-
-def _meaning(escape: re.Match[str]) -> str:
-    return _meaning_of(escape[0])
 
 
 def _escape(data: bytes) -> str:
