@@ -74,7 +74,8 @@ class Detector:
         triggers = list(table)
         self._rules = tuple((widths(trigger)[0], tuple(table[trigger])) for trigger in triggers)
         self._closed = tuple(_never_behind(rules) for _, rules in self._rules)
-        self._open = tuple(bytes(closed).translate(None, b"nrtfb") for closed in self._closed)
+        self._open = tuple(closed.translate(None, b"nrtfb") for closed in self._closed)
+        self._any = (b"",) * len(self._closed)
         for rule in rules:
             rule.regex.flags  # noqa: B018  # compiled here, not before the first span that needs it
         self._fold_from = len(triggers)
@@ -189,17 +190,10 @@ class Detector:
         found: list[Match] = []
         last: Match | None = None
         folding = named = False
-        given, text = text, self._readable(text, hits)
+        text, closed = self._readable(text, hits)
         judged: dict[str, int] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
         offsets = None if len(data) == len(text) else Offsets(data)
-        limit = _limit(data)
-        if len(hits) > limit:
-            found.append(_rest(text, data, hits[limit][0]))
-            hits = hits[:limit]
-        closed = self._closed
-        if text is not given:  # letters of escapes have become spaces; those of \u may be any
-            closed = self._open if "\\u" not in given else (b"",) * len(self._rules)
         rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
         for end, number in _in_time(hits, text, data, found):
             if number >= fold_from:
@@ -228,10 +222,14 @@ class Detector:
                         judged[rule.id] = match.more[-1].end if match.more else match.end
         return found, folding, named
 
-    def _readable(self, text: str, hits: Sequence[Hit]) -> str:
-        """Return the text unescaped where a rule reads it: many have names and escapes, and no place for a rule."""
-        reads = "\\" in text and any(number < self._fold_from for _, number in hits)
-        return unescaped(text) if reads else text
+    def _readable(self, text: str, hits: Sequence[Hit]) -> tuple[str, Sequence[bytes]]:
+        """Return the text unescaped where a rule reads it: many have names and escapes, and no place for a rule.
+
+        With it come the bytes of the text before each trigger that rule out what it is for: not those of escapes.
+        """
+        if "\\" not in text or all(number >= self._fold_from for _, number in hits):
+            return text, self._closed
+        return unescaped(text), self._open if "\\u" not in text else self._any
 
 
 def _never_behind(rules: Sequence[Rule]) -> bytes:
@@ -359,7 +357,14 @@ def _limit(data: bytes) -> int:
 
 
 def _in_time(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) -> Iterable[Hit]:
-    """Return places for as long as those before took no more CPU time; then all from the next one on is a finding."""
+    """Return as many places as are looked at, for as long as those before took no more CPU time.
+
+    All from the next one on is a finding then.
+    """
+    limit = _limit(data)
+    if len(hits) > limit:
+        found.append(_rest(text, data, hits[limit][0]))
+        hits = hits[:limit]
     return hits if len(hits) <= _PLACES_AT_ONCE else _until_late(hits, text, data, found)
 
 

@@ -330,8 +330,9 @@ def _near_pattern(names: Iterable[str], value: str) -> str:
 def _spell_out(triggers: list[str], words: list[str], often: list[str]) -> list[str]:
     """Fill the placeholders of triggers, one trigger per length.
 
-    `{word}` stands for each of `words`, `{often}` for those that ordinary text is full of, `{each}` and `{each:lower}` too, but with a trigger for every single one;
-    `{sep}` for what may stand between a name and its value, also in JSON within JSON.
+    `{word}` stands for each of `words`, `{often}` for those that ordinary text is full of, `{each}` and `{each:lower}`
+    for `words` too, but with a trigger for every single one; `{sep}` for what may stand between a name and its value,
+    also in JSON within JSON.
     """
     spelt = [text for trigger in triggers for text in _with_each(trigger, words)]
     spelt = [text for trigger in spelt for text in _with_any(trigger, "{word}", words)]
