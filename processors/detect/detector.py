@@ -15,7 +15,7 @@ from otel_telemetry.base.errors import RuleError
 from otel_telemetry.processors.detect.engines.locator import Hit, Locator, make_locator
 from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.kinds.blobs import inside_blob
-from otel_telemetry.processors.detect.kinds.validators import Span, span_of
+from otel_telemetry.processors.detect.kinds.validators import PerText, Span, Validator, span_of
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
 from otel_telemetry.processors.detect.sightings import Sightings, distributed
@@ -192,6 +192,7 @@ class Detector:
         folding = named = False
         text, closed = self._readable(text, hits)
         judged: dict[str, int] = {}
+        remembering: dict[str, Validator] = {}
         refused: dict[str, int] = {}  # where a rule began in vain: another trigger there changes nothing
         offsets = None if len(data) == len(text) else Offsets(data)
         rules_of, fold_from, keys_from = self._rules, self._fold_from, self._keys_from
@@ -211,7 +212,7 @@ class Detector:
                     begin = _begin(rule, text, start) if rule.left else start
                     if refused.get(rule.id) == begin or (begin and text[begin - 1] in rule.never_behind):
                         continue
-                    match = _apply_at(rule, text, begin, stop, last)
+                    match = _apply_at(rule, text, begin, stop, remembering, last)
                     if match is None:
                         refused[rule.id] = begin
                     else:
@@ -219,7 +220,7 @@ class Detector:
                             found += match.more
                         found.append(match)
                         last = None if everything else match
-                        judged[rule.id] = match.more[-1].end if match.more else match.end
+                        judged[rule.id] = _judged_to(rule, match)
         return found, folding, named
 
     def _readable(self, text: str, hits: Sequence[Hit]) -> tuple[str, Sequence[bytes]]:
@@ -270,7 +271,14 @@ def _start(place: tuple[int, int]) -> int:
 
 def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
     """Try one rule at a trigger that covers characters `start` to `end`."""
-    return _apply_at(rule, text, _begin(rule, text, start), end)
+    return _apply_at(rule, text, _begin(rule, text, start), end, {})
+
+
+def _judged_to(rule: Rule, match: Match) -> int:
+    """Return up to where a rule need not be tried again; one that remembers what it has read skips that itself."""
+    if isinstance(rule.validator, PerText):
+        return -1
+    return match.more[-1].end if match.more else match.end
 
 
 def _begin(rule: Rule, text: str, start: int) -> int:
@@ -283,13 +291,19 @@ def _begin(rule: Rule, text: str, start: int) -> int:
     return start - (match.end() if match else 0)
 
 
-def _apply_at(rule: Rule, text: str, begin: int, end: int, last: Match | None = None) -> Match | None:
+def _apply_at(  # noqa: PLR0917  # called for each place: names would cost
+    rule: Rule, text: str, begin: int, end: int, remembering: dict[str, Validator], last: Match | None = None
+) -> Match | None:
+    """Try one rule at a place. `remembering` are validators of this text that remember what they have read of it."""
     candidate = rule.regex.match(text, begin)
     if candidate is None or candidate.end() < end - 1:
         return None
     if last is not None and rule.narrows and _is_within(last, rule, candidate):
         return None
-    span = rule.validator(text, candidate) if rule.validator else span_of(candidate)
+    validator = rule.validator
+    if isinstance(validator, PerText):
+        validator = remembering.get(rule.id) or remembering.setdefault(rule.id, validator.new())
+    span = validator(text, candidate) if validator else span_of(candidate)
     if span is None or inside_blob(text, min(span.start, candidate.start()), max(span.end, candidate.end())):
         return None
     more = tuple(_as_match(rule, one) for one in span.more) if span.more else ()

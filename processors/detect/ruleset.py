@@ -33,7 +33,7 @@ from otel_telemetry.processors.detect.kinds import (
 )
 from otel_telemetry.processors.detect.kinds.official_ids import STDNUM, Stdnum, passport_zone
 from otel_telemetry.processors.detect.kinds.validators import VALIDATORS as _PLAIN
-from otel_telemetry.processors.detect.kinds.validators import Validator
+from otel_telemetry.processors.detect.kinds.validators import PerText, Validator
 from otel_telemetry.processors.detect.names import (
     assignments,
     calls,
@@ -70,8 +70,8 @@ VALIDATORS: Final[Mapping[str, Validator]] = {
     "mixed_password": sentences.mixed_password,
     "named_argument": commands.named_argument,
     "plain_password": commands.plain_password,
-    "columns": tables.columns,
-    "copied": tables.copied,
+    "columns": PerText(lambda: tables.Tables().columns),
+    "copied": PerText(lambda: tables.Tables().copied),
     "foreign_password": sentences.foreign_password,
     "told_password": sentences.told_password,
     "set_password": sentences.set_password,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
 from otel_telemetry.processors.detect import detector as detector_module
-from otel_telemetry.processors.detect.names import looks
+from otel_telemetry.processors.detect.names import looks, tables
 from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
 from otel_telemetry.processors.redact.redactor import Redactor
 
@@ -173,6 +173,47 @@ def test_what_a_value_looks_like_is_decided_by_its_beginning(unit, monkeypatch):
     DETECTOR.candidates((unit * 10_000)[:10_000])
     assert seen
     assert max(seen) <= 600
+
+
+#: Heads of tables in reach of each other, with nothing to find below them.
+HEADS = [
+    "|a|password|\n|---|---|\n",
+    ": a,password\n",
+    "x: a,password\nx: 1,2\n",
+    '="a,password\\n1,x\\n',
+    "a,password\nx,password\n---\n",
+    '{"t":"a,password\n1,',
+]
+
+
+@pytest.mark.parametrize("unit", HEADS)
+def test_each_row_below_many_heads_is_read_once(unit, monkeypatch):
+    read: list[int] = []
+    real = tables._cells
+
+    def counting(given_text, start, end, delimiter):
+        read.append(end - start)
+        return real(given_text, start, end, delimiter)
+
+    monkeypatch.setattr(tables, "_cells", counting)
+
+    size = 40_000
+    DETECTOR.candidates((unit * (size // len(unit) + 1))[:size])
+    assert read
+    assert sum(read) < 4 * size
+
+
+def test_tables_one_below_the_other_are_all_read():
+    first = "| id | password |\n|---|---|\n| 1 | sunflower |\n|---|---|\n"
+    second = "| passphrase | id |\n|---|---|\n| moonlit-sunflower | 2 |\n|---|---|\n"
+    clean = PLAIN.string((first + second) * 3)
+    assert clean.startswith("| id | password |")
+    assert "sunflower" not in clean
+
+
+def test_a_value_of_insert_ends_where_its_literal_does():
+    insert = "REPLACE INTO t (password) SELECT 'sunflower' "
+    assert PLAIN.string(insert * 40) == "REPLACE INTO t (password) SELECT '[REDACTED_PASSWORD]' " * 40
 
 
 def test_what_would_take_too_long_is_cut_and_never_passed_on(monkeypatch):

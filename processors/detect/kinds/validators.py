@@ -8,6 +8,7 @@ import base64
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 
@@ -24,6 +25,18 @@ class Span(NamedTuple):
 
 
 Validator = Callable[[str, "re.Match[str]"], Span | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PerText:
+    """A validator that remembers what it has read of a text: `new` makes one for each text."""
+
+    new: Callable[[], Validator]
+
+    def __call__(self, text: str, match: "re.Match[str]") -> Span | None:
+        """Judge one match alone."""
+        return self.new()(text, match)
+
 
 _DIGIT: Final = re.compile("[0-9]")
 #: n * log2(n): what n equal characters take from the entropy of a text.

@@ -27,13 +27,17 @@ _CELL: Final = {
 #: Where a string opens in JSON that holds the head of a table.
 _OPENED: Final = re.compile(r"[:\[=(,] ?(?P<mark>\\{0,15}\")")
 _TRIES: Final = 8
+_MOST_TRIES: Final = 64  # of beginnings of one head
 _TRIMMED: Final = " \t\r\\"
 _SENTENCE: Final = frozenset(
     "a an the is are was be has have must should can may will would do does not to and or but if as that this it your"
     " you we they which when where into between use used using see set get add please".split()
 )
 _SQL_NAME: Final = "\"'`[] \r\n\t"
-_SQL_VALUE: Final = re.compile(r"\s*((?:[nN]?'(?:[^'\\]|''|\\.)*'|\"[^\"]*\"|\([^()]*\)|[^,'\"()]++)++)")
+_SQL_STRING: Final = r"(?:[nN]?'(?:[^'\\]|''|\\.)*'|\"[^\"]*\")"
+#: A value is a literal, or an expression of few parts; what is between them is not long.
+_SQL_VALUE: Final = re.compile(rf"\s*((?:{_SQL_STRING}|\([^()]{{0,400}}\)|[^,'\"()]{{1,400}}+){{1,8}}+)")
+_SQL_LITERAL: Final = re.compile(rf"{_SQL_STRING}(?:\s{{0,4}}(?:\|\|\s{{0,4}})?{_SQL_STRING}){{0,8}}")
 _ROW_OPENS: Final = re.compile(r"\s*\(")
 _ROW_CLOSES: Final = re.compile(r"\s*\)\s*,\s*(?=\()")
 _QUOTED: Final = Form(quoted=True, spaced=False, separator=",")
@@ -42,31 +46,94 @@ _SPACES: Final = frozenset(
 )
 
 
-def columns(text: str, match: re.Match[str]) -> Span | None:
-    """Accept the values below a head that names a secret or a person; the match is a name beside a delimiter."""
-    low = max(0, match.start() - _LONGEST_HEAD)
-    start = text.rfind("\n", low, match.start()) + 1
-    end = text.find("\n", match.start() + 1, match.end() + _LONGEST_HEAD)
-    if end < 0 or (low and not start):
+class Tables:
+    """The tables of one text, whose heads may be anywhere in it. No row is read twice for a column of the same kind."""
+
+    def __init__(self) -> None:
+        self._tried: dict[int, set[int]] = {}  # by the end of a head: where it may begin, as far as that was tried
+        self._read: dict[tuple[str, int, int, str], int] = {}  # up to where a column was read, by what it is
+        self._closings: dict[str, tuple[int, int]] = {}
+
+    def columns(self, text: str, match: re.Match[str]) -> Span | None:
+        """Accept the values below a head that names a secret or a person; the match is a name beside a delimiter."""
+        low = max(0, match.start() - _LONGEST_HEAD)
+        start = text.rfind("\n", low, match.start()) + 1
+        end = text.find("\n", match.start() + 1, match.end() + _LONGEST_HEAD)
+        if end < 0 or (low and not start):
+            return None
+        span = self._below(text, start, end)
+        if span is None and (colon := text.rfind(": ", start, match.start())) >= 0:  # what is said of the table
+            span = self._below(text, colon + 2, end)
+        for opened in reversed(list(_OPENED.finditer(text, start, match.end()))[-_TRIES:]) if span is None else ():
+            span = self._below(text, opened.end(), end, opened["mark"])
+            if span:
+                break
+        return span
+
+    def copied(self, text: str, match: re.Match[str]) -> Span | None:
+        """Accept the values of PostgreSQL's COPY: lines with tabs, up to a line with a backslash and a dot."""
+        names = [column.strip(_SQL_NAME) for column in match["columns"].split(",")]
+        return _first(self._rows(text, match.end(), len(text), "\t", names))
+
+    def _below(self, text: str, start: int, end: int, mark: str = "") -> Span | None:
+        """Return what is to go below a head that ends at the line break `end`.
+
+        `mark`: the quote that opens the string of JSON that the head begins. The table ends where that closes.
+        """
+        tried = self._tried.setdefault(end, set())
+        if start in tried or len(tried) >= _MOST_TRIES:
+            return None
+        tried.add(start)
+        head = text[start:end].rstrip("\r\\")
+        for delimiter in _DELIMITERS:
+            names = _names(head, delimiter) if delimiter in head else []
+            if names and _is_first(text, start, delimiter, len(names)):
+                limit = self._closing(text, end, mark) if mark else len(text)
+                ruled = head.lstrip().startswith("|")
+                return _first(self._rows(text, end + 1, limit, delimiter, names, ruled=ruled))
         return None
-    span = _below(text, start, end, len(text))
-    if span is None and (colon := text.rfind(": ", start, match.start())) >= 0:  # what is said of the table
-        span = _below(text, colon + 2, end, len(text))
-    for opened in reversed(list(_OPENED.finditer(text, start, match.end()))[-_TRIES:]) if span is None else ():
-        closed = re.compile(rf"(?<!\\){re.escape(opened['mark'])}\s{{0,4}}(?:[,}}\])]|$)").search(text, end)
-        span = _below(text, opened.end(), end, closed.start() if closed else len(text))
-        if span:
-            break
-    return span
+
+    def _closing(self, text: str, at: int, mark: str) -> int:
+        """Return where the string that such a quote opened closes, behind `at`; heads come in order."""
+        searched, closing = self._closings.get(mark, (0, -1))
+        if not searched <= at <= closing:
+            closed = re.compile(rf"(?<!\\){re.escape(mark)}\s{{0,4}}(?:[,}}\])]|$)").search(text, at)
+            closing = closed.start() if closed else len(text)
+            self._closings[mark] = at, closing
+        return closing
+
+    def _rows(
+        self, text: str, at: int, limit: int, delimiter: str, names: Sequence[str], *, ruled: bool = False
+    ) -> Iterator[Span]:
+        """Yield what is to go of the rows from `at` up to the first line that is none, but for what was read before."""
+        wanted = [(number, kind) for number, kind in enumerate(_kinds(names)) if kind]
+        if ruled and wanted and not _RULED.fullmatch(text, at, _end_of_line(text, at, limit)):
+            return
+        kinds = {number: (delimiter, len(names), number, _found_as(names[number], kind)) for number, kind in wanted}
+        read = {number: max(at, self._read.get(key, 0)) for number, key in kinds.items()}
+        at = min(read.values(), default=limit)
+        while at < limit:
+            end = _end_of_line(text, at, limit)
+            due = [(number, kind) for number, kind in wanted if read[number] <= at]
+            if not _RULED.fullmatch(text, at, end):
+                cells = _cells(text, at, end - (text[end - 1] == "\r"), delimiter)
+                if len(cells) != len(names):
+                    return
+                for number, kind in due:
+                    if span := _cell(text, cells[number], names[number], kind):
+                        yield span
+            at = end + 1
+            for number, _ in due:
+                self._read[kinds[number]] = at
 
 
-def _below(text: str, start: int, end: int, limit: int) -> Span | None:
-    """Return what is to go below a head that ends at the line break `end`, up to `limit`."""
-    head = text[start:end].rstrip("\r\\")
-    for delimiter in _DELIMITERS:
-        if delimiter in head and (names := _names(head, delimiter)) and _is_first(text, start, delimiter, len(names)):
-            return _first(_rows(text[:limit], end + 1, delimiter, names, ruled=head.lstrip().startswith("|")))
-    return None
+def _end_of_line(text: str, at: int, limit: int) -> int:
+    end = text.find("\n", at, limit)
+    return end if end >= 0 else limit
+
+
+def _found_as(name: str, kind: str) -> str:
+    return keys.found_as(name) if kind in keys.WEAK_KINDS else kind
 
 
 def head_of(text: str) -> str:
@@ -89,12 +156,6 @@ def sql_insert(text: str, match: re.Match[str]) -> Span | None:
     if text[at - 1] != "(":  # INSERT ... SELECT
         return _first(span for span, _ in _sql_row(text, at, names, kinds) if span.type)
     return _first(_sql_rows(text, at - 1, names, kinds))
-
-
-def copied(text: str, match: re.Match[str]) -> Span | None:
-    """Accept the values of PostgreSQL's COPY: lines with tabs, up to a line with a backslash and a dot."""
-    names = [column.strip(_SQL_NAME) for column in match["columns"].split(",")]
-    return _first(_rows(text, match.end(), "\t", names)) if any(_kinds(names)) else None
 
 
 def _kinds(names: Sequence[str]) -> list[str]:
@@ -125,26 +186,6 @@ def _is_first(text: str, start: int, delimiter: str, number: int) -> bool:
         return True
     above = text[text.rfind("\n", max(0, start - 1 - _LONGEST_HEAD), max(0, start - 1)) + 1 : max(0, start - 1)]
     return not above.strip() or above.count(delimiter) + 1 < number or _RULED.fullmatch(above.rstrip("\r")) is not None
-
-
-def _rows(text: str, at: int, delimiter: str, names: Sequence[str], *, ruled: bool = False) -> Iterator[Span]:
-    """Yield what is to go of the rows that begin at `at`, up to the first line that is none."""
-    kinds = _kinds(names)
-    wanted = [(number, kind) for number, kind in enumerate(kinds) if kind]
-    under_rule = False
-    while at < len(text) and wanted:
-        end = text.find("\n", at)
-        end = end if end >= 0 else len(text)
-        if _RULED.fullmatch(text, at, end):
-            under_rule = True
-        else:
-            cells = _cells(text, at, end - (text[end - 1] == "\r"), delimiter)
-            if len(cells) != len(names) or (ruled and not under_rule):
-                return
-            for number, kind in wanted:
-                if span := _cell(text, cells[number], names[number], kind):
-                    yield span
-        at = end + 1
 
 
 def _cells(text: str, start: int, end: int, delimiter: str) -> list[tuple[int, int]]:
@@ -215,9 +256,9 @@ def _sql_row(text: str, at: int, names: Sequence[str], kinds: Sequence[str]) -> 
 
 def _sql_value(text: str, place: tuple[int, int], name: str, kind: str) -> Span:
     start, end = place
-    start += text[start : start + 2].lower() == "n'"
-    quoted = text[start : start + 1] in "'\"" and end - start > 1
-    start, end = (start + 1, end - 1) if quoted else (start, end)
+    quoted = _SQL_LITERAL.match(text, start, end)
+    if quoted:
+        start, end = start + 1 + (text[start] in "nN"), quoted.end() - 1
     inner = text[start:end].strip()
     literal = quoted or inner.isdigit()
     fits = literal and kind and not looks.stands_in(inner) and not looks.is_marked(inner)
