@@ -19,7 +19,7 @@ from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.sink import RequestLogSink
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
 from tests.backends.kafka_broker import KafkaBroker
-from tests.faults.kafka_gateway import KafkaGateway, check, known, new_topics
+from tests.faults.kafka_gateway import KafkaGateway, check, new_topics
 from tests.faults.load import Load, make_request
 from tests.waiting import eventually
 
@@ -81,7 +81,7 @@ def test_rows_are_those_of_a_direct_run_to_the_last_digit_of_cost(kafka: KafkaBr
                     eventually(lambda: running.total("otel_telemetry_delivered_total") > 0, "it delivers", 90)
                     running.kill()
                     running.restart()
-            eventually(lambda: known(running) and running.lag() == 0, "the topics are read to their ends", 120)
+            eventually(running.has_all, "the topics are read to their ends", 120)
     finally:
         transport.close()
     stored, wanted = tables(tmp_path / "gateway" / "rows.db"), tables(direct)
@@ -126,6 +126,12 @@ def wait_for_all(running: KafkaGateway) -> None:
         ) from None
 
 
+def kill(running: KafkaGateway, pid: int) -> None:
+    """Kill a process, and wait until its parent has seen that: until then it seems to be there."""
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in running.processes().values(), "its parent sees that it was killed", 60)
+
+
 def test_whoever_is_killed_at_random_every_row_is_there_once(own_kafka: KafkaBroker, tmp_path: Path) -> None:
     chance = random.Random(KILLS)  # noqa: S311
     with KafkaGateway(tmp_path / "gateway", new_topics(own_kafka), "--workers", "2") as running:
@@ -140,7 +146,7 @@ def test_whoever_is_killed_at_random_every_row_is_there_once(own_kafka: KafkaBro
                 else:
                     receivers = running.receivers()
                     others = [pid for pid in running.processes().values() if pid not in receivers]
-                    os.kill(chance.choice(receivers if who == "receiver" else others), signal.SIGKILL)
+                    kill(running, chance.choice(receivers if who == "receiver" else others))
                 load.wait_for(20, 120)
         # Who is killed young is started again after up to 30 s, while topics fill.
         check(running, load, seconds=90 + 10 * KILLS)
