@@ -11,8 +11,9 @@ present; `late` is `page` with rows of one quarter of an hour that is past, whic
 `postgres` is the same with PostgreSQL, where that can be had; its own CPU time and memory are not measured apart.
 `delivered` is how much of the load the sink has when the load is over, by second of it; `stored` the whole load over
 the time until all of it is delivered. `memory` is the most that all processes of the gateway had together, shared pages
-counted once (PSS); `CPU` their time for each span until all is delivered. Modes that are named more than once are
-measured in that order, without the half load: so two of them are compared on a machine that is not quiet.
+counted once (PSS); `CPU` their time for each span until all is delivered. A load that lasts also shows what was
+acknowledged and stored in each half minute. Modes that are named more than once are measured in that order, without the
+half load: so two of them are compared on a machine that is not quiet.
 Run: python benchmarks/gateway.py [seconds for each [what ...]]
 """
 
@@ -37,6 +38,7 @@ import grpc.aio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from benchmarks import course
 from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.rollup.thread import Rollups
@@ -48,7 +50,6 @@ from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.serve.page import Insight, MakePage, Page
 from otel_telemetry.gateway.serve.process import Gateway
 from otel_telemetry.gateway.serve.supervisor import Supervisor
-from otel_telemetry.gateway.spool.reader import SpoolReader
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.processors.otlp.redactor import Clean, OtlpRedactor
 from otel_telemetry.processors.otlp.slices import Slice
@@ -269,15 +270,16 @@ def measure(mode: str, seconds: float, pause: float = 0.0) -> dict[str, float]:
         try:
             port = int(server.stdout.readline()) if server.stdout else 0
             wait_for(port)
-            with watched(server.pid) as memory:
+            with watched(server.pid) as memory, course.followed(Path(folder), memory) as stretches:
                 start = time.perf_counter()
                 result = under_load(port, seconds, pause, LATE_NS if mode.startswith("late") else time.time_ns())
-                result["delivered"] = result["sent"] - undelivered(Path(folder))
-                while undelivered(Path(folder)) and time.perf_counter() < start + seconds + DRAIN_SECONDS:
+                result["delivered"] = result["sent"] - course.counted(Path(folder))[1]
+                while course.counted(Path(folder))[1] and time.perf_counter() < start + seconds + DRAIN_SECONDS:
                     time.sleep(0.02)
                 drained = time.perf_counter() - start - seconds
             took = result["sent"] / result["spans"] + drained
             result |= {"stored": result["sent"] / took, "delivered": result["delivered"] / seconds}
+            course.show(stretches)
             result |= {"memory": max(memory), "cpu": used_by(server.pid) / result["sent"] * 1e6}
         finally:
             server.terminate()
@@ -350,14 +352,6 @@ def pss(pid: int) -> float:
     """Return the memory of a process in MB, with its share of what it shares."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def undelivered(folder: Path) -> int:
-    """Return how many spans are acknowledged that the sink does not have yet."""
-    if not (folder / "spool").exists():
-        return 0
-    with SpoolReader(folder / "spool") as spool:
-        return max((lag.items or 0 for lag in spool.status().lag.values()), default=0)
 
 
 def show(name: str, result: dict[str, float], ceiling: float) -> None:

@@ -15,10 +15,12 @@ from otel_telemetry.exporters.request_log.db.write_lock import WriteLock
 from otel_telemetry.exporters.request_log.store.helper import Helper, HelperGone
 from otel_telemetry.exporters.request_log.store.writer import Writer
 
-#: What one transaction takes. Ids are random, so that each row touches pages of its own in every index: the more rows
-#: a transaction has, the more of them share a page that is written once. Where several
+#: What one transaction takes, of all that is delivered at a time. Ids are random, so that each row touches pages of its
+#: own in every index: the more rows a transaction has, the more of them share a page that is written once. So who writes
+#: alone takes all. Where several do, one prepares rows while another has the lock: each gets some parts. Where several
 #: write to PostgreSQL, the store divides it (store/shares.py).
-_BYTES: Final = 2 << 20
+_ALL_BYTES: Final = 8 << 20
+_PART_BYTES: Final = 2 << 20
 
 _log = logging.getLogger("otel_telemetry.request_log")
 
@@ -32,7 +34,7 @@ class RequestLogSink:
 
     name = "request_log"
     signals: frozenset[Signal] = frozenset({"traces", "logs"})
-    max_bytes = 8 << 20
+    max_bytes = _ALL_BYTES
 
     def __init__(self, config: RequestLogSettings) -> None:
         self._write_lock = WriteLock()
@@ -51,8 +53,9 @@ class RequestLogSink:
 
         Raises StoreUnavailable to be called again later, and MalformedTelemetry for a body that is no OTLP.
         """
-        parts = list(runs(bodies, len, _BYTES))
-        helpers = [helper for helper in self._helpers if helper.usable][: max(0, len(parts) - 1)]
+        helpers = [helper for helper in self._helpers if helper.usable]
+        parts = list(runs(bodies, len, _PART_BYTES if helpers else _ALL_BYTES))
+        helpers = helpers[: max(0, len(parts) - 1)]
         own, *shares = (parts[number :: 1 + len(helpers)] for number in range(1 + len(helpers)))
         for helper, share in zip(helpers, shares, strict=True):
             helper.ask(signal, share)

@@ -177,6 +177,12 @@ class Fact:
             self.request_state = RequestState()
         return self.request_state
 
+    def separate(self) -> None:
+        """Forget all other facts, which may be this one itself."""
+        self.up = self.root = self.outermost = self.leader = self.owner = None
+        self.counted_in = self.asked_in = self.stored_in = self.parts = None
+        self.outer, self.others = (), _NONE
+
     @property
     def is_relevant(self) -> bool:
         """Return whether it has a part in rows by itself."""

@@ -111,7 +111,10 @@ class Batch:
         tables.mark_stored(long.values())
 
     def remember(self) -> None:
-        """Keep long traces, once all of it is committed."""
+        """Keep long traces, once all of it is committed, and let go of the others."""
+        for trace in (*self.traces, *self._known.values()):
+            if len(trace.facts) < _LONG:
+                trace.release()
         for trace_id, mark in self._marks.items():
             self._trace_cache.put(trace_id, mark, self._known[trace_id])
 
