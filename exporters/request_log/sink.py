@@ -15,8 +15,8 @@ from otel_telemetry.exporters.request_log.db.write_lock import WriteLock
 from otel_telemetry.exporters.request_log.store.helper import Helper, HelperGone
 from otel_telemetry.exporters.request_log.store.writer import Writer
 
-#: What one transaction takes, of all that is delivered at a time. Ids are random, so that each row touches pages of its
-#: own in every index: the more rows a transaction has, the more of them share a page that is written once. So who writes
+#: What one transaction takes of what is delivered at a time. Ids are random, so that each row touches pages of its own
+#: in every index: the more rows a transaction has, the more of them share a page that is written once. So who writes
 #: alone takes all. Where several do, one prepares rows while another has the lock: each gets some parts. Where several
 #: write to PostgreSQL, the store divides it (store/shares.py).
 _ALL_BYTES: Final = 8 << 20
