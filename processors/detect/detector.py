@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from otel_telemetry.base.errors import RuleError
+from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.detect.engines.locator import Hit, Locator, make_locator
 from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.kinds.blobs import inside_blob
@@ -26,9 +27,6 @@ UNSCANNED: Final = "UNSCANNED"
 _BASE_HITS: Final = 20_000
 _BYTES_PER_HIT: Final = 64
 _MOST_HITS: Final = 100_000  # each takes some hundred bytes until its text is written
-#: CPU time for one pass over a text: several times what the densest texts take, of nothing but e-mail addresses.
-_BASE_SECONDS: Final = 0.5
-_SECONDS_PER_BYTE: Final = 15e-6
 _PLACES_AT_ONCE: Final = 32  # judged before the time is looked at
 #: A place may belong to a value that began so far before it.
 _OVERLAP: Final = 640
@@ -375,6 +373,9 @@ def _in_time(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) ->
 
     All from the next one on is a finding then.
     """
+    if cpu_time.is_used_up():
+        found.append(Match(0, len(text), UNSCANNED, "limit", 100))
+        return ()
     limit = _limit(data)
     if len(hits) > limit:
         found.append(_rest(text, data, hits[limit][0]))
@@ -383,17 +384,12 @@ def _in_time(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) ->
 
 
 def _until_late(hits: Sequence[Hit], text: str, data: bytes, found: list[Match]) -> Iterator[Hit]:
-    began, seconds = time.thread_time(), seconds_for(len(data))
+    end = cpu_time.end_for(len(data))
     for count, hit in enumerate(hits, 1):
-        if not count % _PLACES_AT_ONCE and time.thread_time() - began > seconds:
+        if not count % _PLACES_AT_ONCE and time.thread_time() > end:
             found.append(_rest(text, data, hit[0]))
             return
         yield hit
-
-
-def seconds_for(size: int) -> float:
-    """Return how many seconds of CPU time rules may take for a text of so many bytes."""
-    return _BASE_SECONDS + size * _SECONDS_PER_BYTE
 
 
 def _quote(key: str) -> str:

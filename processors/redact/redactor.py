@@ -18,12 +18,12 @@ from typing import Any, Final
 from otel_telemetry.base.content import GONE
 from otel_telemetry.base.records import AnyValue
 from otel_telemetry.processors.config import NER_TYPES, RedactionSettings
+from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.detect.detector import (
     UNSCANNED,
     Detector,
     Match,
     refuse_broken,
-    seconds_for,
 )
 from otel_telemetry.processors.detect.engines.locator import Hit
 from otel_telemetry.processors.detect.kinds import other_numbers
@@ -32,6 +32,7 @@ from otel_telemetry.processors.detect.names.client_names import PEER_KEYS, is_cl
 from otel_telemetry.processors.detect.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.processors.detect.sightings import Sightings
 from otel_telemetry.processors.redact import content_rules
+from otel_telemetry.processors.redact.chains import Chains
 from otel_telemetry.processors.redact.paths import JsonPath
 from otel_telemetry.processors.redact.policy import HASHED_KEYS, IP, Action, Policy, is_content, is_safe
 from otel_telemetry.processors.redact.policy_file import load_policy, optional_of
@@ -50,7 +51,7 @@ from otel_telemetry.processors.redact.rewrite import (
 from otel_telemetry.processors.redact.safe_values import SafeValues
 
 MAX_DEPTH: Final = 64
-_MAX_PASSES: Final = 16
+_MAX_PASSES: Final = 6
 _LONG: Final = 1_000  # from here on the time of the passes counts
 _SMALL: Final = 100_000_000
 _MOST_VALUES: Final = 100_000  # of JSON in a text that has to be parsed
@@ -88,12 +89,14 @@ class Redactor:
         self._of_caller = False
         self._caller: Redactor | None = None
         self._policy, self._writer = policy, Writer(policy, self._pseudonyms)
+        self._chains = Chains(self._detector.find, self._writer.instead)
         self._services = {name: self._under(service) for name, service in policy.services.items()}
 
     def _under(self, policy: Policy) -> "Redactor":
         """Return a copy under another policy, on the same engine."""
         other = copy(self)
         other._policy, other._writer = policy, Writer(policy, self._pseudonyms)  # noqa: SLF001  # our own class
+        other._chains = Chains(self._detector.find, other._writer.instead)  # noqa: SLF001  # the same
         other._caller = None  # noqa: SLF001  # the same
         return other
 
@@ -163,15 +166,18 @@ class Redactor:
         `pieces` grows with what was found on the way.
         """
         result = text
-        began = time.thread_time() if len(text) > _LONG else math.inf
-        for _ in range(_MAX_PASSES):
+        end = cpu_time.end_for(len(text)) if len(text) > _LONG else math.inf
+        for count in range(_MAX_PASSES):
+            if count and matches:  # seen now only, because of what was replaced: so may others be
+                matches = self._chains.follow(result, matches)
             new = self._writer.text(result, matches, found) if matches else result
-            if new is result:
-                return result
-            if time.thread_time() - began > seconds_for(len(text)):
+            if new is result or is_marker(new):
+                return new
+            if time.thread_time() > end or cpu_time.is_used_up():
                 break
             pieces += ['"' if match.type == UNSCANNED else result[match.start : match.end] for match in matches]
             result, matches = new, self._detector.find(new)
+        found.append(Finding("UNSETTLED", "limit", len(text)))
         return marker("UNSETTLED")
 
     def value(self, value: AnyValue, key: str = "", findings: list[Finding] | None = None) -> AnyValue:

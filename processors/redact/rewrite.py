@@ -110,6 +110,12 @@ class Writer:
             return f"{pseudonym}@{domain}" if self._policy.email_domain and name else pseudonym
         return self._pseudonyms.of(normal_form(kind, text))
 
+    def instead(self, text: str, match: Match) -> str:
+        """Return what stands in place of one value of a text, or the value itself where it stays."""
+        piece = text[match.start : match.end]
+        action = self._policy.of(match.type, piece)
+        return piece if action == "keep" or self.written(piece) else self.replacement(piece, match.type, action)
+
     def text(self, text: str, matches: Sequence[Match], found: list[Finding]) -> str:
         """Return a text with everything that was found in it replaced; the same object where nothing had to be."""
         out: list[str] = []

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_telemetry.processors.config import PseudonymSettings, RedactionSettings
+from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.detect import detector as detector_module
 from otel_telemetry.processors.detect.names import looks, tables
 from otel_telemetry.processors.detect.ruleset import builtin_rules, expand
-from otel_telemetry.processors.redact.redactor import Redactor
+from otel_telemetry.processors.otlp.redactor import OtlpRedactor
+from otel_telemetry.processors.redact.redactor import Finding, Redactor
 
 REDACTOR = Redactor(RedactionSettings(pseudonyms=PseudonymSettings(secret="0123456789abcdef")))
 PLAIN = Redactor(RedactionSettings())
@@ -230,8 +234,36 @@ def test_what_would_take_too_long_is_cut_and_never_passed_on(monkeypatch):
 def test_passes_that_would_take_too_long_take_all_of_the_text_along(monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
-    assert PLAIN.string("REPLACE INTO t (password) SELECT 'sunflower' " * 25) == "[REDACTED_UNSETTLED]"
+    found: list[Finding] = []
+    chained = "all is well " * 100 + "8-800-555-35-35 8-800-555-35-35"
+    assert PLAIN.string(chained, findings=found) == "[REDACTED_UNSETTLED]"
+    assert "UNSETTLED" in {finding.type for finding in found}
     assert next(ticks) <= 4
+
+
+@pytest.mark.parametrize("value", ["8-800-555-35-35", "0044 20 7946 0958", "5555/5555/5555/4444"])
+def test_values_in_a_row_that_show_one_after_the_other_are_all_found_and_the_text_stays(value):
+    clean = PLAIN.string(f"all of them: {' '.join([value] * 300)} and so on")
+    assert clean.count("[REDACTED_") == 300
+    assert clean.startswith("all of them: [REDACTED_")
+    assert clean.endswith("] and so on")
+
+
+def test_a_request_that_took_its_time_passes_on_nothing_that_was_not_looked_at(monkeypatch):
+    dirty = [f"mail to jane{n}@example.com" for n in range(40)]
+    spans = [Span(trace_id=b"t" * 16, span_id=b"s" * 8, name=name) for name in [*dirty, "all is well"]]
+    request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
+    ticks = itertools.count(0.0, 0.4)
+    monkeypatch.setattr(time, "thread_time", lambda: next(ticks))
+    clean = OtlpRedactor(PLAIN, leak_check_ratio=0).redact("traces", request.SerializeToString())
+    scope = ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0]
+    names = [span.name for span in scope.spans]
+    assert clean.items == 41
+    assert names[0] == "mail to [REDACTED_EMAIL]"
+    assert names[-2:] == ["[REDACTED_UNSCANNED]", "all is well"]
+    monkeypatch.undo()
+    assert not cpu_time.is_used_up()
+    assert PLAIN.string(dirty[0]) == "mail to [REDACTED_EMAIL]"
 
 
 def test_time_that_texts_full_of_personal_data_take_is_not_cut():
