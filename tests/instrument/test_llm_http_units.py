@@ -301,3 +301,19 @@ def test_a_gateway_s_bill_in_a_message_of_anthropic_s_is_given(ask: Ask) -> None
     call = ask("https://openrouter.ai/api/v1/messages", answer, request=asked)
     assert call is not None
     assert (call.provider, call.cost_usd, call.cost_source) == ("openrouter", Decimal("0.001"), "given")
+
+
+def test_a_refused_text_to_be_spoken_costs_nothing(ask: Ask) -> None:
+    asked = {"model": "tts-1", "input": "x" * 1_000, "voice": "alloy"}
+    call = ask("https://api.openai.com/v1/audio/speech", {"error": {"code": "no_key"}}, request=asked, status=401)
+    assert call is not None
+    assert (call.cost_usd, call.cost_source, call.error) == (None, None, "HTTP 401 no_key")
+
+
+@pytest.mark.parametrize("wrong", ["9", -9, 0.5, 1 << 60])
+def test_a_count_of_cached_tokens_that_cannot_be_read_leaves_no_cost(ask: Ask, wrong: Any) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": wrong}
+    call = ask(ANTHROPIC, message("claude-sonnet-4-5", **usage), request={"model": "claude-sonnet-4-5"})
+    assert call is not None
+    assert (call.prompt_tokens, call.cost_usd) == (10, None)
+    assert reason(call) == "cache_read_input_tokens cannot be used"

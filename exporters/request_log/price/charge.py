@@ -9,7 +9,7 @@ other counts would give too low a cost, so there is none.
 (tokens of audio, searches, the service tier) are in `meta.usage`, so that a stored call can be priced again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Protocol
@@ -56,7 +56,7 @@ class Counted(Protocol):
     meta: dict[str, Any] | None
 
 
-def computed(call: Counted, problems: Iterable[str]) -> tuple[cost.Cost | cost.NoPrice, str | None]:
+def computed(call: Counted, problems: Mapping[str, Any]) -> tuple[cost.Cost | cost.NoPrice, str | None]:
     """Return the table's cost, and the model that it was found by if that is not the one that answered.
 
     There is a cost only if all counts are known and none of the `problems` is about one.
@@ -67,7 +67,7 @@ def computed(call: Counted, problems: Iterable[str]) -> tuple[cost.Cost | cost.N
     has_output = call.completion_tokens is not None or call.operation in _WITHOUT_OUTPUT
     if (call.prompt_tokens is None or not has_output) and not any(name in usage for name in _INSTEAD):
         return cost.NoPrice("token counts are missing"), None
-    if wrong := next((key for key in problems if key.startswith(_USAGE)), None):
+    if wrong := next((key for key in problems if _is_lost_count(key, problems[key])), None):
         return cost.NoPrice(f"{wrong} cannot be used"), None
     tokens = cost.Tokens(
         prompt=call.prompt_tokens or 0,
@@ -85,6 +85,17 @@ def computed(call: Counted, problems: Iterable[str]) -> tuple[cost.Cost | cost.N
         if isinstance(other, cost.Cost):
             return other, asked
     return found, None
+
+
+def _is_lost_count(key: str, problem: Any) -> bool:
+    """Return whether a problem is of a count that changes the cost: under our name for it, or the provider's."""
+    if key.startswith(_USAGE):
+        return True
+    return problem in _UNUSABLE and key.lower().endswith(_COUNTS) and not key.lower().startswith("total")
+
+
+_UNUSABLE: Final = conventions.COUNT_PROBLEMS - {conventions.NOT_A_MAP, conventions.NOT_THE_SUM}
+_COUNTS: Final = ("tokens", "tokencount")
 
 
 def _counts_of_kinds(usage: Mapping[str, Any], *, in_tokens: bool) -> dict[str, int]:
@@ -136,6 +147,8 @@ def given(attributes: records.Attributes, values: Mapping[str, Any], notes: Note
 def fill(call: records.LlmCall, billed: Decimal | None, notes: Notes, *, due: bool) -> None:
     """Fill in the cost; a call that has none is unpriced where one is `due`."""
     found, model = computed(call, notes)
+    if isinstance(found, cost.Cost) and not due:  # what a refused request brought along was not served
+        found = cost.NoPrice("refused")
     if isinstance(found, cost.Cost):
         call.price_version = cost.price_version()
         call.meta = {**(call.meta or {}), **meta(found, model, given=billed is not None)}
