@@ -123,6 +123,7 @@ USAGES = st.dictionaries(NAMES, COUNTS | st.dictionaries(NAMES, COUNTS, max_size
 
 @given(USAGES | COUNTS, st.sampled_from([None, 0, 3, 11]), st.sampled_from([None, 0, 3]))
 def test_what_is_passed_at_a_glance_has_no_problem(usage: Any, asked: int | None, answered: int | None) -> None:
-    seen = CallState(input_tokens=asked, output_tokens=answered)
+    seen = CallState()
+    seen.input_tokens, seen.output_tokens = asked, answered
     if usage_problems._is_plain(seen, usage):
         assert not [*usage_problems._problems(seen, "usage", usage)]

@@ -7,6 +7,7 @@ of the stream, an error, a close, the garbage collector.
 import re
 import time
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -28,6 +29,15 @@ INCOMPLETE = "incomplete_response"
 _IDENTITY = ("", "identity")
 _OK = 200
 _LITELLM_BILL = "x-litellm-response-cost"  # USD; 0 for what it cannot price
+#: What of an answer goes to the span as it is, and its attributes.
+_answered = attrgetter(
+    *("id", "model", "input_tokens", "output_tokens", "cache_read", "cache_creation", "reasoning"),
+)
+_ANSWERED = (
+    *(conventions.RESPONSE_ID, conventions.RESPONSE_MODEL),
+    *(conventions.USAGE_INPUT_TOKENS, conventions.USAGE_OUTPUT_TOKENS, conventions.USAGE_CACHE_READ_TOKENS),
+    *(conventions.USAGE_CACHE_CREATION_TOKENS, conventions.USAGE_REASONING_TOKENS),
+)
 _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
 
 
@@ -73,13 +83,7 @@ class ModelCall:
         self._gaps: ChunkIntervals | None = None
         self._open = [True]  # popped by whoever ends the call: one atomic step, also without a GIL
         self._exhausted = False  # the server ended the answer, and not the app or a fault
-        self._started = time.perf_counter()
-        self._model: str | None = None
-        self._asked: bool | None = None  # for a stream, where the request says so or not
-        self._host = ""
-        self._port: int | None = None
         self._later = fetches  # a call that began before, whose answer this request asks for
-        self._started_ns = 0
         self._spending = active.spending.get()
         self.span: Span = trace.INVALID_SPAN
 
@@ -98,10 +102,11 @@ class ModelCall:
         if endpoint.streamed is not None:
             attributes[conventions.REQUEST_STREAM] = endpoint.streamed
         stream = attributes.get(conventions.REQUEST_STREAM)
-        self._asked = stream if isinstance(stream, bool) else None
+        self._asked = stream if isinstance(stream, bool) else None  # for a stream, where the request says so or not
         self._host = attributes[conventions.SERVER_ADDRESS] = host
+        self._port = port
         if port:
-            self._port = attributes[conventions.SERVER_PORT] = port
+            attributes[conventions.SERVER_PORT] = port
         attributes[conventions.OPERATION_NAME] = operation
         attributes[conventions.PROVIDER_NAME] = endpoint.provider
         if stage := active.stage.get():
@@ -272,8 +277,10 @@ class ModelCall:
         error_type = self._error_type(error)
         if self._seen.finish.get(0) in later.WAITING:
             self._note_waiting()
-        if dearer := regions.surcharge(self._endpoint.provider, self._host, self._seen.model or self._model):
-            self._seen.unpriced(dearer)
+        if self._endpoint.provider in regions.LISTED:
+            dearer = regions.surcharge(self._endpoint.provider, self._host, self._seen.model or self._model)
+            if dearer:
+                self._seen.unpriced(dearer)
         if self.span.is_recording():
             self.span.set_attributes(self._attributes())
             if error_type:
@@ -333,20 +340,15 @@ class ModelCall:
 
     def _attributes(self) -> dict[str, Attribute]:
         seen = self._seen
-        values: tuple[tuple[str, Attribute | None], ...] = (
-            (conventions.HTTP_RESPONSE_STATUS_CODE, self._status),
-            (conventions.RESPONSE_ID, seen.id),
-            (conventions.RESPONSE_MODEL, seen.model),
-            (conventions.USAGE_INPUT_TOKENS, seen.input_tokens),
-            (conventions.USAGE_OUTPUT_TOKENS, seen.output_tokens),
-            (conventions.USAGE_CACHE_READ_TOKENS, seen.cache_read),
-            (conventions.USAGE_CACHE_CREATION_TOKENS, seen.cache_creation),
-            (conventions.USAGE_REASONING_TOKENS, seen.reasoning),
-        )
-        found = {key: value for key, value in values if value is not None}
+        found: dict[str, Attribute] = {}
+        if self._status is not None:
+            found[conventions.HTTP_RESPONSE_STATUS_CODE] = self._status
+        answered = zip(_ANSWERED, _answered(seen), strict=True)
+        found |= {key: value for key, value in answered if value is not None}
         if seen.finish:
             found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
-        found.update(seen.also)
+        if seen.also:
+            found.update(seen.also)
         if self._first is not None:
             found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
         if seen.capture and (text := content.dump(content.answers(seen))):

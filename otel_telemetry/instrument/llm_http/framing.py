@@ -169,6 +169,16 @@ class Reader:
         self._held.add(data)
 
     def _split(self, data: bytes) -> None:
+        if (  # it is a whole event in one line, as most chunks of streams
+            data[-2:] == b"\n\n"
+            and data[:5] == b"data:"
+            and not (self._event or self._lines or self._held.size)
+            and data.find(b"\n") == len(data) - 2
+        ):
+            if not self._sink.boring(data):
+                self._value(data[5:])
+                self._event = b""
+            return
         cut = data.rfind(b"\n")
         if cut < 0:
             self._held.add(data)
@@ -178,7 +188,7 @@ class Reader:
             self._held.add(data[:first])
             self._finish_held()
             data, cut = data[first + 1 :], cut - first - 1
-        if cut > 0:
+        if cut >= 0:  # also an empty line alone, which ends an event
             line = self._line
             for found in data[:cut].split(b"\n"):
                 line(found)

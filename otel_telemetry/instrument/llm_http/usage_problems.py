@@ -1,6 +1,6 @@
 """Checks the counts of an answer: the row of the call reports what is wrong, and counts nothing of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from otel_telemetry.base import conventions
@@ -14,6 +14,8 @@ _NAMES: Final = ("usage", "usageMetadata")
 _TOTALS: Final = ("total_tokens", "totalTokenCount")
 _COUNTS: Final = ("tokens", "tokencount")
 _MOST: Final = 8
+_TOO_MANY: Final = 1 << 53
+_ANY_TOTAL: Final = frozenset(_TOTALS)
 
 
 def look(seen: CallState, value: Json) -> None:
@@ -40,12 +42,20 @@ def _is_plain(seen: CallState, usage: Any) -> bool:
     if type(usage) is not dict:
         return False
     for raw in usage.values():
-        for each in raw.values() if type(raw) is dict else (raw,):
-            if each is not None and (type(each) is not int or not 0 <= each < 1 << 53):
+        if type(raw) is int:
+            if not 0 <= raw < _TOO_MANY:
                 return False
-    for name in _TOTALS:
-        total = usage.get(name)
-        if total is not None and total != (seen.input_tokens or 0) + (seen.output_tokens or 0):
+        elif raw is not None and not (type(raw) is dict and _are_counts(raw.values())):
+            return False
+    if _ANY_TOTAL.isdisjoint(usage):
+        return True
+    counted = (seen.input_tokens or 0) + (seen.output_tokens or 0)
+    return all(usage.get(name) in (None, counted) for name in _TOTALS)
+
+
+def _are_counts(values: Iterable[Any]) -> bool:
+    for each in values:  # noqa: SIM110 - a generator takes longer
+        if each is not None and (type(each) is not int or not 0 <= each < _TOO_MANY):
             return False
     return True
 

@@ -21,17 +21,18 @@ _EMPTY: Json = {}
 
 def count(value: Any) -> int | None:
     """Return a number of tokens, or None for anything that is none: null, negative, text, a fraction, true."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 1 << 53 else None
+    if type(value) is int:  # as nearly always
+        return value if 0 <= value < 1 << 53 else None
+    return count(int(value)) if type(value) is float and value.is_integer() else None
 
 
 def text(value: Any) -> str | None:
     """Return a short, non-empty text, or None."""
     if not isinstance(value, str) or not value:
         return None
-    short = value[:MAX_TEXT]
-    return short if short.isascii() else clean(short)
+    if len(value) > MAX_TEXT:
+        value = value[:MAX_TEXT]
+    return value if value.isascii() else clean(value)
 
 
 def clean(value: str) -> str:
@@ -41,10 +42,11 @@ def clean(value: str) -> str:
 
 def part(value: Any, key: str, *path: str) -> Json:
     """Return the object at a path of keys, or an empty one."""
-    found = value.get(key) if isinstance(value, dict) else None
-    for deeper in path:
-        found = found.get(deeper) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else _EMPTY
+    found = value.get(key) if type(value) is dict else None
+    if path:
+        for deeper in path:
+            found = found.get(deeper) if type(found) is dict else None
+    return found if type(found) is dict else _EMPTY
 
 
 def items(value: Any) -> list[Json]:
@@ -80,15 +82,13 @@ class Message:
             self.size += len(arguments)
 
 
-@dataclass(slots=True)
 class CallState:
     """What is known of a model call so far.
 
     Token counts follow the conventions: input includes cached ones, output includes reasoning; None is unknown, which
-    is not 0.
+    is not 0. What is not known yet is an attribute of the class: most calls set few of them.
     """
 
-    capture: bool = False
     id: str | None = None
     model: str | None = None
     error: str | None = None
@@ -100,21 +100,26 @@ class CallState:
     cache_read: int | None = None
     cache_creation: int | None = None
     reasoning: int | None = None
-    also: dict[str, Attribute] = field(default_factory=dict)  # what else the span is to say: what changes the price
-    finish: dict[int, str] = field(default_factory=dict)
-    messages: dict[int, Message] = field(default_factory=dict)
+
+    def __init__(self, *, capture: bool = False) -> None:
+        self.capture = capture
+        self.also: dict[str, Attribute] = {}  # what else the span is to say: what changes the price
+        self.finish: dict[int, str] = {}
+        self.messages: dict[int, Message] = {}
 
     def name(self, call_id: Any, model: Any) -> None:
         """Set the answer's id and model, the first time each is known."""
-        self.id = self.id or text(call_id)
-        self.model = self.model or text(model)
+        if self.id is None:
+            self.id = text(call_id)
+        if self.model is None:
+            self.model = text(model)
 
     def finished(self, reason: Any, index: Any = 0) -> None:
         """Note why the answer with that index ended."""
         known = text(reason)
         if known is None:
             return
-        position = count(index) or 0
+        position = (count(index) or 0) if index else 0
         if position in self.finish or len(self.finish) < MAX_CHOICES:
             self.finish[position] = known
 
@@ -205,6 +210,7 @@ _NUMBERS = (
     ("frequency_penalty", conventions.REQUEST_FREQUENCY_PENALTY),
     ("presence_penalty", conventions.REQUEST_PRESENCE_PENALTY),
 )
+_NUMERIC = frozenset(key for key, _ in _NUMBERS)
 
 
 def common(body: Json, parameters: Json, max_tokens: tuple[str, ...]) -> dict[str, Attribute]:
@@ -214,15 +220,14 @@ def common(body: Json, parameters: Json, max_tokens: tuple[str, ...]) -> dict[st
         found[conventions.REQUEST_MODEL] = model
     if isinstance(body.get("stream"), bool):
         found[conventions.REQUEST_STREAM] = body["stream"]
-    for key, attribute in _NUMBERS:
+    for key, attribute in _NUMBERS if not _NUMERIC.isdisjoint(parameters) else ():
         if key in parameters and type(value := parameters[key]) in (int, float) and -_LARGE < value < _LARGE:
             found[attribute] = float(value)
     for key in max_tokens:
         if key in parameters and (limit := count(parameters[key])) is not None:
             found[conventions.REQUEST_MAX_TOKENS] = limit
             break
-    seed = parameters.get("seed")
-    if type(seed) is int and abs(seed) < 1 << 63:
+    if "seed" in parameters and type(seed := parameters["seed"]) is int and abs(seed) < 1 << 63:
         found[conventions.REQUEST_SEED] = seed
     return found
 

@@ -25,20 +25,23 @@ def usage(seen: CallState, value: Any) -> None:
     read = base.part(value, "prompt_tokens_details")
     written = base.part(value, "completion_tokens_details")
     prompt, completion = base.count(value.get("prompt_tokens")), base.count(value.get("completion_tokens"))
-    cached = base.count(read.get("cached_tokens"))
+    cached = base.count(read["cached_tokens"]) if "cached_tokens" in read else None
     if cached is None and not _CACHED.isdisjoint(value):
         cached = next((known for raw in map(value.get, _CACHED_NAMES) if (known := base.count(raw)) is not None), None)
-    seen.cache_read = seen.cache_read if cached is None else cached
-    creation = base.count(read.get("cache_write_tokens"))
-    seen.cache_creation = seen.cache_creation if creation is None else creation
-    reasoning = base.count(written.get("reasoning_tokens"))
-    seen.reasoning = seen.reasoning if reasoning is None else reasoning
+    if cached is not None:
+        seen.cache_read = cached
+    creation = base.count(read["cache_write_tokens"]) if "cache_write_tokens" in read else None
+    if creation is not None:
+        seen.cache_creation = creation
+    reasoning = base.count(written["reasoning_tokens"]) if "reasoning_tokens" in written else None
+    if reasoning is not None:
+        seen.reasoning = reasoning
     if reasoning and prompt is not None and completion is not None:
         beside = value.get("total_tokens") == prompt + completion + reasoning
         completion = completion + reasoning if beside else completion
     seen.input_tokens = seen.input_tokens if prompt is None else prompt
     seen.output_tokens = seen.output_tokens if completion is None else completion
-    if read or written:
+    if not (_KINDS.isdisjoint(read) and _KINDS.isdisjoint(written)):
         kinds(seen, read, written)
     bill(seen, value)
     if "prompt_audio_seconds" in value and base.count(value["prompt_audio_seconds"]):
