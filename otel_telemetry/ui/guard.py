@@ -1,4 +1,4 @@
-"""Protects the page: access control, refusal of changes from other origins, and the headers of every answer."""
+"""Protects the page: access control, refusal of what other origins send, and the headers of every answer."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -54,7 +54,7 @@ class HostGuard:
         if not self._origins.is_ours(headers.get("host")):
             text = "the Host of the request is no name of this machine: open http://127.0.0.1 with the port instead\n"
             return Response(text, HTTPStatus.MISDIRECTED_REQUEST, media_type="text/plain")
-        return None if method in _SAFE or is_own(headers) else _foreign()
+        return None if is_allowed(method, headers) else _foreign()
 
 
 class KeyGuard:
@@ -82,7 +82,7 @@ class KeyGuard:
 
     def _refusal(self, request: Request, roles: frozenset[Role]) -> Response | None:
         path: str = request.scope["path"]  # request.url is made of the Host, too
-        if request.method not in _SAFE and not is_own(request.headers):
+        if not is_allowed(request.method, request.headers):
             return _foreign()
         if "read" in roles or path.startswith(self._open):
             return None
@@ -106,8 +106,25 @@ def roles_of(request: Request) -> frozenset[Role]:
     return found
 
 
+def is_allowed(method: str, headers: Headers) -> bool:
+    """Return whether a request is a page's of ours, no browser's, or a link that was followed from elsewhere.
+
+    Without a key, any page in the browser could have the gateway work, by an image or a frame, though it reads nothing.
+    """
+    if method not in _SAFE:
+        return is_own(headers)
+    told = "sec-fetch-site" in headers or "origin" in headers
+    return not told or is_own(headers) or _is_followed(headers)
+
+
+def _is_followed(headers: Headers) -> bool:
+    """Return whether the browser goes to the address, in a window of its own and not in advance."""
+    goes = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return goes and "origin" not in headers and "sec-purpose" not in headers
+
+
 def is_own(headers: Headers) -> bool:
-    """Return whether a request that changes something was sent by a page of ours."""
+    """Return whether a request was sent by a page of ours."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site.lower() in _OWN

@@ -23,7 +23,6 @@ from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry
 from otel_telemetry.base.otlp_values import pair
 from otel_telemetry.processors.config import LEAK_CHECK_RATIO
-from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.ner import otlp as ner_otlp
 from otel_telemetry.processors.ner.text import NerRedactor
 from otel_telemetry.processors.otlp import depth as otlp_depth
@@ -118,7 +117,7 @@ class OtlpRedactor:
         try:
             check_ids = signal == "traces" and not _ids_are_valid(parsed)
             request = _Request(self._redactor, signal, body, summary=self._summary, check_ids=check_ids)
-            with cpu_time.for_request(len(body)):
+            with self._redactor.in_time(len(body)):
                 clean = request.clean(_count_items(shape, parsed))
         except wire.NotWire:
             raise MalformedTelemetry(f"the body is not a valid protobuf {shape.request.DESCRIPTOR.name}") from None

@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from typing import Any, Final
@@ -112,6 +113,11 @@ class Redactor:
     def for_service(self, service: str) -> "Redactor":
         """Return the redactor with the policy's overrides for a service; itself where there are none."""
         return self._services.get(service, self)
+
+    @staticmethod
+    def in_time(size: int) -> AbstractContextManager[None]:
+        """Bound the CPU time of what is redacted in a block, a request of so many bytes; see `cpu_time`."""
+        return cpu_time.for_request(size)
 
     def located(self, data: bytes) -> Located:
         """Return the END offsets (exclusive, ascending) of every trigger in arbitrary bytes, such as OTLP on the wire.

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_telemetry.base.otlp_values import MOST_LEVELS
+from otel_telemetry.gateway.receive.cleaning import Room
 from otel_telemetry.gateway.receive.receiver import Receiver
 from tests.gateway.rest_gateway import gateway_opener
 
@@ -355,3 +356,20 @@ async def test_what_is_too_large_with_its_headers_is_told_so(serving):
         assert answer.status_code == 413
         assert "x-chronicle headers" in answer.text
         assert "8192 bytes" in answer.text
+
+
+async def test_the_values_of_a_large_body_are_counted_beside_the_loop_that_serves_all(client, monkeypatch):
+    in_the_loop: list[bool] = []
+    counted = Room.parse_json
+
+    def counting(self, *given):
+        in_the_loop.append(asyncio._get_running_loop() is not None)
+        counted(self, *given)
+
+    monkeypatch.setattr(Room, "parse_json", counting)
+    large = json.dumps({"event": "x", "payload": {"text": "a" * 100_000}})
+    assert (await client.post("/log", content=large)).status_code == 200
+    assert in_the_loop == [False]
+    dense = b'{"event": "x", "payload": {"values": [' + b"0," * 400_000 + b"0]}}"
+    assert (await client.post("/log", content=dense)).status_code == 413
+    assert in_the_loop == [False, False]

@@ -186,7 +186,8 @@ def test_other_sites_change_nothing(url, keys, clock):
 
 def test_a_link_from_another_site_leads_to_the_page_by_itself(url, keys, clock):
     client = browser(url, keys, clock)
-    first = client.get("/ui/requests?route=chat", headers={"sec-fetch-site": "cross-site"})
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    first = client.get("/ui/requests?route=chat", headers=followed)
     assert (first.status_code, first.headers["refresh"]) == (200, "0; url=/ui/requests?route=chat")
     assert client.get("/api/requests", headers={"sec-fetch-site": "cross-site"}).status_code in {401, 403}
 

@@ -139,6 +139,29 @@ def test_other_names_and_other_pages_are_refused(client):
         assert client.post("/ui/privacy", data={"text": "a"}, headers=headers).status_code == 403
 
 
+#: What browsers say of an image, a frame, a script's request and a page fetched in advance, all of another site.
+EMBEDDED: tuple[dict[str, str], ...] = (
+    {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+    {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+    {"sec-fetch-mode": "cors", "sec-fetch-dest": "empty", "origin": "http://evil.example"},
+    {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-purpose": "prefetch"},
+    {},
+)
+
+
+def test_pages_of_other_sites_ask_the_database_nothing_and_links_of_theirs_work(client):
+    for site in ("cross-site", "same-site"):
+        for embedded in EMBEDDED:
+            for path in ("/ui/", "/ui/requests?text=rope", "/ui/requests.csv", "/ui/api/summary"):
+                answer = client.get(path, headers={"sec-fetch-site": site, **embedded})
+                assert answer.status_code == 403, (path, embedded)
+        followed = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+        assert client.get("/ui/requests?text=rope", headers=followed).status_code == 200
+    assert client.get("/ui/", headers={"origin": "http://evil.example"}).status_code == 403
+    for typed in ("none", "same-origin"):
+        assert client.get("/ui/", headers={"sec-fetch-site": typed, "sec-fetch-dest": "image"}).status_code == 200
+
+
 def test_a_database_that_cannot_be_read_is_told_of(tmp_path: Path):
     with serve(f"sqlite:///{tmp_path / 'none.db'}") as client:
         answer = client.get("/ui/")

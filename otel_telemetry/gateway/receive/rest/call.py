@@ -78,7 +78,7 @@ class Call:
             unpack = self._room.paying(bodies.gunzip)
             body = await asyncio.to_thread(unpack, body, self._guard.max_bytes, self._room.grow)
         if len(body) > _SMALL:
-            self._room.parse_json(body, most, each)
+            await asyncio.to_thread(self._room.paying(self._room.parse_json), body, most, each)
         else:
             self._room.parse_json(body)
         return body
