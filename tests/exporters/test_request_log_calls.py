@@ -248,10 +248,17 @@ def test_a_model_that_is_not_listed_by_that_very_name_has_no_price(provider, mod
         ("gcp.vertex_ai", "gemini-2.5-flash"),
         ("azure.ai.openai", "gpt-4o"),
         ("mistral_ai", "mistral-large-latest"),
+        ("gcp.gemini", "gemini-2.0-flash-lite-001"),
     ],
 )
 def test_dated_versions_and_the_convention_s_provider_names_are_exact_matches(provider, model):
     assert isinstance(cost.price(provider, model, cost.Tokens(10, 0, 0, 10, 0), NOW), cost.Cost)
+
+
+def test_a_free_model_of_openrouter_costs_nothing():
+    found = cost.price("openrouter", "deepseek/deepseek-chat-v3-0324:free", cost.Tokens(10, 0, 0, 10, 0), NOW)
+    assert isinstance(found, cost.Cost)
+    assert (found.total, found.match) == (Decimal(0), "name")
 
 
 @pytest.mark.parametrize(("model", "match"), [("claude-opus-4-5", "name"), ("claude-opus-4-5-20311101", "version")])

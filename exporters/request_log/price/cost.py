@@ -115,6 +115,8 @@ def price(provider: str | None, model: str | None, tokens: Tokens, at: datetime)
     found = _entry(provider, model)
     if isinstance(found, NoPrice):
         return found
+    if found.model.id.endswith(_FREE):
+        return Cost(_NOTHING, _NOTHING, _NOTHING, _NOTHING, found.match)
     tier = (tokens.tier or "").lower()
     if tier in _STANDARD or (found.seller, tier) in _STANDARD_AT:
         rates = found.lasting or _Rates.of(found.model.get_prices(at))
@@ -127,6 +129,7 @@ def price(provider: str | None, model: str | None, tokens: Tokens, at: datetime)
 
 
 _LONGEST_TIER: Final = 32
+_FREE: Final = ":free"  # of OpenRouter's models; the table has no prices for them
 
 
 @dataclass(slots=True, frozen=True)

@@ -66,7 +66,8 @@ _SAME_MODEL: Final = re.compile(
     r"(?:[-@.:]?(?:20\d{6}|20\d{2}-\d{2}-\d{2}|\d{2}-20\d{2}|latest|v\d{1,2}(?::\d{1,2})?|:\d{1,2})"
     r"|-preview(?:-\d{2}-\d{2})?)*\Z"
 )
-#: A rule that ends within a version, and the numbered versions that only such rules know.
+#: A rule that ends within a version, and the numbered versions that only such rules know, and Google's Gemini has
+#: (ai.google.dev/gemini-api/docs/models: "stable" versions end so, and cost what the model does).
 _CUT: Final = re.compile(r"[-@](?:20\d*|0\d?)\Z")
 _NUMBERED: Final = re.compile(r"[-@]0\d{2}\Z")
 _REGION: Final = re.compile(r"(?:[a-z]{2,6}(?:-gov)?\.)?(?:[a-z0-9]+\.)?\Z")
@@ -156,4 +157,6 @@ def _is_same_model(known: str, rest: str) -> bool:
     """Return whether what follows a known text is a version of the same model, or whose fine-tuned model it is."""
     if known.startswith("ft:"):
         return _FINE_TUNED.match(rest) is not None
+    if known.startswith("gemini-") and _NUMBERED.match(rest):
+        return True
     return known.endswith(".ft-") or _SAME_MODEL.match(rest) is not None
