@@ -53,6 +53,19 @@ def nested(count: int) -> bytes:
     return length_delimited(1, length_delimited(2, length_delimited(2, IDS + attribute) * count))
 
 
+def texts_beyond_ascii(count: int) -> bytes:
+    return b'{"x":[' + b",".join(b'"\xf0\x9f\x98\x80%d"' % number for number in range(count)) + b"]}"
+
+
+def json_items(items: bytes) -> bytes:
+    return b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + items + b"]}]}]}"
+
+
+def one_histogram(bounds: bytes) -> bytes:
+    point = b'{"histogram":{"dataPoints":[{"explicitBounds":[' + bounds + b"]}]}}"
+    return b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[' + point + b"]}]}]}"
+
+
 def json_spans(size: int) -> bytes:
     attributes = [{"key": f"http.key.{number}", "value": {"stringValue": f"value {number}"}} for number in range(10)]
     span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "GET /x", "kind": 2, "attributes": attributes}
@@ -79,6 +92,10 @@ REQUESTS: dict[str, tuple[Callable[[], bytes], dict[str, str], int, set[int]]] =
     ),
     "one text of JSON": (lambda: one_span(text(b"[" + b'"a@b.de",' * 1_600_000 + b"0]")), PROTOBUF, 3, {200, 429}),
     "nested values": (lambda: nested(60_000), PROTOBUF, 3, {200, 429}),
+    "zeros of unknown JSON": (lambda: b'{"x":[' + b"0," * 1_990_000 + b"0]}", JSON, 3, {200, 429}),
+    "zeros of one point": (lambda: one_histogram(b"0," * 1_990_000 + b"0"), JSON, 3, {200, 429}),
+    "texts of JSON that are no ASCII": (lambda: texts_beyond_ascii(1_200_000), JSON, 3, {200, 413, 429}),
+    "empty spans of JSON": (lambda: json_items(b"{}," * 980_000 + b"{}"), JSON, 3, {200, 400, 429}),
     "nested JSON": (lambda: b"[" * 15_000_000, JSON, 3, {413, 429}),
     "60 MB of spans, and headers": (lambda: spans_of(60_000_000, "x" * 1000), PROTOBUF | METADATA, 3, {413, 429}),
     "headers for 1000 resources": (lambda: b"\x0a\0" * 1000, PROTOBUF | METADATA, 3, {200, 429}),
@@ -180,8 +197,9 @@ def test_no_request_within_the_limits_takes_more(
     make, headers, senders, expected = REQUESTS[what]
     body = gzip.compress(make(), 1) if packed else make()
     headers = headers | ({"content-encoding": "gzip"} if packed else {})
+    path = "/v1/metrics" if what == "zeros of one point" else "/v1/traces"
     for _ in range(2):
-        answers = asyncio.run(post(held, body, headers, senders))
+        answers = asyncio.run(post(held, body, headers, senders, path))
         assert set(answers) <= expected, answers
     unharmed(held, limit)
 
