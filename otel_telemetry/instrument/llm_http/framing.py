@@ -169,16 +169,14 @@ class Reader:
         self._held.add(data)
 
     def _split(self, data: bytes) -> None:
-        if (  # it is a whole event in one line, as most chunks of streams
-            data[-2:] == b"\n\n"
-            and data[:5] == b"data:"
-            and not (self._event or self._lines or self._held.size)
-            and data.find(b"\n") == len(data) - 2
-        ):
-            if not self._sink.boring(data):
-                self._value(data[5:])
-                self._event = b""
-            return
+        if data[-2:] == b"\n\n" and not (self._event or self._lines or self._held.size):
+            begin = 0 if data[:5] == b"data:" else data.find(b"\ndata:") + 1 or -1
+            if begin >= 0 and data.find(b"\n", begin) == len(data) - 2:  # one event in one line, as most pieces are
+                line = data[begin:]
+                if not self._sink.boring(line):
+                    self._value(line[5:])
+                    self._event = b""
+                return
         cut = data.rfind(b"\n")
         if cut < 0:
             self._held.add(data)
@@ -189,9 +187,7 @@ class Reader:
             self._finish_held()
             data, cut = data[first + 1 :], cut - first - 1
         if cut >= 0:  # also an empty line alone, which ends an event
-            line = self._line
-            for found in data[:cut].split(b"\n"):
-                line(found)
+            self._take(data[:cut].split(b"\n"))
         if cut + 1 < len(data):
             self._held.add(data[cut + 1 :])
 
@@ -202,8 +198,7 @@ class Reader:
         if line is None:
             self._sink.salvaged(salvage(*held.ends()))
             return
-        for part in line.splitlines():
-            self._line(part)
+        self._take(line.splitlines())
 
     def _last_lines(self) -> None:
         if self._held.size:
@@ -211,15 +206,17 @@ class Reader:
         if self._event:
             self._sink.salvaged(salvage(self._event[:HEAD], self._event[-TAIL:]))
 
-    def _line(self, line: bytes) -> None:
-        if self._lines:
-            if line and not self._sink.boring(line):
-                self._value(line)
-        elif line[:5] == b"data:":
-            if self._event or not self._sink.boring(line):
-                self._value(self._event + line[5:])
-        elif not line or line == b"\r":
-            self._event = b""
+    def _take(self, lines: list[bytes]) -> None:
+        boring = self._sink.boring
+        for line in lines:
+            if self._lines:
+                if line and not boring(line):
+                    self._value(line)
+            elif line[:5] == b"data:":
+                if self._event or not boring(line):
+                    self._value(self._event + line[5:])
+            elif self._event and (not line or line == b"\r"):
+                self._event = b""
 
     def _value(self, data: bytes) -> None:
         """Hand on a value; one that is spread over several data lines is tried again with each of them."""
