@@ -62,6 +62,47 @@ GONE = {
         *("proxy_set_header X-Api-Key x;", "SetEnv DB_PASSWORD x", "set -x DB_PASSWORD x", "enable secret x"),
     ),
     "`-H Authorization: ...`": ("curl -H 'Authorization: x' https://h", '["-H","Authorization: x"]'),
+    "schemes of any name (`Authorization: GenieKey x`)": (
+        *(
+            "Authorization: GenieKey x",
+            "Authorization: SSWS x",
+            "GET / HTTP/1.1\r\nAuthorization: Acme-API-Key x\r\nHost: h\r\n",
+        ),
+    ),
+    "`LIKE 'x'`, `IN ('x')` and `MD5('x')` in SQL": (
+        *("WHERE password LIKE 'x'", "WHERE api_key IN ('x')", "UPDATE users SET password = MD5('x')"),
+    ),
+    "`default login name password x`": ("default login jane password x",),
+    "options in lists of YAML (`- --password` above `- x`)": ("args:\n  - --password\n  - x\n", '"- --api-key\\n- x"'),
+    "both values of a change in Terraform's plans": (
+        *(
+            '  ~ password = "moonlight" -> "x"',
+            '  ~ password = "x" -> "moonlight"',
+            'output "admin_password" {\n  value = "x"\n}',
+        ),
+    ),
+    "HAProxy's and Apache's passwords": (
+        *("stats auth admin:x", "user admin insecure-password x", "AuthLDAPBindPassword x"),
+        'http-request set-header X-Api-Key "x"',
+    ),
+    "PHP's `[password:protected] => x`": (
+        "Login Object\n(\n    [user] => jane\n    [password:protected] => x\n)\n",
+        "Login Object\n(\n    [password:App\\Login:private] => x\n)\n",
+        'object(Login)#3 (1) {\n  ["password":protected]=>\n  string(9) "x"\n}',
+    ),
+    """Go's `{"X-Api-Key":[]string{"x"}}`""": (
+        'http.Header{"X-Api-Key":[]string{"x"}}',
+        '(*Login)(0xc00)({\n Password: (string) (len=9) "x",\n})',
+    ),
+    """pairs such as `[("user", "bob"), ("password", "x")]`""": (
+        *('[("user", "bob"), ("password", "x")]', "MultiDict([('password', 'x')])"),
+        "INSERT INTO settings VALUES ('smtp_password', 'x')",
+    ),
+    '`<meta name="csrf-token" content="x">`, XML-RPC': (
+        '<meta name="csrf-token" content="x">',
+        "<member><name>password</name><value><string>x</string></value></member>",
+    ),
+    "`set the password as x`": ("please set the password as x",),
     "`my password is x`": ("my password is x",),
     "`set the password to x`": ("set the password to x",),
     "`change it from x to y`": ("change the password from x to moonlight", "change the password from moonlight to x"),
@@ -87,6 +128,39 @@ GONE = {
 }
 #: Words of the page, texts, and what is to go or to stay.
 LEAVES = (
+    (
+        "`otp 739154`, `cvv 739`",
+        "otp 739154, the 2FA code 862304, my cvv is 739, security code 846",
+        ("739", "862", "846"),
+    ),
+    ("`DOB 02/03/1970`", "DOB 02/03/1970, born on 3.2.1970", ("02/03", "3.2")),
+    (
+        "beside a word for a telephone",
+        "Tel.: 030/1234567, llámame al 612345678, mijn nummer is 06-12345678",
+        ("4567", "345678"),
+    ),
+    (
+        "beside a word for a telephone",
+        "meu celular é (11) 91234-5678, moje číslo je 777 123 456, הנייד שלי 0521234567",
+        ("5678", "456", "0521"),
+    ),
+    (
+        "digits of other scripts",
+        "κάρτα" + CARD.translate({code: code + 0xFEE0 for code in range(48, 58)}),
+        ("\uff11\uff11",),
+    ),
+    (
+        "mi clave es x",
+        "mdp: Tr0ub4dor&3, mon mot de passe c'est Tr0ub4dor&3, la clave es Tr0ub4dor&3, 비번 Tr0ub4dor&3",
+        ("Tr0ub",),
+    ),
+    ("`the credentials are name:x`", f"creds: bob / {X}", (X,)),
+    ("`Password = x; Host = y`", "Driver={ODBC};UID=sa;PWD={Tr0ub4dor33x};", ("Tr0ub",)),
+    (
+        "credentials in URLs",
+        "https://YqvwNqsvzxnNouHg:x-oauth-basic@github.com/x, scott/moonlit7@h:1521/x",
+        ("Yqvw", "moonlit7"),
+    ),
     ("`reset_password`, `has_token`", '{"reset_password":"x7Kp2mQ9","has_token":"b8Lq3nR0"}', ("x7Kp2", "b8Lq3")),
     ("Under `token`, `auth`, `pass` and `pw` alone", "token=x7Kp2mQ9 auth=b8Lq3nR0 pass=c9Mr4oS1", ("x7", "b8", "c9")),
     ("Under `key`, other names that end in `key`", f'key="{RANDOM}" license_key="{RANDOM}"', (RANDOM,)),
@@ -126,6 +200,20 @@ LEAVES = (
     ),
 )
 STAYS = (
+    ("types (`string`)", "pin: top-left\nsecrets: inherit\nauth: oauth2", ("top-left", "inherit", "oauth2")),
+    ("after a word for a version or a program's name", "section 3.2.1.4, chapter 1.2.3.4", ("3.2.1.4", "1.2.3.4")),
+    (
+        "*Prose stays prose:*",
+        "Authorization: REQUIRED for all\nauthorization: see docs",
+        ("REQUIRED for all", "see docs"),
+    ),
+    ("*Prose stays prose:*", "[('password', 'Password'), ('token', 'Token')]", ("'Password'", "'Token'")),
+    ("*Prose stays prose:*", 'f"UID={user};PWD={password};"', ("{user}", "{password}")),
+    (
+        "*Prose stays prose:*",
+        "set the password as required; Erlang/OTP 26, error code 40412",
+        ("required", "26", "40412"),
+    ),
     ("Booleans and null stay", '{"password":true,"secret":null}', ("true", "null")),
     ("Numbers stay under plurals (`cookies: 3`)", "cookies: 3", ("3",)),
     ("tokens that may be counted (`max_token`)", "max_token=4096", ("4096",)),

@@ -13,7 +13,8 @@ _NAME_CHARACTERS: Final = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg
 #: How an address goes on, and a version does not: a port, the length of a prefix.
 _ADDRESS_BEHIND: Final = re.compile(r":[0-9]{2,5}(?![0-9])|/[0-9]{1,2}(?![0-9A-Za-z.])")
 _VERSION_BEFORE: Final = re.compile(
-    r"(?:\bv|version|release|build|ver|revision|firmware|(?:up|down)graded? to)(?: is| was)?"
+    r"(?:\bv|version|release|build|ver|revision|firmware|(?:up|down)graded? to|section|chapter|clause|figure|\u00a7)"
+    r"(?: is| was)?"
     r"[\s\"'=:\\\]]{0,6}$|[A-Za-z]/$",
     re.IGNORECASE,
 )
@@ -41,7 +42,7 @@ _PRODUCT: Final = re.compile(
 #: With what a word before a version ends: the last three letters of most of them. To search takes ten times as long.
 _ENDINGS: Final = (
     *sorted({name[-3:] for name in _PRODUCTS}),
-    *("v", "ion", "ase", "ild", "ver", "are", "to", "is", "was"),
+    *("v", "ion", "ase", "ild", "ver", "are", "to", "is", "was", "ter", "use", "ure", "\u00a7"),
 )
 _EQUALS: Final = re.compile(r"([A-Za-z0-9_.\-\]]+)[~=]=\s?[\"']?$")
 _ADDRESS_NAMES: Final = (

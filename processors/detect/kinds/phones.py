@@ -19,10 +19,17 @@ _CONTEXT: Final = frozenset(
     " tel cell cellular mob mobile fax msisdn telefon telefono telefone telefonnummer handy portable office desk home"
     " work ph mobil movil movel celular cellulare rufnummer telefoon mobiel gsm telefonnr telefonu telefone fone"
     " telemovel telefax festnetz durchwahl mobilnummer handynummer tlf puh puhelin matkapuhelin cep telefonum kom"
-    " komorka komorkowy telepon telp hp wa nomor portabel fijo fisso telefoni fixe telefonszam sim registered".split()
+    " komorka komorkowy telepon telp hp wa nomor portabel fijo fisso telefoni fixe telefonszam sim registered"
+    " appelez appelle llamame llamar llame ligue ligar numeroni puhelinnumeroni puhelimeni contactnumber".split()
 )
 _WORDS: Final = re.compile(r"[a-z]+")
-_NUMBER: Final = re.compile(r"\b(?:my|your|his|her|our|their)(?: \w{2,12})? number", re.ASCII)
+_NUMBER: Final = re.compile(
+    r"\b(?:(?:my|your|his|her|our|their)(?: \w{2,12})? number|(?:mijn|mein|meine|min|mit|mio|mi|meu|mon|moj|moje|nomor)"
+    r" (?:nummer|numero|numer|cislo|nomor))",
+    re.ASCII,
+)
+#: What every one of these holds.
+_NUMBERS: Final = (" num", " cislo", " nomor")
 _AFTER: Final = re.compile(
     r"(?:[\s,;:(\[/|\-]{0,4}(?:(?:my|his|her|our|their|the|mein|meine|mon|mi|mio|cell|direct)[ ]){0,2}"
     r"(?:office|fax|mobile|mobil|cell(?:phone|ular)?|(?:tele)?phone|telefon[eo]?|handy|home|work|desk|tel|landline)\b"
@@ -57,7 +64,7 @@ _MOST_BETWEEN: Final = 18
 _RUN: Final = re.compile(r"(.)\1+")
 _FEW_BETWEEN: Final = 6
 _ONLY_MARKS: Final = re.compile(r"[\s.:\uff1a=#\"'\\/(\-]*")
-_ACCENTS: Final = str.maketrans("áàâãäåçéèêëíìîïñóòôõöøúùûü", "aaaaaaceeeeiiiinoooooouuuu")
+_ACCENTS: Final = str.maketrans("áàâãäåçčéèêëěíìîïñóòôõöøúùûü", "aaaaaacceeeeeiiiinoooooouuuu")
 
 
 def international(text: str, match: re.Match[str]) -> Span | None:
@@ -165,7 +172,7 @@ def _has_context(text: str, start: int, end: int) -> bool:
     if (
         "phone" not in before
         and _CONTEXT.isdisjoint(_WORDS.findall(before))
-        and not (" number" in before and _NUMBER.search(before))
+        and not (any(word in before for word in _NUMBERS) and _NUMBER.search(before))
     ):
         return _AFTER.match(text, end) is not None
     return not _is_other(before)

@@ -9,40 +9,14 @@ import re
 from typing import Final
 
 from otel_telemetry.processors.detect.kinds.validators import Span
-from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, remarks
+from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, remarks, separators
 from otel_telemetry.processors.detect.names.looks import Form
 from otel_telemetry.processors.detect.names.plain_values import plain_value
 from otel_telemetry.processors.detect.names.quotes import Quote
 from otel_telemetry.processors.detect.text.letters import is_drawn
 
-#: The type of a name, before the sign of its assignment.
-_TYPE: Final = (
-    r"(?:&?(?:'\w{1,12} )?(?:static )?str|(?:std::)?w?string(?:_view)?|String[!?]?|Option<String>"
-    r"|const char \*|char ?\*|NSString ?\*|Text|text|SecretStr|Final(?:\[str\])?"
-    r"|ClassVar\[str\]|Optional\[str\]|str \| None|Any|object|any|dynamic)"
-)
-#: Between a name and its value: the name's own closing quote, and the separator of some syntax.
-_ASSIGNED: Final = re.compile(
-    rf"(?P<kq>{quotes.MARK})?[\])]{{0,2}}(?P<sep>[ \t]{{0,8}}(?:"
-    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaod]){_TYPE}[ ]?:?="
-    r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
-    r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
-    r"\s{0,8}"
-    r"(?:\[\s{0,8}(?=\\{0,15}[\"']))?)"
-)
-#: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
-_WRAPPED: Final = re.compile(
-    r"(?:string\(\d{1,6}\) |(?:new )?[\w.:]{0,24}"
-    r"(?:(?i:string|secret|str|bytes|quote|sensitive|some)|Password)(?:::\w{1,12})?\(|[@L])"
-    r"(?=\\{0,15}[\"'])"
-)
-#: Characters that such a call takes, at most.
-_WRAPPING: Final = 64
-#: A tag or an anchor of YAML before a value.
-_TAGGED: Final = re.compile(r"(?:!!?\w{1,12}|&\w{1,24})[ ]+(?=\S)")
 _UNQUOTED: Final = re.compile(r"[^\s\"'`<>&;,)}\]\\|]{1,4096}+")
 _QUERY_VALUE: Final = re.compile(r"[^\s\"'`<>&\\#]{1,4096}+")
-_SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey)[ ]+(?=\S)", re.IGNORECASE)
 _HEADER_VALUE: Final = re.compile(r"[^\r\n\"'`]{1,8192}+")
 _DIGEST_VALUE: Final = re.compile(r"[^\r\n'`]{1,8192}+")
 #: The one pair that matters in Set-Cookie; its attributes (`Path`, `HttpOnly`) are nobody's.
@@ -72,11 +46,19 @@ _INSTEAD: Final = ("||", "??")
 _NEXT_ITEM: Final = re.compile(
     r"(?P<m>\\{0,15}[\"'])\s{0,8},\s{0,8}(?P=m)(?P<v>[^\"'\\\r\n]{3,400})(?=(?P=m)\s{0,8}[,\]])"
 )
+_BECOMES: Final = re.compile(r"(?P<m>\\{0,15}\") -> (?P=m)(?P<v>[^\"\\\r\n]{3,400})(?=(?P=m))")
+#: Where something is pinned to.
+_POSITION: Final = re.compile(
+    r"(?:top|bottom|left|right|cent(?:er|re)|start|end|middle|none|both)(?:-(?:left|right|cent(?:er|re)|start|end))?"
+)
 _MOST_ITEMS: Final = 50
 _BRACKETS: Final = re.compile(
     r"\[(?P<list>[^\s\[\]{},\"'\\]{3,400})\](?=[\s,;.)]|$)"
-    r"|\{(?P<braces>(?=[^{}]{0,400}[^\w.:!{}])[^\r\n{}\"']{3,400})\}(?=;|$)"
+    r"|\{(?P<braces>[^\r\n{}\"']{3,400})\}(?=;|$)"
 )
+_MIXED: Final = re.compile(r"(?=\w*?\d\w*?\d)(?=\w*?[A-Z])(?=\w*?[a-z]\w*?[a-z])\w{8,}$")
+#: Before the first text of one of several pairs: `[('a', 'b'), ('password', 'x')]`, `VALUES ('password', 'x')`.
+_AMONG_PAIRS: Final = re.compile(r"(?:[\[({]|\),|(?i:values))\s{0,8}\(\s{0,3}[bru]?\\{0,15}[\"']$")
 _CLOSES_TUPLE: Final = re.compile(r"\\{0,15}[\"']\}")
 #: Before a name among pairs with arrows: `Map(user -> jane, password -> x)`.
 _ARROWS: Final = re.compile(r"[(,{\[] ?[\w.-]{1,40} -> [^\s,;(){}]{1,80}, $|(?:Map|\{)\($")
@@ -113,7 +95,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         return None
     if key[0] != "-" and (plain := plain_value(text, key, kind, name[1])):
         return plain
-    found = _ASSIGNED.match(text, name[1])
+    found = separators.ASSIGNED.match(text, name[1])
     if found and _is_redacted(text, found.end()):
         found = None
     span = _Assignment(text, key, kind, name, found).span() if found else None
@@ -123,17 +105,6 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         place = described.value_of(text, name)
         span = place and _accepted(text, key, kind, place)
     return span
-
-
-def _behind_wrapping(text: str, at: int, separator: str) -> int:
-    """Return where a value begins that stands behind a tag of YAML or in a call that makes a secret of it."""
-    first = text[at : at + 1]
-    if first in ("!", "&") and separator == ":" and (tagged := _TAGGED.match(text, at)):
-        return tagged.end()
-    if first in ("@", "L") or text.find("(", at, at + _WRAPPING) >= 0:
-        wrapped = _WRAPPED.match(text, at)
-        return wrapped.end() if wrapped else at
-    return at
 
 
 def _is_redacted(text: str, at: int) -> bool:
@@ -160,7 +131,7 @@ class _Assignment:
         self._text, self._key, self._kind, self._name = text, key, kind, name
         self._key_quote, self._between = found.group("kq", "sep")
         self._separator = self._between.strip(" \t\r\n[")
-        start = _behind_wrapping(text, found.end(), self._separator)
+        start = separators.behind_wrapping(text, found.end(), self._separator)
         self._quote = quotes.opening(text, start)
         self._start = self._quote.end if self._quote else start
         self._end = self._start
@@ -181,10 +152,12 @@ class _Assignment:
             return None
         if self._kind in _IDS and looks.is_uuid(value):  # tells nothing about anybody where it stands alone
             return None
+        if self._key[-3:].lower() == "pin" and _POSITION.fullmatch(value):
+            return None
         if not self._decides(value[:_LOOKED_AT]):
             return None
         kind = keys.found_as(self._key) if self._kind in keys.WEAK_KINDS else self._kind
-        return Span(self._start, self._end, kind, self._further(kind) if self._listed else ())
+        return Span(self._start, self._end, kind, self._further(kind))
 
     @property
     def _form(self) -> Form:
@@ -192,8 +165,12 @@ class _Assignment:
         return Form(self._quote is not None, self._between != "=", self._separator)
 
     def _further(self, kind: str) -> tuple[Span, ...]:
-        """Return the further texts of a list between quotes: `"passwords": ["x", "y"]`."""
+        """Return the further texts: of a list, `"passwords": ["x", "y"]`, or what a value becomes in Terraform."""
         spans: list[Span] = []
+        if self._quote and (later := _BECOMES.match(self._text, self._end)):
+            return (Span(*later.span("v"), kind),)
+        if not self._listed:
+            return ()
         at = self._end
         while len(spans) < _MOST_ITEMS and (item := _NEXT_ITEM.match(self._text, at)):
             spans.append(Span(*item.span("v"), kind))
@@ -206,8 +183,10 @@ class _Assignment:
         if found is None or self._between != "=" or self._kind in keys.WEAK_KINDS or self._key_quote:
             return None
         value = found[found.lastgroup or 0]
+        template = found.lastgroup == "braces" and looks.is_identifier(value) and not _is_mixed(value)
         wrong = (
-            looks.stands_in(value)
+            template
+            or looks.stands_in(value)
             or looks.is_code(value)
             or looks.is_named_as(self._key, value)
             or looks.is_marked(value)
@@ -235,7 +214,7 @@ class _Assignment:
     def _delimit(self) -> None:
         text, start = self._text, self._start
         if self._kind in _HEADERS or (self._quote and self._kind in (keys.SECRET, keys.API_KEY)):
-            scheme = _SCHEME.match(text, start)
+            scheme = separators.scheme(text, start, any_scheme=self._kind in _HEADERS)
             start = scheme.end() if scheme else start
             self._schemed = scheme is not None
         if self._kind == keys.COOKIE and keys.sets_cookie(self._key) and (pair := _SET_COOKIE.match(text, start)):
@@ -303,7 +282,9 @@ class _Assignment:
             return False
         if header and _PAIR_ENDS.match(self._text, self._end):
             return looks.strong(self._kind, value)
-        if places.is_set_by_call(self._text, self._name[0]) and looks.is_literal(self._kind, value):
+        start = self._name[0]
+        paired = _PAIR_ENDS.match(self._text, self._end) and _AMONG_PAIRS.search(self._text, max(0, start - 24), start)
+        if (paired or places.is_set_by_call(self._text, start)) and looks.is_literal(self._kind, value):
             return True
         return self._looks_like_it(value)
 
@@ -411,6 +392,11 @@ class _Assignment:
             return False
         kind = self._kind if self._kind in (keys.EMAIL, keys.PERSON) else keys.LIKELY
         return looks.weak(kind, value, self._form)
+
+
+def _is_mixed(value: str) -> bool:
+    """Return whether letters and digits are no name of a variable: drawn at random, or mixed."""
+    return is_drawn(value) or (_MIXED.match(value) is not None and not looks.is_snake_case(value))
 
 
 def _closes(text: str, quote: Quote, key_start: int) -> bool:

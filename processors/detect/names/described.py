@@ -47,6 +47,7 @@ _ESCAPED_OPENING: Final = "&lt;"
 _TAG_VALUE: Final = re.compile(
     r"(?i)\s[^<>]{0,200}?(?<![a-z0-9])(?:value|val)\s?=\s?(?P<mark>\\{0,15}[\"'])(?P<v>[^\"'<>\\]{1,4096})"
 )
+_META: Final = re.compile(r"(?i)(?P<m>\\{0,15}[\"']) content=(?P=m)(?P<v>[^\"'<>\\]{3,4096})(?=(?P=m))")
 _ATTRIBUTE_TEXT: Final = re.compile(
     r"\\{0,15}[\"'](?:\s[^<>]{0,200})?>\s{0,64}(?:<[Vv]alue>)?(?P<v>[^<>]{1,4096}?)\s{0,64}</"
 )
@@ -118,6 +119,9 @@ def _behind(text: str, end: int) -> tuple[int, int] | None:
     part = _FORM_PART.match(text, end) if "form-data" in text[max(0, end - _REACH) : end] else None
     if part:
         return part.span("v")
+    meta = _META.match(text, end) if "<meta" in text[max(0, end - _TAG_REACH) : end] else None
+    if meta:
+        return meta.span("v")
     found = _VALUE_BEHIND.match(text, end) if _names_value(text[end : end + _REACH + 2 * _SHORT]) else None
     if found is None:
         inside = _ATTRIBUTE_TEXT.match(text, end)

@@ -85,7 +85,10 @@ PAIRS: Final[Mapping[tuple[str, str], str]] = {
     ("device", "code"): LIKELY,
 }
 #: Whole names, as one word.
-EXACT: Final[Mapping[str, str]] = {"userid": USER_ID, "enduserid": USER_ID}
+EXACT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("userid", "enduserid"), USER_ID),
+    **dict.fromkeys(("connectsid", "laravelsession"), SESSION_ID),
+}
 #: Short for password behind what has one: `db_pass`, but not `boarding_pass`.
 PASS_OWNERS: Final = frozenset(
     "db database sql mysql pg postgres postgresql redis mongo mongodb rabbitmq amqp smtp imap pop mail email ftp"

@@ -221,7 +221,8 @@ _ALONE: Final = (
     " refreshtokens apitokens bearertokens sessiontokens idtokens csrftokens bottokens cardverification signature"
 ).split()
 _BROKEN: Final = (
-    "api-key private-key access-key session-id user-id pseudo-id session-prev code-verifier auth-code"
+    "pass-phrase pass-code api-key private-key access-key session-id user-id pseudo-id session-prev code-verifier"
+    " auth-code"
     " client-assertion saml-response saml-assertion social-security credit-card debit-card card-num card-no cc-num"
     " security-code date-of birth-date birth-day full-name maiden-name seed-phrase recovery-phrase sms-code otp-code"
     " mfa-code totp-code factor-code verification-code one-time-code backup-code recovery-code pin-number email-addr"
@@ -258,6 +259,8 @@ KEY_TRIGGERS: Final = (
     "dbUser",
     "DbUser",
     "pseudoId",
+    "connect\\.sid",
+    "laravel_session",
     '(?i)"sig["\\x5c]',
     *_WORDS,
     *_INTEGERS,

@@ -26,7 +26,7 @@ PLACEHOLDERS: Final = frozenset(
     " invalid wrong missing expired changed updated disabled enabled forgotten rejected accepted failed ok provided"
     " present absent denied protected encrypted hashed generated prompt ask file env stdin filtered secure sensitive"
     " same-origin include username user passwd pwd pass pw credentials email bearer basic digest oauth"
-    " negotiate".split()
+    " negotiate inherit oauth1 oauth2 saml2".split()
 )
 _REFERENCE: Final = re.compile(
     r"\$\{?[\w.]|\$\(|\{\{|<[\w -]{1,40}>$|%[sdvq(]|@\w|\*{3,}|x{3,}$|\.{3}|:[A-Za-z_]\w*$|\?$|#\{|\{[\w.!:]*\}$",

@@ -21,7 +21,7 @@ _DECLARING: Final = tuple(
 )
 _MEMBER: Final = re.compile(r"(?:self|this|cls)\b|\$(?!env:)")
 _SET_BY_CALL: Final = re.compile(
-    r"(?:[sS]et(?:[A-Z]\w{0,20}|_\w{1,20})?|put(?:String)?|define|get[eE]nv|environ\.get|env|getProperty|getOrDefault|setdefault|option)"
+    r"(?:[sS]et(?:[A-Z]\w{0,20}|_\w{1,20})?|put(?:String)?|define|get[eE]nv|environ\.get|fetch|env|getProperty|getOrDefault|setdefault|option)"
     r"\(\\{0,15}[\"']$"
 )
 #: An object as programs print it: its class and members before a place, the next one behind, and printed values.

@@ -40,6 +40,8 @@ _TABLE: Final[dict[int, str]] = {
     **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
 }
 _PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
+#: Words of Cyrillic or Greek letters alone: they hide nothing, and are no part of a number beside them.
+_PURE: Final = re.compile("(?<![A-Za-z\u0370-\u03ff\u0400-\u052f])[\u0370-\u03ff\u0400-\u052f]{4,}+(?![A-Za-z])")
 #: A percent-encoded byte (RFC 3986, section 2.1), encoded once or more, and a plus that stands for a space in a form
 #: (WHATWG URL, 5.1). Each pattern starts with one character: that is what `re` searches for at the speed of memory.
 _PERCENT: Final = re.compile("%(?:25){0,8}[0-9A-Fa-f]{2}")
@@ -181,7 +183,9 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
     pieces = [(m.start(), m.end(), chr(int(m[0][-2:], 16))) for m in _PERCENT.finditer(text)]
     pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
     if not text.isascii():
-        pieces += [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
+        pure = [place for word in _PURE.finditer(text) for place in range(*word.span())]
+        folded = [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
+        pieces += folded if not pure else _but(folded, frozenset(pure))
     if "\\u" in text:
         escaped = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _ESCAPED.finditer(text))
         pieces += [(start, end, plain) for start, end, plain in escaped if plain is not None]
@@ -197,6 +201,10 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
         pieces += [(m.start(), m.end(), chr(int(m[1], 16))) for m in signs if not _begins_number(text, m, starts)]
     pieces.sort()
     return pieces
+
+
+def _but(pieces: list[tuple[int, int, str]], places: frozenset[int]) -> list[tuple[int, int, str]]:
+    return [piece for piece in pieces if piece[0] not in places]
 
 
 def _begins_number(text: str, sign: re.Match[str], escapes: list[int]) -> bool:
@@ -271,7 +279,7 @@ def _triggers() -> list[str]:
     Dashes and spaces matter only in numbers: prose is full of them. So are the letters of other alphabets, which hide
     something only beside Latin ones, or before a number.
     """
-    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
+    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".", "+")]
     near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
     mixed = [
         both

@@ -6,6 +6,7 @@ letter.
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Final
 
 #: Letters by which a word is located; the pattern wants all of it.
@@ -23,7 +24,7 @@ def located(words: Iterable[str]) -> list[str]:
 def pattern(words: Iterable[str]) -> str:
     """Return a pattern of words; of two that begin alike, the longer comes first."""
     ordered = sorted(dict.fromkeys(words), key=len, reverse=True)
-    return "|".join("".join(map(_letter, word)) for word in ordered)
+    return "|".join("".join(_letter(char, len(list(run))) for char, run in groupby(word)) for word in ordered)
 
 
 def _cases(word: str) -> Iterator[str]:
@@ -44,10 +45,12 @@ def _escape(start: str, level: int) -> list[str]:
     return [f"u{code}{slash if level and number < len(digits) - 1 else ''}" for number, code in enumerate(digits)]
 
 
-def _letter(char: str) -> str:
+def _letter(char: str, count: int) -> str:
+    """Return the pattern of a letter that stands so many times in a row."""
     if char.isascii():
-        return re.escape(char)
+        return re.escape(char) * count
     if not char.isalnum():
-        return rf"(?:{char}|\s{_REPEATED})"
+        return rf"(?:{char}|\s{_REPEATED})" * count
+    repeated = _REPEATED.replace("1", str(count), 1)
     both = "".join(dict.fromkeys((char, char.upper()))) if len(char.upper()) == 1 else char
-    return f"[{both}]{_REPEATED}" if len(both) > 1 else char + _REPEATED
+    return f"[{both}]{repeated}" if len(both) > 1 else char + repeated

@@ -1,0 +1,56 @@
+"""What stands between a name and its value: signs of assignments, calls around a value, schemes of credentials."""
+
+import re
+from typing import Final
+
+from otel_telemetry.processors.detect.names import quotes
+
+#: The type of a name, before the sign of its assignment.
+_TYPE: Final = (
+    r"(?:&?(?:'\w{1,12} )?(?:static )?str|(?:std::)?w?string(?:_view)?|String[!?]?|Option<String>"
+    r"|const char \*|char ?\*|NSString ?\*|Text|text|SecretStr|Final(?:\[str\])?"
+    r"|ClassVar\[str\]|Optional\[str\]|str \| None|Any|object|any|dynamic)"
+)
+#: Between a name and its value: the name's own closing quote, and the separator of some syntax.
+ASSIGNED: Final = re.compile(
+    rf"(?P<kq>{quotes.MARK})?(?::(?:\\{{0,15}}\"?[\w\\]{{1,80}}\\{{0,15}}\"?:)?(?:protected|private)(?=\]))?"
+    r"[\])]{0,2}(?P<sep>[ \t]{0,8}(?:"
+    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaod]){_TYPE}[ ]?:?="
+    r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
+    r"|[ ](?:(?:NOT|not)[ ])?(?:I?LIKE|like|IN|in)[ ]\(?(?=')"
+    r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
+    r"\s{0,8}"
+    r"(?:\[\s{0,8}(?=\\{0,15}[\"']))?)"
+)
+#: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
+_WRAPPED: Final = re.compile(
+    r"(?:string\(\d{1,6}\) |\(string\) \(len=\d{1,6}\) |\[\]\w{1,12}\{|(?:new )?[\w.:]{0,24}"
+    r"(?:(?i:string|secret|str|bytes|quote|sensitive|some|md5|sha1|sha2|sha256|sha512|crypt)|Password)(?:::\w{1,12})?\(|[@L])"
+    r"(?=\\{0,15}[\"'])"
+)
+#: Characters that such a call takes, at most.
+_WRAPPING: Final = 64
+#: A tag or an anchor of YAML before a value.
+_TAGGED: Final = re.compile(r"(?:!!?\w{1,12}|&\w{1,24})[ ]+(?=\S)")
+_SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey)[ ]+(?=\S)", re.IGNORECASE)
+#: A scheme that is no common one, with one token behind it: `SSWS x`, `GenieKey x`, `DeepL-Auth-Key x`.
+_OTHER_SCHEME: Final = re.compile(
+    r"(?:[A-Z]{3,12}|[A-Za-z]{1,20}(?:-[A-Za-z]{1,20}){0,3}-?(?:Key|Token))[ ]"
+    r"(?=[^\s=,;\"']{6,4096}[ \t]*(?:$|[\r\n\"'\\,;}]))"
+)
+
+
+def behind_wrapping(text: str, at: int, separator: str) -> int:
+    """Return where a value begins that stands behind a tag of YAML or in a call that makes a secret of it."""
+    first = text[at : at + 1]
+    if first in ("!", "&") and separator == ":" and (tagged := _TAGGED.match(text, at)):
+        return tagged.end()
+    if first in ("@", "L", "[") or text.find("(", at, at + _WRAPPING) >= 0:
+        wrapped = _WRAPPED.match(text, at)
+        return wrapped.end() if wrapped else at
+    return at
+
+
+def scheme(text: str, at: int, *, any_scheme: bool) -> re.Match[str] | None:
+    """Return the scheme of credentials that stands here; `any_scheme`: also one that is seldom used."""
+    return _SCHEME.match(text, at) or (_OTHER_SCHEME.match(text, at) if any_scheme else None)
