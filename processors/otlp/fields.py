@@ -27,6 +27,7 @@ _EVENTS: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (S
 _KIND: Final = Span.DESCRIPTOR.fields_by_name["kind"].number
 _CALLING: Final = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
 _NOTHING: Final[Located] = (), None
+_LONGEST_ID: Final = 16  # bytes: a trace's
 _KEY_OFFSET: Final = 2  # of a KeyValue whose key has fewer than 128 bytes
 _DROP: Final = object()
 """What a cleaned field is when the policy drops it."""
@@ -218,11 +219,17 @@ class Cleaner:
         return None if clean == text else clean.encode()
 
     def _id(self, field: wire.Field) -> Any:
-        """Leave out an id that is a text to be redacted. Random bytes are next to never UTF-8 with a finding."""
+        """Leave out an id that is, or holds, a text to be redacted.
+
+        Random bytes are next to never UTF-8 with a finding. What is longer than any id is read whatever it is.
+        """
         try:
             return None if self._string(field) is None else _DROP
         except UnicodeDecodeError:
-            return None
+            data = self._buffer[field.start : field.end]
+            if len(data) <= _LONGEST_ID:
+                return None
+            return None if self._redactor.value(data, findings=self.findings) is data else _DROP
 
     def unknown(self, field: wire.Field) -> bytes | None:
         """Clean a field that no descriptor knows: as a message if it reads as one, else as text.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,38 @@ def test_a_new_certificate_is_shown_without_being_asked_to(served: Served, worke
     use(second)
     eventually(lambda: trusted(second))
     eventually(lambda: shown_to_grpc() in second[0].read_text())
+
+
+def _serves(served: Served, context: ssl.SSLContext) -> bool:
+    with contextlib.suppress(OSError):
+        return served.post(OLD, "https", context) == 200
+    return False
+
+
+def _told_again(served: Served, before: int) -> bool:
+    return served.logged.count("all goes on as before") > before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_certificate_changes_nothing_and_is_told(served: Served, workers: int) -> None:
+    made = authority(served.folder, "made")
+    certificate, key = served.folder / "cert.pem", served.folder / "key.pem"
+    certificate.write_bytes(made[0].read_bytes())
+    key.write_bytes(made[1].read_bytes())
+    served.write(tls_certificate=str(certificate), tls_key=str(key), workers=workers)
+    served.start()
+    context = ssl.create_default_context(cafile=str(made[0]))
+    context.check_hostname = False
+    eventually(lambda: _serves(served, context))
+    for broken in (made[0].read_bytes()[:300], authority(served.folder, "other")[0].read_bytes()):
+        before = served.logged.count("all goes on as before")
+        certificate.write_bytes(broken)  # half of it, and one of another key
+        served.signal(signal.SIGHUP)
+        eventually(partial(_told_again, served, before))
+        assert served.post(OLD, "https", context) == 200
+    with pytest.raises(OSError, match=r"."):
+        served.post(OLD)
+    assert served.post(OLD, "https", context) == 200
 
 
 def test_a_process_without_a_supervisor_takes_a_new_policy_and_names_what_it_cannot(served: Served) -> None:

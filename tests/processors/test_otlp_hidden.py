@@ -90,3 +90,18 @@ def test_a_text_in_place_of_a_number_of_a_span_is_cleaned(otlp: OtlpRedactor, nu
     assert clean.items == 1
     assert TEXT not in clean.body
     assert ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans[0].name == "GET /"
+
+
+#: In the place of a trace id, though none is so long: not UTF-8 with a text in it, and a message with a group.
+NO_IDS = [NOT_UTF8, NAME + b"\xff\xfe " + TEXT + b" ", b"\x2b" + field(5, b" " + TEXT + b" ") + b"\x34\xff"]
+
+
+@pytest.mark.parametrize("no_id", NO_IDS)
+def test_what_is_no_id_by_its_length_hides_nothing(otlp: OtlpRedactor, no_id: bytes) -> None:
+    record = field(5, field(1, b"fine")) + field(9, no_id)
+    clean = otlp.redact("logs", field(1, field(2, field(2, record))))
+    assert b"jane" not in clean.body
+    assert clean.items == 1
+    random_id = field(9, bytes(range(200, 216)))
+    kept = field(1, field(2, field(2, field(5, HIDDEN) + random_id)))
+    assert random_id in otlp.redact("logs", kept).body
