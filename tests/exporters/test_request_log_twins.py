@@ -106,6 +106,21 @@ def test_without_ids_the_time_tells_whether_two_reports_are_of_one_call(start, s
 
 
 @pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("gpt-4o-mini-2024-07-18", 1),
+        ("openai/gpt-4o-mini", 1),
+        ("gpt-4o-mini-latest", 1),
+        ("gpt-4o-mini-audio", 2),
+        ("gpt-4o", 2),
+    ],
+)
+def test_a_name_of_a_model_may_have_a_version_behind_it(name, count):
+    one = make_span(2, 1, chat("gpt-4o-mini"), scope="a")
+    assert len(counted([REQUEST, one, make_span(3, 1, openinference(name))])) == count
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"attributes": chat("gpt-4o"), "scope": "b"},

@@ -171,6 +171,20 @@ def test_a_model_of_mistral_on_vertex_is_read_as_its_own_api_answers(ask: Ask) -
     assert (call.provider, call.prompt_tokens, call.completion_tokens) == ("gcp.vertex_ai", 80, 9)
 
 
+def test_a_count_of_tokens_on_vertex_is_no_call(ask: Ask) -> None:
+    asked = {"model": "claude-sonnet-4-5@20250929", "messages": [{"role": "user", "content": "x"}]}
+    assert ask(f"{VERTEX}anthropic/models/count-tokens:rawPredict", {"input_tokens": 14}, request=asked) is None
+
+
+def test_moonshot_s_streams_count_in_the_last_choice(ask: Ask) -> None:
+    end = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts(20, 30, cached_tokens=10)}
+    events = ({"id": "m", "choices": [{"index": 0, "delta": {"content": "a"}}]}, {"id": "m", "choices": [end]})
+    asked = {"model": "kimi-k2-0905-preview", "messages": [], "stream": True}
+    call = ask("https://api.moonshot.ai/v1/chat/completions", stream(*events), request=asked)
+    assert call is not None
+    assert (call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (20, 10, 30)
+
+
 def test_watsonx_chats_and_generates(ask: Ask) -> None:
     asked = {"model_id": "ibm/granite-3-8b", "project_id": "p", "messages": [{"role": "user", "content": "x"}]}
     call = ask(f"{WATSONX}chat?version=2024-10-08", chat("ibm/granite-3-8b", counts(59, 49)), request=asked)

@@ -4,9 +4,9 @@ Several instrumentations may report one call, and not all make their span curren
 reports are of one call if they come from different sources and
 
 1. have the same answer id, or
-2. are of one service and one model, with the same token counts, and their times overlap by at least half of the shorter
-   one, or adjoin; unless both have answer ids and these differ. A count that one of them lacks matches any value if one
-   report's time is wholly within the other's.
+2. are of one service and one model (a name may have a version behind it), with the same token counts, and their times
+   overlap by at least half of the shorter one, or adjoin; unless both have answer ids and these differ. A count that
+   one of them lacks matches any value if one report's time is wholly within the other's.
 
 Reports of one source are never of one call: so equal concurrent calls stay as many as they are. Of all pairs the surest
 come first, then those whose times are closest. Each call takes at most one report from a source. Reports stored before
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from otel_telemetry.exporters.request_log.derive.facts import LEGACY, Fact
+from otel_telemetry.exporters.request_log.price import price_table
 
 #: Times adjoin if no more than this lies between them.
 _BETWEEN_NS: Final = 20_000_000
@@ -261,7 +262,9 @@ def _is_same_model(one: Fact, other: Fact) -> bool:
     names = [
         {name for name in (fact.call.model, fact.call.model_requested) if name} for fact in (one, other) if fact.call
     ]
-    return not names[0].isdisjoint(names[1]) or not all(names)
+    if not names[0].isdisjoint(names[1]) or not all(names):
+        return True
+    return any(price_table.is_same(mine, theirs) for mine in names[0] for theirs in names[1])
 
 
 def _worth(fact: Fact) -> tuple[bool, bool, bool, bool, int, str]:

@@ -153,6 +153,15 @@ def _version(rule: Any, name: str) -> int:
     return len(text) if _is_same_model(text, name[at + len(text.rstrip("-@")) :]) else 0
 
 
+def is_same(one: str, other: str) -> bool:
+    """Return whether two names are of one model: the same, or one is the other with a version behind it.
+
+    What stands before the last slash, as the provider's name, does not count.
+    """
+    short, long = sorted((name.lower().rpartition("/")[2] for name in (one, other)), key=len)
+    return long.startswith(short) and _is_same_model(short, long[len(short) :])
+
+
 def _is_same_model(known: str, rest: str) -> bool:
     """Return whether what follows a known text is a version of the same model, or whose fine-tuned model it is."""
     if known.startswith("ft:"):

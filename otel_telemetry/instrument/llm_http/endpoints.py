@@ -90,9 +90,11 @@ def _vertex(owner: str, model: str, verb: str, dialect: Dialect) -> Rule:
 def _raw_predict(verb: str) -> tuple[Rule, ...]:
     """Return the rules for Vertex AI's models of others, each in its owner's own format."""
     return (
-        _anthropic(rf"/publishers/anthropic/models/(?P<model>[^/:]+):(?P<verb>{verb})$", "gcp.vertex_ai"),
-        _vertex("[^/]+", "[^/:]*ocr[^/:]*", verb, ocr.Ocr()),
-        _vertex("[^/]+", "[^/:]+", verb, openai.Chat()),
+        _anthropic(
+            rf"/publishers/anthropic/models/(?!count-tokens:)(?P<model>[^/:]+):(?P<verb>{verb})$", "gcp.vertex_ai"
+        ),
+        _vertex("(?!anthropic/)[^/]+", "[^/:]*ocr[^/:]*", verb, ocr.Ocr()),
+        _vertex("(?!anthropic/)[^/]+", "[^/:]+", verb, openai.Chat()),
     )
 
 

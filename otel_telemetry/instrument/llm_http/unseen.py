@@ -33,7 +33,7 @@ _hosts: dict[str, int] = {}
 
 def look(host: str, path: str, raw: bytes | None) -> None:
     """Look at the body of a POST that is no model call that we know."""
-    if raw is None or not _may_be_one(raw) or path[path.rfind("/") + 1 :] in _COUNTING:
+    if raw is None or not _may_be_one(raw) or path[path.rfind("/") + 1 :].partition(":")[0] in _COUNTING:
         return
     body = framing.parse(raw)
     if isinstance(body, dict) and _asks_a_model(body):

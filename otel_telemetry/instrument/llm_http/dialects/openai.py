@@ -130,6 +130,7 @@ class Chat:
             index = choice.get("index")
             if reason := choice.get("finish_reason"):
                 seen.finished(reason, index)
+                usage(seen, choice.get("usage"))  # Moonshot's streams
             self._choice(seen, choice, base.part(choice, key), index)
         if "service_tier" in value:
             seen.tier(value["service_tier"])
