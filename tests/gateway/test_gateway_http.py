@@ -222,13 +222,22 @@ async def test_good_requests_beside_bad_ones_go_on(running: Any, client: httpx.A
     assert len(running.spooled()) == 20
 
 
-async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(
-    serving: Any, make_request: Any, make_sink: Any
+async def test_a_full_spool_is_told_unredacted_with_a_time_to_wait_that_clients_accept(
+    serving: Any, redactor: OtlpRedactor, make_request: Any, make_sink: Any
 ) -> None:
+    redacted = []
+
+    class Counting:
+        def redact(self, signal: Signal, body: bytes) -> Any:
+            redacted.append(body)
+            return redactor.redact(signal, body)
+
     away = make_sink()
     away.away = True
     limits = {"spool_max_bytes": 1 << 20, "max_body_bytes": 1 << 20}
-    async with serving(sinks=[away], **limits) as running, httpx.AsyncClient(base_url=running.http) as client:
+    serve = serving(engine=Counting(), sinks=[away], **limits)
+    async with serve as running, httpx.AsyncClient(base_url=running.http) as client:
+        redacted.clear()
         body = make_request("big", note="n" * 300_000)
         answers = [await client.post("/v1/traces", content=body, headers=PROTOBUF) for _ in range(6)]
         refused = [answer for answer in answers if answer.status_code == 429]
@@ -236,7 +245,7 @@ async def test_a_full_spool_is_told_with_a_time_to_wait_that_clients_accept(
         assert refused
         assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
         assert all(Status.FromString(answer.content).code == 14 for answer in refused)
-        assert len(running.spooled()) == len(answers) - len(refused)
+        assert len(running.spooled()) == len(redacted) == len(answers) - len(refused)
         health = await client.get("/health")
         assert health.json()["parts"]["exporters"]["kept"]["status"] == "waiting"
         assert (health.status_code, health.json()["parts"]["spool"]["status"]) == (503, "full")

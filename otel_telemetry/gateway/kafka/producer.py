@@ -152,15 +152,23 @@ class Producer:
     def _put(self, make: Callable[[], Sequence[Record]], size: int) -> Future[int]:
         job = _Job(make, size)
         with self._counting:
-            if self._closed:
-                raise StoreUnavailable("the gateway is stopping")
-            if self.problem:
-                raise BrokersAway(self.problem)
-            if self._pending and self._pending + size > self._max_pending:
-                raise Overloaded("Kafka is slow to acknowledge", random.uniform(1, _LONGEST_WAIT))  # noqa: S311
+            self._admit(size)
             self._pending += size
             self._queue.put(job)
         return job.future
+
+    def expect(self, size: int) -> None:
+        """See Transport.expect."""
+        with self._counting:
+            self._admit(size)
+
+    def _admit(self, size: int) -> None:
+        if self._closed:
+            raise StoreUnavailable("the gateway is stopping")
+        if self.problem:
+            raise BrokersAway(self.problem)
+        if self._pending and self._pending + size > self._max_pending:
+            raise Overloaded("Kafka is slow to acknowledge", random.uniform(1, _LONGEST_WAIT))  # noqa: S311
 
     def _release(self, job: _Job) -> None:
         with self._counting:

@@ -62,6 +62,10 @@ class KafkaTransport:
         self._redactor = redactor
 
     # --- receivers --------------------------------------------------------------------------------------------------
+    def expect(self, size: int) -> None:
+        """See Transport.expect."""
+        self._producer.expect(size)
+
     def append(self, signal: Signal, body: bytes, items: int) -> Future[int]:
         """See Transport.append."""
         return self._producer.write_requests(signal, [(body, items)])

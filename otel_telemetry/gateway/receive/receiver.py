@@ -105,6 +105,7 @@ class Receiver(Cleaning):
 
     async def _keep(self, signal: Signal, decoded: Decoded, room: Room, *, at_once: bool) -> Accepted:
         """Redact a request and put it on disk."""
+        self._spool.expect(len(decoded.body))
         clean = await self._clean(signal, decoded.body, room, at_once=at_once)
         return await self._store(signal, decoded, room, [clean])
 
@@ -113,6 +114,7 @@ class Receiver(Cleaning):
 
     async def _keep_slices(self, signal: Signal, decoded: Decoded, room: Room, *, with_body: bool = False) -> Accepted:
         """Redact a large request slice by slice, and put all of them on disk, or none."""
+        self._spool.expect(len(decoded.body))
         cleaned = await self._redact_slices(signal, decoded.body, room)
         accepted = await self._store(signal, decoded, room, cleaned)
         if with_body:

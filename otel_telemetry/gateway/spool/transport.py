@@ -24,6 +24,9 @@ class Transport(Protocol):
     def max_dead_bytes(self) -> int:
         """The bytes of dead letters from which a sink's oldest are dropped; 0: none are."""
 
+    def expect(self, size: int) -> None:
+        """Raise what `append` would for so many bytes now: asked before the work of redacting them."""
+
     def append(self, signal: Signal, body: bytes, items: int) -> Future[int]:
         """Queue a redacted batch; the future has a result once it is safe, or StoreUnavailable. See `append_all`."""
 

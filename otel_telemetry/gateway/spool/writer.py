@@ -130,12 +130,7 @@ class Spool:
         """Queue bodies with their numbers of items, of which all are stored or none, as `append` does."""
         size = sum(len(body) for body, _ in batches)
         with self._counting:
-            if self._closed:
-                raise StoreUnavailable("the spool is closed")
-            if self._log.gone:
-                raise StoreUnavailable(self._log.gone)
-            if self._live_bytes + self._waiting_bytes + size > self.max_bytes:
-                raise self._full(size)
+            self._admit(size)
             self._refusing = False
             self._waiting_bytes += size
             future: Future[int] = Future()
@@ -143,6 +138,19 @@ class Spool:
             rows = tuple((signal, now, items, body) for body, items in batches)
             self._queue.put(_Append(rows, size, future))
         return future
+
+    def expect(self, size: int) -> None:
+        """See Transport.expect."""
+        with self._counting:
+            self._admit(size)
+
+    def _admit(self, size: int) -> None:
+        if self._closed:
+            raise StoreUnavailable("the spool is closed")
+        if self._log.gone:
+            raise StoreUnavailable(self._log.gone)
+        if self._live_bytes + self._waiting_bytes + size > self.max_bytes:
+            raise self._full(size)
 
     @property
     def full(self) -> bool:
