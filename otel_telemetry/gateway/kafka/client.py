@@ -3,6 +3,8 @@
 confluent-kafka (librdkafka) is imported here, and only where gateway.transport is kafka.
 """
 
+import hashlib
+import hmac
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +19,8 @@ _TOPICS: Final[Mapping[Signal, str]] = {"traces": "spans", "logs": "logs", "metr
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "logs", "metrics")
 #: Header of a message that a gateway wrote: its number of items. Its body is redacted; one without it may not be.
 ITEMS: Final = "otel-telemetry-items"
+_SIGNATURE: Final = "otel-telemetry-signature"
+_SHORTEST_SECRET: Final = 16
 _BROKERS: Final = "gateway.kafka.brokers"
 _OPTIONS: Final = "gateway.kafka.options"
 
@@ -56,6 +60,8 @@ def check(config: KafkaSettings) -> None:
     if not config.brokers:
         hint = "name one broker or more, such as kafka-1:9092,kafka-2:9092"
         raise ConfigurationError(_BROKERS, "nothing is set, and gateway.transport is kafka", hint)
+    if 0 < len(config.secret.get_secret_value()) < _SHORTEST_SECRET:
+        raise ConfigurationError("gateway.kafka.secret", "is too short", "make one with `openssl rand -hex 32`")
     for name in config.options:
         if name in OWN_OPTIONS:
             hint = "leave it out: what is acknowledged would not be safe, or be read twice, with another value"
@@ -83,6 +89,33 @@ def not_an_option(config: KafkaSettings, error: "KafkaError") -> ConfigurationEr
     problem = "librdkafka does not take it" if named else "librdkafka does not take them together"
     hint = "see https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md for names and values"
     return ConfigurationError(f"{_OPTIONS}.{named[0]}" if named else _OPTIONS, problem, hint)
+
+
+def own_headers(config: KafkaSettings, body: bytes, items: int) -> list[tuple[str, str | bytes | None]]:
+    """Return the headers of a message of ours, whose body is redacted."""
+    headers: list[tuple[str, str | bytes | None]] = [(ITEMS, b"%d" % items)]
+    if config.secret.get_secret_value():
+        headers.append((_SIGNATURE, _signature(config, body, items)))
+    return headers
+
+
+def own_items(config: KafkaSettings, message: "Message") -> int:
+    """Return the number of items of a message that a gateway wrote, -1 where somebody else did.
+
+    Anybody who may write to a topic can write its headers too, and a Collector puts there what its senders say.
+    """
+    items = number(header(message, ITEMS))
+    if items < 0 or not config.secret.get_secret_value():
+        return items
+    expected = _signature(config, message.value() or b"", items)
+    given = header(message, _SIGNATURE).encode("utf-8", "replace")
+    return items if hmac.compare_digest(expected, given) else -1
+
+
+def _signature(config: KafkaSettings, body: bytes, items: int) -> bytes:
+    made = hmac.new(config.secret.get_secret_value().encode(), b"%d:" % items, hashlib.sha256)
+    made.update(body)
+    return made.hexdigest().encode()
 
 
 def header(message: "Message", name: str) -> str:

@@ -61,6 +61,11 @@ class KafkaSettings(BaseModel):
         le=600,
         description="How long a sender waits for the brokers' acknowledgement before it is told to send again.",
     )
+    secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that all gateways of these topics share, 16 characters or more: each message carries a"
+        " signature made with it, and one without is redacted before it is delivered, whatever its headers say.",
+    )
     options: dict[str, SecretStr] = Field(
         {},
         description="Further options of librdkafka for all connections, such as `security.protocol`, `sasl.mechanism`,"

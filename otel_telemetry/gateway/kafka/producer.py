@@ -138,7 +138,7 @@ class Producer:
         def make() -> list[Record]:
             spare = next(self._spare) % buckets
             return [
-                Record(topic, b"%d" % bucket, body, [(client.ITEMS, b"%d" % items)], bucket, now_ms)
+                Record(topic, b"%d" % bucket, body, client.own_headers(self._config, body, items), bucket, now_ms)
                 for whole, count in batches
                 for bucket, body, items in split(signal, whole, count, buckets=buckets, spare=spare, largest=largest)
             ]

@@ -278,5 +278,5 @@ class KafkaReader:
             if partition[0] in self._topics.signal_of
         }
         for message in self.between(ranges):
-            if client.header(message, client.ITEMS) and (body := message.value()):
+            if client.own_items(self._config, message) >= 0 and (body := message.value()):
                 yield otlp_json.encode(self._topics.signal_of[str(message.topic())], body)

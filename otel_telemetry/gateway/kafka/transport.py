@@ -117,7 +117,7 @@ class KafkaTransport:
         if body is None:
             return None
         received_ns = message.timestamp()[1] * 1_000_000
-        items = client.number(client.header(message, client.ITEMS))
+        items = client.own_items(self._config, message)
         if items >= 0:
             return Batch(number, signal, received_ns, items, body)
         source = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))

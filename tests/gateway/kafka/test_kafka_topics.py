@@ -6,10 +6,11 @@ import threading
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from otel_telemetry.base.errors import BrokersAway, ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
-from otel_telemetry.gateway.kafka import topics
+from otel_telemetry.gateway.kafka import client, topics
 from otel_telemetry.gateway.kafka.config import KafkaSettings
 from otel_telemetry.gateway.kafka.reader import KafkaReader
 from otel_telemetry.gateway.kafka.transport import KafkaTransport
@@ -26,6 +27,28 @@ def test_what_another_program_wrote_is_redacted_before_it_is_delivered(opened: O
     (body,) = take(transport, 1)
     assert b"anna@example.com" not in body
     assert b"[REDACTED_EMAIL]" in body
+
+
+def test_with_a_secret_only_what_a_gateway_signed_passes_as_redacted(redactor: Any, config: KafkaSettings) -> None:
+    signing = config.model_copy(update={"secret": SecretStr("0123456789abcdef")})
+    transport = KafkaTransport(signing, redactor, 200_000, 64 * MIB)
+    try:
+        transport.attach(["one"])
+        foreign = request("theirs", note="write to anna@example.com")
+        ours = request("ours", note="signed, so nobody looks for bert@example.com")
+        transport.append("traces", ours, 1).result(30)
+        (made,) = take(transport, 1)
+        assert made == ours
+        signed = dict(client.own_headers(signing, ours, 1))
+        wrong: list[dict[str, str | bytes | None]] = [{client.ITEMS: b"1"}, {"otel-telemetry-signature": b"\xff" * 64}]
+        for headers in (wrong[0], signed, signed | wrong[1]):
+            write(signing, foreign, headers=headers)
+            (body,) = take(transport, 1)
+            assert b"anna@example.com" not in body
+        write(signing, foreign, headers=signed)
+        assert not any("anna@" in line for line in KafkaReader(signing).cat())
+    finally:
+        transport.close()
 
 
 def test_messages_that_nobody_can_decode_are_dead_letters_without_a_body_and_the_rest_goes_on(
@@ -196,6 +219,7 @@ def test_partitions_that_move_in_mid_delivery_lose_nothing(opened: Open) -> None
     ("given", "key"),
     [
         ({"brokers": ""}, "gateway.kafka.brokers"),
+        ({"secret": SecretStr("s3cret")}, "gateway.kafka.secret"),
         ({"options": {"acks": "1"}}, "gateway.kafka.options.acks"),
         ({"options": {"no.such.option": "s3cret"}}, "gateway.kafka.options.no.such.option"),
         ({"options": {"security.protocol": "s3cret"}}, "gateway.kafka.options.security.protocol"),

@@ -65,13 +65,20 @@ def all_committed(transport: KafkaTransport, sink: str = "one") -> bool:
     return transport.status().lag[sink].batches == 0
 
 
-def write(config: KafkaSettings, *values: bytes, topic: str = "spans", key: bytes = b"k") -> None:
+def write(
+    config: KafkaSettings,
+    *values: bytes,
+    topic: str = "spans",
+    key: bytes = b"k",
+    headers: dict[str, str | bytes | None] | None = None,
+) -> None:
     """Write messages as any other program would."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": config.brokers, "message.max.bytes": 10 * MIB, "log_level": 0})
     answers: list[Any] = []
     for value in values:
-        producer.produce(config.topic_prefix + topic, value, key, on_delivery=lambda error, _: answers.append(error))
+        to = config.topic_prefix + topic
+        producer.produce(to, value, key, headers=headers or {}, on_delivery=lambda error, _: answers.append(error))
     producer.flush(30)
     assert answers == [None] * len(values)
