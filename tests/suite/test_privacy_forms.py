@@ -102,6 +102,15 @@ GONE = {
         '<meta name="csrf-token" content="x">',
         "<member><name>password</name><value><string>x</string></value></member>",
     ),
+    "names in a terminal's colours": (
+        *("\x1b[36mpassword\x1b[0m=x", "\x1b[36mpassword=\x1b[0m'x' user=jane", '"\\u001b[33mpassword\\u001b[0m: x"'),
+    ),
+    "`user%5Bpassword%5D=x`": ("user%5Bname%5D=jane&user%5Bpassword%5D=x&a=1",),
+    "FTP, IMAP and IRC": ("USER jane\r\nPASS x\r\n", "> PASS x", "a1 LOGIN jane x", "/msg NickServ IDENTIFY x"),
+    "`reg add`": ("reg add HKLM\\X /v Password /t REG_SZ /d x /f",),
+    "Lisp's pairs": ('((user . "jane") (password . "x"))',),
+    "typed variables of SQL": ("DECLARE @password NVARCHAR(50) = 'x'",),
+    "`**Password**: x`": ("**Password**: x", "- **Password:** x\n"),
     "`set the password as x`": ("please set the password as x",),
     "`my password is x`": ("my password is x",),
     "`set the password to x`": ("set the password to x",),
@@ -200,6 +209,8 @@ LEAVES = (
     ),
 )
 STAYS = (
+    ("*Prose stays prose:*", "PASS src/app.test.ts\n--- PASS: TestLogin (0.00s)", ("src/app.test.ts", "TestLogin")),
+    ("*Prose stays prose:*", "credentials: /etc/app/key.json\nmap[password: user:]", ("/etc/app/key.json", "user:")),
     ("types (`string`)", "pin: top-left\nsecrets: inherit\nauth: oauth2", ("top-left", "inherit", "oauth2")),
     ("after a word for a version or a program's name", "section 3.2.1.4, chapter 1.2.3.4", ("3.2.1.4", "1.2.3.4")),
     (

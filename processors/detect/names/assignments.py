@@ -95,7 +95,7 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
         return None
     if key[0] != "-" and (plain := plain_value(text, key, kind, name[1])):
         return plain
-    found = separators.ASSIGNED.match(text, name[1])
+    found = separators.ASSIGNED.match(text, separators.behind_visibility(text, name[1]))
     if found and _is_redacted(text, found.end()):
         found = None
     span = _Assignment(text, key, kind, name, found).span() if found else None
@@ -130,6 +130,8 @@ class _Assignment:
     def __init__(self, text: str, key: str, kind: str, name: tuple[int, int], found: re.Match[str]) -> None:
         self._text, self._key, self._kind, self._name = text, key, kind, name
         self._key_quote, self._between = found.group("kq", "sep")
+        if found.start() > name[1] and text[name[1]] == '"':  # what PHP prints stands between the quote and the sign
+            self._key_quote = '"'
         self._separator = self._between.strip(" \t\r\n[")
         start = separators.behind_wrapping(text, found.end(), self._separator)
         self._quote = quotes.opening(text, start)
@@ -152,12 +154,21 @@ class _Assignment:
             return None
         if self._kind in _IDS and looks.is_uuid(value):  # tells nothing about anybody where it stands alone
             return None
-        if self._key[-3:].lower() == "pin" and _POSITION.fullmatch(value):
+        if self._is_something_else(value):
             return None
         if not self._decides(value[:_LOOKED_AT]):
             return None
         kind = keys.found_as(self._key) if self._kind in keys.WEAK_KINDS else self._kind
         return Span(self._start, self._end, kind, self._further(kind))
+
+    def _is_something_else(self, value: str) -> bool:
+        """Return whether a value is where something is pinned, the file of credentials, or the next key of a Go map."""
+        name = self._key.lower()
+        if name.endswith("pin"):
+            return _POSITION.fullmatch(value) is not None
+        if name.endswith(("credential", "credentials")):
+            return looks.is_file(value)
+        return value[-1] == ":" and not self._quote and value[:-1].isidentifier() and not is_drawn(value[:-1])
 
     @property
     def _form(self) -> Form:

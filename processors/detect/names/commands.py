@@ -58,7 +58,7 @@ _UNBROKEN: Final = re.compile(r"[A-Za-z]{20,64}|\d{20,64}|(?=[A-Za-z]{0,40}\d)[0
 _SQL_WORDS: Final = frozenset("expire values certificate globally null random externally authentication".split())
 _DEVICE_WORDS: Final = frozenset(
     "authentication service encryption level string rotation characters chars digits letters times attempts days"
-    " minutes hours seconds".split()
+    " minutes hours seconds support length service".split()
 )
 
 

@@ -187,6 +187,11 @@ def _is_of_code(value: str) -> bool:
     return len(rest) < _LONG_REST or len(rest) * 4 < len(value) * 3
 
 
+def is_file(value: str) -> bool:
+    """Return whether a value is the path of a file."""
+    return _FILE.fullmatch(value) is not None
+
+
 def is_word(value: str) -> bool:
     """Return whether a value is letters and figures only."""
     return value.isascii() and value.isalnum()
@@ -256,7 +261,7 @@ def is_snake_case(value: str) -> bool:
 
 def _token_alone(value: str, form: Form) -> bool:
     """Accept behind `token`, `auth` or `pass` what is likely, but no path, address or version."""
-    return _likely(value, form) and _FILE.fullmatch(value) is None
+    return _likely(value, form) and not is_file(value)
 
 
 def _never(value: str, form: Form) -> bool:

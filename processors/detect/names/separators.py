@@ -9,18 +9,21 @@ from otel_telemetry.processors.detect.names import quotes
 _TYPE: Final = (
     r"(?:&?(?:'\w{1,12} )?(?:static )?str|(?:std::)?w?string(?:_view)?|String[!?]?|Option<String>"
     r"|const char \*|char ?\*|NSString ?\*|Text|text|SecretStr|Final(?:\[str\])?"
+    r"|(?:N?VAR|n?var|N|n)?(?:CHAR|char)2?\(\w{1,6}\)"
     r"|ClassVar\[str\]|Optional\[str\]|str \| None|Any|object|any|dynamic)"
 )
+#: A colour of a terminal, which loggers put around names; what is left of its escape in JSON is spaces.
+_COLOUR: Final = r"(?:(?=[\x1b \\])(?:\x1b|[ ]{5,6}|\\{1,15}(?:x1b|033|e))\[[0-9;]{0,10}m)?"
 #: Between a name and its value: the name's own closing quote, and the separator of some syntax.
 ASSIGNED: Final = re.compile(
-    rf"(?P<kq>{quotes.MARK})?(?::(?:\\{{0,15}}\"?[\w\\]{{1,80}}\\{{0,15}}\"?:)?(?:protected|private)(?=\]))?"
-    r"[\])]{0,2}(?P<sep>[ \t]{0,8}(?:"
-    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaod]){_TYPE}[ ]?:?="
+    rf"(?P<kq>{quotes.MARK})?"
+    rf"(?:%(?:25)?5[Dd]|[\])]{{0,2}}){_COLOUR}(?P<sep>[ \t]{{0,8}}(?:"
+    rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaodVvn]){_TYPE}[ ]?:?="
     r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
     r"|[ ](?:(?:NOT|not)[ ])?(?:I?LIKE|like|IN|in)[ ]\(?(?=')"
-    r"|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
+    r"|[ ]\.[ ](?=\\{0,15}\")|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
     r"\s{0,8}"
-    r"(?:\[\s{0,8}(?=\\{0,15}[\"']))?)"
+    rf"(?:\[\s{{0,8}}(?=\\{{0,15}}[\"']))?){_COLOUR}"
 )
 #: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
 _WRAPPED: Final = re.compile(
@@ -28,6 +31,7 @@ _WRAPPED: Final = re.compile(
     r"(?:(?i:string|secret|str|bytes|quote|sensitive|some|md5|sha1|sha2|sha256|sha512|crypt)|Password)(?:::\w{1,12})?\(|[@L])"
     r"(?=\\{0,15}[\"'])"
 )
+_VISIBILITY: Final = 110
 #: Characters that such a call takes, at most.
 _WRAPPING: Final = 64
 #: A tag or an anchor of YAML before a value.
@@ -49,6 +53,12 @@ def behind_wrapping(text: str, at: int, separator: str) -> int:
         wrapped = _WRAPPED.match(text, at)
         return wrapped.end() if wrapped else at
     return at
+
+
+def behind_visibility(text: str, at: int) -> int:
+    """Return where a name ends with what PHP prints behind it: `[password:protected] =>`, `["x":"App":private]=>`."""
+    closed = text.find("]", at, at + _VISIBILITY)
+    return closed if closed >= 0 and text.endswith((":protected", ":private"), at, closed) else at
 
 
 def scheme(text: str, at: int, *, any_scheme: bool) -> re.Match[str] | None:
