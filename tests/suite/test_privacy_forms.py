@@ -70,7 +70,7 @@ GONE = {
         ),
     ),
     "`LIKE 'x'`, `IN ('x')` and `MD5('x')` in SQL": (
-        *("WHERE password LIKE 'x'", "WHERE api_key IN ('x')", "UPDATE users SET password = MD5('x')"),
+        *("WHERE password LIKE 'x'", "WHERE api_key IN ('moonlight', 'x')", "UPDATE users SET password = MD5('x')"),
     ),
     "`default login name password x`": ("default login jane password x",),
     "options in lists of YAML (`- --password` above `- x`)": ("args:\n  - --password\n  - x\n", '"- --api-key\\n- x"'),

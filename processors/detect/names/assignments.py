@@ -44,7 +44,7 @@ _COMPARED: Final = ("==", "===", "!=", "!==")
 _INSTEAD: Final = ("||", "??")
 #: Behind an item of a list, the next one; and a value in brackets or braces, of which only what no template has counts.
 _NEXT_ITEM: Final = re.compile(
-    r"(?P<m>\\{0,15}[\"'])\s{0,8},\s{0,8}(?P=m)(?P<v>[^\"'\\\r\n]{3,400})(?=(?P=m)\s{0,8}[,\]])"
+    r"(?P<m>\\{0,15}[\"'])\s{0,8},\s{0,8}(?P=m)(?P<v>[^\"'\\\r\n]{3,400})(?=(?P=m)\s{0,8}[,\])])"
 )
 _BECOMES: Final = re.compile(r"(?P<m>\\{0,15}\") -> (?P=m)(?P<v>[^\"\\\r\n]{3,400})(?=(?P=m))")
 #: Where something is pinned to.
@@ -138,7 +138,7 @@ class _Assignment:
         self._start = self._quote.end if self._quote else start
         self._end = self._start
         self._schemed = False
-        self._listed = self._between.endswith("[")
+        self._listed = self._between.endswith(("[", "("))
 
     def span(self) -> Span | None:
         """Return what is to go."""
