@@ -16,6 +16,7 @@ from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSp
 #: A transaction takes so much of what there is, and so many items at least.
 _PART: Final = 4
 _LEAST: Final = 1_000
+_OF_TRACES: Final = (Fact, IrrelevantSpan)
 
 Pair = TypeVar("Pair", bound=tuple[Any, Any])
 
@@ -68,6 +69,6 @@ class Shares(Generic[Pair]):
 
 
 def _bucket_of(item: object) -> int:
-    if isinstance(item, Fact | IrrelevantSpan):
+    if isinstance(item, _OF_TRACES):
         return trace_key(item.trace_id) % postgres.BUCKETS
     return postgres.EVENTS
