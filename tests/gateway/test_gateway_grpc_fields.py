@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import h2.events
@@ -16,6 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_telemetry.base import metrics
 from otel_telemetry.gateway.receive import http2_fields
+from otel_telemetry.gateway.receive.http2 import Connection
 from otel_telemetry.gateway.receive.http2_fields import UNTRUSTED_BYTES, FieldDecoder
 from tests.gateway.raw_http2 import Client, message
 
@@ -126,6 +128,43 @@ async def test_frames_that_nobody_reports_are_counted(running: Any, reader: Any)
         while await asyncio.wait_for(client.reader.read(1 << 16), 10):
             pass
     assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+def settings_frame(settings: Mapping[int, int]) -> bytes:
+    """Return a SETTINGS frame; hyperframe writes the lower half of an identifier only."""
+    entries = b"".join(struct.pack(">HI", *setting) for setting in settings.items())
+    return len(entries).to_bytes(3) + b"\x04" + bytes(5) + entries
+
+
+async def test_settings_in_great_number_end_the_connection(running: Any, reader: Any) -> None:
+    client = await Client.connect(running)
+    client.writer.write(settings_frame(dict.fromkeys(range(16, 10_000), 1)))
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.wait_for(client.reader.read(1 << 16), 10):
+            pass
+    assert closed(reader) == [(1, {"listener": "grpc", "reason": "control_frames"})]
+
+
+async def test_settings_that_mean_nothing_here_are_not_kept(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Connection] = []
+    real = Connection.connection_made
+
+    def remembered(connection: Connection, transport: Any) -> None:
+        made.append(connection)
+        real(connection, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", remembered)
+    client = await Client.connect(running)
+    for first in range(16, 1600, 16):
+        settings = dict.fromkeys(range(first, first + 16), 1) | {SettingCodes.INITIAL_WINDOW_SIZE: 1 << 16 | first}
+        client.writer.write(settings_frame(settings))
+        client.h2.end_stream(stream := client.begin(**{"x-api-key": "secret"}))
+        await client.flush()
+        await client.answered(stream)
+    (connection,) = made
+    kept = connection._h2.remote_settings
+    assert set(kept) <= set(SettingCodes)
+    assert kept.initial_window_size == 1 << 16 | 1584
 
 
 @pytest.mark.parametrize("key", ["", "secret"])

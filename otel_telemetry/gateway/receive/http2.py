@@ -62,10 +62,15 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD: Final = 9  # bytes before a frame's payload: length, type, flags, stream
 _OF_HEADERS: Final = (1, 9)  # types of frames: HEADERS and CONTINUATION
 _SILENT: Final = (0, 1, 3, 8)  # DATA, HEADERS, RST_STREAM, WINDOW_UPDATE: `h2` reports none of a stream that is over
+_SETTINGS_FRAME: Final = 4
+_KNOWN_SETTINGS: Final = frozenset(SettingCodes)
+_SETTING: Final = 6  # bytes of an identifier and its value
+_MOST_SETTINGS: Final = 32  # of one frame; six have a meaning here, and clients add a few of their own
 _ALTERNATIVES: Final = 10  # ALTSVC, which `h2` reports to nobody here
 _STRAY_BYTES: Final = 1 << 10  # a frame as large as that is worth its work: it is of a large request that was refused
 _STRAY_COST: Final = 256  # of a smaller one, in bytes of header fields
 _END_HEADERS: Final = 4  # their flag
+_ACK: Final = 1  # a flag of SETTINGS
 _PLAIN_DATA: Final = b"\0\0"  # type and flags of a DATA frame without padding that does not end its stream
 
 
@@ -237,10 +242,12 @@ class Connection(asyncio.Protocol):
                 start = at
                 if self._take(int.from_bytes(data[at + 5 : at + _HEAD]), view[at + _HEAD : end]):
                     start = end
-            elif data[at + 3] == _ALTERNATIVES:
-                self._count_control()
-            elif data[at + 3] in _OF_HEADERS:
-                self._bound_unfinished(length, data[at + 4])
+            elif data[at + 3] == _SETTINGS_FRAME and length:
+                self._pass(data[start:at])
+                self._pass(self._known_settings(data[at:end]))
+                start = end
+            else:
+                self._bound(data[at + 3], length, data[at + 4])
             if start < end and data[at + 3] in _SILENT and length < _STRAY_BYTES:
                 self._count_stray(int.from_bytes(data[at + 5 : at + _HEAD]))
             at = end
@@ -256,8 +263,22 @@ class Connection(asyncio.Protocol):
         for event in self._h2.receive_data(data) if data else ():
             self._handle(event)
 
-    def _bound_unfinished(self, length: int, flags: int) -> None:
-        """End a connection whose header fields do not end: `h2` holds them until they do."""
+    def _known_settings(self, frame: bytes) -> bytes:
+        """Return a SETTINGS frame without what has no meaning here (RFC 9113, 6.5.2): `h2` would keep 65,536 kinds."""
+        if len(frame) > _HEAD + _MOST_SETTINGS * _SETTING:
+            self._calm("control_frames")
+        known = frame[_HEAD:]
+        if not len(known) % _SETTING and not frame[4] & _ACK:
+            entries = (known[at : at + _SETTING] for at in range(0, len(known), _SETTING))
+            known = b"".join(entry for entry in entries if int.from_bytes(entry[:2]) in _KNOWN_SETTINGS)
+        return len(known).to_bytes(3) + frame[3:_HEAD] + known
+
+    def _bound(self, kind: int, length: int, flags: int) -> None:
+        """End a connection of frames that `h2` does not report, or whose header fields do not end: it holds them."""
+        if kind == _ALTERNATIVES:
+            self._count_control()
+        if kind not in _OF_HEADERS:
+            return
         self._unfinished = 0 if flags & _END_HEADERS else self._unfinished + length
         if self._unfinished > _UNFINISHED_BYTES:
             self._calm("header_fields")
