@@ -1,5 +1,6 @@
 """The strings inside one OTLP message, found by its descriptor and cleaned where a hit falls into them."""
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -232,20 +233,30 @@ class Cleaner:
             return None if self._redactor.value(data, findings=self.findings) is data else _DROP
 
     def unknown(self, field: wire.Field) -> bytes | None:
-        """Clean a field that no descriptor knows: as a message if it reads as one, else as text.
+        """Clean a field that no descriptor knows, or not with this wire type.
 
-        A group (a deprecated encoding that no OTLP field has) is emptied.
+        What has a length may be a message, a text or both: its parts are cleaned first, then all of it as a text. A
+        group (a deprecated encoding that no OTLP field has) is emptied, and so is a number of eight bytes that are a
+        text with a finding.
         """
+        parts = self._unknown_part(field)
         if field.wire_type != wire.LENGTH_DELIMITED:
-            return b"" if field.wire_type == wire.START_GROUP else None
-        try:
-            inner = list(wire.fields(self._buffer, field.start, field.end))
-        except wire.NotWire:
-            inner = []
-        if any(part.wire_type == wire.LENGTH_DELIMITED and self._hits.within(part) for part in inner):
-            splice = wire.Splice(self._buffer, field.start, field.end)
-            for part in inner:
-                if self._hits.within(part) and (payload := self.unknown(part)) is not None:
+            return parts
+        data = self._buffer[field.start : field.end] if parts is None else parts
+        clean: Any = self._redactor.value(data, findings=self.findings)
+        return parts if clean is data else clean
+
+    def _unknown_part(self, field: wire.Field) -> bytes | None:
+        if field.wire_type == wire.START_GROUP:
+            return b""
+        if field.wire_type == wire.FIXED64:
+            return None if self._id(field) is None else b""
+        if field.wire_type != wire.LENGTH_DELIMITED:
+            return None
+        splice = wire.Splice(self._buffer, field.start, field.end)
+        with contextlib.suppress(wire.NotWire):
+            for part in list(wire.fields(self._buffer, field.start, field.end)):
+                if self._hits.within(part) and (payload := self._unknown_part(part)) is not None:
                     splice.replace(part, payload)
             return splice.result()
         data = self._buffer[field.start : field.end]

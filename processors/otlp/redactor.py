@@ -199,7 +199,12 @@ class _Request:
 
     def _clean_group(self, group: wire.Field, number: int, outer: wire.Splice) -> None:
         """Clean one ResourceSpans, ResourceLogs or ResourceMetrics."""
-        parts = list(wire.fields(self._body, group.start, group.end))
+        try:
+            parts = list(wire.fields(self._body, group.start, group.end))
+        except wire.NotWire:  # it holds a group without end, for us
+            self._withhold_group(group, number)
+            outer.replace(group, None)
+            return
         otlp_slices.refuse_many_groups(len(parts))
         service = self._service(parts)
         cleaner = Cleaner(self._redactor.for_service(service), self._body, self._hits, [])
@@ -217,7 +222,7 @@ class _Request:
             _pass_on(splice.result(), group, outer)
         except Exception:  # noqa: BLE001  # fail closed: the shared part of these items cannot be made safe
             self._rejected = before
-            self._withhold_group(parts, number)
+            self._withhold_group(group, number)
             outer.replace(group, None)
         finding_counts.count(cleaner.findings, service)
 
@@ -256,15 +261,10 @@ class _Request:
                 payload += _summary_attributes(cleaner.findings[before:])
             outer.replace(item, payload)
 
-    def _withhold_group(self, parts: Sequence[wire.Field], number: int) -> None:
+    def _withhold_group(self, group: wire.Field, number: int) -> None:
         """Count a whole resource as rejected, with all items in it."""
-        items = sum(
-            self._size(item)
-            for scope in parts
-            if scope.holds(_SCOPE_GROUPS)
-            for item in wire.fields(self._body, scope.start, scope.end)
-            if item.holds(_ITEMS)
-        )
+        alone = wire.length_delimited(group.number, self._body[group.start : group.end])
+        items = _count_items(self._shape, self._shape.request.FromString(alone))
         problem = f"{self._shape.groups}[{number}]: dropped, because its resource or scope could not be redacted"
         self._rejected["redaction_failed"] += items
         self._problem = self._problem or problem

@@ -8,6 +8,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from otel_telemetry.base.otlp_values import with_all_values
 from otel_telemetry.processors.config import RedactionSettings
+from otel_telemetry.processors.otlp import wire
 from otel_telemetry.processors.otlp.redactor import OtlpRedactor
 from otel_telemetry.processors.otlp.wire import length_delimited as field
 from otel_telemetry.processors.redact.redactor import Redactor
@@ -90,6 +91,32 @@ def test_a_text_in_place_of_a_number_of_a_span_is_cleaned(otlp: OtlpRedactor, nu
     assert clean.items == 1
     assert TEXT not in clean.body
     assert ExportTraceServiceRequest.FromString(clean.body).resource_spans[0].scope_spans[0].spans[0].name == "GET /"
+
+
+#: Texts in a field of the schema's future: also fields, one of which is to be redacted, and all of one with another.
+FUTURE = [
+    b"r " + b"x@ab.com, or mail jane@exam".rjust(32) + b"ple.com",  # of 32 bytes, a number of one, one of four
+    field(1, b"call 555 and") + field(14, field(14, b" jane@example.com ")),
+]
+
+
+@pytest.mark.parametrize("future", FUTURE)
+@pytest.mark.parametrize("place", ["span", "request"])
+def test_a_text_that_reads_as_fields_is_read_as_a_text_too(otlp: OtlpRedactor, future: bytes, place: str) -> None:
+    span = Span(trace_id=b"t" * 16, span_id=b"s" * 8, name="GET /").SerializeToString()
+    spans = field(2, span + field(90, future) if place == "span" else span)
+    clean = otlp.redact("traces", field(1, field(2, spans)) + (field(90, future) if place == "request" else b""))
+    assert clean.items == 1
+    assert b"jane" not in clean.body
+
+
+@pytest.mark.parametrize("number", [5, 7, 90])  # a name, a start, and none
+def test_eight_bytes_of_text_in_a_number_are_left_out(otlp: OtlpRedactor, number: int) -> None:
+    span = Span(trace_id=b"t" * 16, span_id=b"s" * 8, end_time_unix_nano=1).SerializeToString()
+    hidden = wire.encode_varint(number << 3 | wire.FIXED64) + b"a@bcd.de"
+    clean = otlp.redact("traces", field(1, field(2, field(2, span + hidden))))
+    assert clean.items == 1
+    assert b"a@bcd.de" not in clean.body
 
 
 #: In the place of a trace id, though none is so long: not UTF-8 with a text in it, and a message with a group.

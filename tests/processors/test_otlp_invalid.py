@@ -242,3 +242,16 @@ def test_unknown_fields_that_cannot_be_parsed_go_alone(otlp: OtlpRedactor) -> No
     clean = otlp.redact("traces", request_of(in_scope([good_item("traces", 1)])) + unknown)
     assert (clean.items, clean.rejected) == (1, 0)
     assert clean.body == request_of(in_scope([good_item("traces", 1)]))
+
+
+@pytest.mark.parametrize("place", ["resource", "scope"])
+@pytest.mark.parametrize("signal", list(REQUESTS))
+def test_a_group_of_too_many_fields_costs_its_own_resource_only(otlp: OtlpRedactor, signal: Signal, place: str) -> None:
+    endless = b"\xd3\x05" + b"\x08\x01" * 10_001 + b"\xd4\x05"
+    scope = in_scope([good_item(signal, 1), good_item(signal, 2)], endless if place == "scope" else b"")
+    bad = request_of(scope, resource=endless if place == "resource" else b"")
+    good = request_of(in_scope([good_item(signal, 3)]))
+    clean = otlp.redact(signal, bad + good)
+    assert (clean.items, clean.rejected) == (1, 2)
+    assert clean.body == good
+    assert "[0]: dropped" in clean.problem
