@@ -159,8 +159,9 @@ UNCLEAR = (
     head("GET", "/health", "Host:", host=""),
     *(
         head("GET", "/health", host=host)
-        for host in ("a b", "a, b", "a/ui/assets/?", "a#b", "b@a", "a\\b", "\u00e9.localhost")
+        for host in ("a b", "a, b", "a/ui/assets/?", "a#b", "b@a", "a\\b", "\u00e9.localhost", "a:port", "a:999999")
     ),
+    *(head("GET", "/health", host=host) for host in ("a:b:c", "::1", "[", "[::1", "a]")),
 )
 
 

@@ -48,7 +48,8 @@ _OF_BODIES: Final = frozenset({b"content-length", b"transfer-encoding"})
 #: What a connection is for that was let in beyond the bound: to see how the gateway is.
 _ALWAYS_SERVED: Final = frozenset(path.encode() for path in (*HEALTH_PATHS, "/metrics"))
 
-_NO_HOST: Final = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,;=:\[\]%-]")  # what stands in no host (RFC 3986, 3.2.2)
+#: A name or address, and a port (RFC 3986, 3.2.2 and 3.2.3).
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:._~%-]{2,}\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 
 _MALFORMED: Final = "the request is not valid HTTP/1.1"
 
@@ -286,7 +287,7 @@ def _check_head(version: str, method: bytes, headers: Sequence[tuple[bytes, byte
     for name, value in headers:
         if name == b"host":
             hosts += 1
-            if not value or _NO_HOST.search(value):
+            if not _HOST.fullmatch(value):
                 raise _BadRequest(_bad("the Host is no name or address"))
         elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version != "1.1"):
             raise _BadRequest(_bad("the only transfer encoding is chunked, in HTTP/1.1", 501))
