@@ -16,6 +16,8 @@ from otel_telemetry.processors.redact.redactor import Finding, Redactor
 SELF_TEST = "otel_telemetry.self_test"
 #: Names of the counts in a span; anything else behind the prefix is somebody's text.
 _SUMMARY: Final = re.compile(re.escape(conventions.REDACTED) + r"[a-z][a-z0-9_]{0,63}")
+#: More than one item can have, and fewer than make a card's or a telephone number.
+_MOST_FINDINGS: Final = 1_000_000
 _thread = threading.local()
 _LABELS: Final = ("type", "rule", "service")
 _services: Final = Label()
@@ -72,8 +74,12 @@ def summary(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def is_summary(key: str, value: object) -> bool:
-    """Return whether an attribute is one of our own counts, whose names (`...password`) end with a type."""
-    return isinstance(value, int) and _SUMMARY.fullmatch(key) is not None
+    """Return whether an attribute is one of our own counts, whose names (`...password`) end with a type.
+
+    A number that is too large for a count is somebody's value under such a name.
+    """
+    counted = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_FINDINGS
+    return counted and _SUMMARY.fullmatch(key) is not None
 
 
 def unchecked() -> None:
