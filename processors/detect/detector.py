@@ -30,7 +30,7 @@ _MOST_HITS: Final = 100_000  # each takes some hundred bytes until its text is w
 _PLACES_AT_ONCE: Final = 32  # judged before the time is looked at
 #: A place may belong to a value that began so far before it.
 _OVERLAP: Final = 640
-_SEPARATOR: Final = "\x00"
+_SEPARATOR: Final = "\x00\x00"  # a single one may hide a value, and is a trigger
 #: How far from its trigger a rule looks to either side for what may have been folded.
 _REACH_BACK: Final = 640
 _REACH: Final = 1024
@@ -126,7 +126,7 @@ class Detector:
             return None
         if len(places) > limit:
             return Sightings(texts, dict.fromkeys(texts))
-        if data.count(b"\0") != len(texts):  # some of them hold what separates them here
+        if data.count(b"\0") != len(texts) * len(_SEPARATOR):  # some of them hold what separates them here
             alone = ((text, self._locator.scan(encoded(text + _SEPARATOR), limit)) for text in set(texts))
             return Sightings(texts, {text: own for text, own in alone if own})
         if len(data) > _KEPT:  # a record may wait for a while, and should not do so with all its text twice

@@ -48,16 +48,16 @@ class Sightings:
 
 
 def distributed(hits: Sequence[Hit], data: bytes, texts: Sequence[str]) -> dict[str, Sequence[Hit] | None]:
-    """Give each string the hits that end in it, counted from its first byte. A separator never belongs to a hit."""
+    """Give each string the hits that end in it, counted from its first byte. The separator is two zeros."""
     sightings: dict[str, Sequence[Hit] | None] = {}
-    index = at = start = 0
+    zeros = at = start = 0
     own: list[Hit] = []
     for end, number in hits:
         passed = data.count(b"\0", at, end - 1)
         if passed or not own:
-            index += passed
+            zeros += passed
             start = data.rfind(b"\0", at, end - 1) + 1 if passed else start
-            sightings[texts[index]] = own = []
+            sightings[texts[zeros // 2]] = own = []
         at = end - 1
         own.append((end - start, number))
     return sightings

@@ -32,7 +32,7 @@ from otel_telemetry.processors.detect.names import keys, neighbours
 from otel_telemetry.processors.detect.names.client_names import PEER_KEYS, is_client
 from otel_telemetry.processors.detect.ruleset import Rule, builtin_rules, load_rules
 from otel_telemetry.processors.detect.sightings import Sightings
-from otel_telemetry.processors.redact import content_rules
+from otel_telemetry.processors.redact import byte_values, content_rules
 from otel_telemetry.processors.redact.chains import Chains
 from otel_telemetry.processors.redact.paths import JsonPath
 from otel_telemetry.processors.redact.policy import HASHED_KEYS, IP, Action, Policy, is_content, is_safe
@@ -338,13 +338,23 @@ class Redactor:
         return out if changed else value
 
     def _bytes(self, value: bytes, found: list[Finding]) -> AnyValue:
-        """Bytes that are no UTF-8 are read as Latin-1: what is found in them is found, and the rest keeps its bytes."""
-        try:
-            text, encoding = value.decode(), "utf-8"
-        except UnicodeDecodeError:
-            text, encoding = value.decode("latin-1"), "latin-1"
+        """Bytes that are no text are read as Latin-1: what is found in them is found, and the rest keeps its bytes."""
+        if value.startswith(byte_values.GZIP):
+            return self._packed(value, found)
+        text, encoding = byte_values.decoded(value)
         clean = self.string(text, "", found)
         return value if clean is text else clean.encode(encoding, "replace")
+
+    def _packed(self, value: bytes, found: list[Finding]) -> AnyValue:
+        """Replace what gzip has packed as a whole, where something is found in it or it cannot be read whole."""
+        plain = byte_values.unpacked(value)
+        if plain is None or plain.startswith(byte_values.GZIP):
+            found.append(Finding(UNSCANNED, "limit", len(value)))
+            return marker(UNSCANNED).encode()
+        before = len(found)
+        if self._bytes(plain, found) is plain:
+            return value
+        return marker(found[before].type).encode()
 
     def _addresses(self, value: AnyValue, key: str, found: list[Finding]) -> AnyValue:
         """Hash each address of a client attribute: one, a comma list, or a list."""

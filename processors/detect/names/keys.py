@@ -29,6 +29,7 @@ from otel_telemetry.processors.detect.names.key_words import (
     WEAK,
 )
 from otel_telemetry.processors.detect.text.folding import fold
+from otel_telemetry.processors.detect.text.ignorable import has_controls
 
 #: Every type that a key alone can give.
 TYPES: Final = frozenset(
@@ -60,7 +61,7 @@ class _Name:
 
     def __init__(self, key: str) -> None:
         name = key[-_LONGEST:]
-        if not name.isascii():
+        if not name.isascii() or has_controls(name):
             name = unicodedata.normalize("NFKD", name.replace("ł", "l")).translate(_MARKS)
             folded = fold(name)
             name = name if folded is None else folded.text

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from otel_telemetry.processors.detect.text.ignorable import CONTROLS, DEFAULT_IGNORABLE, characters, has_controls
+
 _BMP: Final = "\uffff"
 _LAST: Final = 0x10FFFF
 #: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
@@ -18,11 +20,10 @@ _DIGIT_ZEROS: Final = (
     *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20),
     *(0x1040, 0x17E0, 0x1810, 0xFF10, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6),
 )
-_INVISIBLE: Final = (
-    "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
-    "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff\ufe0e\ufe0f"
-)
+_INVISIBLE: Final = characters(DEFAULT_IGNORABLE, ((0x80, 0x84), (0x86, 0x9F), (0xFFF9, 0xFFFC)))
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
+#: The end of a line in ISO 6429, as which it is read.
+_NEXT_LINE: Final = 0x85
 _SPACES: Final = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 #: Letters of Cyrillic and Greek that look like a Latin one, and that one, in the same order (UTS 39, confusables).
 _ALIKE: Final = (
@@ -36,7 +37,8 @@ _TABLE: Final[dict[int, str]] = {
     **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, _DASHES), "-"),
     **dict.fromkeys(map(ord, _SPACES), " "),
-    **dict.fromkeys(map(ord, _INVISIBLE), ""),
+    **dict.fromkeys(map(ord, (*CONTROLS, *_INVISIBLE)), ""),
+    _NEXT_LINE: "\n",
     **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
 }
 _PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
@@ -47,9 +49,15 @@ _PURE: Final = re.compile("(?<![A-Za-z\u0370-\u03ff\u0400-\u052f])[\u0370-\u03ff
 _PERCENT: Final = re.compile("%(?:25){0,8}[0-9A-Fa-f]{2}")
 _PLUS: Final = re.compile(r"\+(?=[0-9A-Za-z%])")
 _ASTRAL: Final = (
-    "\U0001d7ce-\U0001d7ff"  # mathematical digits; single characters of these planes would be tried in turn
+    # Mathematical digits, and what is ignorable; single characters of these planes would be tried in turn.
+    "\U0001d7ce-\U0001d7ff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _FOLDABLE: Final = re.compile(f"[{re.escape(''.join(c for c in map(chr, sorted(_TABLE)) if c <= _BMP))}{_ASTRAL}]")
+_CONTROL: Final = re.compile(f"[{re.escape(CONTROLS)}]")
+#: Lists of assignments with controls between them are those of Linux's /proc/PID/environ, and messages of FIX.
+_KEPT_CONTROL: Final = re.compile(
+    rf"\x1b(?=\[)|=[^\s&;={re.escape(CONTROLS)}]{{0,255}}[{re.escape(CONTROLS)}](?=[A-Za-z0-9_]{{1,64}}=)"
+)
 #: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, digits and
 #: letters, which nobody encodes without need (`%40` the rule for e-mail addresses knows itself). A plus matters only
 #: between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space, and before `02:00` it is
@@ -119,8 +127,26 @@ _FORMAT_TRIGGERS: Final = (
     "[a-z]=3D[0-9A-Za-z]",
 )
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
+_ANY_CONTROL: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+#: Controls are most of what OTLP has between its texts, and two zeros separate texts that are scanned together. The
+#: triggers for a single one want more around: not the tag and the length of a field, which are controls as well, nor
+#: the kind of a span, between `0` and `9`.
+_CONTROL_CLASS: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+_CONTROL_TRIGGERS: Final = (
+    f"[1-9A-Za-z@._:+-]{_CONTROL_CLASS}[ 0-9A-Za-z@._:+=-]{{2}}",
+    f"0{_CONTROL_CLASS}[ 0-8A-Za-z@._:+=-][ 0-9A-Za-z@._:+=-]",
+    f"[0-9]0{_CONTROL_CLASS}9[0-9]",
+)
+#: What stands in bytes, never in a text as UTF-8: text in UTF-16, and what gzip has packed.
+_BYTES_TRIGGERS: Final = (r"[0-9A-Za-z@.]\x00[0-9A-Za-z@.]\x00", r"\x1f\x8b\x08")
+#: A selector of an emoji's look is no mark in a value where it and U+20E3 make a key of a digit.
+_SELECTOR_TRIGGERS: Final = tuple(_NEAR + rf"\xef\xb8[\x80-\x8f]{other}" for other in (r"[^\xe2]", r"\xe2[^\x83]"))
+#: Controls as JSON's escapes; the one of a terminal's colours stays, as rules know those.
+_ESCAPED_CONTROLS: Final = CONTROLS.replace("\x1b", "")
+#: The first half of an ignorable character as a pair of JSON's escapes.
+_ESCAPED_HALVES: Final = (r"\\u[dD][bB]4[0-3]", r"\\u[dD]834", r"\\u[dD]82[fF]")
 #: Any character escaped in JSON, at any depth of JSON within JSON.
-_ESCAPED: Final = re.compile(r"\\{1,64}u([0-9A-Fa-f]{4})")
+_ESCAPED: Final = re.compile(r"\\{1,64}u(?:([dD][89abAB]..)\\{1,64}u([dD][c-fC-F]..)|([0-9A-Fa-f]{4}))")
 #: Marks of ASCII that can take part in a value, or stand between it and its name. Quotes and backslashes mean something
 #: else without their escape; `<`, `>`, `&` and `'` are escaped by encoders that care about HTML.
 _MARKS: Final = "@.+-_:= "
@@ -185,9 +211,12 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
     if not text.isascii():
         pure = [place for word in _PURE.finditer(text) for place in range(*word.span())]
         folded = [(m.start(), m.end(), _TABLE[ord(m[0])][:1]) for m in _FOLDABLE.finditer(text)]
-        pieces += folded if not pure else _but(folded, frozenset(pure))
+        folded = folded if not pure else _but(folded, frozenset(pure))
+        pieces += _but(folded, _kept_controls(text)) if has_controls(text) else folded
+    elif has_controls(text):
+        pieces += _but([(m.start(), m.end(), "") for m in _CONTROL.finditer(text)], _kept_controls(text))
     if "\\u" in text:
-        escaped = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _ESCAPED.finditer(text))
+        escaped = ((m.start(), m.end(), _meant_in_json(m)) for m in _ESCAPED.finditer(text))
         pieces += [(start, end, plain) for start, end, plain in escaped if plain is not None]
     if "\\x" in text:
         bytes_ = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _BYTE.finditer(text))
@@ -205,6 +234,23 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
 
 def _but(pieces: list[tuple[int, int, str]], places: frozenset[int]) -> list[tuple[int, int, str]]:
     return [piece for piece in pieces if piece[0] not in places]
+
+
+def _kept_controls(text: str) -> frozenset[int]:
+    """Return where controls stay: at a colour of a terminal, which rules know, and between assignments in a list."""
+    return frozenset(m.end() - 1 for m in _KEPT_CONTROL.finditer(text))
+
+
+def _meant_in_json(escape: re.Match[str]) -> str | None:
+    """Return what a character that JSON escapes is folded to: a control too, and one of a pair of surrogates."""
+    high, low, code = escape.groups()
+    if code:
+        number = int(code, 16)
+        return "" if chr(number) in _ESCAPED_CONTROLS else _meant(number)
+    try:
+        return _meant(0x10000 + ((int(high, 16) & 0x3FF) << 10 | int(low, 16) & 0x3FF))
+    except ValueError:
+        return None
 
 
 def _begins_number(text: str, sign: re.Match[str], escapes: list[int]) -> bool:
@@ -280,13 +326,22 @@ def _triggers() -> list[str]:
     something only beside Latin ones, or before a number.
     """
     alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".", "+")]
-    near = [_NEAR + trigger for trigger in _classes(_INVISIBLE)]
+    invisible = (char for char in _INVISIBLE if not "\ufe00" <= char <= "\ufe0f")
+    near = [_NEAR + trigger for trigger in _classes((*invisible, chr(_NEXT_LINE)))]
     mixed = [
         both
         for trigger in _classes(_ALIKE)
         for both in ("[A-Za-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")
     ]
-    return [*_classes(alone), *near, *mixed, *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES))]
+    return [
+        *_classes(alone),
+        *near,
+        *mixed,
+        *_CONTROL_TRIGGERS,
+        *_SELECTOR_TRIGGERS,
+        *_BYTES_TRIGGERS,
+        *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES)),
+    ]
 
 
 def _classes(characters: Iterable[str]) -> list[str]:
@@ -294,7 +349,11 @@ def _classes(characters: Iterable[str]) -> list[str]:
     for char in characters:
         data = char.encode()
         groups.setdefault(data[:-1], set()).add(data[-1])
-    return [f"{_escape(head)}[{_escape(bytes(sorted(tails)))}]" for head, tails in groups.items()]
+    alike: dict[tuple[bytes, bytes], list[int]] = {}
+    for head, tails in groups.items():
+        alike.setdefault((head[:-1], bytes(sorted(tails))), []).append(head[-1])
+    both = ((first, bytes(sorted(seconds)), tails) for (first, tails), seconds in alike.items())
+    return [f"{_escape(first)}[{_escape(seconds)}][{_escape(tails)}]" for first, seconds, tails in both]
 
 
 def _escaped_triggers() -> list[str]:
@@ -307,7 +366,8 @@ def _escaped_triggers() -> list[str]:
     alike = _escaped_classes(_ALIKE)
     return [
         *_escaped_classes([*alone, *ascii_]),
-        *(_NEAR + trigger for trigger in _escaped_classes(_INVISIBLE)),
+        *(_NEAR + trigger for trigger in _escaped_classes(_INVISIBLE + chr(_NEXT_LINE) + _ESCAPED_CONTROLS)),
+        *(_NEAR + high for high in _ESCAPED_HALVES),
         *("[0-9)]" + trigger for trigger in _escaped_classes(_DASHES + _SPACES)),
         *(both for trigger in alike for both in ("[G-Zg-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")),
     ]
