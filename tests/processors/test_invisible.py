@@ -107,14 +107,15 @@ def test_bytes_that_gzip_packed_are_unpacked() -> None:
     assert REDACTOR.value(clean) is clean
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        gzip.compress(b"x" * 70_000),
-        gzip.compress(b"Nothing in here")[:-9],
-        gzip.compress(b"Nothing") + gzip.compress(b"jane.doe@mail.example.com"),
-        gzip.compress(gzip.compress(b"jane.doe@mail.example.com")),
-    ],
-)
-def test_what_cannot_be_unpacked_whole_is_replaced(value: bytes) -> None:
-    assert REDACTOR.value(value) == b"[REDACTED_UNSCANNED]"
+HIDDEN = gzip.compress(b"jane.doe@mail.example.com")
+NOT_WHOLE = {
+    "too large": gzip.compress(b"x" * 70_000),
+    "cut off": gzip.compress(b"Nothing in here")[:-9],
+    "two in a row": gzip.compress(b"Nothing") + HIDDEN,
+    "one in the other": gzip.compress(HIDDEN),
+}
+
+
+@pytest.mark.parametrize("case", NOT_WHOLE)
+def test_what_cannot_be_unpacked_whole_is_replaced(case: str) -> None:
+    assert REDACTOR.value(NOT_WHOLE[case]) == b"[REDACTED_UNSCANNED]"
