@@ -203,7 +203,7 @@ LEAVES = (
     ("percent-encoding (once or several times)", "jane%40example.com jane%2540example.com", ("jane",)),
     ("`\\x40`, HTML's `&#64;` and `&commat;`", r"jane\x40h.com jane&#64;h.com jane&commat;h.com", ("jane",)),
     (
-        "zero-width characters, digits of other scripts",
+        "zero-width characters, variation selectors, tags and so on",
         "4111\u200b1111\u200b1111\u200b1111 " + CARD.translate({code: code + 0xFEE0 for code in range(48, 58)}),
         ("111", "\uff11\uff11"),
     ),
