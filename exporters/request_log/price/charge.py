@@ -31,6 +31,9 @@ _FREE_AT: Final = frozenset({"openrouter"})
 _TIER: Final = "service_tier"
 _FEATURE: Final = "unpriced_feature"
 _WITHOUT_OUTPUT: Final = frozenset({"embeddings", "rerank", "moderation"})
+#: Problems with which a count is lost, and how names of counts end.
+_UNUSABLE: Final = conventions.COUNT_PROBLEMS - {conventions.NOT_A_MAP, conventions.NOT_THE_SUM}
+_COUNTS: Final = ("tokens", "tokencount")
 #: Counts in whose place there are no tokens.
 _INSTEAD: Final = ("input_characters", "input_audio_ms", "pages", "annotated_pages")
 #: States of an answer that is made in the background, and why its call has no cost then.
@@ -92,10 +95,6 @@ def _is_lost_count(key: str, problem: Any) -> bool:
     if key.startswith(_USAGE):
         return True
     return problem in _UNUSABLE and key.lower().endswith(_COUNTS) and not key.lower().startswith("total")
-
-
-_UNUSABLE: Final = conventions.COUNT_PROBLEMS - {conventions.NOT_A_MAP, conventions.NOT_THE_SUM}
-_COUNTS: Final = ("tokens", "tokencount")
 
 
 def _counts_of_kinds(usage: Mapping[str, Any], *, in_tokens: bool) -> dict[str, int]:

@@ -28,7 +28,7 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
 from hyperframe.frame import GoAwayFrame
 
-from otel_telemetry.gateway.receive import tls
+from otel_telemetry.gateway.receive import http2_settings, tls
 from otel_telemetry.gateway.receive.addresses import origin
 from otel_telemetry.gateway.receive.http2_call import Call, Headers
 from otel_telemetry.gateway.receive.http2_fields import FieldDecoder, FieldEncoder
@@ -63,14 +63,10 @@ _HEAD: Final = 9  # bytes before a frame's payload: length, type, flags, stream
 _OF_HEADERS: Final = (1, 9)  # types of frames: HEADERS and CONTINUATION
 _SILENT: Final = (0, 1, 3, 8)  # DATA, HEADERS, RST_STREAM, WINDOW_UPDATE: `h2` reports none of a stream that is over
 _SETTINGS_FRAME: Final = 4
-_KNOWN_SETTINGS: Final = frozenset(SettingCodes)
-_SETTING: Final = 6  # bytes of an identifier and its value
-_MOST_SETTINGS: Final = 32  # of one frame; six have a meaning here, and clients add a few of their own
 _ALTERNATIVES: Final = 10  # ALTSVC, which `h2` reports to nobody here
 _STRAY_BYTES: Final = 1 << 10  # a frame as large as that is worth its work: it is of a large request that was refused
 _STRAY_COST: Final = 256  # of a smaller one, in bytes of header fields
 _END_HEADERS: Final = 4  # their flag
-_ACK: Final = 1  # a flag of SETTINGS
 _PLAIN_DATA: Final = b"\0\0"  # type and flags of a DATA frame without padding that does not end its stream
 
 
@@ -244,7 +240,9 @@ class Connection(asyncio.Protocol):
                     start = end
             elif data[at + 3] == _SETTINGS_FRAME and length:
                 self._pass(data[start:at])
-                self._pass(self._known_settings(data[at:end]))
+                if length > http2_settings.MOST_BYTES:
+                    self._calm("control_frames")
+                self._pass(http2_settings.known(data[at:end]))
                 start = end
             else:
                 self._bound(data[at + 3], length, data[at + 4])
@@ -262,16 +260,6 @@ class Connection(asyncio.Protocol):
         """Hand bytes to `h2`, and do what comes of them."""
         for event in self._h2.receive_data(data) if data else ():
             self._handle(event)
-
-    def _known_settings(self, frame: bytes) -> bytes:
-        """Return a SETTINGS frame without what has no meaning here (RFC 9113, 6.5.2): `h2` would keep 65,536 kinds."""
-        if len(frame) > _HEAD + _MOST_SETTINGS * _SETTING:
-            self._calm("control_frames")
-        known = frame[_HEAD:]
-        if not len(known) % _SETTING and not frame[4] & _ACK:
-            entries = (known[at : at + _SETTING] for at in range(0, len(known), _SETTING))
-            known = b"".join(entry for entry in entries if int.from_bytes(entry[:2]) in _KNOWN_SETTINGS)
-        return len(known).to_bytes(3) + frame[3:_HEAD] + known
 
     def _bound(self, kind: int, length: int, flags: int) -> None:
         """End a connection of frames that `h2` does not report, or whose header fields do not end: it holds them."""
