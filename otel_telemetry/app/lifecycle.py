@@ -16,6 +16,8 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
+from otel_telemetry.instrument import afterwards
+
 _logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
 """How long the end of a process waits for its last flush: the SDK alone waits for 10 to 30 s where nobody listens."""
@@ -152,6 +154,7 @@ def flush(timeout: float = _FLUSH_SECONDS) -> bool:
     Never raises.
     """
     deadline = time.monotonic() + timeout
+    afterwards.flush(timeout)  # what calls have measured is waiting there, too
     flushed = [_flushed(provider, timeout) for provider in providers()]  # all at once
     return all(done.wait(max(0.0, deadline - time.monotonic())) for done in flushed)
 
@@ -246,6 +249,7 @@ class _LastFlush:
         self._go.wait()
         try:
             if self._wanted[number]:
+                afterwards.flush(_FLUSH_SECONDS)
                 _shut_down(providers()[number])
         finally:
             done.set()

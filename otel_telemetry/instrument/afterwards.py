@@ -1,8 +1,9 @@
 """What need not be done while the app waits: one daemon thread that runs it right afterwards.
 
-Recording metrics costs more than the rest of a call together. And a response that was thrown away unread must not be
-ended by its destructor, which may run anywhere, also in the middle of the SDK's own locks; putting something into a
-SimpleQueue is safe there. What is left is done at exit, and before anybody counts on it (`flush`).
+Reading an answer, ending its span and recording metrics cost more than the rest of a call together. And a response that
+was thrown away unread must not be ended by its destructor, which may run anywhere, also in the middle of the SDK's own
+locks; putting something into a SimpleQueue is safe there. What is left is done at exit, and before anybody counts on it
+(`flush`). A fork waits for the task that runs: a lock that it holds would be held for ever in the child.
 """
 
 import atexit
@@ -10,24 +11,39 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from otel_telemetry.instrument.shield import shielded
 
 MAX_WAITING = 4096  # tasks; beyond, who brings one does it
+MAX_ANSWERS = 256  # the same for tasks that hold an answer, of up to 256 KiB each
 GATHERING = 0.02  # seconds in which more may come before the thread looks again: waking it costs who brings a task
+
+AT_EXIT = 2.0  # seconds that the end of the process waits for what the thread is doing
+AT_FORK = 0.25  # seconds that a fork waits for it
 
 Task = tuple[Callable[..., None], tuple[Any, ...]]
 
 _queue: queue.SimpleQueue[Task] = queue.SimpleQueue()
 _starting = threading.Lock()
 _hurry = threading.Event()
+_working = threading.RLock()  # held by the thread while it runs a task
+_forking = threading.local()
 _thread: threading.Thread | None = None
 
 
 def do(function: Callable[..., None], *arguments: Any) -> None:
     """Run a function soon on the thread, or here if too much waits already."""
     if _queue.qsize() < MAX_WAITING:
+        _queue.put((function, arguments))
+    else:
+        _run(function, arguments)
+
+
+def do_answer(function: Callable[..., None], *arguments: Any) -> None:
+    """Do the same with a task that holds an answer."""
+    if _queue.qsize() < MAX_ANSWERS:
         _queue.put((function, arguments))
     else:
         _run(function, arguments)
@@ -46,7 +62,7 @@ def watch() -> None:
 
 def flush(timeout: float = 5.0) -> bool:
     """Wait until everything brought so far is done; False if it took longer than `timeout` seconds."""
-    if _thread is None or not _thread.is_alive():
+    if _thread is None or not _thread.is_alive() or _thread is threading.current_thread():
         drain()
         return True
     done = threading.Event()
@@ -55,23 +71,25 @@ def flush(timeout: float = 5.0) -> bool:
     return done.wait(timeout)
 
 
-def drain() -> None:
-    """Do, on this thread, what waits."""
+def drain(working: AbstractContextManager[Any] = nullcontext()) -> None:  # noqa: B008 - it holds nothing
+    """Do, on this thread, what waits; `working` is entered for each task."""
     while True:
         try:
             function, arguments = _queue.get_nowait()
         except queue.Empty:
             return
-        _run(function, arguments)
+        with working:
+            _run(function, arguments)
 
 
 def _work() -> None:
     while True:
         function, arguments = _queue.get()
         _hurry.clear()
-        _run(function, arguments)
+        with _working:
+            _run(function, arguments)
         del function, arguments
-        drain()
+        drain(_working)
         _hurry.wait(GATHERING)
 
 
@@ -82,17 +100,32 @@ def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         shielded("afterwards", error)
 
 
+def _before_fork() -> None:
+    _forking.waited = _working.acquire(timeout=AT_FORK)
+
+
+def _after_fork_in_parent() -> None:
+    if _forking.waited:
+        _working.release()
+
+
 def _after_fork() -> None:
     """Start over in a child: the thread did not come along, and what waits is its parent's to do."""
-    global _hurry, _queue, _starting, _thread
+    global _hurry, _queue, _starting, _thread, _working  # noqa: PLW0603 - what a child has of its own
     _queue, _starting, _hurry, _thread = queue.SimpleQueue(), threading.Lock(), threading.Event(), None
+    _working = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 def at_exit() -> None:
     """Do what waits before the providers that exist by now shut down: their own exit handlers run after ours."""
-    atexit.unregister(drain)
-    atexit.register(drain)
+    atexit.unregister(_finish)
+    atexit.register(_finish)
+
+
+def _finish() -> None:
+    flush(AT_EXIT)
+    drain()

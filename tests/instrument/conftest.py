@@ -46,12 +46,14 @@ class Telemetry:
         )
 
     def spans(self, count: int = 1, name: str = "") -> list[Any]:
-        """Return the finished spans once there are so many; a span may end on another thread."""
+        """Return the finished spans by their ends, once there are so many and not more."""
+        assert self.tracers.force_flush()
         until = time.monotonic() + 30
         while True:
             found = [span for span in self.exporter.get_finished_spans() if span.name.startswith(name)]
             if len(found) >= count or time.monotonic() > until:
                 assert len(found) == count, [span.name for span in self.exporter.get_finished_spans()]
+                found.sort(key=lambda span: span.end_time or 0)
                 return found
             time.sleep(0.005)
 

@@ -31,6 +31,7 @@ def send(url: str, answer: Any, method: str = "POST", **given: Any) -> None:
 def rows(telemetry: Telemetry) -> list[Any]:
     """Return the rows that follow from the spans so far."""
     trace_of = Trace()
+    assert telemetry.tracers.force_flush()
     spans = map(span_facts.from_sdk, telemetry.exporter.get_finished_spans())
     trace_of.add(facts_of([span_facts.to_fact(span, store_text=False) for span in spans]))
     return [fact.row for fact in trace_of.facts.values() if fact.row is not None and fact.is_counted]

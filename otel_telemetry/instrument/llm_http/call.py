@@ -1,13 +1,13 @@
 """Observes one model call: from its request, through the bytes of its answer, to its span and metrics.
 
 Nothing here raises, delays the app or changes what it gets. A call ends exactly once, by whichever comes first: the end
-of the stream, an error, a close, the garbage collector.
+of the stream, an error, a close, the garbage collector. What it was is worked out afterwards (afterwards.py), when the
+app has its answer: the answer is read, and the span ended, with the time at which the call ended.
 """
 
 import re
 import time
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -15,8 +15,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from otel_telemetry.base import conventions
-from otel_telemetry.instrument import active, afterwards
-from otel_telemetry.instrument.llm_http import content, eventstream, framing, later, regions, usage_problems
+from otel_telemetry.instrument import active, afterwards, ends
+from otel_telemetry.instrument.llm_http import answered, content, eventstream, framing, later, regions, usage_problems
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState, Json
 from otel_telemetry.instrument.llm_http.encodings import Decode, decoder
 from otel_telemetry.instrument.llm_http.endpoints import Endpoint
@@ -29,15 +29,6 @@ INCOMPLETE = "incomplete_response"
 _IDENTITY = ("", "identity")
 _OK = 200
 _LITELLM_BILL = "x-litellm-response-cost"  # USD; 0 for what it cannot price
-#: What of an answer goes to the span as it is, and its attributes.
-_answered = attrgetter(
-    *("id", "model", "input_tokens", "output_tokens", "cache_read", "cache_creation", "reasoning"),
-)
-_ANSWERED = (
-    *(conventions.RESPONSE_ID, conventions.RESPONSE_MODEL),
-    *(conventions.USAGE_INPUT_TOKENS, conventions.USAGE_OUTPUT_TOKENS, conventions.USAGE_CACHE_READ_TOKENS),
-    *(conventions.USAGE_CACHE_CREATION_TOKENS, conventions.USAGE_REASONING_TOKENS),
-)
 _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}")
 
 
@@ -46,6 +37,7 @@ class ModelCall:
 
     __slots__ = (
         "_asked",
+        "_at_once",
         "_decode",
         "_dialect",
         "_endpoint",
@@ -65,6 +57,7 @@ class ModelCall:
         "_started",
         "_started_ns",
         "_status",
+        "_whole",
         "span",
     )
 
@@ -77,6 +70,7 @@ class ModelCall:
         self._seen = CallState(capture=capture)
         self._reader: framing.Reader | eventstream.Reader | None = None
         self._decode: Decode | None = None
+        self._whole: bytes | None = None  # an answer that came in one piece, and is read afterwards
         self._status: int | None = None
         self._first: float | None = None  # when content was first seen, and the last chunk since, in perf_counter
         self._last = 0.0
@@ -85,6 +79,7 @@ class ModelCall:
         self._exhausted = False  # the server ended the answer, and not the app or a fault
         self._later = fetches  # a call that began before, whose answer this request asks for
         self._spending = active.spending.get()
+        self._at_once = True  # whether somebody needs to know at once what the answer was
         self.span: Span = trace.INVALID_SPAN
 
     # --- the request --------------------------------------------------------------------------------------------
@@ -117,6 +112,8 @@ class ModelCall:
         self._started = time.perf_counter()  # now, as the span does
         began = self._started_ns = time.time_ns() if self._later is None else self._began(self._later)
         self.span = tracer.start_span(name, context, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
+        waited_for = self._spending is not None or self._later is not None or body.get("background")
+        self._at_once = bool(waited_for) or not ends.may_come_later(self.span)
         if self._seen.capture and self.span.is_recording():
             self._capture_prompt(body)
 
@@ -188,10 +185,19 @@ class ModelCall:
     def feed_decoded(self, data: bytes) -> None:
         """Take a body that somebody has read and decoded already; when its parts came is unknown."""
         self._exhausted = True
-        value = framing.parse(data) if len(data) <= framing.MAX_VALUE and not self._dialect.lines else None
+        if len(data) <= framing.MAX_VALUE and not self._dialect.lines:
+            self._whole = data
+        else:
+            self._find_out(data)
+
+    def _read(self, data: bytes) -> None:
+        value = framing.parse(data)
         if isinstance(value, dict):  # as nearly always: no need to find out what it is
             self.document(value)
-            return
+        else:
+            self._find_out(data)
+
+    def _find_out(self, data: bytes) -> None:
         self._decode = None
         self.feed(data)
         self._first = None
@@ -233,34 +239,51 @@ class ModelCall:
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the call now; only the first time that a call is ended counts."""
-        self._end(error, time.perf_counter(), None)
-
-    def end_as_of(self, ended: float, ended_ns: int) -> None:
-        """End the call at a moment in the past, given as perf_counter and time_ns."""
-        self._end(None, ended, ended_ns)
-
-    def _end(self, error: BaseException | None, ended: float, ended_ns: int | None) -> None:
         if not self._open:  # a stream is closed after its end: raising would cost more than this look
             return
         try:
             self._open.pop()
         except IndexError:
             return
+        raised = None if error is None else type(error).__qualname__  # the error itself holds on to what the app has
+        if self._at_once:
+            self._complete(raised, time.perf_counter(), time.time_ns())
+        else:
+            afterwards.do_answer(self._complete, raised, time.perf_counter(), time.time_ns())
+
+    def end_as_of(self, ended: float, ended_ns: int) -> None:
+        """End the call at a moment in the past, given as perf_counter and time_ns."""
         try:
+            self._open.pop()
+        except IndexError:
+            return
+        self._complete(None, ended, ended_ns)
+
+    def _complete(self, raised: str | None, ended: float, ended_ns: int) -> None:
+        """Read what was not read yet, and report the call; `raised` names the error that ended it."""
+        try:
+            if self._whole is not None:
+                self._read(self._whole)
             if self._reader is not None:
                 self._reader.end()
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
         if self._later is not None and not self._is_fetched(self._later):
             return  # the span is never ended: nobody learns of it
+        seconds = ended - self._started
+        error_type = self._error_type(raised)
         try:
-            self._report(error, ended - self._started)
+            self._report(raised, error_type)
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
         try:
             self.span.end(ended_ns)
         except Exception as fault:  # noqa: BLE001 - a span processor of the app may raise
             shielded(COMPONENT, fault)
+        if self._at_once:
+            afterwards.do(self._measure, seconds, error_type)
+        else:
+            self._measure(seconds, error_type)
 
     def _is_fetched(self, begun: later.Begun) -> bool:
         """Return whether the answer is there, and that nobody had it before."""
@@ -273,8 +296,7 @@ class ModelCall:
         if call_id and context.is_valid:
             later.remember(later.Begun(call_id, self._endpoint, context, self._model, self._started_ns))
 
-    def _report(self, error: BaseException | None, seconds: float) -> None:
-        error_type = self._error_type(error)
+    def _report(self, raised: str | None, error_type: str | None) -> None:
         if self._seen.finish.get(0) in later.WAITING:
             self._note_waiting()
         if self._endpoint.provider in regions.LISTED:
@@ -285,37 +307,19 @@ class ModelCall:
             self.span.set_attributes(self._attributes())
             if error_type:
                 self.span.set_attribute(conventions.ERROR_TYPE, error_type)
-                self.span.set_status(Status(StatusCode.ERROR, self._description(error, error_type)))
+                self.span.set_status(Status(StatusCode.ERROR, self._description(raised, error_type)))
         if self._spending is not None:
             self._spending.append(self._spent())
-        afterwards.do(self._measure, seconds, error_type)
 
     def _spent(self) -> active.ModelUsage:
-        seen = self._seen
-        bill, tier = seen.also.get(conventions.USAGE_COST), seen.also.get(conventions.SERVICE_TIER)
-        return active.ModelUsage(
-            provider=self._endpoint.provider,
-            model=seen.model or self._model,
-            operation=self._dialect.operation,
-            input_tokens=seen.input_tokens,
-            output_tokens=seen.output_tokens,
-            cache_read=seen.cache_read,
-            cache_creation=seen.cache_creation,
-            reasoning=seen.reasoning,
-            refused=self._status is not None and self._status >= 400,  # noqa: PLR2004 - the class of HTTP errors
-            kinds={
-                key.removeprefix(conventions.USAGE_DETAILS): count
-                for key, count in seen.also.items()
-                if type(count) is int
-            },
-            tier=tier if isinstance(tier, str) else None,
-            bill=bill if isinstance(bill, float) and bill > 0 else None,
-        )
+        refused = self._status is not None and self._status >= 400  # noqa: PLR2004 - the class of HTTP errors
+        provider, operation = self._endpoint.provider, self._dialect.operation
+        return answered.usage(self._seen, provider, operation, self._model, refused=refused)
 
-    def _error_type(self, error: BaseException | None) -> str | None:
+    def _error_type(self, raised: str | None) -> str | None:
         """Return the provider's code, else the HTTP status, else the exception's name, else that the end is missing."""
-        if error is not None:
-            return type(error).__qualname__
+        if raised is not None:
+            return raised
         failed = self._status is not None and self._status >= 400  # noqa: PLR2004 - the class of HTTP errors
         if self._seen.error and self._seen.error != "error":
             return self._seen.error
@@ -331,28 +335,19 @@ class ModelCall:
         cut = reader.broken or (reader.unfinished and not seen.finish and not seen.ended)
         return cut and self._exhausted and (seen.content or bool(seen.id or seen.model))
 
-    def _description(self, error: BaseException | None, error_type: str) -> str:
+    def _description(self, raised: str | None, error_type: str) -> str:
         """Return an error as codes only: providers' messages may repeat the request."""
-        if error is not None or self._status is None or self._status < 400:  # noqa: PLR2004 - the class of HTTP errors
+        if raised is not None or self._status is None or self._status < 400:  # noqa: PLR2004 - the class of HTTP errors
             return error_type
         status = str(self._status)
         return f"HTTP {status}" if status == error_type else f"HTTP {status} {error_type}"
 
     def _attributes(self) -> dict[str, Attribute]:
-        seen = self._seen
-        found: dict[str, Attribute] = {}
+        found = answered.attributes(self._seen)
         if self._status is not None:
             found[conventions.HTTP_RESPONSE_STATUS_CODE] = self._status
-        answered = zip(_ANSWERED, _answered(seen), strict=True)
-        found |= {key: value for key, value in answered if value is not None}
-        if seen.finish:
-            found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
-        if seen.also:
-            found.update(seen.also)
         if self._first is not None:
             found[conventions.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first - self._started
-        if seen.capture and (text := content.dump(content.answers(seen))):
-            found[conventions.OUTPUT_MESSAGES] = text
         return found
 
     def _measure(self, seconds: float, error_type: str | None) -> None:
