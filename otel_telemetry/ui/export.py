@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from http import HTTPStatus
+from threading import BoundedSemaphore
 from typing import Any, Final
 
 from otel_telemetry.base.foreign_text import spreadsheet
 from otel_telemetry.exporters.request_log.db import schema
 from otel_telemetry.exporters.request_log.operate import browse, listing, parquet
 from otel_telemetry.ui.asked import View
+from otel_telemetry.ui.problems import Problem
 from otel_telemetry.ui.reading import Reading
 
 Rows = Sequence[dict[str, Any]]
@@ -19,6 +22,30 @@ Lines = Callable[[Rows, Iterator[Rows]], Iterator[str] | Iterator[bytes]]
 
 _SIZE: Final = 1_000
 MOST: Final = 100_000
+AT_ONCE: Final = 8
+_WAIT_S: Final = 5
+
+
+class Turns:
+    """How many exports are read at once: they share the database and the threads with every other page."""
+
+    def __init__(self, most: int = AT_ONCE) -> None:
+        self._most = most
+        self._free = BoundedSemaphore(most)
+
+    def held(self, pages: Iterator[Rows]) -> Iterator[Rows]:
+        """Yield these pages, with a turn from the first until the last, or until nobody wants more.
+
+        Raises Problem, with the first, where all turns are taken.
+        """
+        if not self._free.acquire(blocking=False):
+            problem = f"{self._most} exports are being read already"
+            hint = f"try again in {_WAIT_S} seconds, or choose a shorter time to export"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, problem, hint, _WAIT_S)
+        try:
+            yield from pages
+        finally:
+            self._free.release()
 
 
 def pages(reading: Reading, view: View, most: int = MOST) -> Iterator[Rows]:

@@ -57,6 +57,7 @@ class Pages:
         self.links = settings.prefix + root
         self.may_see_texts = texts
         self._signs_in = signs_in
+        self._exports = export.Turns()
 
     def routes(self) -> list[Route]:
         """Return the routes below `root`."""
@@ -190,7 +191,7 @@ class Pages:
 
     def _exported(self, request: Request, lines: export.Lines, kind: str, ending: str) -> Response:
         view = self.view(request)
-        pages = export.pages(self.reading, view)
+        pages = self._exports.held(export.pages(self.reading, view))
         first = next(pages)  # what is wrong shows before the status is sent
         headers = {"content-disposition": f'attachment; filename="requests.{ending}"'}
         return StreamingResponse(lines(first, pages), media_type=kind, headers=headers)

@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import QueryParams
 from typer.testing import CliRunner
 
 from otel_telemetry.cli import app
+from otel_telemetry.ui import asked, export
+from otel_telemetry.ui.problems import Problem
+from otel_telemetry.ui.reading import Reading
 
 
 def test_parquet_has_the_rows_with_their_types(client):
@@ -34,6 +38,21 @@ def test_the_command_writes_what_the_page_shows(url: str, client, tmp_path: Path
         assert found.exit_code == 0, found.output
         assert path.read_bytes() == client.get(f"/ui/requests.{ending}?range=1h&outcome=failed").content
     assert run.invoke(app, ["export", "--db", url, "-f", "range=1h"]).stdout.count("\n") == 121
+
+
+def test_exports_beyond_those_read_at_once_are_told_to_wait(url: str, client):
+    turns = export.Turns()
+    view = asked.view(QueryParams("range=1h"))
+    reading = Reading(url)
+    held = [turns.held(export.pages(reading, view)) for _ in range(export.AT_ONCE)]
+    assert all(next(pages) for pages in held)
+    with pytest.raises(Problem) as refused:
+        next(turns.held(export.pages(reading, view)))
+    assert (refused.value.status, refused.value.retry_after) == (503, 5)
+    assert "8 exports" in str(refused.value)
+    held.pop().close()  # who asked went away in the middle
+    assert next(turns.held(export.pages(reading, view)))
+    assert all(client.get("/ui/requests.csv?range=1h").status_code == 200 for _ in range(2 * export.AT_ONCE))
 
 
 def test_columns_are_those_that_are_asked_for(client):
