@@ -46,7 +46,10 @@ NEIGHBOURS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class Outcome(NamedTuple):
-    """What one combination gave: calls that were served, rows, the versions of what was used, or why it did not run."""
+    """What one combination gave: calls that were served, rows, the versions of what was used, or why it did not run.
+
+    `flushed` is False where the rows were not all written within the time that the app gave for it.
+    """
 
     served: int
     rows: int
@@ -54,6 +57,7 @@ class Outcome(NamedTuple):
     tokens: bool
     versions: dict[str, str]
     failed: str = ""
+    flushed: bool = True
 
     @property
     def is_right(self) -> bool:

@@ -349,11 +349,12 @@ def main(neighbour: str, library: str, order: str) -> None:
 
     with otel_telemetry.request(route="matrix"):
         globals()[f"use_{library}"](neighbour, f"http://127.0.0.1:{server.server_port}")
-    otel_telemetry.flush(20)
+    is_flushed = otel_telemetry.flush(120)  # on a machine with much else to do the first write alone may take 20 s
     connection = sqlite3.connect("rows.db")
     calls = connection.execute("SELECT prompt_tokens, completion_tokens FROM llm_call").fetchall()
     (requests,) = connection.execute("SELECT count(*) FROM request_log").fetchone()
     found = {"served": len(served), "rows": len(calls), "requests": requests}
+    found["flushed"] = is_flushed
     found["tokens"] = all(call == (TOKENS["prompt"], TOKENS["completion"]) for call in calls)
     print(json.dumps({**found, "versions": _versions(neighbour, library)}), flush=True)
     os._exit(0)  # neighbours wait for addresses at which nobody listens
