@@ -39,6 +39,14 @@ def give_back(size: int = LARGE) -> None:
     _trim()(0)
 
 
+def let_go(error: BaseException) -> None:
+    """Free what an error that was handled still holds: the frames it went through, with the bytes they worked on.
+
+    Where one of these frames holds the error in turn, both would stay until the next full garbage collection.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
 @functools.cache
 def _trim() -> Callable[[int], object]:
     """Return glibc's malloc_trim; musl and macOS have none, and give back by themselves."""

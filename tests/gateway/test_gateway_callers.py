@@ -1,17 +1,19 @@
 """A sender that leaves in mid-wait and sends the same again: stored once, answered; and gRPC's deadlines."""
 
 import asyncio
+import gc
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import grpc
 import pytest
 
+from otel_telemetry.base.errors import DiskFull, TelemetryError
 from otel_telemetry.gateway.receive import callers
-from otel_telemetry.gateway.receive.callers import AbandonedRequests
+from otel_telemetry.gateway.receive.callers import AbandonedRequests, Caller
 from otel_telemetry.gateway.spool.writer import Spool
 from tests.gateway.raw_http2 import EXPORT, Client, message
 
@@ -182,12 +184,62 @@ async def test_calls_that_are_waited_for_pay_for_the_pings_between_them(running:
         assert await client.answered(stream) == ["0"]
 
 
+class Watched(bytes):
+    """A body whose end can be seen."""
+
+    @classmethod
+    def alive(cls) -> int:
+        return sum(type(each) is cls for each in gc.get_objects())
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("why", ["malformed", "malformed slices", "disk", "redaction", "no room"])
+async def test_a_request_that_fails_is_let_go_at_once(
+    running: Any, make_request: Any, monkeypatch: Any, why: str, *, leaves: bool
+) -> None:
+    """Also where its sender left, whose repetition would be answered: nothing but a digest stays."""
+    receiver = running.gateway.receiver
+    whole = {"malformed": b"\xff" * 1000, "malformed slices": b"\xff" * (3 << 20)}
+    body, caller = Watched(whole.get(why) or make_request("one")), Caller()
+    if why == "disk":
+        failed: Future[int] = Future()
+        failed.set_exception(DiskFull("the disk is full"))
+        monkeypatch.setattr(receiver._spool, "append", lambda *_: failed)
+    elif why == "redaction":
+        monkeypatch.setattr(receiver._redactor, "redact", lambda *_: 1 / 0)
+    elif why == "no room":
+        monkeypatch.setattr(receiver._spool, "expect", lambda _: receiver.room().grow(1 << 60))
+        receiver.pending = 1
+    if leaves:
+        caller.leave()
+    assert Watched.alive() == 1
+    for _ in range(2):
+        with pytest.raises(TelemetryError) as error, receiver.room() as room:
+            await receiver.accept("traces", body, room, caller=caller)
+        receiver.refuse("traces", error.value)
+        del error, room
+    del body, caller
+    monkeypatch.undo()
+    await asyncio.sleep(0)
+    assert Watched.alive() == 0
+    assert len(receiver._abandoned) == 2 * leaves
+
+
 def test_requests_whose_senders_left_are_remembered_up_to_a_number_whatever_their_lengths(monkeypatch: Any) -> None:
     monkeypatch.setattr(callers, "_MOST", 100)
     known: AbandonedRequests[int] = AbandonedRequests()
     bodies = [b"%d" % number * (1 + number % 7) for number in range(1000)]
     for number, body in enumerate(bodies):
-        answer: Future[int] = Future()
+        answer: Future[int | None] = Future()
         answer.set_result(number)
         known.remember("traces", body, answer)
     assert len(known) == 100

@@ -55,14 +55,18 @@ class Caller:
 class _AbandonedRequest(Generic[_Answer]):
     """A request whose sender has left."""
 
-    def __init__(self, digest: bytes, answer: Future[_Answer]) -> None:
+    def __init__(self, digest: bytes, answer: Future[_Answer | None]) -> None:
         self.digest = digest
         self.answer = answer
         self.until = time.monotonic() + _SECONDS
 
 
 class AbandonedRequests(Generic[_Answer]):
-    """Requests whose senders have left, and their answers, of which some are still to come. For the event loop only."""
+    """Requests whose senders have left, and their answers, of which some are still to come. For the event loop only.
+
+    None is the answer of a request that failed: the same bytes are a new request then. An error is never kept, as it
+    holds the frames that it went through, and these the request.
+    """
 
     def __init__(self) -> None:
         self._answers: dict[_Key, deque[_AbandonedRequest[_Answer]]] = {}
@@ -71,15 +75,15 @@ class AbandonedRequests(Generic[_Answer]):
     def __len__(self) -> int:
         return len(self._oldest_first)
 
-    def remember(self, signal: str, body: bytes, answer: Future[_Answer]) -> None:
-        """Note what was sent; an answer that is an error is forgotten once it is known."""
+    def remember(self, signal: str, body: bytes, answer: Future[_Answer | None]) -> None:
+        """Note what was sent, by its digest."""
         key = signal, len(body)
         one = _AbandonedRequest(_digest(body), answer)
         self._answers.setdefault(key, deque()).append(one)
         self._oldest_first.append((key, one))
         self._trim()
 
-    def answer(self, signal: str, body: bytes) -> Future[_Answer] | None:
+    def answer(self, signal: str, body: bytes) -> Future[_Answer | None] | None:
         """Return the answer to the same bytes, if they came before and their sender left before the answer."""
         same = self._answers.get((signal, len(body)))
         if not same:  # nothing is hashed then
@@ -100,9 +104,9 @@ class AbandonedRequests(Generic[_Answer]):
                 del self._answers[key]
 
 
-def _good(answer: Future[_Answer]) -> bool:
+def _good(answer: Future[_Answer | None]) -> bool:
     """Return whether an answer is a success, or may become one."""
-    return not answer.done() or (not answer.cancelled() and answer.exception() is None)
+    return not answer.done() or answer.result() is not None
 
 
 def _digest(body: bytes) -> bytes:

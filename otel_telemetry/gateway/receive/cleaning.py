@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from otel_telemetry.base import metrics
+from otel_telemetry.base import memory, metrics
 from otel_telemetry.base.descriptors import is_repeated
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import MalformedTelemetry, Overloaded, TelemetryError, TooDense
@@ -160,7 +160,7 @@ class Cleaning:
     async def _redact_slices(self, signal: Signal, body: bytes, room: "Room") -> list[RedactedRequest]:
         """Redact a large request slice by slice. Raises MalformedTelemetry where nothing of it is left."""
         cleaned: list[RedactedRequest] = []
-        refused: MalformedTelemetry | None = None
+        refused: tuple[str, str] | None = None  # not the error: with this frame it would hold the request
         slices = await self._run(room, self._redactor.slices, signal, body)
         for one in slices:
             if one.problem:
@@ -172,12 +172,12 @@ class Cleaning:
                 cleaned.append(Part(clean.body, clean.items, clean.rejected, one.path(clean.problem)))
                 del clean
             except MalformedTelemetry as error:
-                refused = MalformedTelemetry(error.problem, one.path(error.field))
+                refused = error.problem, one.path(error.field)
                 lost = await self._run(room, self._redactor.count_items, one.body)
                 metrics.dropped.add(lost, {"signal": signal, "reason": "invalid"})
-                cleaned.append(Part(b"", 0, lost, str(refused)))
+                cleaned.append(Part(b"", 0, lost, str(MalformedTelemetry(*refused))))
         if refused and not any(clean.items for clean in cleaned):
-            raise refused
+            raise MalformedTelemetry(*refused)
         return cleaned
 
     def add_to_resources(self, body: bytes, attributes: Mapping[str, bytes], charge: Callable[[int], object]) -> bytes:
@@ -214,8 +214,9 @@ class Cleaning:
 
     @staticmethod
     def refuse(signal: Signal, error: TelemetryError) -> Refusal:
-        """Count a request that is not accepted and return the error for its sender."""
+        """Count a request that is not accepted, and return the answer. `error` must not be raised again."""
         refused = refusal(error)
+        memory.let_go(error)
         metrics.refused.add(1, {"signal": signal, "reason": refused.reason})
         return refused
 

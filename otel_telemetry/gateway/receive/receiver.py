@@ -82,25 +82,22 @@ class Receiver(Cleaning):
         self, signal: Signal, decoded: Decoded, room: Room, caller: Caller | None, *, at_once: bool
     ) -> Accepted:
         earlier = self._abandoned.answer(signal, decoded.body) if caller else None
-        if earlier:
+        if earlier and (same := await asyncio.shield(asyncio.wrap_future(earlier))):
             metrics.repeated.add(1, {"signal": signal})
-            return await asyncio.shield(asyncio.wrap_future(earlier))
+            return same
         if caller is None:
             return await self._keep(signal, decoded, room, at_once=at_once)
-        answer: Future[Accepted] = Future()
+        answer: Future[Accepted | None] = Future()
         caller.when_gone(lambda: self._abandoned.remember(signal, decoded.body, answer))
+        accepted = None
         try:
             if len(decoded.body) <= WHOLE_BYTES:
                 accepted = await self._keep(signal, decoded, room, at_once=at_once)
             else:
                 accepted = await self._keep_slices(signal, decoded, room)
-        except BaseException as error:
-            answer.set_exception(error)
-            raise
-        else:
-            answer.set_result(replace(accepted, body=b""))
             return accepted
         finally:
+            answer.set_result(accepted and replace(accepted, body=b""))
             caller.answered()
 
     async def _keep(self, signal: Signal, decoded: Decoded, room: Room, *, at_once: bool) -> Accepted:
@@ -130,19 +127,21 @@ class Receiver(Cleaning):
         items = sum(clean.items for clean in cleaned)
         if batches:
             room.grow(max(0, sum(len(body) for body, _ in batches) - len(decoded.body)))
-            stored = (
-                self._spool.append(signal, *batches[0])
-                if len(batches) == 1
-                else self._spool.append_all(signal, batches)
-            )
-            stored.add_done_callback(lambda done: self._count_stored(signal, decoded, items, done))
-            await asyncio.wrap_future(stored)
+            await asyncio.wrap_future(self._append(signal, decoded, batches))
         else:
             self._count(signal, decoded, 0)
         rejected = decoded.rejected + sum(clean.rejected for clean in cleaned)
         problem = decoded.problem or next((clean.problem for clean in cleaned if clean.problem), "")
         body = cleaned[0].body if len(cleaned) == 1 else b""
         return Accepted(items, rejected, problem, body, body is not decoded.body)
+
+    def _append(self, signal: Signal, decoded: Decoded, batches: Sequence[tuple[bytes, int]]) -> Future[int]:
+        """Put batches on disk, in one transaction."""
+        one = len(batches) == 1
+        stored = self._spool.append(signal, *batches[0]) if one else self._spool.append_all(signal, batches)
+        items = sum(count for _, count in batches)
+        stored.add_done_callback(lambda done: self._count_stored(signal, decoded, items, done))
+        return stored
 
     def _count_stored(self, signal: Signal, decoded: Decoded, items: int, stored: Future[int]) -> None:
         """Count what is on disk, also where its sender has gone away meanwhile: it is delivered all the same."""
