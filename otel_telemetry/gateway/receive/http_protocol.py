@@ -19,7 +19,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from google.rpc import code_pb2
@@ -40,8 +40,11 @@ BODY_SECONDS: Final = 40.0  # the application gives up after 30, and says so: th
 WRITE_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 15  # between two requests; not 5, at which SDKs export
 _MOST_HEAD: Final = 64 << 10
+_MOST_TARGET: Final = 8 << 10  # as common servers: decoded and as it came, it takes up to ten times its bytes
 _MOST_HEADERS: Final = 100  # of one request: each takes some hundred bytes of memory, however short it is
 _MOST_TRAILER: Final = 8 << 10
+_MOST_CHUNKS: Final = 1_000  # of a body whose chunks are small, of which each takes time, however short it is
+_SMALL_CHUNK: Final = 32
 _MOST_PIPELINED: Final = 8  # requests that wait for their turn on one connection, each with its headers in memory
 _HOP_BY_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 _OF_BODIES: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -67,6 +70,8 @@ def _bad(message: str, http_status: int = 400) -> Refusal:
 
 
 _TOO_LONG: Final = _bad(f"the head of the request is larger than {_MOST_HEAD} bytes", 431)
+_TARGET_TOO_LONG: Final = _bad(f"the target of the request is longer than {_MOST_TARGET} bytes", 414)
+_SMALL_CHUNKS: Final = _bad(f"the body has over {_MOST_CHUNKS} chunks of fewer than {_SMALL_CHUNK} bytes", 413)
 _TOO_MANY: Final = _bad(f"the request has more than {_MOST_HEADERS} headers", 431)
 
 
@@ -95,6 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_size = 0
         self._trailer_size = 0
+        self._chunks = self._body_size = 0
         self._unanswered = 0
         self._callers: deque[Caller] = deque()
         self._upgrading = False
@@ -189,6 +195,12 @@ class HttpProtocol(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     # --- callbacks of the parser ------------------------------------------------------------------------------------
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request's target."""
+        super().on_url(url)
+        if len(self.url) > _MOST_TARGET:
+            raise _BadRequest(_TARGET_TOO_LONG)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers come here, too, and are only counted."""
         if self._in_head:
@@ -219,13 +231,24 @@ class HttpProtocol(HttpToolsProtocol):
             loaded = _succeeding_once_read(loaded)  # what takes a POST reads it
         self.app = loaded
         self._in_head = False
-        self._trailer_size = 0
+        self._trailer_size = self._chunks = self._body_size = 0
         self._unanswered += 1
         self.deadline = self.loop.time() + BODY_SECONDS
         self._callers.append(Caller())
         scope: Any = self.scope
         scope[CALLER] = self._callers[-1]
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk; the parser calls this for bodies in chunks only."""
+        self._chunks += 1
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_size += len(body)
+        if self._chunks > _MOST_CHUNKS and self._body_size < self._chunks * _SMALL_CHUNK:
+            raise _BadRequest(_SMALL_CHUNKS)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that all of the request is here."""
@@ -242,12 +265,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._callers.popleft()
         self.served += 1
         if self.cycle.response_complete:
-            self.cycle.body = bytearray()  # of a request that was answered before it was read
+            self._let_go()
         if self._closing and not self._unanswered:
             self.transport.close()
         if self._in_head:
             self.deadline = self.loop.time() + IDLE_SECONDS + HEAD_SECONDS
         super().on_response_complete()
+
+    def _let_go(self) -> None:
+        """Keep nothing of a request that was answered: its connection may be idle for long."""
+        if self.scope is self.cycle.scope:  # no other has begun
+            self.scope, self.headers, self.url = cast("Any", {}), [], b""
+        self.cycle.scope = cast("Any", {})
+        self.cycle.body = bytearray()  # it may have been answered before it was read
 
     def _take_authority(self) -> None:
         """Put the host of an absolute request target in place of Host (RFC 9112, 3.2.2)."""
