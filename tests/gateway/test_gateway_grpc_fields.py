@@ -259,6 +259,18 @@ async def test_who_is_sent_away_is_counted(running: Any, reader: Any) -> None:
     assert closed(reader) == [(1, {"listener": "grpc", "reason": "header_fields"})]
 
 
+@pytest.mark.parametrize("key", ["Bearer ", " Bearer\t", ""])
+async def test_blanks_around_a_value_do_not_end_the_connection(running: Any, key: str) -> None:
+    """A variable that is not set leaves one; other calls on the connection have a key."""
+    client = await Client.connect(running)
+    client.h2.config.normalize_outbound_headers = client.h2.config.validate_outbound_headers = False
+    streams = [client.begin(authorization=key), client.begin(**{"x-api-key": " secret "})]
+    for stream in streams:
+        client.h2.send_data(stream, message(b""), end_stream=True)
+    await client.flush()
+    assert await client.answered(*streams) == [UNAUTHENTICATED, "0"]
+
+
 async def test_who_has_a_key_may_send_more_also_all_at_once(running: Any) -> None:
     client = await Client.connect(running)
     streams = [client.begin(**{"x-api-key": "secret", "x-padding": "e" * 12_000}) for _ in range(12)]

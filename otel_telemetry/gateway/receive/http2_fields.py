@@ -41,13 +41,23 @@ class FieldDecoder(Decoder):
             raise HPACKDecodingError("more than two changes of the table's size in one block")
         self.max_header_list_size = int(min(_MOST_BYTES, self.left))
         try:
-            fields = list(super().decode(data, raw))
+            fields = [_stripped(field) for field in super().decode(data, raw)]
         except OversizedHeaderListError:
             self.left = min(self.left, 0)
             raise
         if self.left < math.inf:
             self.left -= max(len(data), sum(len(name) + len(value) + 32 for name, value in fields))
         return fields
+
+
+def _stripped(field: HeaderTuple) -> HeaderTuple:
+    """Return a field without blanks around its value, as `authorization: Bearer ` of a variable that is not set.
+
+    RFC 9113 (8.2.1) forbids them, and `h2` would end the connection with all of its calls for one.
+    """
+    name, value = field
+    plain = value.strip()
+    return field if plain == value else type(field)(name, plain)
 
 
 class FieldEncoder(Encoder):
