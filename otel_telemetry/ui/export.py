@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -33,7 +33,7 @@ class Turns:
         self._most = most
         self._free = BoundedSemaphore(most)
 
-    def held(self, pages: Iterator[Rows]) -> Iterator[Rows]:
+    def held(self, pages: Iterator[Rows]) -> Generator[Rows]:
         """Yield these pages, with a turn from the first until the last, or until nobody wants more.
 
         Raises Problem, with the first, where all turns are taken.

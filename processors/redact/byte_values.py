@@ -11,14 +11,25 @@ _FEWEST: Final = 4
 _BOMS: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-def decoded(value: bytes) -> tuple[str, str]:
-    """Return the text of bytes and its encoding; bytes that are no text are read as Latin-1, which keeps each."""
-    for encoding in (*_utf_16(value), "utf-8"):
-        try:
-            return value.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return value.decode("latin-1"), "latin-1"
+def wide(value: bytes) -> tuple[str, str]:
+    """Return bytes read as UTF-16, and which; no text where they do not look like it.
+
+    Marks and zeros may stand beside plain text, too, and nearly all bytes are some UTF-16: they are to be read as
+    `plain` as well.
+    """
+    encoding = _utf_16(value)
+    try:
+        return (value.decode(encoding), encoding) if encoding else ("", "")
+    except UnicodeDecodeError:
+        return "", ""
+
+
+def plain(value: bytes) -> tuple[str, str]:
+    """Return bytes read as UTF-8, or where they are none as Latin-1, which keeps each; and which."""
+    try:
+        return value.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return value.decode("latin-1"), "latin-1"
 
 
 def unpacked(value: bytes) -> bytes | None:
@@ -31,14 +42,14 @@ def unpacked(value: bytes) -> bytes | None:
     return plain if packed.eof and not packed.unused_data else None
 
 
-def _utf_16(value: bytes) -> tuple[str, ...]:
+def _utf_16(value: bytes) -> str | None:
     """Return the byte order of UTF-16, which a mark says or, where most letters are of ASCII, every second byte."""
     if value[:2] in _BOMS:
-        return (_BOMS[value[:2]],)
+        return _BOMS[value[:2]]
     half = len(value) // 2
     if len(value) < _FEWEST or len(value) % 2 or b"\0" not in value:
-        return ()
+        return None
     first, second = value[::2].count(0), value[1::2].count(0)
     if first + second < half // 2 or min(first, second) > half // 8:
-        return ()
-    return ("utf-16-be" if first > second else "utf-16-le",)
+        return None
+    return "utf-16-be" if first > second else "utf-16-le"

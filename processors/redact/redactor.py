@@ -341,9 +341,12 @@ class Redactor:
         """Bytes that are no text are read as Latin-1: what is found in them is found, and the rest keeps its bytes."""
         if value.startswith(byte_values.GZIP):
             return self._packed(value, found)
-        text, encoding = byte_values.decoded(value)
-        clean = self.string(text, "", found)
-        return value if clean is text else clean.encode(encoding, "replace")
+        for read in (byte_values.wide, byte_values.plain):
+            text, encoding = read(value)
+            clean = self.string(text, "", found)
+            if clean is not text:
+                value = clean.encode(encoding, "replace")
+        return value
 
     def _packed(self, value: bytes, found: list[Finding]) -> AnyValue:
         """Replace what gzip has packed as a whole, where something is found in it or it cannot be read whole."""

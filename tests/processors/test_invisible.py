@@ -6,6 +6,7 @@ Generated: each of them in the middle of one value of each type.
 import gzip
 import json
 import unicodedata
+from typing import cast
 
 import pytest
 
@@ -51,7 +52,25 @@ def test_nor_does_one_that_json_escapes(kind: str) -> None:
         json.loads(clean)
 
 
+#: One of each kind by which they are looked for.
+SOME = "\x01\x7f\u0080\u00ad\u034f\u061c\u180e\u200b\u2060\ufe0f\ufeff\ufff9\U0001d173\U000e0041\U000e0101"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in VALUES if " " in VALUES[kind] and "\n" not in VALUES[kind]])
+def test_nor_does_one_at_any_other_place(kind: str) -> None:
+    """Behind the spaces and other separators of a value, too, as in text that was copied from a page of the web."""
+    value = VALUES[kind]
+    for at in range(1, len(value)):
+        for char in SOME if value[at - 1].isascii() and at < len(value) - 1 else "":
+            text = f"It is {value[:at]}{char}{value[at:]} there"
+            assert text != REDACTOR.string(text), (at, f"{ord(char):04x}")
+            if value[at - 1] in " ()/" and char != "\x7f":
+                text = json.dumps(text)
+                assert text != REDACTOR.string(text), (at, f"{ord(char):04x}")
+
+
 def test_nor_do_two_in_a_row() -> None:
+    assert "1111" not in REDACTOR.string("4111 \u200b\u200b1111 1111 1111")
     for two in ("\u2063\U000e0041", "\ufe0f\u200d"):
         assert REDACTOR.string(f"jane{two}doe@mail.example.com") != f"jane{two}doe@mail.example.com"
         assert "1111" not in REDACTOR.string(f"4111 1111{two} 1111 1111")
@@ -97,6 +116,14 @@ def test_bytes_in_utf_16_are_read_and_written_as_such(encoding: str) -> None:
     assert after.decode(encoding) == "Write to [REDACTED_EMAIL] now"
     clean = "Nothing in here".encode(encoding)
     assert REDACTOR.value(clean) is clean
+
+
+@pytest.mark.parametrize(
+    "around", [b"\xff\xfe%b", b"\xfe\xff%b", b"\xff\xfe%b\x00", b"\x00a" * 200 + b"%b", b"%b" + b"a\x00" * 200]
+)
+def test_bytes_that_look_like_utf_16_are_read_as_plain_text_too(around: bytes) -> None:
+    assert b"jane" not in cast("bytes", REDACTOR.value(around % b" jane.doe@mail.example.com "))
+    assert REDACTOR.value(clean := around % b" Nothing in here ") is clean
 
 
 def test_bytes_that_gzip_packed_are_unpacked() -> None:

@@ -22,9 +22,13 @@ _DIGIT_ZEROS: Final = (
 )
 _INVISIBLE: Final = characters(DEFAULT_IGNORABLE, ((0x80, 0x84), (0x86, 0x9F), (0xFFF9, 0xFFFC)))
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
-#: The end of a line in ISO 6429, as which it is read.
-_NEXT_LINE: Final = 0x85
-_SPACES: Final = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+#: The end of a line in ISO 6429, and of a line and a paragraph in Unicode, as which they are read.
+_LINE_ENDS: Final = "\u0085\u2028\u2029"
+#: Makes a key of the digit before it, perhaps with a selector between them.
+_KEY: Final = "\u20e3"
+_SPACES: Final = (
+    "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u2800\u3000"
+)
 #: Letters of Cyrillic and Greek that look like a Latin one, and that one, in the same order (UTS 39, confusables).
 _ALIKE: Final = (
     "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
@@ -37,8 +41,8 @@ _TABLE: Final[dict[int, str]] = {
     **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, _DASHES), "-"),
     **dict.fromkeys(map(ord, _SPACES), " "),
-    **dict.fromkeys(map(ord, (*CONTROLS, *_INVISIBLE)), ""),
-    _NEXT_LINE: "\n",
+    **dict.fromkeys(map(ord, (*CONTROLS, *_INVISIBLE, _KEY)), ""),
+    **dict.fromkeys(map(ord, _LINE_ENDS), "\n"),
     **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
 }
 _PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
@@ -127,15 +131,24 @@ _FORMAT_TRIGGERS: Final = (
     "[a-z]=3D[0-9A-Za-z]",
 )
 _NEAR: Final = "[0-9A-Za-z@._:+-]"
+#: What may stand before an invisible character if what follows may belong to a value, or is one more such character.
+_APART: Final = r"[\t\n -,/;-?\[-`{-~]"
+_GOES_ON: Final = r"[0-9A-Za-z+@(\xc2\xcd\xe1-\xe3\xef\xf0\xf3]"
+_GOES_ON_ESCAPED: Final = r"[0-9A-Za-z+@(\\]"
 #: A control in a value. Not one of those that OTLP has between its texts, tags and lengths: to look for them, too,
 #: would take a sixth of the redaction of a span.
 _CONTROL_TRIGGER: Final = (
-    r"[0-9A-Za-z@._:+-][\x00\x01\x08\x0b\x0c\x0e\x0f\x13-\x17\x19\x1b-\x1f\x7f][ 0-9A-Za-z@._:+=-]{2}"
+    r"[ 0-9A-Za-z@._:+-][\x00\x01\x08\x0b\x0c\x0e\x0f\x13-\x17\x19\x1b-\x1f\x7f][ 0-9A-Za-z@._:+=-]{2}"
 )
 #: What stands in bytes, never in a text as UTF-8: text in UTF-16, and what gzip has packed.
 _BYTES_TRIGGERS: Final = (r"[0-9A-Za-z@.]\x00[0-9A-Za-z@.]\x00", r"\x1f\x8b\x08")
 #: A selector of an emoji's look is no mark in a value where it and U+20E3 make a key of a digit.
-_SELECTOR_TRIGGERS: Final = tuple(_NEAR + rf"\xef\xb8[\x80-\x8f]{other}" for other in (r"[^\xe2]", r"\xe2[^\x83]"))
+_SELECTOR_TRIGGERS: Final = (
+    *(_NEAR + rf"\xef\xb8[\x80-\x8f]{other}" for other in (r"[^\xe2]", r"\xe2[^\x83]")),
+    _APART + r"\xef\xb8[\x80-\x8f][0-9A-Za-z+@(]",
+)
+#: Keys of digits in a row are a number, one alone is an emoji.
+_KEYS_TRIGGER: Final = r"[0-9](?:\xef\xb8\x8f)?\xe2\x83\xa3[0-9]"
 #: Controls as JSON's escapes; the one of a terminal's colours stays, as rules know those.
 _ESCAPED_CONTROLS: Final = CONTROLS.replace("\x1b", "")
 #: The first half of an ignorable character as a pair of JSON's escapes.
@@ -321,8 +334,8 @@ def _triggers() -> list[str]:
     something only beside Latin ones, or before a number.
     """
     alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".", "+")]
-    invisible = (char for char in _INVISIBLE if not "\ufe00" <= char <= "\ufe0f")
-    near = [_NEAR + trigger for trigger in _classes((*invisible, chr(_NEXT_LINE)))]
+    invisible = _classes((*(char for char in _INVISIBLE if not "\ufe00" <= char <= "\ufe0f"), *_LINE_ENDS))
+    hidden = [both for each in invisible for both in (_NEAR + each, _APART + each + _GOES_ON)]
     mixed = [
         both
         for trigger in _classes(_ALIKE)
@@ -330,10 +343,11 @@ def _triggers() -> list[str]:
     ]
     return [
         *_classes(alone),
-        *near,
+        *hidden,
         *mixed,
         _CONTROL_TRIGGER,
         *_SELECTOR_TRIGGERS,
+        _KEYS_TRIGGER,
         *_BYTES_TRIGGERS,
         *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES)),
     ]
@@ -359,10 +373,10 @@ def _escaped_triggers() -> list[str]:
     alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
     ascii_ = [chr(code) for code in range(128) if chr(code).isalnum() or chr(code) in _MARKS]
     alike = _escaped_classes(_ALIKE)
+    hidden = _escaped_classes(_INVISIBLE + _LINE_ENDS + _ESCAPED_CONTROLS)
     return [
         *_escaped_classes([*alone, *ascii_]),
-        *(_NEAR + trigger for trigger in _escaped_classes(_INVISIBLE + chr(_NEXT_LINE) + _ESCAPED_CONTROLS)),
-        *(_NEAR + high for high in _ESCAPED_HALVES),
+        *(both for each in (*hidden, *_ESCAPED_HALVES) for both in (_NEAR + each, _APART + each + _GOES_ON_ESCAPED)),
         *("[0-9)]" + trigger for trigger in _escaped_classes(_DASHES + _SPACES)),
         *(both for trigger in alike for both in ("[G-Zg-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")),
     ]
