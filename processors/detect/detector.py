@@ -16,7 +16,7 @@ from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.detect.engines.locator import Hit, Locator, make_locator
 from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.kinds.blobs import inside_blob
-from otel_telemetry.processors.detect.kinds.validators import PerText, Span, Validator, span_of
+from otel_telemetry.processors.detect.kinds.validators import Span, Validator, span_of
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
 from otel_telemetry.processors.detect.sightings import Sightings, distributed
@@ -204,21 +204,23 @@ class Detector:
             width, own = rules_of[number]
             if end > width and data[end - width - 1] in closed[number]:
                 continue
-            start, stop = (end - width, end) if offsets is None else offsets.of(end - width, end)
-            for rule in own if view is None else view.unsettled(own, start, stop):
-                if judged.get(rule.id, -1) < stop:
-                    begin = _begin(rule, text, start) if rule.left else start
-                    if refused.get(rule.id) == begin or (begin and text[begin - 1] in rule.never_behind):
-                        continue
-                    match = _apply_at(rule, text, begin, stop, remembering, last)
-                    if match is None:
-                        refused[rule.id] = begin
-                    else:
-                        if match.more:
-                            found += match.more
-                        found.append(match)
-                        last = None if everything else match
-                        judged[rule.id] = _judged_to(rule, match)
+            start, stop = offsets.of(end - width, end) if offsets else (end - width, end)
+            for rule in view.unsettled(own, start, stop) if view else own:
+                if stop <= judged.get(rule.id, -1):
+                    continue
+                begin = start if start and text[start - 1] in rule.ends_left else _begin(rule, text, start)
+                if begin == refused.get(rule.id):
+                    continue
+                match = _apply_at(rule, text, begin, stop, remembering, last)
+                if match is None:
+                    refused[rule.id] = begin
+                    continue
+                if match.more:
+                    found += match.more
+                found.append(match)
+                last = None if everything else match
+                # what remembers what it has read skips that itself
+                judged[rule.id] = -1 if rule.per_text else match.more[-1].end if match.more else match.end
         return found, folding, named
 
     def _readable(self, text: str, hits: Sequence[Hit]) -> tuple[str, Sequence[bytes]]:
@@ -272,17 +274,10 @@ def apply(rule: Rule, text: str, start: int, end: int) -> Match | None:
     return _apply_at(rule, text, _begin(rule, text, start), end, {})
 
 
-def _judged_to(rule: Rule, match: Match) -> int:
-    """Return up to where a rule need not be tried again; one that remembers what it has read skips that itself."""
-    if isinstance(rule.validator, PerText):
-        return -1
-    return match.more[-1].end if match.more else match.end
-
-
 def _begin(rule: Rule, text: str, start: int) -> int:
     """Return where a rule's regex is tried for a trigger that starts here."""
     run = rule.left_run
-    if run is None or not start or text[start - 1] in rule.ends_left:
+    if run is None or not start:
         return start
     back = start - rule.back - 1
     match = run.match(text[start - 1 : back if back >= 0 else None : -1])
@@ -296,16 +291,20 @@ def _apply_at(  # noqa: PLR0917  # called for each place: names would cost
     candidate = rule.regex.match(text, begin)
     if candidate is None or candidate.end() < end - 1:
         return None
-    if last is not None and rule.narrows and _is_within(last, rule, candidate):
+    if rule.narrows and last is not None and _is_within(last, rule, candidate):
         return None
     validator = rule.validator
-    if isinstance(validator, PerText):
-        validator = remembering.get(rule.id) or remembering.setdefault(rule.id, validator.new())
+    if rule.per_text:
+        validator = remembering.get(rule.id) or remembering.setdefault(rule.id, rule.per_text.new())
     span = validator(text, candidate) if validator else span_of(candidate)
-    if span is None or inside_blob(text, min(span.start, candidate.start()), max(span.end, candidate.end())):
+    if span is None:
         return None
-    more = tuple(_as_match(rule, one) for one in span.more) if span.more else ()
-    return Match(span.start, span.end, span.type or rule.type, rule.id, rule.priority, more)
+    start, stop, kind, further = span
+    low, high = candidate.span()
+    if inside_blob(text, start if start < low else low, stop if stop > high else high):  # noqa: FURB136  # in half the time
+        return None
+    more = tuple(_as_match(rule, one) for one in further) if further else ()
+    return Match(start, stop, kind or rule.type, rule.id, rule.priority, more)
 
 
 def _is_within(last: Match, rule: Rule, candidate: re.Match[str]) -> bool:
@@ -337,8 +336,8 @@ def _without_overlaps(found: list[Match]) -> list[Match]:
         if priority < last.priority and end <= last.end:
             continue
         better = match if (priority, end - start) > (last.priority, last.end - last.start) else last
-        if better is match or end > last.end:
-            last = chosen[-1] = better._replace(start=last.start, end=max(last.end, end))
+        whole = last.start, max(end, last.end)
+        last = chosen[-1] = better if better[:2] == whole else better._replace(start=whole[0], end=whole[1])
     return chosen
 
 

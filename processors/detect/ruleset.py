@@ -188,6 +188,11 @@ class Rule:
         return self.validator in _NARROW
 
     @cached_property
+    def per_text(self) -> PerText | None:
+        """The validator, where it remembers what it has read of a text."""
+        return self.validator if isinstance(self.validator, PerText) else None
+
+    @cached_property
     def ends_left(self) -> frozenset[str]:
         """The characters of ASCII that are none of `left`: behind one of these, the rule starts at its trigger."""
         return patterns.others(self.left)

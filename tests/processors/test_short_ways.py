@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from otel_telemetry.processors.detect.detector import Detector
 from otel_telemetry.processors.detect.engines import patterns
 from otel_telemetry.processors.detect.kinds import other_numbers
-from otel_telemetry.processors.detect.names import assignments, described, looks, places, quotes
+from otel_telemetry.processors.detect.names import assignments, described, looks, no_values, places, quotes
 from otel_telemetry.processors.detect.names.plain_values import plain_value
 from otel_telemetry.processors.detect.ruleset import builtin_rules
 from otel_telemetry.processors.detect.text.offsets import Offsets
@@ -43,10 +43,14 @@ VALUES = (
         "getenv1(x)",
     ),
     *("a1b*Uj1N%.2zO8", "tTsdZqU1r.2x1", "settings.db.pass2", "conf1.password.new", "word.two_3", "x9${HOST}yz"),
+    *("*Exw4Fa^V#x", "~oauth2~~", "realt\u00e0-33-giusto", "\u00e91\u00e92\u00e93\u00e94", "ab1#cd2e;f", "306650784"),
     *("p4ss%sword", "n3w!pass^word~", "self.pass1word", "os.env.pass_1", "my-pass@word1", "1.2.3.4567"),
 )
 BEFORE = ("", "{", '{"', "connect(", "?", "&", "const ", "[section]\n", "Host=h;", "-H ", "(a) ", "my ")
-BEHIND = ("", '"', "}", '"}', ")", ";", " ", "\n", " and more words", "&b=2", "#x", "|x", "\\n", ", b", "(x)")
+BEHIND = (
+    *("", '"', "}", '"}', ")", ";", " ", "\n", " and more words", "&b=2", "#x", "|x", "\\n", ", b", "(x)"),
+    '" -> "new1value2"',
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +105,21 @@ def test_what_is_too_short_for_a_weak_name_is_judged_as_everything_else_is(detec
         )
     ]
     short = [detector.find(text) for text in texts]
-    monkeypatch.setattr(assignments, "_TOO_LITTLE", {})
+    monkeypatch.setattr(no_values, "TOO_LITTLE", {})
+    for text, found in zip(texts, short, strict=True):
+        assert found == detector.find(text), text
+
+
+BESIDE = ("=", "=ab", "=\u00e9", "=ab1", "=x%40y.de", "=x(at)y.de", "=12 34 5", "=a=b9c3d", '",', '", ', '"], ', '"),')
+THEN = ("", " ", "&b=2", ";c", ", d", '"Zk8Qw3Lm9Xc2Vb7N"', "x", '"jane@example.com")]')
+OPENED = ("", '"', '("', '[["', ', "', ':"', "?", "&x=1&", '[b"', "{", "Host=h;", "<", '{"name":"')
+
+
+@pytest.mark.parametrize("name", [*WEAK, *NAMES, "--password", "Set-Cookie", "User Id"])
+def test_what_cannot_follow_a_name_is_judged_as_everything_else_is(detector, monkeypatch, name):
+    texts = ["".join((before, name, *rest)) for before, *rest in itertools.product(OPENED, BESIDE, THEN)]
+    short = [detector.find(text) for text in texts]
+    monkeypatch.setattr(no_values, "follow", lambda *_: False)
     for text, found in zip(texts, short, strict=True):
         assert found == detector.find(text), text
 

@@ -29,9 +29,10 @@ class HyperscanLocator:
     def scan(self, data: bytes, limit: int) -> list[Hit]:
         """See Locator."""
         hits: list[Hit] = []
+        append = hits.append
 
         def found(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
-            hits.append((end, number))
+            append((end, number))
             return len(hits) > limit
 
         try:  # noqa: SIM105  # suppress() costs a tenth of a whole clean span

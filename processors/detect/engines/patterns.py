@@ -33,8 +33,8 @@ def looks_around(pattern: str) -> bool:
 
 
 def others(members: str) -> frozenset[str]:
-    """Return the characters of ASCII that are not in a class such as `[A-Za-z]`."""
-    return frozenset(_ASCII) - _found(members)
+    """Return the characters of ASCII that are not in a class such as `[A-Za-z]`: all of them where there is none."""
+    return frozenset(_ASCII) - (_found(members) if members else frozenset())
 
 
 def never_behind(pattern: str) -> frozenset[str]:

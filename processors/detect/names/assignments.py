@@ -9,7 +9,17 @@ import re
 from typing import Final
 
 from otel_telemetry.processors.detect.kinds.validators import Span
-from otel_telemetry.processors.detect.names import commands, described, keys, looks, places, quotes, remarks, separators
+from otel_telemetry.processors.detect.names import (
+    commands,
+    described,
+    keys,
+    looks,
+    no_values,
+    places,
+    quotes,
+    remarks,
+    separators,
+)
 from otel_telemetry.processors.detect.names.looks import Form
 from otel_telemetry.processors.detect.names.plain_values import plain_value
 from otel_telemetry.processors.detect.names.quotes import Quote
@@ -23,7 +33,6 @@ _DIGEST_VALUE: Final = re.compile(r"[^\r\n'`]{1,8192}+")
 _SET_COOKIE: Final = re.compile(r"[\w!#$%&*+.^|~-]{1,128}=(?P<v>[^;\r\n\"'`]{1,8192}+)")
 _COOKIE_PAIR: Final = re.compile(r"[\w!#$%&*+.^|~-]{1,128}=")
 _AFTER_STRING: Final = re.compile(r"\s{0,8}(?:[:,}\]]|$)")
-_PAIR: Final = re.compile(r"[(\[{]\s{0,3}[bru]?\\{0,15}[\"']$")
 _PAIR_ENDS: Final = re.compile(r"\\{0,15}[\"']\s{0,3}[)\]}]")
 _LITERAL: Final = re.compile(r"-?\d[\d.eE+-]*")
 #: A value of letters, digits and signs, alone on the line below its name.
@@ -65,12 +74,6 @@ _ARROWS: Final = re.compile(r"[(,{\[] ?[\w.-]{1,40} -> [^\s,;(){}]{1,80}, $|(?:M
 _ARROW_REACH: Final = 160
 #: What a value looks like is decided by so many characters of it: more than any rule for looks allows.
 _LOOKED_AT: Final = 600
-#: Behind a weak name in quotes, what cannot be its value: a map, and a text shorter than any that its look would
-#: give away. JSON Schema is full of them.
-_TOO_LITTLE: Final = {
-    kind: re.compile(rf"(?P<m>\\{{0,3}})\" ?: ?(?:\{{|(?P=m)\"[^\"\\]{{0,{most}}}(?P=m)\")")
-    for kind, most in ((keys.LIKELY, 5), (keys.WEAK, 15), (keys.VENDOR, 15))
-}
 _HEADERS: Final = frozenset({keys.AUTHORIZATION, keys.COOKIE})
 _IDS: Final = frozenset({keys.USER_ID, keys.SESSION_ID})
 #: Behind an option of a command: a word, or a text in quotes.
@@ -91,11 +94,13 @@ def assignment(text: str, match: re.Match[str]) -> Span | None:
     if not kind or key.startswith("REDACTED_"):
         return None
     name = match.span("key")
-    if kind in _TOO_LITTLE and _TOO_LITTLE[kind].match(text, name[1]):
+    if kind in no_values.TOO_LITTLE and no_values.TOO_LITTLE[kind].match(text, name[1]):
         return None
     if key[0] != "-" and (plain := plain_value(text, key, kind, name[1])):
         return plain
-    found = separators.ASSIGNED.match(text, separators.behind_visibility(text, name[1]))
+    found = None
+    if not no_values.follow(text, key, kind, name):
+        found = separators.ASSIGNED.match(text, separators.behind_visibility(text, name[1]))
     if found and _is_redacted(text, found.end()):
         found = None
     span = _Assignment(text, key, kind, name, found).span() if found else None
@@ -220,7 +225,7 @@ class _Assignment:
         start = self._name[0]
         if self._key.startswith("--") or (self._text[start - 1 : start] == "{" and not self._key_quote):
             return True
-        return _PAIR.search(self._text, max(0, start - 24), start) is not None
+        return no_values.PAIR.search(self._text, max(0, start - 24), start) is not None
 
     def _delimit(self) -> None:
         text, start = self._text, self._start

@@ -11,27 +11,32 @@ from otel_telemetry.processors.detect.kinds.validators import Span
 from otel_telemetry.processors.detect.names import keys, looks, places, remarks
 
 #: Letters, digits, the marks of base64 and some that passwords have: a digit, and something else.
-_SIGNS: Final = r"A-Za-z_+/\-.*!@^~%$"
+_SIGNS: Final = r"A-Za-z\u00c0-\u024f_+/\-.*!@^~%$#"
 _VALUE: Final = (
-    rf"(?P<v>(?!(?i:lambda|filtered))(?=\d*+[{_SIGNS}])(?=[{_SIGNS}]*+\d)"
-    rf"[A-Za-z0-9][0-9{_SIGNS}]{{7,2000}}+={{0,2}}+)"
+    rf"(?P<v>(?!(?i:lambda|filtered)|[*^~](?i:oauth|saml))(?=\d*+[{_SIGNS}])(?=[{_SIGNS}]*+\d)"
+    rf"(?:[A-Za-z0-9\u00c0-\u024f]|[*^~](?=[A-Za-z0-9]))[0-9{_SIGNS}]{{7,2000}}+={{0,2}}+)"
 )
+#: Ends a text in quotes, but for what Terraform prints of a change: that has two values.
+_CLOSED: Final = '"(?! ->)'
 #: Behind a name in quotes; and behind one without, where the value ends in what ends any such value.
-_MEMBER: Final = re.compile(rf'" ?: ?"{_VALUE}"')
-_BARE: Final = re.compile(rf"(?P<sep>=|: ?| = ){_VALUE}(?=[\s\"'`<>&\\]|$)")
+_MEMBER: Final = re.compile(rf'" ?: ?"{_VALUE}{_CLOSED}')
+_BARE: Final = re.compile(rf"(?P<sep>=|: ?| = ){_VALUE}(?=[\s\"'`<>&;\\]|$)")
+#: Before a name in a query, whose values end otherwise.
+_IN_QUERY: Final = ("?", "&")
 _AN_ADDRESS: Final = r"(?P<v>(?!(?i:filtered))[A-Za-z0-9][A-Za-z0-9._+\-]{0,63}+@[A-Za-z0-9.\-]{1,200}+)"
-_ADDRESS_MEMBER: Final = re.compile(rf'" ?: ?"{_AN_ADDRESS}"')
+_ADDRESS_MEMBER: Final = re.compile(rf'" ?: ?"{_AN_ADDRESS}{_CLOSED}')
 _ADDRESS: Final = re.compile(rf"={_AN_ADDRESS}(?=[\s\"'`<>&\\]|$)")
-_NUMBER_MEMBER: Final = re.compile(r'" ?: ?"(?P<v>\d[\d ./\-]{2,40}+)"')
+_NUMBER_MEMBER: Final = re.compile(rf'" ?: ?"(?P<v>\d[\d ./\-]{{2,40}}+){_CLOSED}')
 #: Digits in groups; a number without groups may be any other.
 _NUMBER: Final = re.compile(r"(?:=|: ?)(?P<v>\d{1,6}+[.\-]\d(?:[.\-]?\d){1,14}+)(?![ .\-]?\d)")
+_DIGITS: Final = re.compile(r"=(?P<v>\d{4,21}+)(?![ .\-]?\d)")
 #: A header with the scheme and the token of its credentials, also as a member.
 _CREDENTIALS: Final = (
     r"(?i:bearer|basic|token) (?P<v>(?!(?i:lambda|filtered|aws4|google4))(?=[A-Za-z._~+/\-]*+\d)"
     r"[A-Za-z0-9][A-Za-z0-9._~+/\-]{15,8000}+={0,2}+)"
 )
 _HEADER: Final = re.compile(rf": ?{_CREDENTIALS}(?=[\s\"'`]|$)")
-_HEADER_MEMBER: Final = re.compile(rf'" ?: ?"{_CREDENTIALS}"')
+_HEADER_MEMBER: Final = re.compile(rf'" ?: ?"{_CREDENTIALS}{_CLOSED}')
 #: Types whose values may be any text.
 _FREE: Final = frozenset({keys.PASSWORD, keys.SECRET, keys.API_KEY, keys.PRIVATE_KEY})
 
@@ -42,7 +47,7 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
     quoted = text[end : end + 1] == '"'
     if kind in _FREE:
         found = _MEMBER.match(text, end) if quoted else _BARE.match(text, end)
-        if found and not (_is_filled(kind, found["v"]) if quoted else _is_given(key, kind, found)):
+        if found and not (_is_filled(kind, found["v"]) if quoted else _is_given(text, key, kind, found)):
             return None
     elif kind == keys.AUTHORIZATION:
         found = _HEADER_MEMBER.match(text, end) if quoted else _HEADER.match(text, end)
@@ -54,6 +59,8 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
             return None
     elif kind in (keys.CREDIT_CARD, keys.SSN):
         found = _NUMBER_MEMBER.match(text, end) if quoted else _NUMBER.match(text, end)
+        if not found and (found := _DIGITS.match(text, end)) and places.in_call(text, end - len(key)):
+            return None
     return Span(*found.span("v"), kind) if found and looks.strong(kind, found["v"]) else None
 
 
@@ -67,9 +74,12 @@ def _is_filled(kind: str, value: str) -> bool:
     return kind == keys.PASSWORD or ("%" not in value and "$" not in value)
 
 
-def _is_given(key: str, kind: str, found: re.Match[str]) -> bool:
+def _is_given(text: str, key: str, kind: str, found: re.Match[str]) -> bool:
     """Return whether a value without quotes is one in any place: not its name again, and no word that describes it."""
     separator, value = found.group("sep", "v")
+    ends_otherwise = "#" in value or text.startswith(";", found.end())
+    if ends_otherwise and text[max(0, found.start() - len(key) - 1)] in _IN_QUERY:
+        return False
     if looks.is_its_name(key, value) or ("_" in value and looks.is_snake_case(value)):
         return False
     if "." in value and looks.is_code(value):

@@ -2,27 +2,21 @@
 
 from typing import Final
 
-_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_CONTINUATION: Final = range(0x80, 0xC0)
+#: One for each byte that goes on with a character, none for each that begins one.
+_GOES_ON: Final = bytes(byte in _CONTINUATION for byte in range(256))
 
 
 class Offsets:
     """Turns ascending byte offsets of UTF-8 into character offsets, in one pass over all hits."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self._going_on = data.translate(_GOES_ON)
         self._byte = self._char = 0
 
     def of(self, start: int, end: int) -> tuple[int, int]:
         """Return the character that holds byte `start`, and the number of characters begun before byte `end`."""
-        passed = self._data[self._byte : end]
-        self._char += len(passed) if passed.isascii() else _begun(passed)
-        self._byte = end
-        place = self._data[start:end]
-        if place.isascii():
-            return self._char - len(place), self._char
-        return self._char - _begun(place) - (place[0] in _CONTINUATION), self._char
-
-
-def _begun(data: bytes) -> int:
-    """Return how many characters begin in bytes."""
-    return len(data.translate(None, _CONTINUATION))
+        going_on = self._going_on
+        char = self._char + end - self._byte - going_on.count(1, self._byte, end)
+        self._char, self._byte = char, end
+        return char - (end - start - going_on.count(1, start, end)) - going_on[start], char
