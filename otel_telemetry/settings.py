@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -82,8 +82,7 @@ class _FileSource(PydanticBaseSettingsSource):
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        named = os.environ.get(FILE_VARIABLE)
-        path = Path(named) if named else DEFAULT_FILE
+        named, path = os.environ.get(FILE_VARIABLE), _path()
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -118,9 +117,32 @@ def load(**arguments: Any) -> Settings:
     return resolved
 
 
+def reader(**arguments: Any) -> Callable[[], Settings]:
+    """Return what resolves the settings, at the start and again later: a file that was there then has to be there still.
+
+    A file that is away for a moment would otherwise put all settings back to their defaults.
+    """
+    was_there = False
+
+    def read() -> Settings:
+        nonlocal was_there
+        path = _path()
+        if was_there and not path.exists():
+            raise ConfigurationError(str(path), "is not there any more", "put it back, or restart to do without it")
+        resolved = load(**arguments)
+        was_there = path.exists()
+        return resolved
+
+    return read
+
+
+def _path() -> Path:
+    return Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+
+
 def _with_line(error: ConfigurationError) -> ConfigurationError:
     """Return the error with the line of the settings file that caused it, if there is one."""
-    path = Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+    path = _path()
     try:
         line = _line_of(error.key.split("."), path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

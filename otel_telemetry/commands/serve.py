@@ -1,7 +1,6 @@
 """`otel-telemetry serve` and `otel-telemetry redactor`: run the gateway by the settings and the command line."""
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -80,7 +79,7 @@ def redactor(
 
 def _serve(**given: dict[str, Any]) -> None:
     """Serve by the settings, and what was given on the command line."""
-    load = partial(settings_module.load, **given)
+    load = settings_module.reader(**given)
     with logs.buffered():
         settings = load()
         logs.use(settings.gateway)

@@ -85,6 +85,28 @@ def test_settings_that_are_wrong_change_nothing_and_are_told(served: Served, bro
     assert served.post(OLD) == 200
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("how", ["no file", "empty file", "no keys"])
+def test_a_gateway_with_keys_does_not_become_one_without(served: Served, how: str, workers: int) -> None:
+    """A file may be away or half written for a moment, as where an editor or Kubernetes puts another in its place."""
+    served.write(workers=workers)
+    served.start()
+    eventually(lambda: served.answers(OLD))
+    file = served.folder / "otel-telemetry.toml"
+    before = file.read_text()
+    if how == "no file":
+        file.unlink()
+    else:
+        file.write_text("" if how == "empty file" else before.replace(OLD, "").replace('""', ""))
+    served.signal(signal.SIGHUP)
+    eventually(lambda: "all goes on as before" in served.logged)
+    assert ("not there any more" if how == "no file" else "gateway.api_keys") in served.logged
+    assert (served.post("ingest:no-key"), served.post(OLD)) == (401, 200)
+    file.write_text(before)
+    served.signal(signal.SIGHUP)
+    eventually(lambda: "as the settings say now" in served.logged or "settings are read anew" in served.logged)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_new_certificate_is_shown_without_being_asked_to(served: Served, workers: int) -> None:
     first, second = (authority(served.folder, name) for name in ("first", "second"))

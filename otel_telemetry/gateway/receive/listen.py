@@ -20,7 +20,7 @@ _HOST_HINT: Final = "set gateway.host to an address of this machine, 127.0.0.1 f
 
 def require_keys_off_loopback(config: GatewaySettings) -> None:
     """Raise ConfigurationError where anybody on the network could send without a key."""
-    if config.api_keys or config.tls_client_ca or is_loopback(config.host):
+    if _asks(config) or is_loopback(config.host):
         return
     raise ConfigurationError(
         "gateway.api_keys",
@@ -47,6 +47,24 @@ def check(config: GatewaySettings) -> None:
             "a request as large as gateway.max_body_bytes would never find room",
             f"set it to {config.max_body_bytes} or more, or lower gateway.max_body_bytes",
         )
+
+
+def check_new(config: GatewaySettings, before: GatewaySettings) -> None:
+    """Do as `check`, for settings that come while it serves: where a key was needed, one goes on being needed.
+
+    Otherwise a file that is away or half written for a moment would open the gateway to whoever reaches it.
+    """
+    check(config)
+    if _asks(before) and not _asks(config):
+        raise ConfigurationError(
+            "gateway.api_keys",
+            "none is set any more, and without a restart a gateway that asks for keys does not stop asking",
+            "set one, or restart the gateway to serve without keys",
+        )
+
+
+def _asks(config: GatewaySettings) -> bool:
+    return bool(config.api_keys or config.tls_client_ca)
 
 
 def listen_http(config: GatewaySettings) -> socket.socket:

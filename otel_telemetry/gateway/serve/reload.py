@@ -131,7 +131,7 @@ class Reloader:
         switched = [name for name in _SWITCHES if bool(getattr(self._config, name)) != bool(getattr(config, name))]
         if switched:
             config = config.model_copy(update={name: getattr(self._config, name) for name in _TLS})
-        listen.check(config)
+        listen.check_new(config, self._config)
         return config, [f"gateway.{name}" for name in (*late, *switched)]
 
 

@@ -277,7 +277,7 @@ class Supervisor:
         try:
             read, make = self._load()
             config = read.model_copy(update={name: getattr(self._config, name) for name in _FIXED})
-            listen.check(config)
+            listen.check_new(config, self._config)
         except ConfigurationError as error:
             _log.error("%s: the settings cannot be used, all goes on as before: %s", why, error)
             return
