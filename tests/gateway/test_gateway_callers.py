@@ -115,6 +115,19 @@ async def test_an_http_request_sent_again_after_its_sender_left_is_kept_once(
     assert [batch.body for batch in running.spooled()] == [body]
 
 
+async def test_a_sender_that_leaves_behind_a_large_body_is_seen(
+    running: Any, slow: SlowDisk, make_request: Any
+) -> None:
+    """Its last piece pauses reading; while it was paused, nobody would see the sender leave."""
+    body = make_request(*map(str, range(20_000)))
+    await http_leaving(running, body)
+    again = asyncio.create_task(http_again(running, body))
+    await asyncio.sleep(0.5)
+    slow.go_on.set()
+    assert await again == 200
+    assert len(running.spooled()) == 1
+
+
 async def test_who_waits_may_send_the_same_twice(running: Any, make_request: Any) -> None:
     body = make_request("one")
     assert [await http_again(running, body) for _ in range(2)] == [200, 200]

@@ -255,6 +255,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._upgrading:
             return
         super().on_message_complete()
+        if self._unanswered == 1:
+            self.flow.resume_reading()  # the body's last piece may have paused it: that the sender leaves is to be seen
         self._in_head = True
         self._head_size = 0
         self.deadline = math.inf if self._unanswered else self.loop.time() + HEAD_SECONDS
