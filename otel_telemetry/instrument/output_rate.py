@@ -18,6 +18,8 @@ from otel_telemetry.base.label_bounds import MOST_SETS
 
 _SLOT_SECONDS: Final = 10
 _SLOTS: Final = 6
+_FASTEST: Final = 1e9  # tokens in a second
+_MOST: Final = 1e9
 
 Attributes = Mapping[str, str | int]
 _Sums = dict[int, tuple[float, float]]
@@ -37,7 +39,9 @@ class OutputRate:
     def record(
         self, tokens: float, seconds: float, attributes: Attributes | None = None, context: Context | None = None
     ) -> None:
-        """Record a call that made so many tokens in so many seconds, both above 0."""
+        """Record a call that made so many tokens in so many seconds, both above 0; figures of no model are left out."""
+        if not tokens < min(seconds * _FASTEST, _MOST):
+            return
         slot = int(time.monotonic()) // _SLOT_SECONDS
         key = frozenset((attributes or {}).items())
         with self._lock:

@@ -32,6 +32,8 @@ class Flows:
         """Show runs; `status` and `name` are asked for beside the time."""
         params = request.query_params
         view = asked.view(asked.without(params, "status", "name"))
+        if view.order != "time":
+            raise Problem(HTTPStatus.BAD_REQUEST, "workflows stand in order of time", "leave `sort` out")
         own = {name: params.get(name, "").strip() or None for name in ("status", "name")}
         if any("\x00" in (value or "") for value in own.values()):
             raise Problem(HTTPStatus.BAD_REQUEST, "no stored value is like that", "take the filter away")

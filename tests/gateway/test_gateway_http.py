@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import itertools
 import json
 import socket
 import threading
@@ -317,6 +318,28 @@ async def test_other_methods_and_paths_say_what_there_is(client: httpx.AsyncClie
     for answer in (wrong, await client.post("/v1/spans", content=b"")):
         assert "POST /v1/traces, /v1/logs, /v1/metrics" in answer.json()["message"]
     assert (await client.get("/nothing")).status_code == 404
+
+
+async def test_who_asks_for_health_at_the_same_time_shares_one_look(
+    running: Any, client: httpx.AsyncClient, monkeypatch: Any
+) -> None:
+    """Also where the one who asked first has left."""
+    works, looks, go_on = running.gateway.receiver.works, itertools.count(), threading.Event()
+
+    def slow() -> bool:
+        next(looks)
+        go_on.wait(20)
+        return bool(works())
+
+    monkeypatch.setattr(running.gateway.receiver, "works", slow)
+    asked = [asyncio.create_task(client.get("/health")) for _ in range(30)]
+    await asyncio.sleep(0.3)
+    asked.pop(0).cancel()
+    go_on.set()
+    assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    assert next(looks) == 1
+    assert (await client.get("/health")).status_code == 200
+    assert next(looks) == 3
 
 
 async def test_health_names_every_part(running: Any, client: httpx.AsyncClient, make_request: Any) -> None:

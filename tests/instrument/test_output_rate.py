@@ -1,5 +1,6 @@
 """The gauge of tokens per second is the average of the last minute's calls, for each set of attributes."""
 
+import math
 import time
 from typing import Any
 
@@ -60,3 +61,12 @@ def test_each_set_of_attributes_has_its_own_and_no_more_are_known_than_a_metric_
     for number in range(2 * MOST_SETS):
         shown.rate.record(1, 1, {"model": str(number)})
     assert len(shown.rate._sums) == MOST_SETS
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seconds"), [(1e308, 1e-3), (math.nan, 1), (1, 5e-324), (1e300, 1e300), (math.inf, 1), (1, math.nan)]
+)
+def test_figures_of_no_model_do_not_stand_for_all(shown, tokens, seconds):
+    shown.rate.record(100, 1)
+    shown.rate.record(tokens, seconds)
+    assert shown.values() == {"": 100.0}

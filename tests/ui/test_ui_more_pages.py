@@ -58,6 +58,7 @@ def test_sessions_stand_in_order_of_their_newest_request_each_once(sessions):
     assert len(shown) == 50
     assert not [name for name in shown if f">{name}<" in second]
     assert client.get("/ui/sessions?sort=cost").status_code == 400
+    assert client.get("/ui/workflows?sort=cost&after=cost~1~x").status_code == 400
 
 
 def test_a_session_is_told_first_to_last_with_its_sums(sessions):

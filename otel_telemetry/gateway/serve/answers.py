@@ -98,11 +98,26 @@ def _without_slash(router: Router) -> ASGIApp:
     return serve
 
 
+class _Looks:
+    """Looks at the parts for all who ask: those who come during one share it, as a look takes milliseconds of CPU."""
+
+    def __init__(self, health: Reports) -> None:
+        self._health = health
+        self._now: asyncio.Task[HealthReport] | None = None
+
+    async def report(self) -> HealthReport:
+        """Return what is seen now."""
+        if self._now is None or self._now.done():
+            self._now = asyncio.create_task(asyncio.to_thread(self._health.report))
+        return await asyncio.shield(self._now)  # who asked may leave before the others
+
+
 def pages(health: Reports, exposition: Exposition, keys: Keys) -> list[Route]:
     """Return the routes of /health and /metrics."""
+    looks = _Looks(health)
 
     async def show_health(request: Request) -> Response:
-        report = await asyncio.to_thread(health.report)
+        report = await looks.report()
         return JSONResponse(report.shown(keys.admit(request.headers.get, "read")), 200 if report.healthy else 503)
 
     async def show_metrics(request: Request) -> Response:
