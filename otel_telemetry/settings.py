@@ -118,7 +118,7 @@ def load(**arguments: Any) -> Settings:
 
 
 def reader(**arguments: Any) -> Callable[[], Settings]:
-    """Return what resolves the settings, at the start and again later: a file that was there then has to be there still.
+    """Return what resolves the settings, at the start and later: a file that was there then has to be there still.
 
     A file that is away for a moment would otherwise put all settings back to their defaults.
     """

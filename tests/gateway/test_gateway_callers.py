@@ -115,9 +115,7 @@ async def test_an_http_request_sent_again_after_its_sender_left_is_kept_once(
     assert [batch.body for batch in running.spooled()] == [body]
 
 
-async def test_a_sender_that_leaves_behind_a_large_body_is_seen(
-    running: Any, slow: SlowDisk, make_request: Any
-) -> None:
+async def test_a_sender_that_leaves_behind_much_is_seen(running: Any, slow: SlowDisk, make_request: Any) -> None:
     """Its last piece pauses reading; while it was paused, nobody would see the sender leave."""
     body = make_request(*map(str, range(20_000)))
     await http_leaving(running, body)
