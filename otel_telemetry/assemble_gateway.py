@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from otel_telemetry.gateway.config import GatewaySettings
     from otel_telemetry.gateway.receive.auth import Keys
     from otel_telemetry.gateway.receive.rest import Clients, Rest
-    from otel_telemetry.gateway.receive.rest.rate_limit import Shared
+    from otel_telemetry.gateway.receive.rest.rate_limit import AddressOf, Shared
     from otel_telemetry.gateway.serve.group import WorkerContext
     from otel_telemetry.gateway.serve.lifecycle import Process
     from otel_telemetry.gateway.serve.page import Insight, MakePage, Page
@@ -126,7 +126,7 @@ def _page_of(settings: Settings, secret: bytes) -> "MakePage | None":
 
         _measure(settings)
         reading, written = map(Reading, databases(settings.ui, settings.request_log))
-        access = Access(keys, secret)
+        access = Access(keys, secret, address_of=_address_of(settings))
         return make_page(reading, settings.redaction, settings.ui, access, insight, written=written)
 
     return make
@@ -172,9 +172,13 @@ def clients_of(settings: Settings, shared: "Shared | None" = None) -> "Clients":
     """Make the object that identifies clients and limits how often each may send."""
     from otel_telemetry.gateway.receive.rest import Clients  # noqa: PLC0415
 
+    return Clients(settings.gateway.telemetry_per_minute, _address_of(settings), shared)
+
+
+def _address_of(settings: Settings) -> "AddressOf | None":
+    """Return what finds a client's address behind trusted proxies; None without any."""
     trusted = networks(settings.instrument.trusted_proxies)
-    address_of = partial(client_address, trusted=trusted) if trusted else None
-    return Clients(settings.gateway.telemetry_per_minute, address_of, shared)
+    return partial(client_address, trusted=trusted) if trusted else None
 
 
 def window_of_workers(settings: Settings) -> "Shared | None":

@@ -16,6 +16,7 @@ from typing import Final
 from starlette.requests import Request
 
 from otel_telemetry.gateway.receive.auth import Keys, Role, digest_of
+from otel_telemetry.gateway.receive.rest.rate_limit import AddressOf
 
 IDLE_SECONDS: Final = 3_600
 _LONGEST_SECONDS: Final = 43_200
@@ -28,7 +29,16 @@ _NOBODY: Final[frozenset[Role]] = frozenset()
 class Access:
     """Decides what a request may do. Without keys everything is allowed, because the gateway is on loopback then."""
 
-    def __init__(self, keys: Keys, secret: bytes, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        secret: bytes,
+        now: Callable[[], float] = time.time,
+        *,
+        address_of: AddressOf | None = None,
+    ) -> None:
+        #: Whose address a request has that came through a proxy; None where no proxy is trusted.
+        self.address_of = address_of
         self._keys = keys
         self._secret = secret
         self._now = now

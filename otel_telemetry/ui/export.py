@@ -20,9 +20,9 @@ from otel_telemetry.ui.reading import Reading
 Rows = Sequence[dict[str, Any]]
 Lines = Callable[[Rows, Iterator[Rows]], Iterator[str] | Iterator[bytes]]
 
-_SIZE: Final = 1_000
+_SIZE: Final = 500
 MOST: Final = 100_000
-AT_ONCE: Final = 8
+AT_ONCE: Final = 4
 _WAIT_S: Final = 5
 
 

@@ -24,7 +24,7 @@ class Login:
         self._pages = pages
         self._access = access
         self._root = root
-        self._clients = Clients(_TRIES_A_MINUTE)
+        self._clients = Clients(_TRIES_A_MINUTE, access.address_of)
 
     def routes(self) -> list[Route]:
         """Return the routes; they ask for no key."""

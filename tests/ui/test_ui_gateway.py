@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 import secrets
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive.auth import Keys
 from otel_telemetry.gateway.receive.origins import BrowserGuard, Origins
+from otel_telemetry.instrument.client_address import client_address, networks
 from otel_telemetry.processors.config import RedactionSettings
 from otel_telemetry.ui.access import Access
 from otel_telemetry.ui.app import make_page
@@ -254,3 +256,16 @@ def test_on_this_machine_without_keys_the_host_is_asked(url, clock):
     assert "rope" in client.get(f"/ui/requests/{request(2).id}").text
     assert client.get("/ui/", headers={"host": "rebound.example"}).status_code == 421
     assert client.get("/api/summary", headers={"host": "rebound.example"}).status_code == 421
+
+
+def test_tries_to_sign_in_are_counted_by_who_is_behind_a_trusted_proxy(url, keys):
+    address_of = partial(client_address, trusted=networks(("127.0.0.1",)))
+    page = make_page(Reading(url), RedactionSettings(), UiSettings(), Access(keys, b"s" * 32, address_of=address_of))
+    client = TestClient(page, base_url="http://127.0.0.1:4318", follow_redirects=False, client=("127.0.0.1", 1))
+
+    def tries(address):
+        sent = {**OWN, "x-forwarded-for": address}
+        return client.post("/ui/login", data={"key": "wrong"}, headers=sent).status_code
+
+    assert [tries("203.0.113.7") for _ in range(11)] == [401] * 10 + [429]
+    assert tries("203.0.113.8") == 401
