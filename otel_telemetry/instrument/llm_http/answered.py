@@ -1,34 +1,39 @@
 """What an answer was, as the attributes of its span, and as what it used up."""
 
-from operator import attrgetter
-
 from otel_telemetry.base import conventions
 from otel_telemetry.instrument import active
 from otel_telemetry.instrument.llm_http import content
 from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallState
 
-#: What of an answer goes to the span as it is, and its attributes.
-_answered = attrgetter(
-    *("id", "model", "input_tokens", "output_tokens", "cache_read", "cache_creation", "reasoning"),
-)
-_ANSWERED = (
-    *(conventions.RESPONSE_ID, conventions.RESPONSE_MODEL),
-    *(conventions.USAGE_INPUT_TOKENS, conventions.USAGE_OUTPUT_TOKENS, conventions.USAGE_CACHE_READ_TOKENS),
-    *(conventions.USAGE_CACHE_CREATION_TOKENS, conventions.USAGE_REASONING_TOKENS),
-)
-
 
 def attributes(seen: CallState) -> dict[str, Attribute]:
     """Return what is known of an answer, as attributes."""
-    found: dict[str, Attribute] = {
-        key: value for key, value in zip(_ANSWERED, _answered(seen), strict=True) if value is not None
-    }
+    found = _counts(seen)
+    if seen.id is not None:
+        found[conventions.RESPONSE_ID] = seen.id
+    if seen.model is not None:
+        found[conventions.RESPONSE_MODEL] = seen.model
     if seen.finish:
         found[conventions.RESPONSE_FINISH_REASONS] = [seen.finish[index] for index in sorted(seen.finish)]
     if seen.also:
         found.update(seen.also)
     if seen.capture and (text := content.dump(content.answers(seen))):
         found[conventions.OUTPUT_MESSAGES] = text
+    return found
+
+
+def _counts(seen: CallState) -> dict[str, Attribute]:
+    found: dict[str, Attribute] = {}
+    if seen.input_tokens is not None:
+        found[conventions.USAGE_INPUT_TOKENS] = seen.input_tokens
+    if seen.output_tokens is not None:
+        found[conventions.USAGE_OUTPUT_TOKENS] = seen.output_tokens
+    if seen.cache_read is not None:
+        found[conventions.USAGE_CACHE_READ_TOKENS] = seen.cache_read
+    if seen.cache_creation is not None:
+        found[conventions.USAGE_CACHE_CREATION_TOKENS] = seen.cache_creation
+    if seen.reasoning is not None:
+        found[conventions.USAGE_REASONING_TOKENS] = seen.reasoning
     return found
 
 

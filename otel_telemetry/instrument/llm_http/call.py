@@ -270,9 +270,9 @@ class ModelCall:
             shielded(COMPONENT, fault)
         if self._later is not None and not self._is_fetched(self._later):
             return  # the span is never ended: nobody learns of it
-        seconds = ended - self._started
-        error_type = self._error_type(raised)
+        error_type = None
         try:
+            error_type = self._error_type(raised)
             self._report(raised, error_type)
         except Exception as fault:  # noqa: BLE001 - the border to the app
             shielded(COMPONENT, fault)
@@ -281,9 +281,9 @@ class ModelCall:
         except Exception as fault:  # noqa: BLE001 - a span processor of the app may raise
             shielded(COMPONENT, fault)
         if self._at_once:
-            afterwards.do(self._measure, seconds, error_type)
+            afterwards.do(self._measure, ended - self._started, error_type)
         else:
-            self._measure(seconds, error_type)
+            self._measure(ended - self._started, error_type)
 
     def _is_fetched(self, begun: later.Begun) -> bool:
         """Return whether the answer is there, and that nobody had it before."""
@@ -358,12 +358,12 @@ class ModelCall:
             conventions.PROVIDER_NAME: self._endpoint.provider,
             conventions.SERVER_ADDRESS: self._host,
         }
-        optional = (
-            (conventions.SERVER_PORT, self._port),
-            (conventions.REQUEST_MODEL, self._model),
-            (conventions.RESPONSE_MODEL, seen.model),
-        )
-        attributes.update({key: value for key, value in optional if value})
+        if self._port:
+            attributes[conventions.SERVER_PORT] = self._port
+        if self._model:
+            attributes[conventions.REQUEST_MODEL] = self._model
+        if seen.model:
+            attributes[conventions.RESPONSE_MODEL] = seen.model
         measurement = CallMeasurement(
             seconds, seen.input_tokens, seen.output_tokens, seen.reasoning, first, gaps, error_type
         )

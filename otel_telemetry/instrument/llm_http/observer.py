@@ -58,7 +58,7 @@ class Observer:
     def _begin(self, sent: OutgoingRequest) -> ModelCall | None:
         endpoint = endpoints.recognise(sent, self._hosts, self._providers)
         context = otel_context.get_current()
-        if context and _is_suppressed(context):  # nothing is in the context outside of a request
+        if context and _is_suppressed(context):
             return None
         if endpoint is None:
             unseen.look(sent.host, sent.path, sent.raw)
@@ -71,7 +71,7 @@ class Observer:
         afterwards.watch()
         call = ModelCall(endpoint, self._measures, capture=self._capture)
         port = sent.port or _PORTS.get(sent.scheme)
-        call.start(self._tracer, sent.body(), sent.host, port, _parent_context(current, root))
+        call.start(self._tracer, sent.body(), sent.host, port, _parent_context(current, root) or context)
         if attempt := sent.header(_RETRY_COUNT):
             call.resent(attempt)
         return call
@@ -88,8 +88,11 @@ class Observer:
 
 
 def _is_suppressed(context: Context) -> bool:
-    """Return whether somebody wants no spans of what is sent now."""
-    return bool(context.get(_SUPPRESS_LLM)) or not is_http_instrumentation_enabled()
+    """Return whether somebody wants no spans of what is sent now: nearly always there is nothing to ask about."""
+    for key in context:
+        if key.startswith("suppress"):  # as all keys for that do
+            return bool(context.get(_SUPPRESS_LLM)) or not is_http_instrumentation_enabled()
+    return False
 
 
 def _parent_context(current: trace.Span, root: active.Root | None) -> Context | None:

@@ -18,6 +18,7 @@ from otel_telemetry.instrument.llm_http.dialects.openai_responses import Respons
 #: Attributes that spans of older conventions and other dialects have when they are a model call.
 _CALL_KEYS = ("llm.request.type", "llm.model_name", "gen_ai.system", "gen_ai.request.model")
 _KIND = "openinference.span.kind"
+_ANY_KEY = frozenset({conventions.OPERATION_NAME, _KIND, *_CALL_KEYS})
 _LATE = "opentelemetry.instrumentation.openai."
 
 
@@ -27,7 +28,9 @@ def see_it(span: trace.Span, tracer: Any = None) -> bool:
     A span of another provider than that of `tracer`, as Logfire and Phoenix make, goes elsewhere: no row is made of it.
     """
     attributes = getattr(span, "attributes", None)
-    if not attributes or not span.is_recording() or not _go_together(span, tracer):
+    if not attributes or _ANY_KEY.isdisjoint(attributes):  # as nearly always; to miss a key of the SDK's is slow
+        return False
+    if not span.is_recording() or not _go_together(span, tracer):
         return False
     operation = attributes.get(conventions.OPERATION_NAME)
     if operation is not None:

@@ -4,14 +4,12 @@
 call, an SDK's retries are calls of their own. The body is watched as it streams past (streams.py).
 """
 
+import functools
 import importlib
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
-
-import wrapt
 
 from otel_telemetry.instrument.llm_http.call import COMPONENT, ModelCall
 from otel_telemetry.instrument.llm_http.observer import CurrentSpan, Observer
@@ -39,7 +37,7 @@ def _sent(request: Any) -> OutgoingRequest:
     path = url.raw_path.partition(b"?")[0].decode("ascii", "replace")
     content = getattr(request, "_content", None)  # `.content` raises where the body was not loaded
     raw = content if isinstance(content, bytes) else _form(getattr(request, "stream", None))
-    return OutgoingRequest(url.scheme, url.host, url.port, path, partial(_header, request.headers), raw)
+    return OutgoingRequest(url.scheme, url.host, url.port, path, functools.partial(_header, request.headers), raw)
 
 
 def _header(headers: Any, name: str) -> str | None:
@@ -60,31 +58,33 @@ def _form(stream: Any) -> bytes | None:
 def _wrap(module: ModuleType, observer: Observer) -> Callable[[], None]:
     """Wrap both clients of a module and return what undoes it where no wrapper came later."""
     tees = Tees(module)
-    for name, wrapper in (("Client", _sync_send(observer, tees)), ("AsyncClient", _async_send(observer, tees))):
-        wrapt.wrap_function_wrapper(module, f"{name}.send", wrapper)
-    ours = {name: getattr(module, name).__dict__["send"] for name in ("Client", "AsyncClient")}
+    ours = {
+        module.Client: _sync_send(module.Client.send, observer, tees),
+        module.AsyncClient: _async_send(module.AsyncClient.send, observer, tees),
+    }
+    for client, wrapper in ours.items():
+        client.send = wrapper
 
     def undo() -> None:
-        for name, wrapper in ours.items():
-            client = getattr(module, name)
+        for client, wrapper in ours.items():
             if client.__dict__.get("send") is wrapper:
                 client.send = wrapper.__wrapped__
 
     return undo
 
 
-Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+def _sync_send(wrapped: Callable[..., Any], observer: Observer, tees: Tees) -> Any:
+    """Return the wrapper: a plain function, for wrapt's take a part of a call's time that can be measured."""
 
-
-def _sync_send(observer: Observer, tees: Tees) -> Wrapper:
-    def send(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    @functools.wraps(wrapped)
+    def send(client: Any, *args: Any, **kwargs: Any) -> Any:
         request: Any = args[0] if args else kwargs.get("request")
         call = observer.begin(getattr(request, "method", ""), _sent, request)
         if call is None:
-            return wrapped(*args, **kwargs)
+            return wrapped(client, *args, **kwargs)
         stream = kwargs.pop("stream", False)
         with CurrentSpan(call):
-            response = wrapped(*args, stream=stream or call.expects_stream, **kwargs)
+            response = wrapped(client, *args, stream=stream or call.expects_stream, **kwargs)
         if _watch(call, response, tees.sync) and not stream:
             try:
                 response.read()
@@ -96,17 +96,16 @@ def _sync_send(observer: Observer, tees: Tees) -> Wrapper:
     return send
 
 
-def _async_send(observer: Observer, tees: Tees) -> Wrapper:
-    async def send(
-        wrapped: Callable[..., Awaitable[Any]], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+def _async_send(wrapped: Callable[..., Awaitable[Any]], observer: Observer, tees: Tees) -> Any:
+    @functools.wraps(wrapped)
+    async def send(client: Any, *args: Any, **kwargs: Any) -> Any:
         request: Any = args[0] if args else kwargs.get("request")
         call = observer.begin(getattr(request, "method", ""), _sent, request)
         if call is None:
-            return await wrapped(*args, **kwargs)
+            return await wrapped(client, *args, **kwargs)
         stream = kwargs.pop("stream", False)
         with CurrentSpan(call):
-            response = await wrapped(*args, stream=stream or call.expects_stream, **kwargs)
+            response = await wrapped(client, *args, stream=stream or call.expects_stream, **kwargs)
         if _watch(call, response, tees.asynchronous) and not stream:
             try:
                 await response.aread()
