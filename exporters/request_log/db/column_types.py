@@ -106,9 +106,12 @@ _plain = json.JSONEncoder(
 )
 
 
-def encode(value: Any) -> str:
+def encode(value: Any, *, sort: bool = True) -> str:
     """Return JSON text; times as ISO 8601. Raises where PostgreSQL would: for text that is not UTF-8."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, option=_SORTED if sort else orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # it knows integers of 64 bits only, sums may be larger
         return _plain.encode(value)
+
+
+_SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS

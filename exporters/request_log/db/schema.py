@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from otel_telemetry.exporters.request_log.db.column_types import IsoTime, Json, Money, UtcTime
 
 #: The newest migration: a database at this revision is used as it is, without loading Alembic.
-HEAD: Final = "0021"
+HEAD: Final = "0022"
 #: Where Alembic keeps the revision; a name of our own, so that an app's own migrations can live in the same database.
 VERSION_TABLE: Final = "otel_telemetry_version"
 

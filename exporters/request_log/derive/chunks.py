@@ -7,7 +7,8 @@ page for each trace. Instead this table grows at its end, and its one index of t
 
 `body` is JSON: the version of this format, the trace's id, the base time of the other times, in nanoseconds, the names
 of services and of sources, then the spans. A span's parent is its position in the list if it is there, else its id. For
-a model call the columns of its row are stored by name, unless they follow from the span.
+a model call the columns of its row are stored by short names (`_SHORT`), unless they follow from the span. Version 1
+had their whole names, a third of this table; it is read as well.
 """
 
 import json
@@ -28,14 +29,56 @@ from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSpan
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: local_root, has_request_fields, of_log, matched_before, cached: a bit each.
 _FLAGS: Final = 5
 #: Columns of a call that follow from its span.
 _IMPLIED: Final = frozenset({"id", "request_id", "trace_id", "span_id", "parent_span_id", "ts", "application"})
-_STORED: Final = tuple(field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED)
+#: Names of columns in `body`. What is stored cannot be read without them: never change one, only add. Columns that are
+#: not here have their own names, and so has all of version 1.
+_SHORT: Final = {
+    "user_id": "u",
+    "environment": "e",
+    "operation": "o",
+    "provider": "p",
+    "model_requested": "q",
+    "model": "m",
+    "finish_reason": "f",
+    "provider_request_id": "i",
+    "prompt_tokens": "tp",
+    "cached_tokens": "tc",
+    "cache_write_tokens": "tw",
+    "completion_tokens": "to",
+    "reasoning_tokens": "tr",
+    "token_basis": "tb",
+    "cost_usd": "c",
+    "cost_input_usd": "ci",
+    "cost_cached_usd": "cc",
+    "cost_output_usd": "co",
+    "cost_source": "cs",
+    "price_version": "v",
+    "request_latency_ms": "lr",
+    "total_latency_ms": "lt",
+    "ttfb_ms": "lf",
+    "tokens_per_second": "s",
+    "streamed": "st",
+    "dialect": "d",
+    "meta": "x",
+    "response_meta": "y",
+    "region": "r",
+}
+_LONG: Final = {short: name for name, short in _SHORT.items()}
+#: Columns that nearly every call has at the same value, and that value: only others are stored.
+_USUAL: Final = {"event_type": "llm_call", "retries": 0, "rate_limited": False, "ok": True}
+_usual_of: Final = attrgetter(*_USUAL)
+_USUAL_VALUES: Final = tuple(_USUAL.values())
+_STORED: Final = tuple(
+    field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED and field.name not in _USUAL
+)
+_NAMES: Final = tuple(_SHORT.get(name, name) for name in _STORED)
 _stored_of: Final = attrgetter(*_STORED)
 _COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
+_SHORT_COSTS: Final = tuple(_SHORT[name] for name in _COSTS)
 #: Items of a span that says something, behind those that all have.
 _MANY: Final = 6
 
@@ -49,10 +92,10 @@ def trace_key(trace_id: str) -> int:
 
 def row(facts: Sequence[Fact | IrrelevantSpan]) -> tuple[None, int, datetime, bool, str]:
     """Return facts of one trace as a row of the table; the database gives it its number."""
-    times = [each.start_ns if isinstance(each, Fact) else each.at_us * 1_000 for each in facts]
-    has_text = any(isinstance(each, Fact) and holds_text(each) for each in facts)
-    body = _dump(facts, min(times))
-    return None, trace_key(facts[0].trace_id), coerce.moment(max(times)), has_text, body
+    trace_id = facts[0].trace_id
+    times = [each.at_us * 1_000 if type(each) is IrrelevantSpan else each.start_ns for each in facts]  # type: ignore[union-attr]
+    has_text = any([type(each) is Fact and holds_text(each) for each in facts])  # noqa: C419  # a list is faster
+    return None, trace_key(trace_id), coerce.moment(max(times)), has_text, _dump(trace_id, facts, times)
 
 
 def holds_text(fact: Fact) -> bool:
@@ -63,66 +106,57 @@ def holds_text(fact: Fact) -> bool:
     return call is not None and (call.chat_request is not None or call.chat_response is not None)
 
 
-def _dump(facts: Sequence[Fact | IrrelevantSpan], base: int) -> str:
-    positions = {each.span_id: position for position, each in enumerate(facts)}
+def _dump(trace_id: str, facts: Sequence[Fact | IrrelevantSpan], times: Sequence[int]) -> str:
+    base = min(times)
+    positions: dict[str | None, Any] = {each.span_id: position for position, each in enumerate(facts)}
+    positions.setdefault(None, None)
     services: dict[str, int] = {}
     sources: dict[str, int] = {}
     spans: list[list[Any]] = []
-    for each in facts:
+    for each, at in zip(facts, times, strict=True):
         if type(each) is IrrelevantSpan:
-            _, span_id, parent, of, at_us, local_root, request_fields = each
-            head: list[Any] = [span_id, positions.get(parent, parent) if parent is not None else None]  # not or
-            head += [services.setdefault(of, len(services)), at_us * 1_000 - base, int(local_root)]
+            _, span_id, parent, of, _, local_root, request_fields = each
+            head: list[Any] = [span_id, positions.get(parent, parent), services.setdefault(of, len(services))]
+            head += [at - base, 1 if local_root else 0]
             if request_fields is not None:
                 head.append(request_fields)
             spans.append(head)
         elif type(each) is Fact:
             parent = each.parent
-            flags = (
-                each.local_root
-                | each.has_request_fields << 1
-                | each.of_log << 2
-                | each.matched_before << 3
-                | each.cached << 4
-            )
             spans.append(
                 [
                     each.span_id,
-                    positions.get(parent, parent) if parent is not None else None,
+                    positions.get(parent, parent),
                     services.setdefault(each.service, len(services)),
-                    each.start_ns - base,
-                    int(flags),
+                    at - base,
+                    each.local_root
+                    | each.has_request_fields << 1
+                    | each.of_log << 2
+                    | each.matched_before << 3
+                    | each.cached << 4,
                     each.request_fields,
-                    each.end_ns - each.start_ns,
+                    each.end_ns - at,
                     sources.setdefault(each.source, len(sources)),
                     each.stage,
-                    _call(each) if each.call is not None else None,
+                    _call(each, each.call) if each.call is not None else None,
                     each.caller,
                 ]
             )
-    return column_types.encode([VERSION, facts[0].trace_id, base, list(services), list(sources), spans])
+    return column_types.encode([VERSION, trace_id, base, list(services), list(sources), spans], sort=False)
 
 
-def _call(fact: Fact) -> dict[str, Any]:
-    call = fact.call
-    stored = {name: value for name, value in zip(_STORED, _stored_of(call), strict=True) if value is not None}
-    if stored["event_type"] == "llm_call":
-        del stored["event_type"]
-    if not stored["retries"]:
-        del stored["retries"]
-    if not stored["rate_limited"]:
-        del stored["rate_limited"]
-    if stored["ok"]:
-        del stored["ok"]
-    if "cost_usd" in stored:
-        for name in _COSTS:
+def _call(fact: Fact, call: records.LlmCall) -> dict[str, Any]:
+    stored = {name: value for name, value in zip(_NAMES, _stored_of(call), strict=True) if value is not None}
+    if (usual := _usual_of(call)) != _USUAL_VALUES:
+        stored |= {name: value for name, value in zip(_USUAL, usual, strict=True) if value != _USUAL[name]}
+    if "c" in stored:
+        for name in _SHORT_COSTS:
             if name in stored:
                 stored[name] = str(stored[name])
-    application, ts = (call.application, call.ts) if call is not None else (None, None)
-    if application != _application(fact.service):
-        stored["application"] = application
-    if ts != fact.ts:
-        stored["ts"] = ts
+    if call.application != _application(fact.service):
+        stored["application"] = call.application
+    if call.ts is not fact.ts and call.ts != fact.ts:
+        stored["ts"] = call.ts
     return stored
 
 
@@ -136,6 +170,8 @@ def load(body: str) -> list[Fact]:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:  # it knows no numbers of more than 64 bits
         data = json.loads(body)
+    if data[0] > VERSION:
+        raise ValueError(f"facts of version {data[0]}, which a later version of this program wrote")
     head, spans = data[1:-1], data[-1]
     ids = [span[0] for span in spans]
     return [_fact(head, ids, span) for span in spans]
@@ -173,7 +209,8 @@ def _fact(head: list[Any], ids: list[str], span: list[Any]) -> Fact:
     return fact
 
 
-def _loaded(fact: Fact, stored: dict[str, Any]) -> records.LlmCall:
+def _loaded(fact: Fact, short: dict[str, Any]) -> records.LlmCall:
+    stored = {_LONG.get(name, name): value for name, value in short.items()}
     stored.setdefault("application", _application(fact.service))
     at = stored.pop("ts", None)
     for name in _COSTS:

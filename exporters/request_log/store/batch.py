@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from otel_telemetry.exporters.request_log.derive.chunks import facts_of
 from otel_telemetry.exporters.request_log.derive.facts import Fact, IrrelevantSpan
+from otel_telemetry.exporters.request_log.derive.plain import PlainTrace, plain
 from otel_telemetry.exporters.request_log.derive.trace import Trace
 from otel_telemetry.exporters.request_log.store import tables
 from otel_telemetry.exporters.request_log.store.facts_table import FactsTable, TraceVersion
@@ -55,7 +56,7 @@ class Batch:
         self._known: dict[str, Trace] = {}
         self._marks: dict[str, TraceVersion] = {}
         #: Those whose rows may change.
-        self.traces: list[Trace] = []
+        self.traces: list[Trace | PlainTrace] = []
 
     def take_in(self, placed: Iterable[Fact | IrrelevantSpan]) -> int:
         """Take in facts; return how many were new. Of one that comes again the first that was stored counts."""
@@ -93,6 +94,9 @@ class Batch:
         if trace is None:
             facts = _relevant(spans) if len(spans) < _LONG else facts_of(spans)
             if not facts:
+                return len(spans)
+            if len(spans) < _LONG and (found := plain(facts)) is not None:
+                self.traces.append(found)
                 return len(spans)
             trace = Trace()
             if len(spans) >= _LONG:

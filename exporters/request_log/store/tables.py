@@ -14,6 +14,7 @@ from otel_telemetry.exporters.request_log.db.outbox import RowKey
 from otel_telemetry.exporters.request_log.derive import requests
 from otel_telemetry.exporters.request_log.derive.calls import row_id
 from otel_telemetry.exporters.request_log.derive.facts import Fact
+from otel_telemetry.exporters.request_log.derive.plain import PlainTrace
 from otel_telemetry.exporters.request_log.derive.trace import Trace
 from otel_telemetry.exporters.request_log.store import counts
 from otel_telemetry.exporters.request_log.store.claims import Claims, claim_of
@@ -73,7 +74,7 @@ class Tables:
         self.spans: set[tuple[str, str]] = set()
         self._times: list[datetime] = []
 
-    def follow(self, traces: Collection[Trace]) -> tuple[int, int]:
+    def follow(self, traces: Collection[Trace | PlainTrace]) -> tuple[int, int]:
         """Write, move and delete rows; return how many requests and how many calls were written."""
         changed = [fact for trace in traces for fact in trace.requests.values()]
         claimants = [fact for trace in traces for fact in trace.claimants()]
