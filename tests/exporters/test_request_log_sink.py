@@ -149,6 +149,48 @@ def test_a_span_that_says_nothing_is_read_from_bytes_alone_as_from_the_whole_spa
     assert (read[0].request_fields is None) == bool(parent)
 
 
+ENTRIES = (  # route, status, code, end; what is remembered of one has to be wrong of the next
+    ("/a", 200, 0, 5),
+    ("/a", 200, 0, 9),
+    ("/a", 200, 2, 9),
+    ("/a", True, 0, 9),
+    ("/a", 1, 0, 9),
+    ("/a", 500, 0, 9),
+    ("/a", 200, 0, 0),
+    ("/a", 200, 1, 10**9),
+    ("/" + "a" * 200, 200, 0, 9),
+    (7, 200, 0, 9),
+    ("/b", "200", 0, 9),
+)
+
+
+def test_entry_spans_of_one_kind_in_a_row_are_read_as_each_by_itself():
+    given = []
+    for service in ("one", "two", "one"):
+        group = ResourceSpans(scope_spans=[ScopeSpans()])
+        group.resource.attributes.add(key="service.name").value.string_value = service
+        for number, (route, status, code, end) in enumerate(ENTRIES):
+            span = group.scope_spans[0].spans.add(trace_id=b"\1" * 16, span_id=bytes([*b"1234567", number + 1]))
+            span.start_time_unix_nano, span.end_time_unix_nano = 10**18 + number, end and 10**18 + end
+            span.status.code = cast("Status.StatusCode.ValueType", code)
+            for key, value in (("http.route", route), ("http.response.status_code", status)):
+                kind = {str: "string_value", bool: "bool_value", int: "int_value"}[type(value)]
+                setattr(span.attributes.add(key=key).value, kind, value)
+        given.append(group)
+    body = ExportTraceServiceRequest(resource_spans=given).SerializeToString()
+    alone = [span_facts.to_fact(each, store_text=False) for each in span_facts.from_otlp(body)]
+    read = list(span_facts.condensed_from_otlp(body))
+    assert read == alone
+    assert [json.dumps(fields_of(each), sort_keys=True) for each in read] == [  # where True is not 1
+        json.dumps(fields_of(each), sort_keys=True) for each in alone
+    ]
+
+
+def fields_of(span: object) -> dict[str, object] | None:
+    assert isinstance(span, IrrelevantSpan)
+    return span.request_fields
+
+
 def test_a_span_that_says_something_is_read_whole(finished):
     read = {type(each).__name__ for each in span_facts.condensed_from_otlp(body_of([finished[0], finished[2]]))}
     assert read == {"Span"}

@@ -5,8 +5,8 @@ keys that are left over follow from the keys alone; only the values differ.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from otel_telemetry.base import conventions, records
 from otel_telemetry.exporters.request_log.dialects.dialect_table import DIALECTS
@@ -36,6 +36,8 @@ GENERAL: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("http_status_code", (conventions.HTTP_RESPONSE_STATUS_CODE, conventions.HTTP_STATUS_CODE_OLD)),
     ("error", (conventions.ERROR_TYPE,)),
 )
+#: Those of them that have few values in a service.
+_FEW: Final = frozenset({"http_route", "task_name", "rpc_method", "http_method", "http_status_code", "error"})
 #: What dialects say, in the order of their table: (attribute, rank, meaning), (attribute, rank, paths inside of it).
 _NAMES: Final = tuple(
     (key, rank, meaning) for rank, dialect in enumerate(DIALECTS) for key, meaning in dialect.names.items()
@@ -68,7 +70,8 @@ class Shape:
     `is_known`: a dialect knows one of the keys. `extra_keys`: keys without a column that go to a call's meta.
     `request_log_keys`: `request_log.*` keys, {column: key}; of a stage too. `general`: request fields from general
     conventions, {column: keys}, the first one has priority, and `general_keys`: all of them. `is_silent`: there are no
-    other keys. `has_request_fields`, `has_request_fields_as_call`: the keys set fields of a request, on any span and on
+    other keys. `repeats`: it is silent, and has few sets of values; `remembered` is what was found of them lately.
+    `has_request_fields`, `has_request_fields_as_call`: the keys set fields of a request, on any span and on
     a model call. Nothing else here
     depends on the order of the keys.
     """
@@ -88,6 +91,8 @@ class Shape:
     is_silent: bool
     has_request_fields: bool
     has_request_fields_as_call: bool
+    repeats: bool
+    remembered: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def shape(attributes: records.Attributes) -> Shape:
@@ -111,6 +116,8 @@ def _shape(given: tuple[str, ...]) -> Shape:
     there = frozenset(keys)
     spoken = UNMARKED.union(*(_MARKS[key] for key in there & _MARKS.keys()))
     request_log_keys = {key[_PREFIX:]: key for key in keys if key.startswith(conventions.REQUEST_LOG)}
+    is_silent = not request_log_keys and there.isdisjoint(_DECISIVE)
+    general = {column: tuple(key for key in of if key in there) for column, of in GENERAL if not there.isdisjoint(of)}
     carrying = [key for key in request_log_keys.values() if key != conventions.STAGE]
     return Shape(
         keys=given,
@@ -123,13 +130,12 @@ def _shape(given: tuple[str, ...]) -> Shape:
         is_known=not there.isdisjoint(_KNOWN),
         extra_keys=tuple(key for key in keys if goes_to_meta(key) and key not in _KNOWN and not is_content(key)),
         request_log_keys=request_log_keys,
-        general={
-            column: tuple(key for key in of if key in there) for column, of in GENERAL if not there.isdisjoint(of)
-        },
+        general=general,
         general_keys=tuple(key for key in keys if key in _GENERAL_KEYS),
-        is_silent=not request_log_keys and there.isdisjoint(_DECISIVE),
+        is_silent=is_silent,
         has_request_fields=bool(carrying),
         has_request_fields_as_call=any(key not in CALL_ATTRIBUTES for key in carrying),
+        repeats=is_silent and general.keys() <= _FEW,
     )
 
 

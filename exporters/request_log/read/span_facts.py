@@ -29,6 +29,10 @@ _STATUSES: Final = ("UNSET", "OK", "ERROR")
 _PARENT_IS_REMOTE: Final = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
+_ERROR: Final = 2
+#: Values that are remembered, with what follows from them: of so many characters, and so many sets of them.
+_SHORT: Final = 128
+_MOST_REMEMBERED: Final = 256
 #: Dialects that one instrumentation may mix.
 _FAMILIES: Final = dict.fromkeys(("gen_ai", "gen_ai.old", "openllmetry", "traceloop"), "gen_ai")
 
@@ -130,7 +134,7 @@ def _irrelevant(span: Any, trace_id: bytes, span_id: bytes, own: Shape, source: 
     local_root = not has_parent or span.kind in _ENTRY_NUMBERS or bool(span.flags & _PARENT_IS_REMOTE)
     facts = None
     if local_root:
-        facts = requests.facts(_outline(span, own), own, source, store_text=False)
+        facts = _entry_facts(span, own, source)
     return IrrelevantSpan(
         trace_id.hex(),
         span_id.hex(),
@@ -140,6 +144,28 @@ def _irrelevant(span: Any, trace_id: bytes, span_id: bytes, own: Shape, source: 
         local_root,
         facts,
     )
+
+
+def _entry_facts(span: Any, own: Shape, source: calls.Origin) -> dict[str, Any]:
+    """Return the request fields of a silent span; where only its duration is new, they are those of another one."""
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if not own.repeats or source.notes or not 0 < start <= end or span.status.code == _ERROR:
+        return requests.facts(_outline(span, own), own, source, store_text=False)
+    given = span.attributes
+    values = tuple([otlp_values.to_python(given[key]) for key in own.general_keys])
+    if not all([type(value) is int or (type(value) is str and len(value) <= _SHORT) for value in values]):  # noqa: C419
+        return requests.facts(_outline(span, own), own, source, store_text=False)
+    key = values, span.kind, source.application, source.environment, source.region
+    known: dict[str, Any] | None = own.remembered.get(key)
+    if known is None:
+        known = requests.facts(_outline(span, own), own, source, store_text=False)
+        if len(own.remembered) >= _MOST_REMEMBERED:
+            own.remembered.clear()
+        own.remembered[key] = known
+    found = {**known, "latency_ms": (end - start) / 1e6}
+    if "meta" in found:
+        found["meta"] = {**found["meta"]}
+    return found
 
 
 def _outline(span: Any, own: Shape) -> calls.Outline:
