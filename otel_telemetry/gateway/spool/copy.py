@@ -1,15 +1,18 @@
 """Copies the readable contents of a damaged spool into a new one, and counts what is lost.
 
 SQLite reads it first, table by table, batches in runs that are halved until the bad ones are found. What SQLite cannot
-read is searched for in the pages of the file.
+read is searched for in the pages of the file. A step that fails in a way that nobody foresaw costs what it would have
+copied, not the other steps.
 """
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from otel_telemetry.gateway.spool import spool_file
@@ -26,6 +29,8 @@ _BATCH_SHAPES: Final = frozenset({"ntiibi", "ntiibn", "ntiib", "ntiicc", "ntiic"
 _WHOLE_BATCH: Final = frozenset({"ntiibi", "ntiibn", "ntiib"})
 _LETTER_SHAPE: Final = "ntitiiit"
 _LOSS_COLUMNS: Final = 8
+_LEAST_ROW: Final = 16  # bytes of a batch in the file
+_LEAST_FILE: Final = 16 << 20  # what a file that was cut may have had, at least
 
 #: What a cursor has behind it: all that ever came, less what is still before it.
 _RECOUNT: Final = """
@@ -33,6 +38,8 @@ UPDATE cursor SET (batches, items, bytes) = (
     SELECT t.batches - count(b.seq), t.items - coalesce(sum(b.items), 0), t.bytes - coalesce(sum(length(b.body)), 0)
     FROM total t LEFT JOIN batch b ON b.seq > cursor.seq GROUP BY t.id)
 """
+
+_log = logging.getLogger("otel_telemetry.gateway.spool")
 
 
 @dataclass(slots=True)
@@ -62,6 +69,14 @@ class SalvageResult:
         lossy = self.lost or self.lost_letters or self.unknown
         return "; /health is degraded until `otel-telemetry spool acknowledge`" if lossy else ""
 
+    def note_unknown(self, target: sqlite3.Connection) -> None:
+        """Note in the new file the dead letters that are lost, and that more may be than is known."""
+        if self.lost_letters or self.unknown:
+            target.execute(
+                "INSERT INTO loss (at_ns, batches, items, letters, unknown) VALUES (?, 0, 0, ?, ?)",
+                (time.time_ns(), self.lost_letters, self.unknown),
+            )
+
 
 class _Head(NamedTuple):
     """A batch without its body; `address` is where the body is in the file."""
@@ -73,10 +88,13 @@ class _Head(NamedTuple):
 class _Found:
     """What the pages of a file show: rows of the small tables, and where batches and dead letters are."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self) -> None:
         self.tables: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
         self.batches: defaultdict[int, list[_Head]] = defaultdict(list)
         self.letters: dict[int, CellAddress] = {}
+
+    def look_through(self, pages: Pages) -> None:
+        """Look at each row that can be seen in the pages."""
         names = {shape: name for name, shape in _SHAPES.items()}
         for row in pages.rows():
             shape = row.shape()
@@ -112,37 +130,48 @@ class Copy:
         self._source = source
         self._pages = pages
         self._target = target
-        self._found = _Found(pages)
+        self._found = _Found()
         self._saved = SalvageResult()
         self._bytes = 0
         self._totals_known = False
+        self._expected = 1 << 62  # from this number on, each batch should be there
 
     def run(self) -> SalvageResult:
         """Copy all that can be read, and count the rest."""
-        self._target.execute("BEGIN")
-        try:
-            self._totals_known = self._table("total")
-            for table in ("cursor", "outcome", "replay", "attached", "loss"):
-                self._table(table)
-            self._dead_letters()
-            for first in range(*self._range(), _RUN):
-                self._batches(first, first + _RUN - 1)
-            self._missing_batches()
+        tables = ("total", "cursor", "outcome", "replay", "attached", "loss")
+        with spool_file.transaction(self._target):
+            self._try("pages", lambda: self._found.look_through(self._pages))
+            for table in tables:
+                self._try(table, partial(self._table, table))
+            for step in (self._dead_letters, self._count_letters, self._all_batches, self._missing_batches):
+                self._try(step.__name__.strip("_"), step)
             self._account()
-        finally:
-            self._target.execute("COMMIT")
         return self._saved
 
-    def _table(self, table: str) -> bool:
-        """Copy a small table; return whether it had rows."""
+    def _try(self, what: str, step: Callable[[], None]) -> None:
+        """Do a step; where it fails in a way that nobody foresaw, go on without, and say that more may be lost."""
+        try:
+            step()
+        except Exception as error:
+            if spool_file.is_of_surroundings(error):
+                raise
+            _log.exception("the damaged spool could not be read to its end (%s); what is left of it is saved", what)
+            self._saved.unknown = True
+
+    def _table(self, table: str) -> None:
+        """Copy a small table."""
         try:
             rows = self._source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names of our own
         except _UNREADABLE:
             rows = self._found.rows(table)
-        if rows:
-            marks = ",".join("?" * len(rows[0]))
-            self._target.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", rows)  # noqa: S608
-        return bool(rows)
+        for row in rows:
+            marks = ",".join("?" * len(row))
+            try:
+                self._target.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
+            except sqlite3.IntegrityError:  # the disk did not keep a value that has to be there
+                self._saved.unknown = True
+        if table == "total":
+            self._totals_known = bool(rows)
 
     # --- dead letters -----------------------------------------------------------------------------------------------
     def _dead_letters(self) -> None:
@@ -154,7 +183,6 @@ class Copy:
                 found = self._pages.whole(address)
                 if found is not None and found.shape() == f"{_LETTER_SHAPE}b":
                     self._keep_letter((number, *found.values[1:]))
-        self._count_letters()
 
     def _keep_letter(self, row: Sequence[object]) -> None:
         inserted = self._target.execute(
@@ -179,14 +207,33 @@ class Copy:
         There are gaps only where something was lost before; what some sink has not got yet is always looked for.
         """
         last, count = self._target.execute("SELECT seq, batches - trimmed FROM total").fetchone()
-        there = self._found.batches if not self._totals_known else ()
-        ends = [min(there, default=last - count + 1), max(there, default=last)]
+        there = self._found.batches
+        ends = [last - count + 1 if self._totals_known else min(there, default=1), max(there, default=last)]
         ends[0] = min(ends[0], self._delivered() + 1)
         for position, order in enumerate(("ASC", "DESC")):
             with contextlib.suppress(*_UNREADABLE):
                 row = self._source.execute(f"SELECT seq FROM batch ORDER BY seq {order} LIMIT 1").fetchone()  # noqa: S608
                 ends[position] = row[0] if row else ends[position]
+        (delivered,) = self._target.execute("SELECT min(seq) FROM cursor").fetchone()
+        if delivered is not None:
+            self._expected = delivered + 1
+            ends[0] = min(ends[0], self._expected)
         return ends[0], max(ends[1], last) + 1
+
+    def _all_batches(self) -> None:
+        """Copy each batch that SQLite can read, and note the others as lost.
+
+        Where the numbers are further apart than the file has room for, one of them is damaged: only what is seen in the
+        pages is looked for then.
+        """
+        first, end = self._range()
+        if end - first <= max(self._pages.bytes, _LEAST_FILE) // _LEAST_ROW:
+            for start in range(first, end, _RUN):
+                self._batches(start, min(start + _RUN, end) - 1)
+            return
+        self._saved.unknown = True
+        for seq in sorted(self._found.batches):
+            self._batches(seq, seq)
 
     def _batches(self, first: int, last: int) -> None:
         query = "SELECT seq, signal, received_ns, items, body, crc FROM batch WHERE seq BETWEEN ? AND ?"
@@ -200,9 +247,12 @@ class Copy:
             self._batches(first, middle)
             self._batches(middle + 1, last)
             return
+        missing = set(range(max(first, self._expected), last + 1))
         for row in rows:
+            missing.discard(row[0])
             if not self._keep(row):
                 self._saved.lost[row[0]] = row[3]
+        self._saved.lost |= dict.fromkeys(missing, 0)  # SQLite passes over zeros in the place of a row
 
     def _missing_batches(self) -> None:
         """Look into the pages for the batches that SQLite cannot read."""
@@ -221,12 +271,15 @@ class Copy:
 
     def _keep(self, row: Sequence[object]) -> bool:
         body = row[4]
-        if not isinstance(body, bytes) or (row[5] is not None and spool_file.checksum(body) != row[5]):
+        if not isinstance(body, bytes) or None in row[:5]:
             return False
-        self._target.execute(
-            "INSERT INTO batch (seq, signal, received_ns, items, body, crc) VALUES (?, ?, ?, ?, ?, ?)", tuple(row)
+        if row[5] is not None and spool_file.checksum(body) != row[5]:
+            return False
+        inserted = self._target.execute(
+            "INSERT OR IGNORE INTO batch (seq, signal, received_ns, items, body, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            tuple(row),
         )
-        self._saved.batches += 1
+        self._saved.batches += inserted.rowcount
         self._bytes += len(body)
         if self._bytes >= _COMMIT_BYTES:
             self._target.execute("COMMIT")
@@ -273,11 +326,7 @@ class Copy:
                 spool_file.count_outcome(self._target, sink, "unreadable", len(missed), sum(missed))
         for seq, items in saved.lost.items():
             spool_file.count_loss(self._target, seq, items)
-        if saved.lost_letters or saved.unknown:
-            self._target.execute(
-                "INSERT INTO loss (at_ns, batches, items, letters, unknown) VALUES (?, 0, 0, ?, ?)",
-                (time.time_ns(), saved.lost_letters, saved.unknown),
-            )
+        saved.note_unknown(self._target)
 
     def _scalar(self, query: str) -> int:
         return int(self._target.execute(query).fetchone()[0])

@@ -2,14 +2,15 @@
 
 Each page that looks like a leaf of a table is read by itself, after sqlite.org/fileformat2.html, so that the header,
 the tree above it and the pages beside it may be damaged. A committed page in the write-ahead log has priority over the
-one in the file; free pages are left out. The types of the columns identify the table, because they differ for each of
-the spool's tables. The checksum of a batch decides whether its bytes are right.
+one in the file; free pages are left out. A page may be cut, or not be there: the log names pages behind the end of a
+file that was cut. What the log still has of such a page from before is read then. The types of the columns identify the
+table, because they differ for each of the spool's tables. The checksum of a batch decides whether its bytes are right.
 """
 
 import mmap
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -28,6 +29,7 @@ _MAP_STEP: Final = _PAGE // 5 + 1  # one page in so many says what the others ar
 _INTEGER_BYTES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _FIRST_TEXT: Final = 13
 _FIRST_BLOB: Final = 12
+_MOST_ROWS: Final = 1 << 62  # a rowid above that is none that the spool gave
 
 #: The value of a column whose bytes are not there any more.
 CUT: Final = object()
@@ -55,16 +57,31 @@ class Row:
         return "".join(map(_letter, self.values))
 
 
+@dataclass(slots=True)
+class _Turn:
+    """What the log got before SQLite began it anew: where each page is, and how many the whole file had then."""
+
+    pages: dict[int, int] = field(default_factory=dict)
+    last: int = 0
+
+
 class Pages:
     """The pages of a file and of the log beside it. Raises OSError where the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._file = _mapped(path)
         self._log = _mapped(path.with_name(path.name + "-wal"))
-        found = list(_committed(self._log))
-        self._in_log = {page: start for page, start, _ in found}
-        self._last_in_log = found[-1][2] if found else 0
-        self.count = max([len(self._file) // _PAGE, *self._in_log])
+        self.bytes = len(self._file) + len(self._log)
+        self._in_log, *older = list(_committed(self._log)) or [_Turn()]
+        self._outdated: dict[int, int] = {}
+        in_file = range(1, len(self._file) // _PAGE + 1)
+        head = self._page(1)
+        self._last = max(self._in_log.last, _number(head, 28))
+        sure = {*in_file, *self._in_log.pages}
+        self._known = sum(number <= self._last for number in sure)
+        self._outdated = _outdated(older, sure, self._last)
+        cut = len(self._file) // _PAGE + 1 if len(self._file) % _PAGE else 1
+        self._numbers = sorted({*sure, cut, *self._outdated})
         self._free = set(self._free_pages())
         self._followed: set[int] = set()
 
@@ -78,7 +95,7 @@ class Pages:
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, without what lies outside of its own page: long columns are CUT."""
-        for number in range(1, self.count + 1):
+        for number in self._numbers:
             if number not in self._free and not _is_map(number):
                 for cell in self._cells(number):
                     row = self._row(CellAddress(number, cell), whole=False)
@@ -89,24 +106,31 @@ class Pages:
         """Return a row with all of its columns, as far as they can be read."""
         return self._row(address, whole=True)
 
+    def cut(self) -> bool:
+        """Return whether the file should have pages that neither it nor the log has; false where its header is none."""
+        head = self._page(1)
+        return int.from_bytes(head[16:18]) == _PAGE and self._known < self._last
+
     def missing(self) -> bool:
         """Return whether pages are gone or say nothing, so that there may have been more rows than can be seen.
 
         Of use once all rows have been read whole: what they have on pages of their own is known then.
         """
-        head = self._page(1)
-        if len(head) < _PAGE or max(self._last_in_log, _number(head, 28)) > self.count:
+        if self._known < self._last:
             return True
-        return any(self._is_unreadable(number) for number in range(2, self.count + 1))
+        return any(self._is_unreadable(number) for number in self._numbers)
 
     def _is_unreadable(self, number: int) -> bool:
-        if number in self._free or number in self._followed or _is_map(number):
-            return False
-        return self._page(number)[0] not in _TREE
+        page = self._page(number)
+        if len(page) < _PAGE:
+            return True
+        known = number == 1 or number in self._free or number in self._followed or _is_map(number)
+        return not known and page[0] not in _TREE
 
     def _page(self, number: int) -> bytes:
-        start = self._in_log.get(number)
-        if start is not None:
+        """Return a page, less of it where the file ends in it, and b"" where it is not there."""
+        start = self._in_log.pages.get(number) or self._outdated.get(number)
+        if start:
             return bytes(self._log[start : start + _PAGE])
         return bytes(self._file[(number - 1) * _PAGE : number * _PAGE])
 
@@ -115,7 +139,7 @@ class Pages:
         first = self._page(1)
         trunk = _number(first, 32) if len(first) >= _HEADER_BYTES else 0
         seen: set[int] = set()
-        while 1 < trunk <= self.count and trunk not in seen:
+        while trunk > 1 and trunk not in seen:
             seen.add(trunk)
             page = self._page(trunk)
             leaves = _number(page, 4) if len(page) == _PAGE else _PAGE
@@ -128,11 +152,11 @@ class Pages:
     def _cells(self, number: int) -> tuple[int, ...]:
         page = self._page(number)
         start = _HEADER_BYTES if number == 1 else 0
-        if len(page) < _PAGE or page[start] not in (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER):
+        if len(page) < start + 8 or page[start] not in (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER):
             return ()
         count = int.from_bytes(page[start + 3 : start + 5])
         first = start + (12 if page[start] == _INDEX_INNER else 8)
-        if count > (_PAGE - first) // 2:
+        if count > (len(page) - first) // 2:
             return ()
         return struct.unpack_from(f">{count}H", page, first)
 
@@ -150,21 +174,25 @@ class Pages:
         rowid = 0
         if kind == _TABLE_LEAF:
             rowid, at = _varint(page, at)
+        if rowid >= _MOST_ROWS:
+            raise ValueError("no row of ours")
         local = _local(size, of_table=kind == _TABLE_LEAF)
         payload = page[at : at + local]
-        if whole and local < size:
+        if whole and len(payload) == local < size:
             payload += self._overflow(_number(page, at + local), size - local)
         return Row(rowid, tuple(_values(payload)), address)
 
     def _overflow(self, number: int, size: int) -> bytes:
         """Return what a row has on pages of its own; less than `size` where the chain is broken."""
         parts = []
-        while size > 0 and 1 < number <= self.count:
-            self._followed.add(number)
+        seen: set[int] = set()
+        while size > 0 and number > 1 and number not in seen:
+            seen.add(number)
             page = self._page(number)
             parts.append(page[4 : 4 + size])
             size -= len(parts[-1]) or size
             number = _number(page, 0) if len(page) == _PAGE else 0
+        self._followed |= seen
         return b"".join(parts)
 
 
@@ -179,20 +207,39 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _committed(log: mmap.mmap | bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (page, where it begins, pages of the whole file then) of what the log has committed, in order."""
+def _committed(log: mmap.mmap | bytes) -> Iterator[_Turn]:
+    """Yield what each turn of writing the log has committed, the newest first.
+
+    SQLite writes the log from its beginning again once all of it is in the file: what is behind the end of the newest
+    turn is left of older ones, which have other salts.
+    """
     if len(log) < _WAL_HEADER or _number(log, 0) not in _WAL_MAGIC:
         return
     salts = log[16:24]
-    waiting: list[tuple[int, int]] = []
+    turn, waiting = _Turn(), dict[int, int]()
     for start in range(_WAL_HEADER, len(log) - _WAL_FRAME - _PAGE + 1, _WAL_FRAME + _PAGE):
         if log[start + 8 : start + 16] != salts:
-            return
-        waiting.append((_number(log, start), start + _WAL_FRAME))
+            yield turn
+            salts = log[start + 8 : start + 16]
+            turn, waiting = _Turn(), {}
+        if _number(log, start):
+            waiting[_number(log, start)] = start + _WAL_FRAME
         pages = _number(log, start + 4)
         if pages:  # the last of a transaction
-            yield from ((page, at, pages) for page, at in waiting)
-            waiting.clear()
+            turn.pages.update(waiting)
+            turn.last = pages
+            waiting = {}
+    yield turn
+
+
+def _outdated(turns: Sequence[_Turn], newer: Collection[int], last: int) -> dict[int, int]:
+    """Return where older turns of the log have pages of which there is nothing newer, up to the file's `last`."""
+    found: dict[int, int] = {}
+    for turn in turns:
+        for page, start in turn.pages.items():
+            if page not in newer and (page <= last or not last):
+                found.setdefault(page, start)
+    return found
 
 
 def _local(size: int, *, of_table: bool) -> int:

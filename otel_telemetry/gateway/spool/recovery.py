@@ -43,7 +43,7 @@ def open_spool(
             spool_file.make_file(path)
             spool_file.keep_reserve(folder)
             opened = _open_on_any_disk(path, alone=alone, doubtful=doubtful, made=identity.was_made(shared))
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise spool_file.not_opened(path, error) from None
         else:
             identity.note_made(shared)
@@ -63,8 +63,11 @@ def _open_on_any_disk(path: Path, *, alone: bool, doubtful: bool, made: bool) ->
 
 
 def _open(path: Path, *, alone: bool, doubtful: bool, made: bool) -> sqlite3.Connection:
+    thorough = alone and (doubtful or _ended_badly(path))
     try:
-        return spool_file.open_sound(path, thorough=alone and (doubtful or _left_open(path)), made=made)
+        if thorough:
+            _refuse_cut(path)
+        return spool_file.open_sound(path, thorough=thorough, made=made)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not _damaged(path, error):
             raise
@@ -75,17 +78,23 @@ def _open(path: Path, *, alone: bool, doubtful: bool, made: bool) -> sqlite3.Con
 
 def _damaged(path: Path, error: Exception) -> bool:
     """Return whether a file that cannot be opened is damaged: of faults of the surroundings it is not the file's."""
-    if not isinstance(error, sqlite3.OperationalError) or spool_file.means_damage(error):
+    if not spool_file.is_of_surroundings(error):  # such as a format or a text of the schema that nobody knows
         return True
-    code = error.sqlite_errorcode & 0xFF
-    if code == sqlite3.SQLITE_READONLY:  # a header may say so, too
-        return os.access(path, os.W_OK)
-    return code == sqlite3.SQLITE_ERROR  # such as a format or a text of the schema that nobody knows
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK)  # a header may say so, too
 
 
-def _left_open(path: Path) -> bool:
+def _ended_badly(path: Path) -> bool:
+    """Return whether the last user did not close the file, or it ends within a page, of which SQLite says nothing."""
     log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
+    return (log.exists() and log.stat().st_size > 0) or path.stat().st_size % spool_file.PAGE_BYTES > 0
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise sqlite3.DatabaseError for a file without its end, while its log is still there: closing it ends that."""
+    with Pages(path) as pages:
+        if pages.cut():
+            raise sqlite3.DatabaseError(f"it was cut to {path.stat().st_size} bytes")
 
 
 def _finish_rescue(path: Path) -> None:
@@ -105,7 +114,7 @@ def _start_anew(path: Path, error: Exception) -> sqlite3.Connection:
     began = time.monotonic()
     rescued = path.with_name(RESCUED_NAME)
     _remove(rescued)
-    saved = _rescue(path, rescued)
+    saved = _rescue_or_begin(path, rescued)
     aside = path.with_name(f"{path.stem}.damaged-{time.time_ns()}.db")
     for suffix in _SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
@@ -116,6 +125,23 @@ def _start_anew(path: Path, error: Exception) -> sqlite3.Connection:
         path, error, aside, saved, time.monotonic() - began, saved.next_step(),
     )  # fmt: skip
     return spool_file.open_sound(path)
+
+
+def _rescue_or_begin(path: Path, rescued: Path) -> SalvageResult:
+    """Make a new spool of what can be read; an empty one where even looking failed in a way that nobody foresaw."""
+    try:
+        return _rescue(path, rescued)
+    except Exception as error:
+        if spool_file.is_of_surroundings(error):
+            raise
+        _log.exception("nothing of the damaged spool %s could be saved; its files are kept", path)
+    _remove(rescued)
+    spool_file.make_file(rescued)
+    with contextlib.closing(spool_file.open_sound(rescued)) as target:
+        saved = SalvageResult(unknown=True)
+        saved.note_unknown(target)
+        target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return saved
 
 
 def _rescue(path: Path, rescued: Path) -> SalvageResult:

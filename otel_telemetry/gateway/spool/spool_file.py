@@ -267,7 +267,14 @@ def means_damage(error: Exception) -> bool:
     return type(error) is sqlite3.DatabaseError or is_no_text
 
 
-def not_opened(path: Path, error: sqlite3.Error) -> ConfigurationError:
+def is_of_surroundings(error: Exception) -> bool:
+    """Return whether an error says nothing of the file itself: a full disk, a lock, no memory, no permission."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return isinstance(error, OSError | MemoryError)
+    return not means_damage(error) and error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR
+
+
+def not_opened(path: Path, error: sqlite3.Error | OSError) -> ConfigurationError:
     """Return the error for a spool that cannot be opened for another reason than damage."""
     return ConfigurationError(
         _SETTING,
