@@ -309,7 +309,7 @@ def _apply_at(  # noqa: PLR0917  # called for each place: names would cost
 
 def _is_within(last: Match, rule: Rule, candidate: re.Match[str]) -> bool:
     """Return whether the value that a rule may find lies within a finding of a higher priority: it adds nothing."""
-    start, end = candidate.span("v")
+    start, end = candidate.span(rule.group)
     return last.start <= start and end <= last.end and rule.priority < last.priority
 
 

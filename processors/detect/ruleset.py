@@ -137,7 +137,7 @@ _SEPARATORS: Final = (
     ),
     *(":" + "\\" * level + "n" for level in (1, 2, 4)),
 )
-_NARROW: Final = frozenset({commands.keyword_token, commands.service_key})
+_NARROW: Final = frozenset({None, commands.keyword_token, commands.service_key, phones.national})
 #: Between a name and a number beside it, and before the name: it starts a word, also in camelCase.
 _BESIDE: Final = r"(?:[\W_]{0,24}+(?i:n[a-z\u00fa.]{0,7}+|is|was|id|code|card|value)){0,3}[\W_]{1,24}+"
 _WORD_START: Final = "(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
@@ -183,8 +183,13 @@ class Rule:
         return re.compile(rf"{self.left}{{0,{self.back}}}", re.ASCII) if self.left else None
 
     @cached_property
+    def group(self) -> int:
+        """The number of the group `v`, or 0 where the regex has none: what is found then is all that it matches."""
+        return self.regex.groupindex.get("v", 0)
+
+    @cached_property
     def narrows(self) -> bool:
-        """Whether the validator never takes more than the group `v`."""
+        """Whether the validator never takes more than the group `v`; where there is none, that is all that is taken."""
         return self.validator in _NARROW
 
     @cached_property

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_telemetry.processors.detect import detector as detector_module
 from otel_telemetry.processors.detect.detector import Detector
 from otel_telemetry.processors.detect.engines import patterns
-from otel_telemetry.processors.detect.kinds import other_numbers
+from otel_telemetry.processors.detect.kinds import other_numbers, phones
 from otel_telemetry.processors.detect.names import assignments, described, looks, no_values, places, quotes
 from otel_telemetry.processors.detect.names.plain_values import plain_value
 from otel_telemetry.processors.detect.ruleset import builtin_rules
@@ -20,7 +21,7 @@ NAMES = (
     *("password", "API_KEY", "x-api-key", "client_secret", "private_key", "Authorization"),
     *("email", "card_number", "ssn"),
 )
-SEPARATORS = ("=", ":", ": ", " = ", '":"', '": "', '" : "', " == ", "=>", ": str = ")
+SEPARATORS = ("=", ":", ": ", " = ", '":"', '": "', '" : "', " == ", "=>", ": str = ", '="', ': "', " = '", "='")
 VALUES = (
     *("hunter22a", "sunflower", "password1", "api_key_v2", "new_password1", "test-key1", "lambda1x2y3z", "filtered12"),
     *("your-api-key", "feceb1e7c1c56dbd", "glsa_S79humvgNECF0c", "us_east_1", "1234567890", "xxxxxxxx1", "fel1234567"),
@@ -48,7 +49,26 @@ VALUES = (
 )
 BEFORE = ("", "{", '{"', "connect(", "?", "&", "const ", "[section]\n", "Host=h;", "-H ", "(a) ", "my ")
 BEHIND = (
-    *("", '"', "}", '"}', ")", ";", " ", "\n", " and more words", "&b=2", "#x", "|x", "\\n", ", b", "(x)"),
+    *(
+        "",
+        '"',
+        "'",
+        "')",
+        '";',
+        "}",
+        '"}',
+        ")",
+        ";",
+        " ",
+        "\n",
+        " and more words",
+        "&b=2",
+        "#x",
+        "|x",
+        "\\n",
+        ", b",
+        "(x)",
+    ),
     '" -> "new1value2"',
 )
 
@@ -122,6 +142,41 @@ def test_what_cannot_follow_a_name_is_judged_as_everything_else_is(detector, mon
     monkeypatch.setattr(no_values, "follow", lambda *_: False)
     for text, found in zip(texts, short, strict=True):
         assert found == detector.find(text), text
+
+
+def test_what_lies_within_a_finding_of_a_higher_priority_adds_nothing(monkeypatch):
+    rules = [rule for rule in builtin_rules() if rule.type in ("PHONE", "SSN", "CREDIT_CARD", "API_KEY", "SECRET")]
+    whole = Detector(rules, "auto")
+    parts = (
+        *("tel +1 404 983 7240", "mobile: +46 70 124 25 74", "call 0044 20 7946 0018 x12", "SSN 452 74 8624"),
+        *("phone (212) 555-0187", "card 4589 9422 7428 2718", "api_key=AKIAQ3EGRIK7ZLPWN5XY", "fax", "12 34", "and my"),
+    )
+    texts = [sign.join(some) for some in itertools.permutations(parts, 2) for sign in ("", " ", ", ", "-", " (", "\n")]
+    short = [whole.find(text) for text in texts]
+    monkeypatch.setattr(detector_module, "_is_within", lambda *_: False)
+    for text, found in zip(texts, short, strict=True):
+        assert [match[:3] for match in found] == [match[:3] for match in whole.find(text)], text
+
+
+@pytest.mark.parametrize("gap", ["", " ", ", ", " (", "|-/:", "     ", "\x0b", "\u3000", ", is ", " is "])
+def test_a_word_of_telephony_behind_a_number_begins_as_one(monkeypatch, gap):
+    words = (
+        "office",
+        "Fax",
+        "MOBILE",
+        "my cell",
+        "the work",
+        "direct desk",
+        "our mobile line",
+        "手机",
+        "тел",
+        "and",
+        "x",
+        "",
+    )
+    short = [phones._named_behind("1" + gap + word, 1) for word in words]
+    monkeypatch.setattr(phones, "_FIRST", frozenset(map(chr, range(128))) | {""})
+    assert short == [phones._named_behind("1" + gap + word, 1) for word in words]
 
 
 def test_a_byte_before_a_trigger_rules_out_only_what_the_rule_would(monkeypatch):

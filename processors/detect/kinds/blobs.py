@@ -34,11 +34,13 @@ def inside_blob(text: str, start: int, end: int) -> bool:
     """Return whether what stands between two places of a text is a part of a longer run of base64 or hex digits."""
     if text[end : end + 1] not in _GOES_ON and text[max(0, start - 1) : start] not in _DIGITS:
         return False
+    if _ALPHABET.fullmatch(text, start, end) is None:
+        return False
     before, behind = text[max(0, start - 3) : start], text[end : end + 3]
     goes_back = before[-1:] in _DIGITS or before.lower() in _ESCAPED
     goes_on = behind[:1] in _DIGITS or behind.lower() in _ESCAPED or behind[:2] == "\\/"
     in_lines = behind[:1] in ("\n", "\r")
-    if not (goes_back or goes_on or in_lines) or _ALPHABET.fullmatch(text, start, end) is None:
+    if not (goes_back or goes_on or in_lines):
         return False
     if in_lines and _is_full_line(text, start, end):
         return True

@@ -39,10 +39,11 @@ _PRODUCTS: Final = (
 _PRODUCT: Final = re.compile(
     rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, _PRODUCTS))})[\s\"'=:\-_\\(\]]{{1,4}}$", re.IGNORECASE
 )
-#: With what a word before a version ends: the last three letters of most of them. To search takes ten times as long.
+#: With what a word before a version ends. To search for the whole takes ten times as long.
 _ENDINGS: Final = (
-    *sorted({name[-3:] for name in _PRODUCTS}),
-    *("v", "ion", "ase", "ild", "ver", "are", "to", "is", "was", "ter", "use", "ure", "\u00a7"),
+    *_PRODUCTS,
+    *("v", "version", "release", "build", "ver", "revision", "firmware", "grade to", "graded to", "section", "chapter"),
+    *("clause", "figure", "\u00a7", " is", " was"),
 )
 _EQUALS: Final = re.compile(r"([A-Za-z0-9_.\-\]]+)[~=]=\s?[\"']?$")
 _ADDRESS_NAMES: Final = (
@@ -88,7 +89,7 @@ def is_version(text: str, start: int, end: int) -> bool:
     last = word[-1:]
     if not (last.isalpha() or last == "/" or before.rstrip(" \"'").endswith("==")):
         return False  # what most addresses stand behind
-    named = last == "/" or word[-3:].lower().endswith(_ENDINGS)
+    named = last == "/" or word.lower().endswith(_ENDINGS)
     if named and _VERSION_BEFORE.search(before):
         return not before.endswith("//")
     first, second, _ = text[start:end].split(".", 2)

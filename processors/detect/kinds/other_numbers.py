@@ -88,7 +88,10 @@ def _may_end_in_name(text: str) -> bool:
     end = text[-_NEAR:].rstrip(_BETWEEN).lower()
     if not end[-_LONGEST_OTHER:].isascii() or _names(end):
         return True
-    return any(end.endswith(verb) and _names(end.removesuffix(verb).rstrip(_BETWEEN)) for verb in _VERBS)
+    for verb in _VERBS:
+        if end.endswith(verb):
+            return _names(end.removesuffix(verb).rstrip(_BETWEEN))
+    return False
 
 
 def _names(end: str) -> bool:

@@ -38,6 +38,9 @@ _AFTER: Final = re.compile(
     r"|\u0442\u0435\u043b|\u043c\u043e\u0431|\u0444\u0430\u043a\u0441|\u0647\u0627\u062a\u0641|\u062c\u0648\u0627\u0644|\u092b\u094b\u0928|\u092e\u094b\u092c\u093e\u0907\u0932))",
     re.IGNORECASE | re.ASCII,
 )
+#: What may stand before such a word, and with what it begins; most that stands behind numbers begins otherwise.
+_GAP: Final = " \t\r\n\f\v,;:([/|-"
+_FIRST: Final = frozenset("cdfhilmoptwCDFHILMOPTW")
 #: Whose numbers are no telephone numbers; a word such as `no` and some marks may stand behind them.
 _OTHERS: Final = tuple(
     "account order invoice ticket tracking serial version port page line row issue case reference model build part"
@@ -147,7 +150,7 @@ def national(text: str, match: re.Match[str]) -> Span | None:
 
 def _beside_word(text: str, start: int, end: int) -> bool:
     """Return whether a word of telephony stands right before a number, or behind it."""
-    return _GLUED.search(text, max(0, start - _WINDOW), start) is not None or _AFTER.match(text, end) is not None
+    return _GLUED.search(text, max(0, start - _WINDOW), start) is not None or _named_behind(text, end)
 
 
 def named(text: str, match: re.Match[str]) -> Span | None:
@@ -174,8 +177,14 @@ def _has_context(text: str, start: int, end: int) -> bool:
         and _CONTEXT.isdisjoint(_WORDS.findall(before))
         and not (any(word in before for word in _NUMBERS) and _NUMBER.search(before))
     ):
-        return _AFTER.match(text, end) is not None
+        return _named_behind(text, end)
     return not _is_other(before)
+
+
+def _named_behind(text: str, end: int) -> bool:
+    """Return whether a word of telephony stands behind a number."""
+    first = text[end : end + 5].lstrip(_GAP)[:1]
+    return (first in _FIRST or not first.isascii()) and _AFTER.match(text, end) is not None
 
 
 def _is_other(before: str) -> bool:

@@ -79,7 +79,7 @@ _TRIAL: Final = re.compile(
     r"(?i)(?:test|fake|dummy|mock|sample|example|demo|my|your|foo|bar|some|any|placeholder)"
     r"(?:[ _-]?(?:api|access|secret|client|auth|app|user|service|refresh|id|key|token|secret|value)s?){0,4}\d?"
 )
-_MADE: Final = frozenset({keys.API_KEY, keys.SECRET})
+MADE: Final = frozenset({keys.API_KEY, keys.SECRET})
 _NATURAL: Final = re.compile(r"[A-Za-z]{1,40}+(?:[_.\-:/][A-Za-z]{1,40}+){0,20}")
 #: Readable joins of words and numbers: us-east-1-backup-2024, v2/users/list.
 WORDS_AND_NUMBERS: Final = re.compile(r"[A-Za-z]{0,20}+\d{0,4}(?:[_.\-/+](?:[A-Za-z]{1,20}+\d{0,3}|\d{1,4})){0,20}")
@@ -209,10 +209,15 @@ def is_token(value: str) -> bool:
     return _LETTERS.match(value) is not None and WORDS_AND_NUMBERS.fullmatch(value) is None
 
 
+def is_trial(value: str) -> bool:
+    """Return whether a value is what tests write for a key: `testkey`, `fake_api_key`."""
+    return _starts(value, _TRIAL_STARTS) and _TRIAL.fullmatch(value) is not None
+
+
 def strong(kind: str, value: str) -> bool:
     """Return whether a value can be what its strong name says: nearly everything can."""
     check = _STRONG.get(kind)
-    if kind in _MADE and _starts(value, _TRIAL_STARTS) and _TRIAL.fullmatch(value):
+    if kind in MADE and is_trial(value):
         return False
     return len(value) >= _SHORTEST and value.count(" ") < _MAX_WORDS and (check is None or check(value))
 

@@ -21,6 +21,7 @@ _CLOSED: Final = '"(?! ->)'
 #: Behind a name in quotes; and behind one without, where the value ends in what ends any such value.
 _MEMBER: Final = re.compile(rf'" ?: ?"{_VALUE}{_CLOSED}')
 _BARE: Final = re.compile(rf"(?P<sep>=|: ?| = ){_VALUE}(?=[\s\"'`<>&;\\]|$)")
+_QUOTED: Final = re.compile(rf"(?:=|: ?| = )(?P<q>[\"']){_VALUE}(?P=q)(?! ->)")
 #: Before a name in a query, whose values end otherwise.
 _IN_QUERY: Final = ("?", "&")
 _AN_ADDRESS: Final = r"(?P<v>(?!(?i:filtered))[A-Za-z0-9][A-Za-z0-9._+\-]{0,63}+@[A-Za-z0-9.\-]{1,200}+)"
@@ -46,9 +47,7 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
     found = None
     quoted = text[end : end + 1] == '"'
     if kind in _FREE:
-        found = _MEMBER.match(text, end) if quoted else _BARE.match(text, end)
-        if found and not (_is_filled(kind, found["v"]) if quoted else _is_given(text, key, kind, found)):
-            return None
+        found = _member(text, kind, end) if quoted else _given(text, key, kind, end)
     elif kind == keys.AUTHORIZATION:
         found = _HEADER_MEMBER.match(text, end) if quoted else _HEADER.match(text, end)
         if found and not quoted and _is_path(key, found["v"]):
@@ -69,9 +68,30 @@ def _is_path(key: str, value: str) -> bool:
     return ("." in value and ("/" in value or looks.is_code(value))) or looks.is_its_name(key, value)
 
 
-def _is_filled(kind: str, value: str) -> bool:
-    """Return whether a value in quotes is one as it stands, and no template."""
-    return kind == keys.PASSWORD or ("%" not in value and "$" not in value)
+def _member(text: str, kind: str, end: int) -> re.Match[str] | None:
+    """Return the value of a name in quotes, if it is one as it stands, and no template."""
+    found = _MEMBER.match(text, end)
+    if found and kind != keys.PASSWORD and ("%" in found["v"] or "$" in found["v"]):
+        return None
+    return found
+
+
+def _given(text: str, key: str, kind: str, end: int) -> re.Match[str] | None:
+    """Return the value of a name without quotes, with quotes or without."""
+    found = _BARE.match(text, end)
+    if found:
+        return found if _is_given(text, key, kind, found) else None
+    found = _QUOTED.match(text, end)
+    return found if found and _is_set(text, key, found) else None
+
+
+def _is_set(text: str, key: str, found: re.Match[str]) -> bool:
+    """Return whether a value in quotes is one in any place: no template, no path, no name of something in code."""
+    quote, value = found.group("q", "v")
+    if "%" in value or "$" in value or "/" in value or ("_" in value and looks.is_snake_case(value)):
+        return False
+    before = found.start() - len(key)
+    return not looks.is_its_name(key, value) and not text.endswith(quote, 0, before)
 
 
 def _is_given(text: str, key: str, kind: str, found: re.Match[str]) -> bool:
