@@ -280,6 +280,8 @@ async def test_a_body_in_small_chunks_without_end_is_refused(running: Any, port:
     nowhere = head("POST", "/nowhere", "Transfer-Encoding: chunked")
     assert await ask(port, nowhere + chunked(b"a" * 900, 1) + head("GET", "/health"), end=True) == [404, 200]
     assert await ask(port, nowhere + b"1\r\na\r\n" * 9, 0.1, b"1\r\na\r\n" * 1_500, head("GET", "/health")) == [404]
+    large = chunked(b"a" * 120_000, 80)
+    assert await ask(port, nowhere, 0.1, large, 0.1, head("GET", "/health")) == [404]
     assert len(running.spooled()) == 1
 
 

@@ -69,6 +69,22 @@ def test_nor_does_one_at_any_other_place(kind: str) -> None:
                 assert text != REDACTOR.string(text), (at, f"{ord(char):04x}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "secret =^ hunter22",
+        "secret ^= hunter22",
+        '{"password"^:"hunter22"}',
+        '{"password":^"hunter22"}',
+        "jane&shy;doe@mail.example.com",
+    ],
+)
+def test_nor_does_one_between_a_name_and_its_value(text: str) -> None:
+    for char in "\u200b\u2060\ufeff\u00ad":
+        assert "hunter22" not in REDACTOR.string(text.replace("^", char))
+        assert "doe" not in REDACTOR.string(text)
+
+
 def test_nor_do_two_in_a_row() -> None:
     assert "1111" not in REDACTOR.string("4111 \u200b\u200b1111 1111 1111")
     for two in ("\u2063\U000e0041", "\ufe0f\u200d"):

@@ -246,7 +246,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_size += len(body)
-        if self._chunks > _MOST_CHUNKS and self._body_size < self._chunks * _SMALL_CHUNK:
+        small = self._body_size < self._chunks * _SMALL_CHUNK
+        if self._chunks > _MOST_CHUNKS and (small or self.cycle.response_complete):
             raise _BadRequest(_SMALL_CHUNKS)
         super().on_body(body)
 

@@ -104,6 +104,7 @@ _NAMED: Final = {
     "sol": "/",
     "Tab": "\t",
     "NewLine": "\n",
+    **dict.fromkeys(("shy", "zwj", "zwnj", "lrm", "rlm"), ""),
     "lpar": "(",
     "rpar": ")",
 }
@@ -125,16 +126,17 @@ _FORMAT_TRIGGERS: Final = (
     "&commat;",
     "&amp;commat;",
     *(f"[0-9]&{name};" for name in ("nbsp", "ensp", "emsp", "thinsp", "ndash", "mdash", "minus", "hyphen", "Tab")),
+    *(f"&{name};" for name in ("shy", "zwj", "zwnj", "lrm", "rlm", "#173", "#[xX][aA][dD]", "#[xX]20(?:0[b-fB-F]|60)")),
     *(f"&{name};" for name in ("period", "lowbar", "plus", "colon")),
     "[0-9A-Za-z_]=40[A-Za-z]{2}",
     "[0-9]{3}=2[0DEF][0-9]{2}",
     "[a-z]=3D[0-9A-Za-z]",
 )
-_NEAR: Final = "[0-9A-Za-z@._:+-]"
+_NEAR: Final = "[0-9A-Za-z@._:+=\"'-]"
 #: What may stand before an invisible character if what follows may belong to a value, or is one more such character.
 _APART: Final = r"[\t\n -,/;-?\[-`{-~]"
-_GOES_ON: Final = r"[0-9A-Za-z+@(\xc2\xcd\xe1-\xe3\xef\xf0\xf3]"
-_GOES_ON_ESCAPED: Final = r"[0-9A-Za-z+@(\\]"
+_GOES_ON: Final = r"[0-9A-Za-z+@(=:\"'\xc2\xcd\xe1-\xe3\xef\xf0\xf3]"
+_GOES_ON_ESCAPED: Final = r"[0-9A-Za-z+@(=:\\]"
 #: A control in a value. Not one of those that OTLP has between its texts, tags and lengths: to look for them, too,
 #: would take a sixth of the redaction of a span.
 _CONTROL_TRIGGER: Final = (
@@ -145,7 +147,7 @@ _BYTES_TRIGGERS: Final = (r"[0-9A-Za-z@.]\x00[0-9A-Za-z@.]\x00", r"\x1f\x8b\x08"
 #: A selector of an emoji's look is no mark in a value where it and U+20E3 make a key of a digit.
 _SELECTOR_TRIGGERS: Final = (
     *(_NEAR + rf"\xef\xb8[\x80-\x8f]{other}" for other in (r"[^\xe2]", r"\xe2[^\x83]")),
-    _APART + r"\xef\xb8[\x80-\x8f][0-9A-Za-z+@(]",
+    _APART + r"\xef\xb8[\x80-\x8f][0-9A-Za-z+@(=:]",
 )
 #: Keys of digits in a row are a number, one alone is an emoji.
 _KEYS_TRIGGER: Final = r"[0-9](?:\xef\xb8\x8f)?\xe2\x83\xa3[0-9]"
