@@ -112,7 +112,8 @@ class ModelCall:
         self._started = time.perf_counter()  # now, as the span does
         began = self._started_ns = time.time_ns() if self._later is None else self._began(self._later)
         self.span = tracer.start_span(name, context, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
-        waited_for = self._spending is not None or self._later is not None or body.get("background")
+        fetched_soon = body.get("background") or getattr(self._dialect, "is_fetched", False)
+        waited_for = self._spending is not None or self._later is not None or fetched_soon
         self._at_once = bool(waited_for) or not ends.may_come_later(self.span)
         if self._seen.capture and self.span.is_recording():
             self._capture_prompt(body)

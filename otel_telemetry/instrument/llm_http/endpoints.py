@@ -14,7 +14,10 @@ from urllib.parse import unquote
 from otel_telemetry.instrument.llm_http.dialects import (
     anthropic,
     bedrock,
+    cloudflare,
     cohere,
+    conversations,
+    dashscope,
     gemini,
     interactions,
     media,
@@ -22,6 +25,8 @@ from otel_telemetry.instrument.llm_http.dialects import (
     ollama,
     openai,
     openai_responses,
+    replicate,
+    snowflake,
     videos,
     watsonx,
 )
@@ -168,7 +173,7 @@ def _is_cohere(target: OutgoingRequest) -> bool:
     return target.header("x-fern-sdk-name") == "cohere"
 
 
-_DBX, _WATSONX = "databricks", "ibm.watsonx.ai"
+_DBX, _WATSONX, _DASHSCOPE = "databricks", "ibm.watsonx.ai", "alibaba_cloud"
 
 #: By the last word of the path, after a colon if it has one; the first row that fits decides.
 RULES: Mapping[str, tuple[Rule, ...]] = {
@@ -221,14 +226,45 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         _ollama("chat", ollama.Chat()),
     ),
     "chat_stream": (_hosted(r"/ml/v1/text/chat_stream$", watsonx.Chat(), _WATSONX),),
-    "generation": (_hosted(r"/ml/v1/text/generation$", watsonx.Generation(), _WATSONX),),
+    "generation": (
+        _hosted(r"/ml/v1/text/generation$", watsonx.Generation(), _WATSONX),
+        _hosted(r"/services/aigc/(?:text|multimodal)-generation/generation$", dashscope.Generation(), _DASHSCOPE),
+    ),
+    "text-embedding": (_hosted(r"/services/embeddings/text-embedding/", dashscope.Embed(), _DASHSCOPE),),
+    "multimodal-embedding": (_hosted(r"/services/embeddings/multimodal-embedding/", dashscope.Embed(), _DASHSCOPE),),
+    "text-rerank": (_hosted(r"/services/rerank/text-rerank/", dashscope.Rerank(), _DASHSCOPE),),
+    "complete": (_hosted(r"/cortex/inference[:/]complete$", snowflake.Complete(), "snowflake"),),
+    "predictions": (
+        _hosted(
+            r"/v1/(?:(?:models|deployments)/(?P<model>[^/]+/[^/]+)/)?predictions$", replicate.Predictions(), "replicate"
+        ),
+    ),
     "generation_stream": (_hosted(r"/ml/v1/text/generation_stream$", watsonx.Generation(), _WATSONX),),
     "generate": (_cohere(r"/v1/generate$", cohere.Generate()), _ollama("generate", ollama.Generate())),
     "embed": (_cohere(r"/v[12]/embed$", cohere.Embed()), _ollama("embed", ollama.Embed())),
 }
 
-#: The same for hosts whose paths end in a name of the user.
+
+def _workers_ai(begin: str) -> tuple[Rule, ...]:
+    """Return the rules for Workers AI's models that read text, by their names."""
+    others = (
+        "whisper|nova-|aura|melotts|m2m100|indictrans|resnet|detr|distilbert|flux|diffusion|dreamshaper|lucid|phoenix"
+    )
+    model = rf"{begin}/(?P<model>@(?:cf|hf)/(?:[\w.-]+/)*"
+    return (
+        Rule(re.compile(rf"{model}[\w.-]*rerank[\w.-]*)$"), cloudflare.Rerank()),
+        Rule(re.compile(rf"{model}[\w.-]*(?:bge-|embed|plamo)[\w.-]*)$"), cloudflare.Embed()),
+        Rule(re.compile(rf"{model}(?![\w.-]*(?:{others}|smart-turn))[\w.-]+)$"), cloudflare.Run()),
+    )
+
+
+#: The same for hosts whose paths end in a name of the user, or of a model.
 RULES_OF_HOST: Mapping[str, tuple[Rule, ...]] = {
+    "api.cloudflare.com": _workers_ai("/ai/run"),
+    "gateway.ai.cloudflare.com": _workers_ai("/workers-ai"),
+    "api.mistral.ai": (
+        Rule(re.compile(r"/v1/conversations(?:/[\w-]+(?:/restart)?)?$"), conversations.Conversations()),
+    ),
     "api.elevenlabs.io": (
         Rule(re.compile(r"/v1/text-to-speech/[\w-]+(?:/stream|/with-timestamps)?$"), media.ElevenLabs()),
     ),
@@ -276,7 +312,8 @@ def _by_evidence(rule: Rule, target: OutgoingRequest, path: str, providers: Owne
 
 
 def _endpoint(rule: Rule, owner: str | None, path: str, found: re.Match[str]) -> Endpoint:
-    named = (_AZURE_MODEL.search(path) or found).groupdict()
-    model, verb = named.get("model"), found.groupdict().get("verb")
+    model, verb = found.groupdict().get("model"), found.groupdict().get("verb")
+    if model is None and (deployment := _AZURE_MODEL.search(path)):
+        model = deployment["model"]
     streamed = None if verb is None else verb.startswith("stream") or verb.endswith("stream")
     return Endpoint(rule.dialect, seller(owner, path, rule.fallback), unquote(model) if model else None, streamed)

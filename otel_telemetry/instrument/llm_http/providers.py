@@ -72,6 +72,7 @@ PROVIDERS: Mapping[str, str] = {
     "api.ai21.com": "ai21",
     "dashscope.aliyuncs.com": "alibaba_cloud",
     "dashscope-intl.aliyuncs.com": "alibaba_cloud",
+    "dashscope-us.aliyuncs.com": "alibaba_cloud",
     "volces.com": "volcengine",
     "endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
     "api.featherless.ai": "featherless",
@@ -97,6 +98,7 @@ PROVIDERS: Mapping[str, str] = {
     "snowflakecomputing.com": "snowflake",
     "inference.heroku.com": "heroku",
     "api.elevenlabs.io": "elevenlabs",
+    "api.replicate.com": "replicate",
 }
 #: The provider's name for a server that nobody knows.
 UNKNOWN_PROVIDER = "_OTHER"

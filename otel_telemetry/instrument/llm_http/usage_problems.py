@@ -8,7 +8,7 @@ from otel_telemetry.instrument.llm_http.dialects import base
 from otel_telemetry.instrument.llm_http.dialects.base import CallState, Json
 
 #: Where answers, and the last events of streams, have their usage.
-_PARTS: Final = ("response", "message", "interaction", "delta")
+_PARTS: Final = ("response", "message", "interaction", "delta", "result")
 _ANY_PART: Final = frozenset(_PARTS)
 _NAMES: Final = ("usage", "usageMetadata")
 _TOTALS: Final = ("total_tokens", "totalTokenCount")
