@@ -38,7 +38,7 @@ import grpc.aio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from benchmarks import course
+from benchmarks import course, moving_times
 from otel_telemetry.base.destinations import Signal, Sink
 from otel_telemetry.exporters.request_log.config import RequestLogSettings
 from otel_telemetry.exporters.request_log.rollup.thread import Rollups
@@ -197,12 +197,13 @@ def make_request(seed: int, start_ns: int = LATE_NS) -> bytes:
     return request.SerializeToString()
 
 
-def renewed(body: bytes) -> bytes:
-    """Return the request with other trace ids."""
+def renewed(body: bytes, start_ns: int | None = None) -> bytes:
+    """Return the request with other trace ids, and its spans from `start_ns` on, where that is given."""
     first, *others = body.split(TRACES)
     fresh = os.urandom(len(TRACES) * len(others) // IN_TRACE)
     ids = (fresh[at : at + len(TRACES)] for at in range(0, len(fresh), len(TRACES)) for _ in range(IN_TRACE))
-    return first + b"".join(part for pair in zip(ids, others, strict=True) for part in pair)
+    found = first + b"".join(part for pair in zip(ids, others, strict=True) for part in pair)
+    return found if start_ns is None else moving_times.moved(found, body, SPANS, start_ns)
 
 
 def model_call(chance: random.Random, number: int) -> dict[str, str]:
@@ -231,9 +232,11 @@ def load(port: int, seconds: float, pause: float, start_ns: int) -> None:
     def send(number: int) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
             export = channel.unary_unary(f"/{SERVICE}/Export", bytes, bytes)
-            while (start := time.perf_counter()) < end:
+            while time.perf_counter() < end:
+                body = renewed(bodies[number % len(bodies)], None if start_ns == LATE_NS else time.time_ns())
+                start = time.perf_counter()
                 try:
-                    export(renewed(bodies[number % len(bodies)]), timeout=120)  # a slow server has all of them at once
+                    export(body, timeout=120)  # a slow server has all of them at once
                 except grpc.RpcError as error:
                     failures.append(str(error.code()))
                     continue

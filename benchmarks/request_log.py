@@ -43,6 +43,7 @@ START = 1_790_000_000 * SECOND
 RESOURCE = {"service.name": "bench", "deployment.environment.name": "test"}
 IN_REQUEST = 4  # spans
 CHUNK = 32  # bodies: 16 MB
+BODY_NS = SECOND // 16  # 8,192 spans a second
 TABLES = (schema.request_log, schema.llm_call, schema.trace_facts)
 
 
@@ -121,7 +122,8 @@ def through_sink(url: str, bodies: list[bytes], writers: int) -> tuple[float, fl
 def new_bodies(count: int) -> list[bytes]:
     """Return so many bodies of few kinds, each with traces of its own."""
     kinds = [gateway.make_request(seed) for seed in range(min(count, 8))]
-    return [gateway.renewed(kinds[number % len(kinds)]) for number in range(count)]
+    begins = (gateway.LATE_NS + number * BODY_NS for number in range(count))
+    return [gateway.renewed(kinds[number % len(kinds)], at) for number, at in enumerate(begins)]
 
 
 def cpu_seconds() -> float:
