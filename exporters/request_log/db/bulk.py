@@ -11,7 +11,6 @@ JSON parameter: one round trip for any number of rows.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -84,10 +83,9 @@ def _encoded(
     sent: list[tuple[str, Sequence[Any]]] = []
     encoders = _encoders(table, columns, postgres=postgres)
     for name, encode, values in zip(columns, encoders, zip(*rows, strict=True), strict=False):
-        # A decimal takes long to see that it is not None.
-        unknown = [value is None for value in values].count(True) if type(values[0]) is Decimal else values.count(None)
-        if unknown == len(values) and not whole:
+        if values[0] is None and not whole and values.count(None) == len(values):
             continue
+        unknown = type(None) in set(map(type, values))  # other values than None take long to see that they differ
         if encode is None:
             sent.append((name, values))
         elif unknown:

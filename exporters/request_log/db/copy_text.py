@@ -20,7 +20,8 @@ _FLAGS: Final = {True: "t", False: "f", None: _NULL}
 
 def lines(columns: Iterable[tuple[sa.Column[Any], Sequence[Any]]]) -> str:
     """Return rows as lines; each column with its values, JSON encoded already."""
-    return "".join([f"{line}\n" for line in map("\t".join, zip(*(_texts(*each) for each in columns), strict=True))])
+    rows = map("\t".join, zip(*(_texts(*each) for each in columns), strict=True))
+    return "\n".join((*rows, ""))
 
 
 def _texts(column: sa.Column[Any], values: Sequence[Any]) -> Sequence[str]:

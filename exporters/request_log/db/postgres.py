@@ -12,7 +12,7 @@ has no statistics yet, such as reading a whole table that was empty a minute ago
 
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -144,13 +144,14 @@ def reader(parsed: sa.URL, idle: int = 0) -> sa.Engine:
     raise ConfigurationError(KEY, f"there is no request_log in database {parsed.database}", hint)
 
 
-def announce(connection: sa.Connection, ids: Iterable[str]) -> None:
+def announce(connection: sa.Connection, ids: Collection[str]) -> None:
     """Notify listeners of the written requests when this transaction is committed; does nothing on other databases."""
     if connection.dialect.name != "postgresql":
         return
-    notes: list[str] = []
+    many = sum(map(len, ids)) > _NOTES * _NOTE_BYTES
+    notes: list[str] = [MANY] if many else []
     size = _NOTE_BYTES
-    for each in map(json.dumps, ids):  # ASCII, a line each
+    for each in map(json.dumps, () if many else ids):  # ASCII, a line each
         size += len(each) + 1
         if size > _NOTE_BYTES:
             notes.append(each)

@@ -9,7 +9,7 @@ Periods begin at whole multiples of their length since the epoch; `start` is in 
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ DAY: Final = 1_440
 LEVELS: Final = (QUARTER, DAY)
 KINDS: Final = ("request", "other", "all", "route", "degraded", "user", "call", "model")
 _SECONDS: Final = 60
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: How many spans one statement names.
 _CHUNK: Final = 400
 
@@ -74,7 +75,12 @@ def start_of(ts: datetime, minutes: int = QUARTER) -> int:
 def forget(connection: sa.Connection, times: Iterable[datetime]) -> None:
     """Forget what was summed up of the spans that these times lie in."""
     length = QUARTER * _SECONDS
-    quarters = {int(ts.timestamp() // length) * length for ts in times}
+    quarters: set[int] = set()
+    since = until = _LONG_AGO  # of the quarter found last: in a row, times nearly always lie in one
+    for ts in times:
+        if not since <= ts < until:
+            quarters.add(start := start_of(ts))
+            since, until = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + length, UTC)
     days = {start - start % (DAY * _SECONDS) for start in quarters}
     for minutes, starts in ((QUARTER, quarters), (DAY, days)):
         ordered = sorted(starts)

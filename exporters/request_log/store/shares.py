@@ -59,16 +59,16 @@ class Shares(Generic[Pair]):
 
     def _by_bucket(self) -> dict[int, list[Pair]]:
         found: dict[int, list[Pair]] = {}
+        by_trace: dict[str | None, list[Pair]] = {}
         for pair in self._pairs:
-            bucket = _bucket_of(pair[0])
-            of_bucket = found.get(bucket)
+            item = pair[0]
+            trace_id = item.trace_id if isinstance(item, _OF_TRACES) else None
+            of_bucket = by_trace.get(trace_id)
             if of_bucket is None:
-                of_bucket = found[bucket] = []
+                of_bucket = by_trace[trace_id] = found.setdefault(_bucket_of(trace_id), [])
             of_bucket.append(pair)
         return {bucket: found[bucket] for bucket in sorted(found, key=lambda each: (each < self._first, each))}
 
 
-def _bucket_of(item: object) -> int:
-    if isinstance(item, _OF_TRACES):
-        return trace_key(item.trace_id) % postgres.BUCKETS
-    return postgres.EVENTS
+def _bucket_of(trace_id: str | None) -> int:
+    return postgres.EVENTS if trace_id is None else trace_key(trace_id) % postgres.BUCKETS

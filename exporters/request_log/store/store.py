@@ -57,6 +57,7 @@ _STEP: Final = 7
 _LATELY: Final = 50
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
+_DAY_NS: Final = _DAY_US * 1_000
 _SOURCES: Final = {name: source for source, name in TABLES.items()}
 _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -268,8 +269,8 @@ class Store:
         if self._partitions is None:
             return
         days = {each.at_us // _DAY_US for each, _ in built if type(each) is IrrelevantSpan}
-        times = [each.ts for each, _ in built if type(each) is Fact]
-        self._partitions.prepare([*times, *(_EPOCH + timedelta(days) for days in days)])
+        days |= {each.start_ns // _DAY_NS for each, _ in built if type(each) is Fact}
+        self._partitions.prepare(_EPOCH + timedelta(day) for day in days)
 
     def _transact_events(
         self, connection: sa.Connection, built: Sequence[Row | Change]
