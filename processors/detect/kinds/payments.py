@@ -46,9 +46,10 @@ def luhn(digits: str) -> bool:
 
 def issuer(digits: str) -> bool:
     """Return whether a card number starts with the range of an issuer and has that issuer's length."""
-    n, two, three, four, six = len(digits), int(digits[:2]), int(digits[:3]), int(digits[:4]), int(digits[:6])
+    n = len(digits)
     if digits[0] == "4":
         return n in (13, 16, 19)
+    two, three, four, six = int(digits[:2]), int(digits[:3]), int(digits[:4]), int(digits[:6])
     if 51 <= two <= 55 or 2221 <= four <= 2720:
         return n == 16
     if two in (34, 37):

@@ -29,7 +29,7 @@ _NUMBER: Final = re.compile(
     re.ASCII,
 )
 #: What every one of these holds.
-_NUMBERS: Final = (" num", " cislo", " nomor")
+_NUMBERS: Final = re.compile(" (?:num|cislo|nomor)")
 _AFTER: Final = re.compile(
     r"(?:[\s,;:(\[/|\-]{0,4}(?:(?:my|his|her|our|their|the|mein|meine|mon|mi|mio|cell|direct)[ ]){0,2}"
     r"(?:office|fax|mobile|mobil|cell(?:phone|ular)?|(?:tele)?phone|telefon[eo]?|handy|home|work|desk|tel|landline)\b"
@@ -175,7 +175,7 @@ def _has_context(text: str, start: int, end: int) -> bool:
     if (
         "phone" not in before
         and _CONTEXT.isdisjoint(_WORDS.findall(before))
-        and not (any(word in before for word in _NUMBERS) and _NUMBER.search(before))
+        and not (_NUMBERS.search(before) and _NUMBER.search(before))
     ):
         return _named_behind(text, end)
     return not _is_other(before)

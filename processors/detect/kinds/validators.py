@@ -140,8 +140,6 @@ def random_token(text: str, match: re.Match[str]) -> Span | None:
 
 def looks_random(value: str) -> bool:
     """Return whether a value looks random, by entropy against its length, and by mixing digits with letters."""
-    if len(set(value)) < min(8, len(value) // 2):
-        return False
     return _DIGIT.search(value) is not None and varied(value, min(3.0, 0.75 * math.log2(max(2, len(value)))))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from otel_telemetry.processors.detect.kinds.validators import Span
 from otel_telemetry.processors.detect.names import (
+    bracketed,
     commands,
     described,
     keys,
@@ -51,7 +52,7 @@ _BEFORE_QUERY: Final = ("?", "&", "-")
 _COMPARED: Final = ("==", "===", "!=", "!==")
 #: What stands before a value that is taken where there is none: `process.env.PASSWORD || "x"`.
 _INSTEAD: Final = ("||", "??")
-#: Behind an item of a list, the next one; and a value in brackets or braces, of which only what no template has counts.
+#: Behind an item of a list, the next one; and what a value becomes.
 _NEXT_ITEM: Final = re.compile(
     r"(?P<m>\\{0,15}[\"'])\s{0,8},\s{0,8}(?P=m)(?P<v>[^\"'\\\r\n]{3,400})(?=(?P=m)\s{0,8}[,\])])"
 )
@@ -61,11 +62,6 @@ _POSITION: Final = re.compile(
     r"(?:top|bottom|left|right|cent(?:er|re)|start|end|middle|none|both)(?:-(?:left|right|cent(?:er|re)|start|end))?"
 )
 _MOST_ITEMS: Final = 50
-_BRACKETS: Final = re.compile(
-    r"\[(?P<list>[^\s\[\]{},\"'\\]{3,400})\](?=[\s,;.)]|$)"
-    r"|\{(?P<braces>[^\r\n{}\"']{3,400})\}(?=;|$)"
-)
-_MIXED: Final = re.compile(r"(?=\w*?\d\w*?\d)(?=\w*?[A-Z])(?=\w*?[a-z]\w*?[a-z])\w{8,}$")
 #: Before the first text of one of several pairs: `[('a', 'b'), ('password', 'x')]`, `VALUES ('password', 'x')`.
 _AMONG_PAIRS: Final = re.compile(r"(?:[\[({]|\),|(?i:values))\s{0,8}\(\s{0,3}[bru]?\\{0,15}[\"']$")
 _CLOSES_TUPLE: Final = re.compile(r"\\{0,15}[\"']\}")
@@ -154,7 +150,8 @@ class _Assignment:
         if not value or looks.is_marked(self._text, self._start) or looks.stands_in(value):
             return None
         if not self._quote and value[0] in "[{":
-            return self._in_brackets()
+            plain = self._between == "=" and not self._key_quote and self._kind not in keys.WEAK_KINDS
+            return bracketed.value(self._text, self._start, self._key, self._kind, self._name[0]) if plain else None
         if not self._quote and looks.is_its_name(self._key, value):
             return None
         if self._kind in _IDS and looks.is_uuid(value):  # tells nothing about anybody where it stands alone
@@ -192,24 +189,6 @@ class _Assignment:
             spans.append(Span(*item.span("v"), kind))
             at = item.end("v")
         return tuple(spans)
-
-    def _in_brackets(self) -> Span | None:
-        """Accept a value in brackets or braces, as logs and ODBC write them: `password=[x]`, `PWD={x};`."""
-        found = _BRACKETS.match(self._text, self._start)
-        if found is None or self._between != "=" or self._kind in keys.WEAK_KINDS or self._key_quote:
-            return None
-        value = found[found.lastgroup or 0]
-        template = found.lastgroup == "braces" and looks.is_identifier(value) and not _is_mixed(value)
-        wrong = (
-            template
-            or looks.stands_in(value)
-            or looks.is_code(value)
-            or looks.is_named_as(self._key, value)
-            or looks.is_marked(value)
-        )
-        if wrong or places.in_call(self._text, self._name[0]) or not looks.strong(self._kind, value):
-            return None
-        return Span(*found.span(found.lastgroup or 0), self._kind)
 
     def _is_written(self) -> bool:
         """Return whether name, separator and quotes make an assignment at all."""
@@ -408,11 +387,6 @@ class _Assignment:
             return False
         kind = self._kind if self._kind in (keys.EMAIL, keys.PERSON) else keys.LIKELY
         return looks.weak(kind, value, self._form)
-
-
-def _is_mixed(value: str) -> bool:
-    """Return whether letters and digits are no name of a variable: drawn at random, or mixed."""
-    return is_drawn(value) or (_MIXED.match(value) is not None and not looks.is_snake_case(value))
 
 
 def _closes(text: str, quote: Quote, key_start: int) -> bool:

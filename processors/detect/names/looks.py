@@ -98,6 +98,7 @@ _SAMPLE_STARTS: Final = frozenset("yo my in ex en re pu so fa du sa pl ch no fi 
 _SAMPLE_OPENS: Final = frozenset("<[{")
 _TRIAL_STARTS: Final = frozenset("te fa du mo sa ex de my yo fo ba so an pl".split())
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_UUID_LENGTH: Final = 36
 _AT: Final = re.compile(r"[(\[{ ]at[)\]} ]", re.IGNORECASE)
 
 
@@ -157,7 +158,7 @@ def is_template(value: str) -> bool:
 
 def is_uuid(value: str) -> bool:
     """Return whether a value is a UUID."""
-    return _UUID.fullmatch(value) is not None
+    return len(value) == _UUID_LENGTH and _UUID.fullmatch(value) is not None
 
 
 def is_class(value: str) -> bool:
@@ -189,7 +190,7 @@ def _is_of_code(value: str) -> bool:
 
 def is_file(value: str) -> bool:
     """Return whether a value is the path of a file."""
-    return _FILE.fullmatch(value) is not None
+    return "/" in value and _FILE.fullmatch(value) is not None
 
 
 def is_word(value: str) -> bool:
@@ -276,9 +277,9 @@ def _never(value: str, form: Form) -> bool:
 
 def _at_random(value: str, form: Form) -> bool:
     """Accept what a vague name such as `key` holds only where it looks drawn at random."""
-    if not 16 <= len(value) <= 512 or " " in value or _FILE.fullmatch(value) or form.separator == ",":
+    if not 16 <= len(value) <= 512 or " " in value or is_file(value) or form.separator == ",":
         return False
-    if _UUID.fullmatch(value):
+    if is_uuid(value):
         return False
     if WORDS_AND_NUMBERS.fullmatch(value) and not is_drawn(value):
         return False
@@ -294,7 +295,7 @@ def _vendor_key(value: str, form: Form) -> bool:
         return True
     if not 16 <= len(value) <= 512 or not _DIGIT.search(value) or not re.fullmatch(r"[\w+/=.~-]+", value):
         return False
-    if _FILE.fullmatch(value):
+    if is_file(value):
         return False
     return varied(value, 2.8) and not WORDS_AND_NUMBERS.fullmatch(value) and not value.replace(".", "").isdigit()
 

@@ -31,6 +31,7 @@ _NUMBER_MEMBER: Final = re.compile(rf'" ?: ?"(?P<v>\d[\d ./\-]{{2,40}}+){_CLOSED
 #: Digits in groups; a number without groups may be any other.
 _NUMBER: Final = re.compile(r"(?:=|: ?)(?P<v>\d{1,6}+[.\-]\d(?:[.\-]?\d){1,14}+)(?![ .\-]?\d)")
 _DIGITS: Final = re.compile(r"=(?P<v>\d{4,21}+)(?![ .\-]?\d)")
+_NUMBER_QUOTED: Final = re.compile(r"=(?P<q>[\"'])(?P<v>\d[\d ./\-]{2,40}+)(?P=q)(?! ->)")
 #: A header with the scheme and the token of its credentials, also as a member.
 _CREDENTIALS: Final = (
     r"(?i:bearer|basic|token) (?P<v>(?!(?i:lambda|filtered|aws4|google4))(?=[A-Za-z._~+/\-]*+\d)"
@@ -57,10 +58,22 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
         if found and not quoted and places.in_call(text, end - len(key)):
             return None
     elif kind in (keys.CREDIT_CARD, keys.SSN):
-        found = _NUMBER_MEMBER.match(text, end) if quoted else _NUMBER.match(text, end)
-        if not found and (found := _DIGITS.match(text, end)) and places.in_call(text, end - len(key)):
-            return None
+        found = _NUMBER_MEMBER.match(text, end) if quoted else _number(text, end - len(key), end)
     return Span(*found.span("v"), kind) if found and looks.strong(kind, found["v"]) else None
+
+
+def _number(text: str, start: int, end: int) -> re.Match[str] | None:
+    """Return the number of a name without quotes, which in source code may be anything."""
+    found = _NUMBER.match(text, end)
+    if found:
+        return found
+    found = _DIGITS.match(text, end)
+    if found:
+        return None if places.in_call(text, start) else found
+    found = _NUMBER_QUOTED.match(text, end)
+    if not found or text.endswith(found["q"], 0, start) or places.is_source(text, start, found.end("v")):
+        return None
+    return None if places.in_call(text, start) else found
 
 
 def _is_path(key: str, value: str) -> bool:
