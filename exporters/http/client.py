@@ -14,9 +14,11 @@ from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.exporters.http.answers import Answer
 from otel_telemetry.exporters.http.compression import gzipped
 from otel_telemetry.exporters.http.destination import Destination
+from otel_telemetry.exporters.http.end import End
 
 _ANSWER_BYTES: Final = 64 << 10
 _CONNECT_SECONDS: Final = 5.0
+_SLOWEST: Final = 100_000  # bytes a second, at which a body may leave
 
 
 class Poster:
@@ -27,8 +29,10 @@ class Poster:
         self._gzip = config.compression == "gzip"
         self._headers = config.header_values()
         self._timeout = config.timeout
+        self._end = End()
         self._pool = _pool(
             endpoint,
+            self._end,
             num_pools=1,
             maxsize=1,
             block=True,
@@ -52,13 +56,17 @@ class Poster:
     def _ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         url = self._endpoint + path
         headers = {"user-agent": "otel-telemetry", **headers}
-        deadline = time.monotonic() + self._timeout
+        seconds = self._timeout + len(body or b"") / _SLOWEST
+        deadline = time.monotonic() + seconds
         try:
-            response = self._pool.request(
-                method, url, body=body, headers=headers, redirect=False, preload_content=False
-            )
-            answer_body = _read(response, deadline)
+            with self._end.after(seconds):
+                response = self._pool.request(
+                    method, url, body=body, headers=headers, redirect=False, preload_content=False
+                )
+                answer_body = _read(response, deadline)
         except (HTTPError, OSError) as error:
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(f"no whole answer within {seconds:.0f} s", timed_out=True) from None
             raise StoreUnavailable(_why(error), timed_out=isinstance(error, ReadTimeoutError)) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, answer_body)
 
@@ -67,13 +75,17 @@ class Poster:
         self._pool.clear()
 
 
-def _pool(endpoint: str, **options: Any) -> urllib3.PoolManager:
-    """Return connections to there, through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, as gRPC does."""
+def _pool(endpoint: str, end: End, **options: Any) -> urllib3.PoolManager:
+    """Return connections to there, which `end` can end.
+
+    They go through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, as gRPC's do.
+    """
     parts = urlsplit(endpoint)
     proxy = getproxies().get(parts.scheme)
-    if proxy is None or proxy_bypass(parts.netloc):
-        return urllib3.PoolManager(**options)
-    return urllib3.ProxyManager(proxy, **options)
+    proxied = proxy and not proxy_bypass(parts.netloc)
+    pool = urllib3.ProxyManager(proxy, **options) if proxy and proxied else urllib3.PoolManager(**options)
+    pool.pool_classes_by_scheme = end.pools()
+    return pool
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:

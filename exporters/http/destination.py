@@ -44,7 +44,9 @@ class Destination(BaseModel):
     headers: Headers = Field(
         default={}, description="Headers (gRPC: metadata) of each request, credentials for example; never shown."
     )
-    timeout: float = Field(10.0, gt=0, le=600, description="Seconds that one request may take.")
+    timeout: float = Field(
+        10.0, gt=0, le=600, description="Seconds that one request may take, and 10 more for each megabyte of it."
+    )
     compression: Literal["none", "gzip"] = Field(
         "none", description="gzip saves network traffic and costs CPU: worth it unless the destination is near."
     )

@@ -1,5 +1,6 @@
 """Forwarding: what each answer of a destination means, and that none of them loses anything."""
 
+import contextlib
 import datetime as dt
 import email.utils
 import socket
@@ -186,6 +187,33 @@ def test_an_answer_that_cannot_be_read_is_none(body: bytes, make: Any) -> None:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(StoreUnavailable):
             make(Receiver(), protocol="http", endpoint=endpoint, timeout=5).deliver("traces", [b""])
+        thread.join(10)
+
+
+@pytest.mark.parametrize("piece", [b"x", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["head", "continue"])
+def test_an_answer_that_drips_is_given_up_in_time(piece: bytes, make: Any) -> None:
+    """Each piece would begin a socket's timeout anew; the next request has a connection of its own, and its time."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            while not over.is_set():
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(1 << 16)
+                    while not over.wait(0.05):
+                        connection.sendall(piece)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        address = server.getsockname()
+        sink = make(Receiver(), protocol="http", endpoint=f"http://127.0.0.1:{address[1]}", timeout=0.4)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable) as caught:
+                sink.deliver("traces", [b""])
+            assert caught.value.timed_out
+        over.set()
+        socket.create_connection(address).close()
         thread.join(10)
 
 

@@ -387,13 +387,21 @@ def test_after_a_refusal_nothing_is_said_to_be_waited_for(spool: Spool, deliveri
 
 
 def test_partial_success_is_counted_and_shown_and_never_sent_again(spool: Spool, delivering: Any) -> None:
-    sink = Destination(Receipt([Rejected(3, "partial_success", "too old")], "too old"))
+    sink = Destination(Receipt([Rejected(1, "partial_success", "too old")], "too old"))
     append(spool, b"one", b"two")
     (delivery,) = delivering(sink)
     eventually(lambda: spool.reader.position("there") == 2)
     assert sink.calls == [[b"one", b"two"]]
-    assert delivery.state() == {"circuit": "closed", "rejected": {"partial_success": 3}, "warning": "too old"}
+    assert delivery.state() == {"circuit": "closed", "rejected": {"partial_success": 1}, "warning": "too old"}
     assert dead_letters(spool) == []
+
+
+def test_no_more_is_rejected_than_was_sent_whatever_the_destination_says(spool: Spool, delivering: Any) -> None:
+    sink = Destination(Receipt([Rejected(2**63 - 1, "partial_success", "")]))
+    append(spool, b"one", b"two")
+    (delivery,) = delivering(sink)
+    eventually(lambda: spool.reader.position("there") == 2)
+    assert delivery.state()["rejected"] == {"partial_success": 2}
 
 
 def test_items_that_a_sink_hands_back_become_a_dead_letter_of_their_own(spool: Spool, delivering: Any) -> None:

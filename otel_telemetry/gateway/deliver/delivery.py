@@ -229,7 +229,9 @@ class Delivery:
 
     # --- outcomes ---------------------------------------------------------------------------------------------------
     def _delivered(self, chunk: _Chunk, group: Sequence[Batch], receipt: Receipt) -> None:
-        for rejected in receipt.rejected:
+        sent = sum(batch.items for batch in group)
+        rejections = [_at_most(sent, rejected) for rejected in receipt.rejected]
+        for rejected in rejections:
             self._record_rejection(group[0].signal, rejected)
             if rejected.body:
                 batch = dataclasses.replace(group[rejected.index], items=rejected.items, body=rejected.body)
@@ -239,7 +241,7 @@ class Delivery:
             _log.warning("%s says: %s", self._sink.name, self._warning)
         if receipt.unclear:
             metrics.unclear_answers.add(1, {"exporter": self._sink.name, "signal": group[0].signal})
-        items = sum(batch.items for batch in group) - sum(rejected.items for rejected in receipt.rejected)
+        items = sent - sum(rejected.items for rejected in rejections)
         if items > 0 or not receipt.rejected:
             self._refusals.took()
         else:
@@ -322,6 +324,11 @@ class Delivery:
 def _clock(seconds: float) -> str:
     """Return a time as people read it, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _at_most(sent: int, rejected: Rejected) -> Rejected:
+    """Return a rejection of no more than was sent, whatever number the destination names."""
+    return rejected if rejected.items <= sent else dataclasses.replace(rejected, items=sent)
 
 
 def _halves(group: list[Batch]) -> list[list[Batch]]:
