@@ -8,7 +8,6 @@ import pytest
 
 from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.gateway.spool import spool_file
-from otel_telemetry.gateway.spool.log_file import LogFile
 from otel_telemetry.gateway.spool.writer import Spool
 from tests.waiting import eventually
 
@@ -83,9 +82,3 @@ def test_a_log_that_somebody_deleted_is_noticed_and_nothing_acknowledged_is_lost
     assert [batch.body for batch in again.reader.batches()] == [b"before", b"after"]
     assert again.health(again.status())["status"] == "ok"
     again.close()
-
-
-def test_a_spool_without_a_log_misses_none(tmp_path: Path) -> None:
-    file = LogFile(tmp_path)
-    file.look()
-    assert file.gone == ""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.children import Child
 from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.serve.supervisor import Supervisor
+from otel_telemetry.gateway.spool import put_back
 
 BOUND = (64 << 20) + 1
 
@@ -104,3 +106,10 @@ def test_all_receivers_together_hold_no_more_than_one_bound_of_requests(tmp_path
     supervisor._selector.close()
     for end in supervisor._signals.ends:
         os.close(end)
+
+
+def test_who_writes_a_deleted_spool_again_is_not_killed_for_being_late(supervisor: Supervisor, tmp_path: Path) -> None:
+    late = time.monotonic() - 10
+    assert supervisor._left(late) < 0
+    (tmp_path / put_back.SAVING_NAME).touch()
+    assert supervisor._left(late) > 30

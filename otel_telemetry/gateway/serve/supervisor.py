@@ -31,7 +31,7 @@ from otel_telemetry.gateway.serve.children import Child, Shared
 from otel_telemetry.gateway.serve.group import Group, WorkerContext
 from otel_telemetry.gateway.serve.lifecycle import Process
 from otel_telemetry.gateway.serve.signals import Signals
-from otel_telemetry.gateway.spool import recovery, spool_file
+from otel_telemetry.gateway.spool import put_back, recovery, spool_file
 from otel_telemetry.gateway.spool.spool_file import StoppedWaiting
 
 _STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -46,6 +46,7 @@ _FIRST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 30.0
 _STABLE_SECONDS: Final = 60.0  # who lived that long dies for another reason than the last one
 _GRACE_SECONDS: Final = 3.0
+_SAVING_SECONDS: Final = 60.0  # what a gigabyte of spool may take to be written to a slow disk again
 _LEAST_DRAIN_SECONDS: Final = 1.0
 _FAILED: Final = 70
 _REFUSED: Final = 2
@@ -326,12 +327,17 @@ class Supervisor:
         asked_again = False
         for child in children:
             child.stop(0.0 if self._stop_now else deadline - time.monotonic())
-        while any(child.pid for child in children) and time.monotonic() < deadline + _GRACE_SECONDS:
-            self._look(deadline + _GRACE_SECONDS - time.monotonic())
+        while any(child.pid for child in children) and (left := self._left(deadline)) > 0:
+            self._look(left)
             if self._stop_now and not asked_again:
                 asked_again, deadline = True, time.monotonic()
                 for child in children:
                     child.stop(0.0)
+
+    def _left(self, deadline: float) -> float:
+        """Return the seconds until who does not end is killed: more where it writes a spool that was deleted again."""
+        saving = (self._folder / put_back.SAVING_NAME).exists()
+        return deadline + (_SAVING_SECONDS if saving else _GRACE_SECONDS) - time.monotonic()
 
     # --- the child's side -------------------------------------------------------------------------------------------
     def _run_child(self, child: Child, control: int, reports: int) -> NoReturn:

@@ -208,8 +208,9 @@ class SpoolEraser:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return files of spools that were damaged and put aside: what is in them nobody rewrites."""
-    return sorted(path for path in folder.glob("*damaged*") if path.is_file())
+    """Return files of spools that were put aside, damaged or replaced: what is in them nobody rewrites."""
+    found = [*folder.glob("*damaged*"), *folder.glob("spool.saved-*")]
+    return sorted(path for path in found if path.is_file())
 
 
 def _parsed(signal: str, body: bytes) -> Any:

@@ -15,6 +15,7 @@ from otel_telemetry.gateway.spool.schema import SCHEMA
 
 _HEADER_BYTES: Final = 100  # of every SQLite file
 _MADE: Final = b"made"
+_NOTE_BYTES: Final = 32
 #: Those of tables in the file: a virtual one cannot be looked at where its module is not loaded.
 _COLUMNS: Final = "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.rootpage > 0"
 
@@ -24,12 +25,24 @@ def was_made(shared: int) -> bool:
     return os.pread(shared, len(_MADE), 0) == _MADE
 
 
-def note_made(shared: int) -> None:
-    """Note in the folder's lock file that a spool was made there."""
-    if not was_made(shared):
+def note_made(shared: int, path: Path, *, anew: bool) -> None:
+    """Note in the folder's lock file that a spool was made there, and which file it is, `anew` where it may differ."""
+    if anew or not was_made(shared):
         with contextlib.suppress(OSError):  # the disk may be full
-            os.pwrite(shared, _MADE, 0)
+            os.pwrite(shared, b"%s %20d\n" % (_MADE, path.stat().st_ino), 0)
             os.fsync(shared)
+
+
+def refuse_another(shared: int, path: Path) -> None:
+    """Raise ConfigurationError where other processes have the spool open, and it is another file, or gone, by now."""
+    _, _, noted = os.pread(shared, _NOTE_BYTES, 0).partition(_MADE)
+    now = path.stat().st_ino if path.exists() else 0
+    if now != int(noted) if noted.strip().isdigit() else was_made(shared) and not now:
+        raise ConfigurationError(
+            "gateway.spool_dir",
+            f"other processes have {path} open, and {'there is another file by now' if now else 'it is gone'}",
+            "stop them with SIGTERM, which saves what they had acknowledged; then start again",
+        )
 
 
 def check(path: Path) -> None:

@@ -40,13 +40,15 @@ def open_spool(
             identity.refuse_foreign_file(path)
             if alone:
                 _finish_rescue(path)
+            else:
+                identity.refuse_another(shared, path)
             spool_file.make_file(path)
             spool_file.keep_reserve(folder)
             opened = _open_on_any_disk(path, alone=alone, doubtful=doubtful, made=identity.was_made(shared))
         except (sqlite3.OperationalError, OSError) as error:
             raise spool_file.not_opened(path, error) from None
         else:
-            identity.note_made(shared)
+            identity.note_made(shared, path, anew=alone)
             return opened
         finally:
             spool_file.share_again(shared)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.base.errors import ConfigurationError, StoreUnavailable
 from otel_telemetry.gateway.spool import identity
 from otel_telemetry.gateway.spool.schema import SCHEMA
 
@@ -337,8 +337,11 @@ def measure(connection: sqlite3.Connection) -> int:
 
 
 def disk_left(folder: Path) -> int:
-    """Return the bytes that the disk of the folder has left for us."""
-    disk = os.statvfs(folder)
+    """Return the bytes that the disk of the folder has left for us. Raises StoreUnavailable where it is gone."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        raise StoreUnavailable(f"the spool's folder {folder.absolute()} cannot be used: {error.strerror}") from None
     return disk.f_bavail * disk.f_frsize
 
 

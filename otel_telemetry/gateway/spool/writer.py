@@ -30,8 +30,9 @@ from otel_telemetry.base.errors import DiskFull, Overloaded, SpoolDamaged, Store
 from otel_telemetry.gateway.spool import cursors, recovery, spool_file
 from otel_telemetry.gateway.spool.disk import DiskRoom, no_room
 from otel_telemetry.gateway.spool.housekeeping import Housekeeper
-from otel_telemetry.gateway.spool.log_file import LogFile
+from otel_telemetry.gateway.spool.put_back import put_back
 from otel_telemetry.gateway.spool.reader import Batch, SpoolReader, SpoolStatus
+from otel_telemetry.gateway.spool.watch import FileWatch
 
 _GROUP_BYTES: Final = 16 << 20
 _LOOK_SECONDS: Final = 1.0
@@ -103,7 +104,7 @@ class Spool:
         self._writing_since = math.inf
         self._largest_refused = min(largest_body, max_bytes // 2)  # what other processes refuse is not known here
         self._refusing = False
-        self._log = LogFile(folder)
+        self._watch = FileWatch(folder)
         self._counting = threading.Lock()
         self._committed = threading.Condition()
         self._closed = False
@@ -147,8 +148,8 @@ class Spool:
     def _admit(self, size: int) -> None:
         if self._closed:
             raise StoreUnavailable("the spool is closed")
-        if self._log.gone:
-            raise StoreUnavailable(self._log.gone)
+        if self._watch.gone:
+            raise StoreUnavailable(self._watch.gone)
         if self._live_bytes + self._waiting_bytes + size > self.max_bytes:
             raise self._full(size)
 
@@ -258,8 +259,9 @@ class Spool:
 
     def health(self, now: SpoolStatus) -> dict[str, Any]:
         """Return what /health shows of it."""
-        disk = self.disk_problem
-        problem = disk or self._log.gone or self.problem or ("a write does not end" if self.stuck else "")
+        gone = self._watch.gone
+        disk = "" if gone else self.disk_problem
+        problem = gone or disk or self.problem or ("a write does not end" if self.stuck else "")
         state = "disk_full" if disk else "failing" if problem else "full" if self.full else "ok"
         numbers = {
             "bytes": now.bytes,
@@ -280,8 +282,12 @@ class Spool:
         self._thread.join()
         self.reader.close()
         with self._write_lock():  # the last one to close puts the log into the file
+            self._watch.look()
+            if self._watch.file_gone() and (spool_file.alone(self._shared) or self._housekeeper):
+                put_back(self._folder, self._writer, self._watch)
             self._writer.close()
-        self._let_go()
+            os.close(self._shared)  # of two that close, one is the last
+        os.close(self._write_lock_file)
 
     # --- the writer's thread ------------------------------------------------------------------------------------
     def _write_loop(self) -> None:
@@ -391,7 +397,7 @@ class Spool:
         try:
             if self.problem:
                 spool_file.give_up_reserve(self._folder)
-            self._log.look()
+            self._watch.look()
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
             return self._housekeeper is not None and self._maintain(self._housekeeper)
