@@ -233,3 +233,43 @@ async def test_a_large_request_that_takes_its_time_leaves_room_for_small_ones(se
         assert (await client.post("/feedback", content=feedback(1_000))).status_code == 200
         assert (await client.post("/feedback", content=feedback(30_000))).status_code == 429
         writer.close()
+
+
+async def test_bodies_without_a_secret_key_that_do_not_end_leave_room_for_all_others(serving: Any) -> None:
+    head = b"POST /feedback?api_key=page HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100001\r\n\r\n"
+    async with (
+        serving(api_keys=KEYS, max_pending_bytes=1 << 20) as running,
+        httpx.AsyncClient(base_url=running.http, headers=SECRET) as client,
+    ):
+        receiver, writers, refused = running.gateway.receiver, [], []
+        for _ in range(12):
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.http_port)
+            writers.append(writer)
+            refused.append(asyncio.create_task(reader.readline()))
+            writer.write(head + b"x" * 100_000)
+        await asyncio.to_thread(
+            eventually, lambda: receiver.pending_public > 199_000, "they hold their part of the room"
+        )
+        await asyncio.sleep(0.2)
+        assert receiver.pending == receiver.pending_public <= (1 << 20) // 4
+        for size in (100, 10_000, 300_000):
+            assert (await client.post("/feedback", content=feedback(size))).status_code == 200
+        assert {(await task).split()[1] for task in refused if task.done()} == {b"429"}
+        for task, writer in zip(refused, writers, strict=True):
+            task.cancel()
+            writer.close()
+        await asyncio.to_thread(eventually, lambda: receiver.pending_public == 0, "it is given back")
+
+
+async def test_a_body_holds_the_time_that_it_takes_from_its_first_byte(serving: Any) -> None:
+    head = b"POST /feedback?api_key=page HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n{"
+    async with (
+        serving(api_keys=KEYS, public_cpu_seconds=15) as running,
+        httpx.AsyncClient(base_url=running.http, headers=PAGE) as client,
+    ):
+        _, writer = await asyncio.open_connection("127.0.0.1", running.gateway.http_port)
+        writer.write(head)
+        await asyncio.sleep(0.2)
+        assert (await client.post("/feedback", content=feedback(600_000))).status_code == 429
+        assert (await client.post("/feedback", content=feedback(1_000))).status_code == 200
+        writer.close()

@@ -39,6 +39,7 @@ _PUBLIC_WORKERS: Final = 1  # of them, for senders without a secret key
 _COPIES: Final = 2
 _RESERVED: Final = 8  # this part of the room is for small requests, which take ...
 _SMALL: Final = 64  # ... this part of it at most
+_PUBLIC: Final = 4  # all who have no secret key have this part of it together
 _LARGE_BYTES: Final = 2 << 20  # a slice as large as that is one item, which may take 15 times as much: one at a time
 WHOLE_BYTES: Final = 1 << 20  # up to so many, a request is worked on as a whole
 _MARKS: Final = (b"{", b"[", b",", b":")  # of JSON; those in its texts count too
@@ -115,6 +116,7 @@ class Cleaning:
         self._large = asyncio.Lock()
         self.max_pending = max_pending_bytes
         self.pending = 0
+        self.pending_public = 0  # of that, of those who have no secret key
         self.counting = threading.Lock()
         self._workers = ThreadPoolExecutor(_WORKERS, "otel-telemetry-redact")
         self._parser = ThreadPoolExecutor(1, "otel-telemetry-json")
@@ -281,22 +283,33 @@ class Room:
     def _hold(self, size: int) -> None:
         with self._cleaning.counting:
             most = self._cleaning.max_pending
-            for_large = most - most // _RESERVED
+            share = most - most // _RESERVED
             mine = self._held + size
             others = self._cleaning.pending - self._counted
-            if others and others + mine > (most if mine <= most // _SMALL else for_large):
+            full = others and others + mine > (most if mine <= most // _SMALL and not self.purse else share)
+            if self.purse:
+                share = most // _PUBLIC
+                others = self._cleaning.pending_public - self._counted
+                full = full or (others and others + mine > share)
+            if full:
                 raise Overloaded("too much is being worked on", random.uniform(1, 3))  # noqa: S311 - spreads retries
-            counted = min(mine, for_large)
-            self._cleaning.pending += counted - self._counted
-            self._held, self._counted = mine, counted
+            self._count(min(mine, share))
+            self._held = mine
+
+    def _count(self, size: int) -> None:
+        """Have this much of the room counted as taken."""
+        self._cleaning.pending += size - self._counted
+        if self.purse:
+            self._cleaning.pending_public += size - self._counted
+        self._counted = size
 
     def close(self) -> None:
         """Give all of it back. Safe to repeat."""
         if self.purse:
             self.purse.close()
         with self._cleaning.counting:
-            self._cleaning.pending -= self._counted
-            self._held = self._counted = 0
+            self._count(0)
+            self._held = 0
 
     def __enter__(self) -> Self:
         return self
