@@ -230,7 +230,8 @@ class Detector:
         """
         if "\\" not in text or all(number >= self._fold_from for _, number in hits):
             return text, self._closed
-        return unescaped(text), self._open if "\\u" not in text else self._any
+        view, has_digits = unescaped(text)
+        return view, self._any if has_digits else self._open
 
 
 def _never_behind(rules: Sequence[Rule]) -> bytes:

@@ -44,6 +44,8 @@ _PART: Final = 128
 _REPEATED: Final = (0.0, *(n * math.log2(n) for n in range(1, 1025)))
 _USERINFO: Final = re.compile(r"([^\s/\"'<>`?#]{1,300})@")
 _TEMPLATE: Final = re.compile(r"\$\{?\w|\{\{?|<[\w-]{1,30}>?$|%[sd(]|\*{3,}|\[REDACTED|x{3,}$|\.{3}$", re.IGNORECASE)
+#: With what these start; everything else need not be tried.
+_TEMPLATE_STARTS: Final = frozenset("${<%*[xX.")
 #: What stands in place of the password where the name is a token.
 _NO_PASSWORD: Final = "x-oauth-basic"  # noqa: S105  # the opposite of a secret
 _MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNORECASE)
@@ -103,12 +105,17 @@ def url_credentials(text: str, match: re.Match[str]) -> Span | None:
     user, colon, password = inner[1].partition(":")
     start = slashes + 3
     if colon:
-        if password == _NO_PASSWORD and not _TEMPLATE.match(user):
+        if password == _NO_PASSWORD and not _is_template(user):
             return Span(start, start + len(user))
-        if not password or _TEMPLATE.match(password):
+        if not password or _is_template(password):
             return None
         return Span(start + len(user) + 1, start + len(inner[1]))
     return Span(start, start + len(user)) if len(user) >= 16 and looks_random(user) else None
+
+
+def _is_template(value: str) -> bool:
+    """Return whether a login or password is a variable, or masked."""
+    return value[:1] in _TEMPLATE_STARTS and _TEMPLATE.match(value) is not None
 
 
 def mac(text: str, match: re.Match[str]) -> Span | None:

@@ -302,19 +302,18 @@ def fold(text: str) -> Folded | None:
     return None if folded.text == text else folded
 
 
-def unescaped(text: str) -> str:
+def unescaped(text: str) -> tuple[str, bool]:
     """Return a view of the same length in which JSON's escapes in text are what they mean, padded.
 
     Without it the letter of an escaped line break would stick to the word behind it. The escape for `@` stays: the rule
-    for e-mail addresses knows it.
+    for e-mail addresses knows it. With it comes whether any has the digits of a code point, which look like a value's.
     """
-    if "\\" not in text:
-        return text
-    if _RARER.search(text) is None:
-        return text.replace("\\n", "\n ")
+    rarer = _RARER.search(text)
+    if rarer is None:
+        return text.replace("\\n", "\n "), False
     pieces = _ESCAPE.split(text)
     pieces[1::2] = map(_meaning_of, pieces[1::2])
-    return "".join(pieces)
+    return "".join(pieces), text.find("\\u", rarer.start()) >= 0
 
 
 @lru_cache(maxsize=1024)
