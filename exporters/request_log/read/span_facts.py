@@ -195,9 +195,17 @@ def _events(span: Any) -> Sequence[records.Event]:
 
 def to_fact(span: records.Span | IrrelevantSpan, *, store_text: bool) -> Fact | IrrelevantSpan:
     """Return the facts of a span; an irrelevant one stays as it is."""
-    if type(span) is IrrelevantSpan:
-        return span
-    found = fact(cast("records.Span", span), store_text=store_text)
+    return to_facts([span], store_text=store_text)[0]
+
+
+def to_facts(spans: Sequence[records.Span | IrrelevantSpan], *, store_text: bool) -> list[Fact | IrrelevantSpan]:
+    """Return the facts of spans; irrelevant ones stay as they are."""
+    whole = [cast("records.Span", span) for span in spans if type(span) is not IrrelevantSpan]
+    found = iter(_facts(whole, store_text=store_text))
+    return [span if type(span) is IrrelevantSpan else _condensed(next(found)) for span in spans]
+
+
+def _condensed(found: Fact) -> Fact | IrrelevantSpan:
     if found.is_relevant:
         return found
     at_us = found.start_ns // 1_000
@@ -208,13 +216,34 @@ def to_fact(span: records.Span | IrrelevantSpan, *, store_text: bool) -> Fact | 
 
 def fact(span: records.Span, *, store_text: bool) -> Fact:
     """Return the facts of a span, with the row of its model call if it is one."""
-    own = shapes.shape(span.attributes)
-    source = _origin(span.resource)
-    reading = dialects.read(span, own) if own.is_known or span.events else None
-    call = caller = None
-    if reading is not None and reading.is_model_call:
-        call = calls.build(span, reading, own, source, store_text=store_text)
-        caller = calls.caller(reading)
+    return _facts([span], store_text=store_text)[0]
+
+
+def _facts(spans: Sequence[records.Span], *, store_text: bool) -> list[Fact]:
+    """Read all spans before the first row is built (store/building.py)."""
+    shaped = [(span, shapes.shape(span.attributes), _origin(span.resource)) for span in spans]
+    readings = [dialects.read(span, own) if own.is_known or span.events else None for span, own, _ in shaped]
+    rows = [
+        calls.build(span, reading, own, source, store_text=store_text)
+        if reading is not None and reading.is_model_call
+        else None
+        for (span, own, source), reading in zip(shaped, readings, strict=True)
+    ]
+    return [
+        _fact(*each, reading, call, store_text=store_text)
+        for each, reading, call in zip(shaped, readings, rows, strict=True)
+    ]
+
+
+def _fact(
+    span: records.Span,
+    own: Shape,
+    source: calls.Origin,
+    reading: dialects.Reading | None,
+    call: records.LlmCall | None,
+    *,
+    store_text: bool,
+) -> Fact:
     has_request_fields = own.has_request_fields_as_call if call is not None else own.has_request_fields
     of_log = span.kind == LOG
     return Fact(
@@ -231,7 +260,7 @@ def fact(span: records.Span, *, store_text: bool) -> Fact:
         of_log,
         _source(span.scope, call, of_log=of_log) if call is not None else "",
         _stage(span, call) if "stage" in own.request_log_keys else None,
-        caller,
+        calls.caller(reading) if call is not None and reading is not None else None,
         cached=reading is not None and reading.is_from_cache,
     )
 

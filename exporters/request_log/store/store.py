@@ -44,6 +44,7 @@ from otel_telemetry.exporters.request_log.read import span_facts
 from otel_telemetry.exporters.request_log.rollup.thread import Rollups
 from otel_telemetry.exporters.request_log.store import counts, dead_letter
 from otel_telemetry.exporters.request_log.store.batch import Batch, TraceCache
+from otel_telemetry.exporters.request_log.store.building import Build, build_all
 from otel_telemetry.exporters.request_log.store.retention import Retention
 from otel_telemetry.exporters.request_log.store.shares import Shares
 from otel_telemetry.exporters.request_log.store.tables import Tables
@@ -64,7 +65,6 @@ _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgre
 Given = records.Span | IrrelevantSpan | records.AppEvent
 Item = TypeVar("Item", bound=Given)
 Built = TypeVar("Built")
-Build = Callable[[Item], Built]
 #: Writes in a transaction; returns what it wrote, and what is to be done once that is committed.
 Transact = Callable[[sa.Connection, Sequence[Built]], tuple["Written", Callable[[], None]]]
 
@@ -199,27 +199,21 @@ class Store:
 
         Raises StoreUnavailable where the same call may succeed later: what of it is stored then changes nothing.
         """
-        return self._store(spans, self._to_fact, self._transact)
+        return self._store(spans, self._to_facts, self._transact)
 
     def write_events(self, events: Iterable[records.AppEvent]) -> Written:
         """Store events; one that is already stored changes nothing. Raises StoreUnavailable, as `write` does."""
         return self._store(events, self._build, self._transact_events)
 
-    def _to_fact(self, span: records.Span | IrrelevantSpan) -> Fact | IrrelevantSpan:
-        return span if type(span) is IrrelevantSpan else span_facts.to_fact(span, store_text=self._config.store_text)
+    def _to_facts(self, spans: Sequence[records.Span | IrrelevantSpan]) -> list[Fact | IrrelevantSpan]:
+        return span_facts.to_facts(spans, store_text=self._config.store_text)
 
-    def _build(self, event: records.AppEvent) -> Row | Change:
-        return event_rows.build(event, store_text=self._config.store_text)
+    def _build(self, events: Sequence[records.AppEvent]) -> list[Row | Change]:
+        return [event_rows.build(event, store_text=self._config.store_text) for event in events]
 
     def _store(self, given: Iterable[Item], build: Build[Item, Built], transact: Transact[Built]) -> Written:
         """Build what each item becomes and store it; what cannot be built, or not be stored, goes aside."""
-        built: list[tuple[Built, Item]] = []
-        dead: list[tuple[Item, str]] = []
-        for item in given:
-            try:
-                built.append((build(item), item))
-            except Exception as error:  # noqa: BLE001  # whatever one item holds, the others go on
-                dead.append((item, f"{type(error).__name__}: {error}"))
+        built, dead = build_all(list(given), build)
         with self._process_lock():  # from opening on, for who shares the store may close it at any time
             self._opened()
             written = self._in_parts(built, build, transact) if built else Written()
@@ -259,7 +253,8 @@ class Store:
         """Store the halves of what could not be stored, each by itself; one item alone goes aside."""
         if len(part) == 1:
             return Written(dead_letters=self._dead_letter([(part[0][1], reason)]))
-        fresh = [(build(item), item) for _, item in part]  # what was tried may have been worked on
+        items = [item for _, item in part]
+        fresh = list(zip(build(items), items, strict=True))  # what was tried may have been worked on
         middle = len(fresh) // 2
         written = self._in_parts(fresh[:middle], build, transact)
         written.add(self._in_parts(fresh[middle:], build, transact))
