@@ -154,7 +154,7 @@ def flush(timeout: float = _FLUSH_SECONDS) -> bool:
     Never raises.
     """
     deadline = time.monotonic() + timeout
-    afterwards.flush(timeout)  # what calls have measured is waiting there, too
+    afterwards.flush(min(timeout, afterwards.AT_EXIT))  # what calls have measured is waiting there, too
     flushed = [_flushed(provider, timeout) for provider in providers()]  # all at once
     return all(done.wait(max(0.0, deadline - time.monotonic())) for done in flushed)
 
@@ -249,7 +249,7 @@ class _LastFlush:
         self._go.wait()
         try:
             if self._wanted[number]:
-                afterwards.flush(_FLUSH_SECONDS)
+                afterwards.flush(afterwards.AT_EXIT)  # if it is stuck, the others still have their time
                 _shut_down(providers()[number])
         finally:
             done.set()
