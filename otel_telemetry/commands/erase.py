@@ -195,5 +195,6 @@ def _warn(folder: Path, counts: dict[str, int]) -> None:
     """Name the files that nobody rewrites."""
     for path in leftovers(folder) if counts else ():
         _err.print(
-            f"[yellow]look at[/] {escape(str(path))}: put aside when the spool was damaged; delete it if you can"
+            f"[yellow]look at[/] {escape(str(path))}: put aside when the spool was damaged or replaced;"
+            " delete it if you can"
         )

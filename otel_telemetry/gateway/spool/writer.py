@@ -282,7 +282,6 @@ class Spool:
         self._thread.join()
         self.reader.close()
         with self._write_lock():  # the last one to close puts the log into the file
-            self._watch.look()
             if self._watch.file_gone() and (spool_file.alone(self._shared) or self._housekeeper):
                 put_back(self._folder, self._writer, self._watch)
             self._writer.close()
@@ -395,9 +394,11 @@ class Spool:
     def _look(self) -> bool:
         """Run one step of maintenance; return True if more of it is due at once."""
         try:
+            self._watch.look()
+            if self._watch.gone:  # all is kept as it is for the stop
+                return False
             if self.problem:
                 spool_file.give_up_reserve(self._folder)
-            self._watch.look()
             self._probe()
             self._live_bytes = spool_file.measure(self._writer)
             return self._housekeeper is not None and self._maintain(self._housekeeper)
