@@ -94,9 +94,9 @@ class Pages:
     def asset(self, request: Request) -> Response:
         """Return a static file."""
         found = assets.served(request.path_params["name"])
-        if found is None:
-            raise Problem(HTTPStatus.NOT_FOUND, "there is no such file", "load the page again")
-        return found
+        return found or Response(
+            "there is no such file; next: load the page again\n", HTTPStatus.NOT_FOUND, media_type="text/plain"
+        )
 
     def view(self, request: Request) -> View:
         """Return what is asked for; texts are looked through only for those who may see them."""

@@ -259,12 +259,18 @@ def _section(path: str, method: str, operation: Mapping[str, Any]) -> str:
     return f"{''.join(lines)}<p>Answers: {codes}.</p>"
 
 
+@cache
+def _written() -> bytes:
+    """Return the description as JSON: anybody may ask for it, at any rate."""
+    return json.dumps(document()).encode()
+
+
 def routes() -> list[Route]:
     """Return the two routes; neither asks for a key, as nothing in them is of this gateway alone."""
 
     async def openapi(request: Request) -> Response:
         del request
-        return Response(json.dumps(document()), headers=_HEADERS, media_type=JSON)
+        return Response(_written(), headers=_HEADERS, media_type=JSON)
 
     async def docs(request: Request) -> Response:
         del request
