@@ -169,3 +169,27 @@ def renew(running: Any, files: dict[str, Path], folder: Path) -> None:
         (running.gateway._targets.grpc, tls.for_grpc(renewed)),
     ):
         server.renew_tls(context)
+
+
+@pytest.mark.parametrize("listener", ASKING)
+async def test_connections_with_tls_have_small_buffers_and_are_fewer(
+    serving: Any, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, listener: str
+) -> None:
+    """Each takes some hundred kB of memory: as many as without TLS would take more than the process may."""
+    monkeypatch.setattr("otel_telemetry.gateway.receive.http2_server._EVICTABLE_SECONDS", 0.0)
+    files = {"tls_certificate": certificates["server.pem"], "tls_key": certificates["server.key"]}
+    context = ssl.create_default_context(cafile=str(certificates["ca.pem"]))
+    async with serving(**files, max_connections=30) as running:
+        port = running.gateway.grpc_port if listener == "grpc" else running.gateway.http_port
+        clients = []
+        for _ in range(15):
+            client = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+            client[1].write(ASKING[listener])
+            assert await client[0].read(100)
+            clients.append(client)
+        rest = [asyncio.create_task(reader.read()) for reader, _ in clients]
+        await asyncio.sleep(0.5)
+        assert sum(not task.done() for task in rest) == 10
+        for task, (_, writer) in zip(rest, clients, strict=True):
+            task.cancel()
+            writer.close()

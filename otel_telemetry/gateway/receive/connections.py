@@ -55,6 +55,9 @@ class Connections:
         self._handshakes: dict[_Counted, asyncio.Task[None]] = {}
         self._open: set[_Counted] = set()
         self._accepting = False
+        self._ended = tls.Ended()
+        if config.ssl:
+            tls.bound_buffers(listening)
         self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._look)
         self._complaint = _Complaint(limit)
         self._resume()
@@ -189,6 +192,7 @@ class Connections:
     def lost(self, protocol: "_Counted") -> None:
         """Note a connection that is gone."""
         self._open.discard(protocol)
+        self._ended.note()
         if self._count() < self._limit + _EXTRA:
             self._resume()
 
@@ -204,6 +208,7 @@ class Connections:
             if why:
                 self._count_closed(why)
         metrics.connections.set(self._count(), {"listener": _HTTP})
+        self._ended.give_back()
         if self._count() < self._limit + _EXTRA or self._evict():
             self._resume()
         self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._look)
@@ -253,6 +258,7 @@ class _Buffered(asyncio.BufferedProtocol):
         self._protocol.data_received(bytes(self._read[:nbytes]))
 
     def connection_made(self, transport: Any) -> None:
+        tls.bound_backlog(transport)
         self._protocol.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

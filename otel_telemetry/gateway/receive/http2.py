@@ -157,6 +157,7 @@ class Connection(asyncio.Protocol):
         if tls.is_over(self.certificate_ends) or not self._clients.add(self):
             transport.abort()
             return
+        tls.bound_backlog(transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self._h2.local_settings = Settings(client=False, initial_values=_SETTINGS)
         self._h2.max_inbound_frame_size = _FRAME_BYTES

@@ -51,6 +51,7 @@ class Http2Server:
         self._watching: asyncio.Task[None] | None = None
         self._logged = -math.inf
         self._empty = asyncio.Event()
+        self._ended = tls.Ended()
         self._untrusted = 0  # work of this period for clients that are not trusted yet
         self._held: dict[Connection, None] = {}  # in the order in which they go on
 
@@ -61,6 +62,9 @@ class Http2Server:
                 listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._tls = context
+        self._max_connections = tls.connections(self._max_connections, context)
+        if context:
+            tls.bound_buffers(listening)
         self._accepting = Accepting(
             listening,
             lambda: Connection(self._open_call, self),
@@ -125,6 +129,7 @@ class Http2Server:
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self._connections.discard(connection)
+        self._ended.note()
         self._held.pop(connection, None)
         if not self._connections:
             self._empty.set()
@@ -175,6 +180,7 @@ class Http2Server:
             for connection in list(self._connections):
                 self._look_at(connection, now)
             metrics.connections.set(len(self._connections), {"listener": "grpc"})
+            self._ended.give_back()
 
     def _look_at(self, connection: Connection, now: float) -> None:
         if not connection.trusted and connection.idle(now) > _STRANGER_SECONDS:

@@ -54,7 +54,7 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         self.config.ssl = self._tls
-        limit = descriptors.connections(self._most)
+        limit = tls.connections(descriptors.connections(self._most), self._tls)
         self.servers: list[asyncio.Server] = []  # uvicorn's own, of which there are none
         arguments = self.config, self.server_state
         self._connections = [Connections(*arguments, one, limit, self._by_address) for one in sockets or ()]

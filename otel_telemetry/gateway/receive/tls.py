@@ -3,12 +3,19 @@
 import asyncio
 import contextlib
 import math
+import socket
 import ssl
 import time
 from pathlib import Path
+from typing import Any, Final
 
+from otel_telemetry.base import memory
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
+
+_RECEIVED_BYTES: Final = 32 << 10
+_WRITTEN_BYTES: Final = 64 << 10
+_MANY: Final = 64  # some 15 MB
 
 _clock = time.time
 
@@ -86,6 +93,43 @@ def client_ends(transport: asyncio.BaseTransport) -> float:
 def is_over(ends: float) -> bool:
     """Return whether a certificate that expires then has expired."""
     return _clock() >= ends
+
+
+def bound_buffers(listening: socket.socket) -> None:
+    """Let the system keep little of what a connection of a socket with TLS sends: the event loop reads it all at once.
+
+    It has 256 KiB for that beside each connection, of which is taken what was once filled.
+    """
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
+
+
+def connections(limit: int, context: ssl.SSLContext | None) -> int:
+    """Return how many connections there may be where `limit` may be without TLS: each takes up to 400 kB with it."""
+    return max(1, limit // 3) if context else limit
+
+
+class Ended:
+    """Counts connections that have ended, and gives their memory back to the system once they were many."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def note(self) -> None:
+        """Count one."""
+        self._count += 1
+
+    def give_back(self) -> None:
+        """Give back in a worker thread what was enough."""
+        if self._count >= _MANY:
+            self._count = 0
+            asyncio.get_running_loop().run_in_executor(None, memory.give_back)
+
+
+def bound_backlog(transport: Any) -> None:
+    """Let little of what is still encrypted, or not read by the client, wait in memory."""
+    if hasattr(transport, "set_read_buffer_limits"):
+        transport.set_read_buffer_limits(high=_RECEIVED_BYTES)
+        transport.set_write_buffer_limits(high=_WRITTEN_BYTES)
 
 
 def _context(config: GatewaySettings, protocol: str) -> ssl.SSLContext | None:
