@@ -16,7 +16,7 @@ from otel_telemetry.processors.detect import cpu_time
 from otel_telemetry.processors.detect.engines.locator import Hit, Locator, make_locator
 from otel_telemetry.processors.detect.engines.patterns import widths
 from otel_telemetry.processors.detect.kinds.blobs import inside_blob
-from otel_telemetry.processors.detect.kinds.validators import Span, Validator, span_of
+from otel_telemetry.processors.detect.kinds.validators import Span, Validator, made, span_of
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
 from otel_telemetry.processors.detect.sightings import Sightings, distributed
@@ -305,7 +305,7 @@ def _apply_at(  # noqa: PLR0917  # called for each place: names would cost
     if inside_blob(text, start if start < low else low, stop if stop > high else high):  # noqa: FURB136  # in half the time
         return None
     more = tuple(_as_match(rule, one) for one in further) if further else ()
-    return Match(start, stop, kind or rule.type, rule.id, rule.priority, more)
+    return made(Match, (start, stop, kind or rule.type, rule.id, rule.priority, more))
 
 
 def _is_within(last: Match, rule: Rule, candidate: re.Match[str]) -> bool:

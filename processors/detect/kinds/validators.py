@@ -25,6 +25,8 @@ class Span(NamedTuple):
 
 
 Validator = Callable[[str, "re.Match[str]"], Span | None]
+#: Makes a named tuple of all of its fields, in half the time that its class takes.
+made: Final = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ _MAC_WORD: Final = re.compile(r"mac|address|ether|lease|port|hw|lladdr", re.IGNO
 def span_of(match: re.Match[str]) -> Span:
     """Return the group `v` of a match where its regex has one, else all of it."""
     start, end = match.span(match.re.groupindex.get("v", 0))
-    return Span(start, end) if start >= 0 else Span(*match.span())
+    if start < 0:
+        start, end = match.span()
+    return made(Span, (start, end, "", ()))
 
 
 def entropy(text: str) -> float:

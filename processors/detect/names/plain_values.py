@@ -7,7 +7,7 @@ The general way (assignments.py) comes to the same result in many more steps; it
 import re
 from typing import Final
 
-from otel_telemetry.processors.detect.kinds.validators import Span
+from otel_telemetry.processors.detect.kinds.validators import Span, made
 from otel_telemetry.processors.detect.names import keys, looks, places, remarks
 
 #: Letters, digits, the marks of base64 and some that passwords have: a digit, and something else.
@@ -59,7 +59,7 @@ def plain_value(text: str, key: str, kind: str, end: int) -> Span | None:
             return None
     elif kind in (keys.CREDIT_CARD, keys.SSN):
         found = _NUMBER_MEMBER.match(text, end) if quoted else _number(text, end - len(key), end)
-    return Span(*found.span("v"), kind) if found and looks.strong(kind, found["v"]) else None
+    return made(Span, (*found.span("v"), kind, ())) if found and looks.strong(kind, found["v"]) else None
 
 
 def _number(text: str, start: int, end: int) -> re.Match[str] | None:
