@@ -150,7 +150,7 @@ _SELECTOR_TRIGGERS: Final = (
     _APART + r"\xef\xb8[\x80-\x8f][0-9A-Za-z+@(=:]",
 )
 #: Keys of digits in a row are a number, one alone is an emoji.
-_KEYS_TRIGGER: Final = r"[0-9](?:\xef\xb8\x8f)?\xe2\x83\xa3[0-9]"
+_KEYS_TRIGGERS: Final = (r"[0-9]\xe2\x83\xa3[0-9]", r"[0-9]\xef\xb8\x8f\xe2\x83\xa3[0-9]")
 #: Controls as JSON's escapes; the one of a terminal's colours stays, as rules know those.
 _ESCAPED_CONTROLS: Final = CONTROLS.replace("\x1b", "")
 #: The first half of an ignorable character as a pair of JSON's escapes.
@@ -348,7 +348,7 @@ def _triggers() -> list[str]:
         *mixed,
         _CONTROL_TRIGGER,
         *_SELECTOR_TRIGGERS,
-        _KEYS_TRIGGER,
+        *_KEYS_TRIGGERS,
         *_BYTES_TRIGGERS,
         *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES)),
     ]
