@@ -194,6 +194,9 @@ class Pages:
         pages = self._exports.held(export.pages(self.reading, view))
         first = next(pages)  # what is wrong shows before the status is sent
         headers = {"content-disposition": f'attachment; filename="requests.{ending}"'}
+        if request.method == "HEAD":
+            pages.close()
+            return Response(headers=headers, media_type=kind)
         return StreamingResponse(lines(first, pages), media_type=kind, headers=headers)
 
     def api_summary(self, request: Request) -> Response:

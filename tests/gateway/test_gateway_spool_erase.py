@@ -186,3 +186,27 @@ def test_a_spool_that_is_being_read_is_said_to_be_busy(spool, tmp_path, monkeypa
         reader.close()
         eraser.rebuild()
     assert no_bytes_of(tmp_path / "spool", JANE)
+
+
+def test_it_ends_though_a_gateway_writes_faster_than_it_reads(spool, tmp_path):
+    append(spool, *[("traces", traces((n, JANE), (1_000 + n, OLE)), 2) for n in range(20)])
+    written = iter(range(50_000, 90_000))
+
+    def write_more(_):
+        number = next(written)
+        append(spool, ("traces", traces((number, JANE), resource="late"), 1))
+
+    with SpoolEraser(tmp_path / "spool", WANTED) as eraser:
+        assert eraser.find(write_more).items == 40  # with what came while it looked for traces
+        assert eraser.erase().items == 80  # and while it counted
+
+
+def test_ids_of_traces_are_found_at_any_place(spool, tmp_path):
+    many = frozenset(number.to_bytes(16, "big") for number in range(100_000, 102_000))
+    beside = b"\x10" * 40
+    append(
+        spool,
+        ("traces", traces((100_500, None), (7, None), resource=beside.decode()), 2),
+        ("logs", logs((101_999, "x")), 1),
+    )
+    assert erased(tmp_path / "spool", ErasureTarget(WANTED.names, WANTED.keys, WANTED.value, many)).items == 2

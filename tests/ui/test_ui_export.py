@@ -60,3 +60,11 @@ def test_columns_are_those_that_are_asked_for(client):
     assert ">user</th>" in page
     assert ">route</th>" not in page
     assert client.get("/ui/requests?columns=colour").status_code == 400
+
+
+def test_who_asks_for_the_headers_alone_takes_no_turn(client):
+    for _ in range(2 * export.AT_ONCE):
+        answer = client.head("/ui/requests.csv?range=1h")
+        assert answer.headers["content-disposition"] == 'attachment; filename="requests.csv"'
+        assert not answer.content
+    assert client.get("/ui/requests.csv?range=1h").status_code == 200

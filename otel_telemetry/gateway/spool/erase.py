@@ -8,6 +8,7 @@ run meanwhile: the erasure waits for the write lock.
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,8 @@ _REQUESTS: Final[dict[str, tuple[type[Message], str, str, str]]] = {
     "logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
     "metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
 }
+_ID_BYTES: Final = 16
+_SIXTEEN: Final = re.compile(rb"\x10(?=(.{16}))", re.DOTALL)
 _TOGETHER: Final = 8  # a body may have 64 MiB
 _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.2
@@ -161,17 +164,22 @@ class SpoolEraser:
                 yield item
 
     def _rows(self, table: str) -> Iterator[tuple[int, str, int, bytes]]:
-        """Yield (key, signal, items, body), the oldest first. No read transaction is left open in between."""
+        """Yield (key, signal, items, body), the oldest first. No read transaction is left open in between.
+
+        It ends with what was there when it began: a gateway that receives may write faster than this reads.
+        """
         key, after = ("seq" if table == "batch" else "id"), 0
-        query = f"SELECT {key}, signal, items, body FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_TOGETHER}"  # noqa: S608  # ours
-        while rows := self._connection.execute(query, (after,)).fetchall():
+        last = self._connection.execute(f"SELECT max({key}) FROM {table}").fetchone()[0] or 0  # noqa: S608  # ours
+        where = f"WHERE {key} > ? AND {key} <= ? ORDER BY {key} LIMIT {_TOGETHER}"
+        query = f"SELECT {key}, signal, items, body FROM {table} {where}"  # noqa: S608  # ours
+        while rows := self._connection.execute(query, (after, last)).fetchall():
             yield from rows
             after = rows[-1][0]
 
     def _cleaned(self, signal: str, body: bytes) -> tuple[int, bytes] | None:
         """Return how many items went, and the body without them; None where nothing has to go."""
         wanted = self._wanted
-        if not wanted.may_be_in(body) and not any(trace in body for trace in wanted.traces):
+        if not wanted.may_be_in(body) and not _has_one_of(wanted.traces, body):
             return None
         message = _parsed(signal, body)
         if message is None:  # no telemetry: it was never readable, so nothing of it is kept
@@ -211,6 +219,13 @@ def leftovers(folder: Path) -> list[Path]:
     """Return files of spools that were put aside, damaged or replaced: what is in them nobody rewrites."""
     found = [*folder.glob("*damaged*"), *folder.glob("spool.saved-*")]
     return sorted(path for path in found if path.is_file())
+
+
+def _has_one_of(traces: frozenset[bytes], body: bytes) -> bool:
+    """Return whether one of these ids may be in a request: in protobuf the length, 16, stands before each."""
+    if any(found[1] in traces for found in _SIXTEEN.finditer(body)):
+        return True
+    return any(trace in body for trace in traces if len(trace) != _ID_BYTES)
 
 
 def _parsed(signal: str, body: bytes) -> Any:
