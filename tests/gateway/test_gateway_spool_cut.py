@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_telemetry.base.errors import ConfigurationError
-from otel_telemetry.gateway.spool import spool_file
+from otel_telemetry.gateway.spool import recovery, spool_file
 from otel_telemetry.gateway.spool.copy import Copy
 from otel_telemetry.gateway.spool.pages import Pages
 from otel_telemetry.gateway.spool.writer import Spool
@@ -189,3 +189,32 @@ def test_a_number_that_is_too_high_to_be_true_keeps_no_start_waiting(
     assert loss is not None
     assert loss.batches or loss.unknown
     spool.close()
+
+
+def test_a_spool_that_crosses_a_gibibyte_in_its_log_is_sound(tmp_path: Path) -> None:
+    """SQLite never writes the page at that byte, where its locks are: it is neither in the file nor in the log."""
+    path = tmp_path / FILE
+    spool_file.make_file(path)
+    with contextlib.closing(spool_file.open_sound(path)) as made:
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    pages = (1 << 30) // PAGE - 5
+    with path.open("r+b") as file:
+        file.truncate(pages * PAGE)  # sparse
+        file.seek(28)
+        file.write(pages.to_bytes(4))
+    body = os.urandom(20 * PAGE)
+    with contextlib.closing(spool_file.open_sound(path)) as grown:
+        row = ("traces", 1, 1, body, spool_file.checksum(body))
+        grown.execute("INSERT INTO batch (signal, received_ns, items, body, crc) VALUES (?, ?, ?, ?, ?)", row)
+        assert grown.execute("PRAGMA page_count").fetchone()[0] > pages + 10
+        with Pages(path) as found:
+            assert not found.cut()
+
+
+def test_a_copy_that_was_not_completed_goes_at_the_next_start(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    left = [tmp_path / f"{recovery.SAVING_NAME}{suffix}" for suffix in ("", "-journal")]
+    for one in left:
+        one.write_bytes(b"jane.doe@mail.example.com")
+    opened(tmp_path).close()
+    assert not any(one.exists() for one in left)

@@ -15,7 +15,7 @@ from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.children import Child
 from otel_telemetry.gateway.serve.group import WorkerContext
 from otel_telemetry.gateway.serve.supervisor import Supervisor
-from otel_telemetry.gateway.spool import put_back
+from otel_telemetry.gateway.spool import recovery
 
 BOUND = (64 << 20) + 1
 
@@ -111,5 +111,5 @@ def test_all_receivers_together_hold_no_more_than_one_bound_of_requests(tmp_path
 def test_who_writes_a_deleted_spool_again_is_not_killed_for_being_late(supervisor: Supervisor, tmp_path: Path) -> None:
     late = time.monotonic() - 10
     assert supervisor._left(late) < 0
-    (tmp_path / put_back.SAVING_NAME).touch()
+    (tmp_path / recovery.SAVING_NAME).touch()
     assert supervisor._left(late) > 30

@@ -31,7 +31,7 @@ from otel_telemetry.gateway.serve.children import Child, Shared
 from otel_telemetry.gateway.serve.group import Group, WorkerContext
 from otel_telemetry.gateway.serve.lifecycle import Process
 from otel_telemetry.gateway.serve.signals import Signals
-from otel_telemetry.gateway.spool import put_back, recovery, spool_file
+from otel_telemetry.gateway.spool import recovery, spool_file
 from otel_telemetry.gateway.spool.spool_file import StoppedWaiting
 
 _STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -336,7 +336,7 @@ class Supervisor:
 
     def _left(self, deadline: float) -> float:
         """Return the seconds until who does not end is killed: more where it writes a spool that was deleted again."""
-        saving = (self._folder / put_back.SAVING_NAME).exists()
+        saving = (self._folder / recovery.SAVING_NAME).exists()
         return deadline + (_SAVING_SECONDS if saving else _GRACE_SECONDS) - time.monotonic()
 
     # --- the child's side -------------------------------------------------------------------------------------------

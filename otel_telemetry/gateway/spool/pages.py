@@ -30,6 +30,8 @@ _INTEGER_BYTES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _FIRST_TEXT: Final = 13
 _FIRST_BLOB: Final = 12
 _MOST_ROWS: Final = 1 << 62  # a rowid above that is none that the spool gave
+#: The page that SQLite never writes: the bytes of its locks are there.
+_LOCKS: Final = (1 << 30) // _PAGE + 1
 
 #: The value of a column whose bytes are not there any more.
 CUT: Final = object()
@@ -77,11 +79,11 @@ class Pages:
         in_file = range(1, len(self._file) // _PAGE + 1)
         head = self._page(1)
         self._last = max(self._in_log.last, _number(head, 28))
-        sure = {*in_file, *self._in_log.pages}
+        sure = {*in_file, *self._in_log.pages, _LOCKS}
         self._known = sum(number <= self._last for number in sure)
         self._outdated = _outdated(older, sure, self._last)
         cut = len(self._file) // _PAGE + 1 if len(self._file) % _PAGE else 1
-        self._numbers = sorted({*sure, cut, *self._outdated})
+        self._numbers = sorted({*sure, cut, *self._outdated} - {_LOCKS})
         self._free = set(self._free_pages())
         self._followed: set[int] = set()
 

@@ -11,14 +11,10 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Final
 
 from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.spool import recovery, spool_file
 from otel_telemetry.gateway.spool.watch import FileWatch
-
-#: The copy while it is written: a supervisor gives the process more time then.
-SAVING_NAME: Final = "spool.saving.db"
 
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
@@ -29,7 +25,7 @@ def put_back(folder: Path, connection: sqlite3.Connection, watch: FileWatch) -> 
     The caller holds the write lock, and nobody commits any more.
     """
     path = folder / spool_file.FILE_NAME
-    saving = folder / SAVING_NAME
+    saving = folder / recovery.SAVING_NAME
     try:
         spool_file.make_folder(folder)
         _copy(connection, saving)

@@ -20,7 +20,9 @@ from otel_telemetry.gateway.spool.copy import Copy, SalvageResult
 from otel_telemetry.gateway.spool.pages import Pages
 
 RESCUED_NAME: Final = "spool.rescued.db"
-_SUFFIXES: Final = ("", "-wal", "-shm")
+#: The copy of a deleted spool while it is written (put_back): a supervisor gives the process more time then.
+SAVING_NAME: Final = "spool.saving.db"
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _log = logging.getLogger("otel_telemetry.gateway.spool")
 
 
@@ -100,11 +102,12 @@ def _refuse_cut(path: Path) -> None:
 
 
 def _finish_rescue(path: Path) -> None:
-    """Give a rescued file its name where a crash came in between; one that is not whole goes, to be made again."""
+    """Give a rescued file its name where a crash came in between; files that are not whole go."""
     rescued = path.with_name(RESCUED_NAME)
     if rescued.exists() and not path.exists():
         rescued.rename(path)
     _remove(rescued)
+    _remove(path.with_name(SAVING_NAME))
 
 
 def _remove(path: Path) -> None:
