@@ -22,10 +22,14 @@ class End:
 
     @contextlib.contextmanager
     def after(self, seconds: float) -> Iterator[None]:
-        """Let the work in this block take so long; then its socket ends, at which reads and writes fail."""
+        """Let the work in this block take so long; then its socket ends, at which reads and writes fail.
+
+        Where no thread is to be had, as at the end of a process, each read and write has its own timeout alone.
+        """
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
-        timer.start()
+        with contextlib.suppress(RuntimeError):
+            timer.start()
         try:
             yield
         finally:

@@ -217,6 +217,16 @@ def test_an_answer_that_drips_is_given_up_in_time(piece: bytes, make: Any) -> No
         thread.join(10)
 
 
+def test_where_no_thread_is_to_be_had_requests_are_sent_all_the_same(make: Any, monkeypatch: Any) -> None:
+    def refuse(timer: threading.Timer) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    with http_receiver(Receiver()) as receiver:
+        make(receiver, protocol="http", endpoint=f"http://127.0.0.1:{receiver.port}").deliver("traces", [b""])
+        assert len(receiver.got) == 1
+
+
 def test_nobody_there_is_for_later_and_says_so_without_addresses_of_objects(protocol: str, make: Any) -> None:
     with serving(protocol, Receiver()) as gone:
         pass
