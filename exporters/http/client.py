@@ -65,9 +65,11 @@ class Poster:
                 )
                 answer_body = _read(response, deadline)
         except (HTTPError, OSError) as error:
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(f"no whole answer within {seconds:.0f} s", timed_out=True) from None
-            raise StoreUnavailable(_why(error), timed_out=isinstance(error, ReadTimeoutError)) from None
+            if time.monotonic() < deadline:
+                raise StoreUnavailable(_why(error), timed_out=isinstance(error, ReadTimeoutError)) from None
+            raise StoreUnavailable(f"no whole answer within {seconds:g} s", timed_out=True) from None
+        if time.monotonic() >= deadline and not answer_body:  # the end of a head that was cut looks like its own
+            raise StoreUnavailable(f"no whole answer within {seconds:g} s", timed_out=True)
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, answer_body)
 
     def close(self) -> None:
@@ -91,17 +93,16 @@ def _pool(endpoint: str, end: End, **options: Any) -> urllib3.PoolManager:
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
     """Return the beginning of the body. A connection whose body is longer, or slow, is closed."""
     answer_body = bytearray()
+    whole = False
     try:
-        while len(answer_body) < _ANSWER_BYTES and time.monotonic() < deadline:
+        while not whole and len(answer_body) < _ANSWER_BYTES and time.monotonic() < deadline:
             piece = response.read1(_ANSWER_BYTES, decode_content=True)
-            if not piece:
-                response.release_conn()
-                return bytes(answer_body)
             answer_body += piece
-        response.close()
-    except BaseException:
-        response.close()
-        raise
+            whole = not piece
+    finally:
+        if not whole:
+            response.close()
+        response.release_conn()  # the pool has this one alone: a closed one is opened again
     return bytes(answer_body[:_ANSWER_BYTES])
 
 

@@ -19,6 +19,7 @@ class End:
 
     def __init__(self) -> None:
         self._connection: HTTPConnection | None = None
+        self._over = threading.Event()
 
     @contextlib.contextmanager
     def after(self, seconds: float) -> Iterator[None]:
@@ -26,7 +27,8 @@ class End:
 
         Where no thread is to be had, as at the end of a process, each read and write has its own timeout alone.
         """
-        timer = threading.Timer(seconds, self._cut)
+        self._over = over = threading.Event()
+        timer = threading.Timer(seconds, self._cut, (over,))
         timer.daemon = True
         with contextlib.suppress(RuntimeError):
             timer.start()
@@ -43,11 +45,13 @@ class End:
             def connect(self) -> None:
                 end._connection = self
                 super().connect()
+                end._check()
 
         class Encrypted(HTTPSConnection):
             def connect(self) -> None:
                 end._connection = self  # a handshake takes time, too
                 super().connect()
+                end._check()
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -57,7 +61,15 @@ class End:
 
         return {"http": PlainPool, "https": EncryptedPool}
 
-    def _cut(self) -> None:
+    def _check(self) -> None:
+        """Raise TimeoutError where the time went by while it connected: there was nothing to cut then."""
+        if self._over.is_set():
+            raise TimeoutError("the time was over when it was connected")
+
+    def _cut(self, over: threading.Event) -> None:
+        over.set()
+        if over is not self._over:  # that exchange has ended
+            return
         under: Any = self._connection.sock if self._connection else None
         under = getattr(under, "socket", under)  # of TLS through a proxy with TLS
         if under is not None:

@@ -190,8 +190,12 @@ def test_an_answer_that_cannot_be_read_is_none(body: bytes, make: Any) -> None:
         thread.join(10)
 
 
-@pytest.mark.parametrize("piece", [b"x", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["head", "continue"])
-def test_an_answer_that_drips_is_given_up_in_time(piece: bytes, make: Any) -> None:
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [(b"", b"x"), (b"HTTP/1.1 200 OK\r\nx-a: ", b"a"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")],
+    ids=["status", "header", "continue"],
+)
+def test_an_answer_that_drips_is_given_up_in_time(first: bytes, piece: bytes, make: Any) -> None:
     """Each piece would begin a socket's timeout anew; the next request has a connection of its own, and its time."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -201,6 +205,7 @@ def test_an_answer_that_drips_is_given_up_in_time(piece: bytes, make: Any) -> No
                 connection, _ = server.accept()
                 with connection, contextlib.suppress(OSError):
                     connection.recv(1 << 16)
+                    connection.sendall(first)
                     while not over.wait(0.05):
                         connection.sendall(piece)
 
@@ -214,6 +219,25 @@ def test_an_answer_that_drips_is_given_up_in_time(piece: bytes, make: Any) -> No
             assert caught.value.timed_out
         over.set()
         socket.create_connection(address).close()
+        thread.join(10)
+
+
+def test_after_an_answer_without_end_the_next_request_is_sent(make: Any) -> None:
+    """Its connection is closed, and the pool has no other: it must get that one back."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(1 << 16)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * (1 << 20))
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        sink = make(Receiver(), protocol="http", endpoint=f"http://127.0.0.1:{server.getsockname()[1]}", timeout=5)
+        for _ in range(2):
+            assert sink.deliver("traces", [b""]).unclear
         thread.join(10)
 
 
