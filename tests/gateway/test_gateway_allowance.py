@@ -261,7 +261,7 @@ async def test_bodies_without_a_secret_key_that_do_not_end_leave_room_for_all_ot
         await asyncio.to_thread(eventually, lambda: receiver.pending_public == 0, "it is given back")
 
 
-async def test_a_body_holds_the_time_that_it_takes_from_its_first_byte(serving: Any) -> None:
+async def test_a_body_that_comes_slowly_keeps_no_time_from_others_with_its_key(serving: Any) -> None:
     head = b"POST /feedback?api_key=page HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n{"
     async with (
         serving(api_keys=KEYS, public_cpu_seconds=15) as running,
@@ -270,6 +270,5 @@ async def test_a_body_holds_the_time_that_it_takes_from_its_first_byte(serving: 
         _, writer = await asyncio.open_connection("127.0.0.1", running.gateway.http_port)
         writer.write(head)
         await asyncio.sleep(0.2)
-        assert (await client.post("/feedback", content=feedback(600_000))).status_code == 429
-        assert (await client.post("/feedback", content=feedback(1_000))).status_code == 200
+        assert (await client.post("/feedback", content=feedback(60_000))).status_code == 200
         writer.close()

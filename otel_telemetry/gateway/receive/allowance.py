@@ -70,12 +70,12 @@ class Allowance:
         with self._lock:
             self._left = min(self.seconds, self._refilled() - seconds)
 
-    def hold(self, seconds: float) -> None:
-        """Take this much if there is so much; else raise RefusedError."""
+    def hold(self, seconds: float, *, only_look: bool = False) -> None:
+        """Take this much if there is so much, or only look whether there is; else raise RefusedError."""
         with self._lock:
             missing = seconds - self._refilled()
             if missing <= 0:
-                self._left -= seconds
+                self._left -= 0.0 if only_look else seconds
                 return
         self._log()
         raise RefusedError(_used_up(self.seconds, min(_MINUTE, missing * _MINUTE / self.seconds)))
@@ -109,6 +109,10 @@ class Purse:
         if wanted > self._held:
             self._allowance.hold(wanted - self._held)
             self._held = wanted
+
+    def look(self, size: int) -> None:
+        """Raise RefusedError where work on so many bytes may take more than is left now. Nothing is held."""
+        self._allowance.hold(min(self._allowance.seconds, size * _EXPECTED) - self._held, only_look=True)
 
     def run(self, work: Callable[..., _Result], *given: Any) -> _Result:
         """Do some of the work, and pay for it.

@@ -38,14 +38,14 @@ async def read(request: Request, limit: int, room: Room) -> bytes:
     announced = _announced(request)
     if announced is not None and announced > limit:
         raise RefusedError(status.too_large(limit))
-    room.expect(announced or 0)  # who has no CPU time for it keeps no room either
+    room.look(announced or 0)  # who has no CPU time for it takes no room either
     body = io.BytesIO()  # hands out its bytes without a copy
     try:
         async with asyncio.timeout(_READ_SECONDS):
             async for chunk in request.stream():
                 room.grow(len(chunk))
                 body.write(chunk)
-                room.expect(body.tell())
+                room.look(body.tell())
                 if body.tell() > limit:
                     raise RefusedError(status.too_large(limit))
     except TimeoutError:
