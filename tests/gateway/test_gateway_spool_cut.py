@@ -218,3 +218,24 @@ def test_a_copy_that_was_not_completed_goes_at_the_next_start(tmp_path: Path) ->
         one.write_bytes(b"jane.doe@mail.example.com")
     opened(tmp_path).close()
     assert not any(one.exists() for one in left)
+
+
+def test_a_number_that_only_one_witness_has_is_no_loss(tmp_path: Path) -> None:
+    """One wrong bit of `total.seq`, and half a million batches would be lost."""
+    folder = tmp_path / "spool"
+    spool = opened(folder)
+    spool.attach(["sink"])
+    for body in BODIES:
+        spool.append("traces", body, 2).result(10)
+    spool.close()
+    with contextlib.closing(sqlite3.connect(folder / FILE, isolation_level=None)) as other:
+        other.execute("UPDATE total SET seq = seq + 524288")
+    damaged = bytearray((folder / FILE).read_bytes())
+    damaged[PAGE * 5 : PAGE * 6] = b"\x77" * PAGE
+    (folder / FILE).write_bytes(damaged)
+    recovery.make_sound(folder, doubtful=True)
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as other:
+        (lost,) = other.execute("SELECT count(*) FROM loss").fetchone()
+        (left,) = other.execute("SELECT count(*) FROM batch").fetchone()
+    assert list(folder.glob("*damaged*"))
+    assert 0 < lost <= len(BODIES) - left + 1  # the last: there may have been more

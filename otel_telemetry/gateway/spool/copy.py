@@ -208,6 +208,10 @@ class Copy:
         """
         last, count = self._target.execute("SELECT seq, batches - trimmed FROM total").fetchone()
         there = self._found.batches
+        given = self._given()
+        if given is not None and given != last:  # one of the two is damaged, and a loss is only what both tell of
+            last = min(given, last)
+            self._saved.unknown = True
         ends = [last - count + 1 if self._totals_known else min(there, default=1), max(there, default=last)]
         ends[0] = min(ends[0], self._delivered() + 1)
         for position, order in enumerate(("ASC", "DESC")):
@@ -219,6 +223,13 @@ class Copy:
             self._expected = delivered + 1
             ends[0] = min(ends[0], self._expected)
         return ends[0], max(ends[1], last) + 1
+
+    def _given(self) -> int | None:
+        """Return the number that SQLite gave last; None where it cannot be read."""
+        with contextlib.suppress(*_UNREADABLE):
+            row = self._source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
+            return int(row[0]) if row and isinstance(row[0], int) else None
+        return None
 
     def _all_batches(self) -> None:
         """Copy each batch that SQLite can read, and note the others as lost.

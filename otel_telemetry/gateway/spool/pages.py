@@ -7,9 +7,10 @@ file that was cut. What the log still has of such a page from before is read the
 table, because they differ for each of the spool's tables. The checksum of a batch decides whether its bytes are right.
 """
 
+import itertools
 import mmap
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -76,14 +77,12 @@ class Pages:
         self.bytes = len(self._file) + len(self._log)
         self._in_log, *older = list(_committed(self._log)) or [_Turn()]
         self._outdated: dict[int, int] = {}
-        in_file = range(1, len(self._file) // _PAGE + 1)
+        self._whole = len(self._file) // _PAGE
         head = self._page(1)
         self._last = max(self._in_log.last, _number(head, 28))
-        sure = {*in_file, *self._in_log.pages, _LOCKS}
-        self._known = sum(number <= self._last for number in sure)
-        self._outdated = _outdated(older, sure, self._last)
-        cut = len(self._file) // _PAGE + 1 if len(self._file) % _PAGE else 1
-        self._numbers = sorted({*sure, cut, *self._outdated} - {_LOCKS})
+        behind = {number for number in (*self._in_log.pages, _LOCKS) if number > self._whole}
+        self._known = min(self._whole, self._last) + sum(number <= self._last for number in behind)
+        self._outdated = _outdated(older, self._is_there, self._last)
         self._free = set(self._free_pages())
         self._followed: set[int] = set()
 
@@ -97,7 +96,7 @@ class Pages:
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, without what lies outside of its own page: long columns are CUT."""
-        for number in self._numbers:
+        for number in self._numbers():
             if number not in self._free and not _is_map(number):
                 for cell in self._cells(number):
                     row = self._row(CellAddress(number, cell), whole=False)
@@ -120,7 +119,18 @@ class Pages:
         """
         if self._known < self._last:
             return True
-        return any(self._is_unreadable(number) for number in self._numbers)
+        return any(self._is_unreadable(number) for number in self._numbers())
+
+    def _is_there(self, number: int) -> bool:
+        return number <= self._whole or number in self._in_log.pages
+
+    def _numbers(self) -> Iterator[int]:
+        """Yield the pages of which there is anything, in order; a file may have millions."""
+        cut = self._whole + (1 if len(self._file) % _PAGE else 0)
+        behind = {number for number in (*self._in_log.pages, *self._outdated, cut, 1) if number > self._whole}
+        for number in itertools.chain(range(1, self._whole + 1), sorted(behind)):
+            if number != _LOCKS:
+                yield number
 
     def _is_unreadable(self, number: int) -> bool:
         page = self._page(number)
@@ -234,12 +244,12 @@ def _committed(log: mmap.mmap | bytes) -> Iterator[_Turn]:
     yield turn
 
 
-def _outdated(turns: Sequence[_Turn], newer: Collection[int], last: int) -> dict[int, int]:
+def _outdated(turns: Sequence[_Turn], is_there: Callable[[int], bool], last: int) -> dict[int, int]:
     """Return where older turns of the log have pages of which there is nothing newer, up to the file's `last`."""
     found: dict[int, int] = {}
     for turn in turns:
         for page, start in turn.pages.items():
-            if page not in newer and (page <= last or not last):
+            if not is_there(page) and (page <= last or not last):
                 found.setdefault(page, start)
     return found
 
