@@ -7,12 +7,15 @@ locks; putting something into a SimpleQueue is safe there. What is left is done 
 """
 
 import atexit
+import functools
 import os
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from wrapt import register_post_import_hook
 
 from otel_telemetry.instrument.shield import shielded
 
@@ -124,6 +127,21 @@ def at_exit() -> None:
     """Do what waits before the providers that exist by now shut down: their own exit handlers run after ours."""
     atexit.unregister(_finish)
     atexit.register(_finish)
+    _watch_forks()
+
+
+@functools.cache  # once a process, and its forks
+def _watch_forks() -> None:
+    register_post_import_hook(_at_end_of_forks, "multiprocessing.util")
+    register_post_import_hook(_at_end_of_forks, "billiard.util")
+
+
+def _at_end_of_forks(util: Any) -> None:
+    """Do the same where `multiprocessing` ends a process that it forked: with os._exit, after its own finalizers.
+
+    Those of a higher priority run first; the flush of providers (app/lifecycle.py) has 0.
+    """
+    util.register_after_fork(_finish, lambda end: util.Finalize(None, end, exitpriority=1))
 
 
 def _finish() -> None:

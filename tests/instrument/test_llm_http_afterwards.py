@@ -66,3 +66,11 @@ afterwards.do(lambda: print("done", flush=True))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=True)
     assert done.stdout == b"done\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_multiprocessing_forks_ends_its_spans_without_configure() -> None:
+    """It ends with os._exit, without exit handlers."""
+    command = [sys.executable, "-m", "tests.instrument.fork_without_configure"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["chat gpt-4o"] * 3

@@ -5,8 +5,8 @@ keys that are left over follow from the keys alone; only the values differ.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from otel_telemetry.base import conventions, records
 from otel_telemetry.exporters.request_log.dialects.dialect_table import DIALECTS
@@ -92,7 +92,6 @@ class Shape:
     has_request_fields: bool
     has_request_fields_as_call: bool
     repeats: bool
-    remembered: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def shape(attributes: records.Attributes) -> Shape:

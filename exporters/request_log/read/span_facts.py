@@ -32,7 +32,8 @@ _SPAN_ID_BYTES: Final = 8
 _ERROR: Final = 2
 #: Values that are remembered, with what follows from them: of so many characters, and so many sets of them.
 _SHORT: Final = 128
-_MOST_REMEMBERED: Final = 256
+_MOST_REMEMBERED: Final = 2_048  # some 3 MB
+_remembered: Final[dict[Any, dict[str, Any]]] = {}
 #: Dialects that one instrumentation may mix.
 _FAMILIES: Final = dict.fromkeys(("gen_ai", "gen_ai.old", "openllmetry", "traceloop"), "gen_ai")
 
@@ -155,13 +156,13 @@ def _entry_facts(span: Any, own: Shape, source: calls.Origin) -> dict[str, Any]:
     values = tuple([otlp_values.to_python(given[key]) for key in own.general_keys])
     if not all([type(value) is int or (type(value) is str and len(value) <= _SHORT) for value in values]):  # noqa: C419
         return requests.facts(_outline(span, own), own, source, store_text=False)
-    key = values, span.kind, source.application, source.environment, source.region
-    known: dict[str, Any] | None = own.remembered.get(key)
+    key = own.general_keys, values, span.kind, source.application, source.environment, source.region
+    known = _remembered.get(key)
     if known is None:
         known = requests.facts(_outline(span, own), own, source, store_text=False)
-        if len(own.remembered) >= _MOST_REMEMBERED:
-            own.remembered.clear()
-        own.remembered[key] = known
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[key] = known
     found = {**known, "latency_ms": (end - start) / 1e6}
     if "meta" in found:
         found["meta"] = {**found["meta"]}
