@@ -84,8 +84,10 @@ def _pool(endpoint: str, end: End, **options: Any) -> urllib3.PoolManager:
     """
     parts = urlsplit(endpoint)
     proxy = getproxies().get(parts.scheme)
-    proxied = proxy and not proxy_bypass(parts.netloc)
-    pool = urllib3.ProxyManager(proxy, **options) if proxy and proxied else urllib3.PoolManager(**options)
+    if proxy is None or proxy_bypass(parts.netloc):
+        pool = urllib3.PoolManager(**options)
+    else:
+        pool = urllib3.ProxyManager(proxy, **options)
     pool.pool_classes_by_scheme = end.pools()
     return pool
 
