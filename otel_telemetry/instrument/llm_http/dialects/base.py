@@ -169,6 +169,23 @@ class CallState:
         return self.messages.setdefault(position, Message())
 
 
+class WholeEvents:
+    """A part of dialects without streams, or whose streams have whole answers as events, with the counts so far."""
+
+    def boring(self, line: bytes) -> bool:
+        """Return False: each event counts, and there are few."""
+        del line
+        return False
+
+    def event(self, seen: CallState, value: Json) -> None:
+        """Learn from an event, which is shaped like a whole answer."""
+        self.document(seen, value)
+
+    def document(self, seen: CallState, value: Json) -> None:
+        """Learn from a whole answer."""
+        raise NotImplementedError
+
+
 class Dialect(Protocol):
     """How one kind of endpoint is asked and answers. Instances hold no state: they serve many calls at once."""
 

@@ -13,7 +13,7 @@ from otel_telemetry.instrument.llm_http.dialects.base import Attribute, CallStat
 _UNFINISHED = "null"
 
 
-class Generation:
+class Generation(base.WholeEvents):
     """POST …/text-generation/generation and …/multimodal-generation/generation."""
 
     operation = "chat"
@@ -28,15 +28,6 @@ class Generation:
         if base.part(given, "response_format").get("type") == "json_object":
             found[conventions.OUTPUT_TYPE] = "json"
         return found
-
-    def boring(self, line: bytes) -> bool:
-        """Return False: each value has the counts so far."""
-        del line
-        return False
-
-    def event(self, seen: CallState, value: Json) -> None:
-        """Learn from one event, which is shaped like a whole answer."""
-        self.document(seen, value)
 
     def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""

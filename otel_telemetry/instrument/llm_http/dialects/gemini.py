@@ -66,7 +66,7 @@ def _searches(seen: CallState, queries: Any) -> None:
         seen.counted("web_searches", 1 if older else asked)
 
 
-class GenerateContent:
+class GenerateContent(base.WholeEvents):
     """POST …:generateContent and :streamGenerateContent; the model is in the path."""
 
     operation = "generate_content"
@@ -85,15 +85,6 @@ class GenerateContent:
         if given.get("responseMimeType") == "application/json":
             found[conventions.OUTPUT_TYPE] = "json"
         return found
-
-    def boring(self, line: bytes) -> bool:
-        """Return False: each value has the usage so far, and there are few."""
-        del line
-        return False
-
-    def event(self, seen: CallState, value: Json) -> None:
-        """Learn from one streamed value: it is shaped like a whole answer."""
-        self.document(seen, value)
 
     def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""

@@ -173,7 +173,7 @@ class Completions(Chat):
         return base.inputs(body.get("prompt")), []
 
 
-class Embeddings:
+class Embeddings(base.WholeEvents):
     """POST …/embeddings. Its answers are large and hold nothing of interest but model and usage."""
 
     operation = "embeddings"
@@ -187,15 +187,6 @@ class Embeddings:
         if (dimensions := base.count(body.get("dimensions"))) is not None:
             found["gen_ai.embeddings.dimension.count"] = dimensions
         return found
-
-    def boring(self, line: bytes) -> bool:
-        """Return False: embeddings are not streamed."""
-        del line
-        return False
-
-    def event(self, seen: CallState, value: Json) -> None:
-        """Learn from an answer, should one be streamed after all."""
-        self.document(seen, value)
 
     def document(self, seen: CallState, value: Json) -> None:
         """Learn from a whole answer."""

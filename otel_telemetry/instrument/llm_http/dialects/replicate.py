@@ -12,7 +12,7 @@ _TO_COME = frozenset({"starting", "processing"})
 _FAILED = frozenset({"failed", "canceled", "aborted"})
 
 
-class Predictions:
+class Predictions(base.WholeEvents):
     """POST …/predictions."""
 
     operation = "generate_content"
@@ -26,15 +26,6 @@ class Predictions:
         if version := base.text(body.get("version")):
             found[conventions.REQUEST_MODEL] = version.partition(":")[0] if "/" in version else version
         return found
-
-    def boring(self, line: bytes) -> bool:
-        """Return False: predictions are not streamed here, but from an address of their own."""
-        del line
-        return False
-
-    def event(self, seen: CallState, value: Json) -> None:
-        """Learn from an answer, should one be streamed after all."""
-        self.document(seen, value)
 
     def document(self, seen: CallState, value: Json) -> None:
         """Learn from a prediction."""
