@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PACKAGES := --quiet --constraint constraints.txt --editable '.[dev]'
 FUZZ := .venv-fuzz
 SITE := .venv-site
 FUZZ_SECONDS ?= 300
@@ -21,7 +22,9 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed; $$($(PYTHON) --version) is here. Next: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "Setting up $(VENV) (once; about a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@export PYTHONWARNINGS=ignore; $(BIN)/pip install --quiet --disable-pip-version-check uv && \
+	  $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(PACKAGES) || \
+	  { echo "uv could not; once more with pip, some minutes ..."; $(BIN)/pip install --disable-pip-version-check $(PACKAGES); }
 	@touch $@
 
 setup: $(READY) ## Set up .venv
