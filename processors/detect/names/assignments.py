@@ -243,12 +243,17 @@ class _Assignment:
                 return False
             return (quoted or not looks.is_code(value)) and looks.weak(kind, value, self._form)
         if self._separator in _COMPARED or self._separator in _INSTEAD:
-            return quoted and looks.weak(keys.LIKELY, value, self._form)
+            return quoted and self._is_compared_with(value)
         if quoted:
             return self._decides_quoted(value)
         if self._key_quote:
             return bool(_LITERAL.fullmatch(value)) and keys.gives_numbers(self._key) and looks.strong(kind, value)
         return self._decides_bare(value)
+
+    def _is_compared_with(self, value: str) -> bool:
+        """Return whether code compares a secret with this text, or takes it where there is none: no kind, no state."""
+        chosen = self._kind == keys.PASSWORD or not looks.WORD.fullmatch(value)
+        return looks.weak(keys.LIKELY, value, self._form) or (chosen and looks.is_literal(self._kind, value))
 
     def _decides_quoted(self, value: str) -> bool:
         text, (start, _) = self._text, self._name

@@ -12,14 +12,14 @@ from otel_telemetry.processors.detect.names import keys, looks
 from otel_telemetry.processors.detect.names.looks import Form
 
 _ARGUMENT: Final = re.compile(
-    r"\s{0,16}(?:(?P<q>\\{0,15}[\"'`])(?P<v>[^\"'`\\\r\n]{0,256})(?P=q)|(?P<name>[\w.$>\[\]-]{1,60}+))"
+    r"\s{0,16}(?:(?P<q>\\{0,15}[\"'`])(?P<v>(?:[^\"'`\\\r\n]|\\{1,15}(?=\w)){0,256}+)(?P=q)|(?P<name>[\w.$>\[\]-]{1,60}+))"
     r"(?:\.\w{1,20}\(\))?\s{0,16}(?P<next>[,)])"
 )
 _MOST: Final = 5
 #: Functions that take host, login and password, or database, login and password.
 _THIRD: Final = re.compile(
     r"(?ai)(?:mysql|mariadb|maxdb|mssql|sqlsrv|sybase|odbc|ibm_db|ingres|fbird|ibase)\w{0,12}(?:\.connector)?[._]p?connect$|mysqli$|\bPDO$"
-    r"|getConnection$|Sequelize$|\bFTP(?:_TLS)?$|PlainAuth$|\bDBI(?:->|\.)connect$|odbc_connect$"
+    r"|getConnection$|Sequelize$|\bFTP(?:_TLS)?$|PlainAuth$|\bDBI(?:->|\.)connect$|odbc_connect$|\bDirectoryEntry$"
 )
 #: Functions that take login and password.
 _SECOND: Final = re.compile(

@@ -39,7 +39,7 @@ STEMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         "secret credential mnemonic seedphrase recoveryphrase codeverifier authorizationcode authcode clientassertion"
         " samlresponse samlassertion accesskeyid accesssignature secretproof snmpcommunity idtokenhint totpseed"
-        " otpseed".split(),
+        " otpseed unsealkey recoverykey".split(),
         SECRET,
     ),
     **dict.fromkeys("apikey accesskey".split(), API_KEY),

@@ -61,9 +61,11 @@ _AFFIXES: Final = frozenset(
     " public client server service system web site page id uuid guid".split(" ")
 )
 _BETWEEN_STRINGS: Final = re.compile(r"\s*[%+,;)\]}](?:\s|$)")
-_TEMPLATE: Final = re.compile(r"%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
+_TEMPLATE: Final = re.compile(r"%[sdr]|%\(\w|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%")
+_LONG_REST_OF_TEMPLATE: Final = 20
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 _DIGIT: Final = re.compile(r"\d")
+_COLOUR: Final = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
 #: What a value is called in source code, whatever it is; and the last word of a name.
 _VARIABLES: Final = frozenset(
     "data x input args settings row field config arg opts params y other result param".split()
@@ -153,7 +155,16 @@ def is_code(value: str, *, dotted: bool = True) -> bool:
 def is_template(value: str) -> bool:
     """Return whether a quoted value of source code is filled in when it runs, or is code between two strings."""
     filled_in = ("{" in value or "%" in value) and _TEMPLATE.search(value) is not None
-    return filled_in or (not value[:1].isalnum() and _BETWEEN_STRINGS.match(value) is not None)
+    if filled_in:
+        return not _is_drawn_beside(_TEMPLATE.sub("", value))
+    return not value[:1].isalnum() and _BETWEEN_STRINGS.match(value) is not None
+
+
+def _is_drawn_beside(rest: str) -> bool:
+    """Return whether what a template leaves of a value is drawn at random: one that holds `%r` by chance."""
+    if len(rest) < _LONG_REST_OF_TEMPLATE or " " in rest or "://" in rest:
+        return False
+    return len(_DIGIT.findall(rest)) > 1 and len(set(_SYMBOL.findall(rest))) > 3 and varied(rest, 3.8)
 
 
 def is_uuid(value: str) -> bool:
@@ -226,6 +237,8 @@ def strong(kind: str, value: str) -> bool:
 def weak(kind: str, value: str, form: Form) -> bool:
     """Return whether a value under a weak name, or in source code, looks like what the name may hold."""
     value = value.strip()
+    if value[:1] == "#" and _COLOUR.fullmatch(value):
+        return False
     return _WEAK.get(kind, _likely)(value, form)
 
 

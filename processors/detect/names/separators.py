@@ -14,15 +14,18 @@ _TYPE: Final = (
 )
 #: A colour of a terminal, which loggers put around names; what is left of its escape in JSON is spaces.
 _COLOUR: Final = r"(?:(?=[\x1b \\])(?:\x1b|[ ]{5,6}|\\{1,15}(?:x1b|033|e))\[[0-9;]{0,10}m)?"
+#: Blanks before a sign of assignment, also of values in one column; and those behind it.
+_BLANKS: Final = r"[ \t]{0,80}"
+_ALIGNED: Final = r"[ \t]{9,80}(?=\S)"
 #: Between a name and its value: the name's own closing quote, and the separator of some syntax.
 ASSIGNED: Final = re.compile(
     rf"(?P<kq>{quotes.MARK})?"
-    rf"(?:%(?:25)?5[Dd]|[\])]{{0,2}}){_COLOUR}(?P<sep>[ \t]{{0,8}}(?:"
+    rf"(?:%(?:25)?5[Dd]|[\])]{{0,2}}){_COLOUR}(?P<sep>{_BLANKS}(?:"
     rf"(?::|[ ](?:[Aa]s[ ])?)[ ]?(?=[&'swSOcNTtFCAaodVvn]){_TYPE}[ ]?:?="
-    r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=\S)"
+    r"|;s:\d{1,6}:(?=\\{0,15}\")|::(?=[ ][A-Za-z0-9+/]{4,4096}={0,2}(?:[\r\n]|$))|(?<=\t)(?=[^\s=:])"
     r"|[ ](?:(?:NOT|not)[ ])?(?:I?LIKE|like|IN|in)[ ]\(?(?=')"
     r"|[ ]\.[ ](?=\\{0,15}\")|\.=|=>|->|<-|→|\|\|(?!=)|\?\?(?!=)|:=|:{1,3}=|[?|]{1,2}=|={1,3}|!==?|:(?!:)|,)"
-    r"\s{0,8}"
+    rf"(?:{_ALIGNED}|\s{{0,8}})"
     rf"(?:\[\s{{0,8}}(?=\\{{0,15}}[\"']))?){_COLOUR}"
 )
 #: What makes a secret of a text between quotes in source code: `String::from("x")`, `SecretStr("x")`, `@"x"`.
