@@ -85,10 +85,9 @@ def _encoded(
     for name, encode, values in zip(columns, encoders, zip(*rows, strict=True), strict=False):
         if values[0] is None and not whole and values.count(None) == len(values):
             continue
-        unknown = type(None) in set(map(type, values))  # other values than None take long to see that they differ
         if encode is None:
             sent.append((name, values))
-        elif unknown:
+        elif type(None) in set(map(type, values)):  # other values than None take long to see that they differ
             sent.append((name, [None if value is None else encode(value) for value in values]))
         else:
             sent.append((name, list(map(encode, values))))

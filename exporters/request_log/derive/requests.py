@@ -221,11 +221,14 @@ def render(  # noqa: PLR0917 - what a row is made of
     trace_id, span_id = key
     values = _summed(total)
     values.update(_cost(fields, total))
-    values.update({name: value for name, value in fields.items() if name not in _NOT_SHOWN})
-    if values.get("model") is None:
-        values["model"] = _final(values.get("models"))
-    values["meta"] = _entered(values.get("meta"), (entry or {}).get("meta"))
-    if values.get("route") is None:
+    for name, value in fields.items():
+        if name not in _NOT_SHOWN:
+            values[name] = value
+    if "models" in values and values.get("model") is None:
+        values["model"] = _final(values["models"])
+    if entry is not None:
+        values["meta"] = _entered(values.get("meta"), entry.get("meta"))
+    if "meta" in values and values.get("route") is None:
         values["route"] = _endpoint(values["meta"])
     return records.Request(id=row_id, trace_id=trace_id, span_id=span_id, ts=ts, **values)
 
@@ -244,22 +247,26 @@ def _entered(meta: dict[str, Any] | None, entry: Mapping[str, Any] | None) -> di
 
 
 def _endpoint(meta: Mapping[str, Any] | None) -> str | None:
-    named = ((meta or {}).get(name) for name in ENDPOINTS)
-    return next((name[: coerce.NAME_LIMIT] for name in named if isinstance(name, str) and name), None)
+    if meta is not None:
+        for name in ENDPOINTS:
+            named = meta.get(name)
+            if isinstance(named, str) and named:
+                return named[: coerce.NAME_LIMIT]
+    return None
 
 
 def _summed(total: RequestSum) -> dict[str, Any]:
-    values: dict[str, Any] = dict(total.known())
-    values["llm_calls"] = total.calls
-    values["retries"] = total.retries
-    values["rate_limited"] = total.rate_limited > 0
+    values: dict[str, Any] = {
+        **total.known(),
+        "llm_calls": total.calls,
+        "retries": total.retries,
+        "rate_limited": total.rate_limited > 0,
+    }
     answer = total.answer
     if answer is not None:
         values["model"], values["provider"] = answer.model, answer.provider
-        values["tokens_per_second"], values["provider_request_id"] = (
-            answer.tokens_per_second,
-            answer.provider_request_id,
-        )
+        values["tokens_per_second"] = answer.tokens_per_second
+        values["provider_request_id"] = answer.provider_request_id
         values["query_text"], values["answer_text"] = spoken.question(answer), spoken.answer(answer)
     if total.callers:
         values.update(total.caller_fields())

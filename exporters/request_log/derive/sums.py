@@ -5,7 +5,7 @@ on the order of addition. For each stage, for the whole request, and for each co
 the value of the part that ended last is used (the span's id decides between parts that ended in the same nanosecond).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -84,15 +84,16 @@ class RequestSum:
     def _count(self, row: records.LlmCall, sign: int) -> None:
         self.calls += sign
         self.rate_limited += sign * row.rate_limited
+        tokens, known_tokens, costs = self.tokens, self.known_tokens, self.costs
         for index, amount in enumerate(_tokens(row)):
             if amount is not None:
-                self.tokens[index] += sign * amount
-                self.known_tokens[index] += sign
+                tokens[index] += sign * amount
+                known_tokens[index] += sign
         if row.cost_usd is not None:
             self.known_costs += sign
             for index, cost in enumerate(_costs(row)):
                 if cost is not None:
-                    self.costs[index] += cost if sign == 1 else sign * cost
+                    costs[index] += cost if sign == 1 else sign * cost
         if row.cost_source is not None:
             version = f" {row.price_version}" if row.cost_source == "computed" else ""
             source = f"{row.cost_source}{version}"
@@ -137,10 +138,10 @@ class RequestSum:
         """How often a model call of the request was tried again."""
         return tries.count(self.resent.values()) if self.resent else 0
 
-    def known(self) -> Iterable[tuple[str, int | None]]:
-        """Yield the tokens of each kind, None where no part knows them."""
-        for name, amount, known in zip(TOKENS, self.tokens, self.known_tokens, strict=True):
-            yield name, amount if known else None
+    def known(self) -> dict[str, int]:
+        """Return the tokens of each kind of which some part knows the number."""
+        counted = zip(TOKENS, self.tokens, self.known_tokens, strict=True)
+        return {name: amount for name, amount, known in counted if known}
 
     def caller_fields(self) -> Mapping[str, str]:
         """Return the request fields that calls set: user, session and conversation."""

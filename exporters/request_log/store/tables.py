@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -19,10 +19,10 @@ from otel_telemetry.exporters.request_log.derive.trace import Trace
 from otel_telemetry.exporters.request_log.store import counts
 from otel_telemetry.exporters.request_log.store.claims import Claims, claim_of
 
-_call_values: Final = attrgetter(*schema.llm_call.c.keys())
+#: All columns of a call but the first two, its id and that of its request.
+_other_call_values: Final = attrgetter(*schema.llm_call.c.keys()[2:])
 _request_values: Final = attrgetter(*schema.request_log.c.keys())
 _ROW: Final = ("id", "ts")  # the key of both tables on PostgreSQL, where time says in which partition a row is
-_REQUEST_ID: Final = tuple(schema.llm_call.c.keys()).index("request_id")
 
 Name = Callable[[Fact], str]
 _NOTHING: Final = Decimal(0)
@@ -169,14 +169,8 @@ class Tables:
             self._touched[1].extend((row.trace_id, row.span_id, row.ts) for row in touched)
         self._bulk.delete(schema.llm_call, _ROW, gone)
         self._bulk.update(schema.llm_call, _ROW, ("request_id",), moved)
-        self._bulk.insert(schema.llm_call, (_call_row(row, asked) for row, asked in new))
+        self._bulk.insert(schema.llm_call, [(row.id, asked, *_other_call_values(row)) for row, asked in new])
         return len(new)
-
-
-def _call_row(row: records.LlmCall, asked: str | None) -> list[Any]:
-    values = list(_call_values(row))
-    values[_REQUEST_ID] = asked
-    return values
 
 
 def _is_same(row: records.Request, before: records.Request) -> bool:
