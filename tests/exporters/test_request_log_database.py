@@ -1,5 +1,6 @@
 """Opening the database: where it may be, who may read it, what it looks like afterwards."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -36,6 +37,21 @@ def test_the_database_logs_ahead_and_can_give_space_back(open_at, tmp_path):
     open_at(tmp_path / "log.db")
     assert pragma(tmp_path / "log.db", "journal_mode") == "wal"
     assert pragma(tmp_path / "log.db", "auto_vacuum") == 2
+
+
+def test_a_new_file_has_pages_of_8_kb_and_one_of_before_keeps_its_own(open_at, tmp_path, span, chat, rows):
+    path = tmp_path / "log.db"
+    store = open_at(path)
+    store.write([span(1, None, chat())])
+    store.close()
+    assert pragma(path, "page_size") == 8_192
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for statement in ("PRAGMA journal_mode=DELETE", "PRAGMA page_size=4096", "VACUUM"):
+            connection.execute(statement)
+    open_at(path).write([span(2, None, chat())])
+    assert pragma(path, "page_size") == 4_096
+    assert pragma(path, "journal_mode") == "wal"
+    assert len(rows(path, "llm_call")) == 2
 
 
 def test_where_the_file_system_forbids_shared_memory_the_rollback_journal_is_used(tmp_path, span, chat, rows):

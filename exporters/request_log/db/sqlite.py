@@ -21,9 +21,10 @@ from otel_telemetry.exporters.request_log.db import older
 KEY: Final = "request_log.url"
 _BUSY_MS: Final = 5_000
 _CACHE_KIB: Final = 32_768
-#: Of a new file; SQLite's own is half of it. Rows of calls are 500 bytes, and in a batch each index gets pages written
-#: that have one new entry: with larger pages a sixth less time goes to that, and one in twenty bytes less of the disk.
+#: Of a new file. SQLite's own size is half of it, of which a call's row fills an eighth; each batch changes many pages
+#: of the indexes with random keys. With these, writing takes a seventh less time, and a row 4 % less of the disk.
 _PAGE_BYTES: Final = 8_192
+#: How long the write-ahead log gets before it is written back.
 _LOG_BYTES: Final = 16 << 20
 #: Where the versions of reading and writing end in a file's header.
 _VERSIONS_END: Final = 20
