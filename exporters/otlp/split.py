@@ -84,20 +84,18 @@ def split(signal: Signal, body: bytes, max_bytes: int) -> Iterator[Piece]:
 def _walk(signal: Signal, body: bytes) -> Iterator[tuple[_Shells, Any]]:
     kind, resources, scopes, contents = _SHAPES[signal]
     for group in getattr(kind.FromString(body), resources):
-        resource = _shell(group, scopes)
-        for scope in getattr(group, scopes):
-            inner = _shell(scope, contents)
-            shells = _Shells(resource, inner, resource.ByteSize() + inner.ByteSize() + 2 * _FRAME)
-            for item in getattr(scope, contents):
+        for scope in _emptied(group, scopes):
+            items = _emptied(scope, contents)
+            shells = _Shells(group, scope, group.ByteSize() + scope.ByteSize() + 2 * _FRAME)
+            for item in items:
                 yield shells, item
 
 
-def _shell(message: Any, contents: str) -> Any:
-    """Return a copy without its contents; what a newer protocol added stays."""
-    shell = type(message)()
-    shell.CopyFrom(message)
-    shell.ClearField(contents)
-    return shell
+def _emptied(message: Any, contents: str) -> list[Any]:
+    """Take its contents out of a message, without a copy; what a newer protocol added stays in it."""
+    taken = list(getattr(message, contents))
+    message.ClearField(contents)
+    return taken
 
 
 def _count(item: Any) -> int:

@@ -22,6 +22,12 @@ MOST_ITEMS: Final = 1_000_000
 MOST_GROUPS: Final = 100_000  # resources and scopes: an empty one is two bytes, and takes ten microseconds
 MOST_ITEM_BYTES: Final = 16 << 20  # it is parsed, scanned and written as a whole, each time in a copy
 MOST_PARTS: Final = 100_000  # fields in one item that is larger than a slice: 1 kB each, if all are redacted
+#: Numbers of one byte on the wire where many stand in one field (`bucket_counts`), and of 8 to 24 in memory.
+_VARINTS: Final = frozenset(
+    getattr(FieldDescriptor, f"TYPE_{name}")
+    for name in "INT32 INT64 UINT32 UINT64 SINT32 SINT64 BOOL ENUM".split()  # noqa: SIM905
+)
+_NUMBERS_OF_A_PART: Final = 32  # they take what one field takes that is redacted
 _GROUPS, _SCOPES, _ITEMS = 1, 2, 2
 _PATH: Final = re.compile(r"(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\](?:\.(\w+)\[(\d+)\])?)?")
 
@@ -198,7 +204,7 @@ class _Cutter:
             raise TooDense(f"a resource or scope of more than {MOST_PARTS} attributes")
 
     def _parts(self, message: wire.Field, kind: Descriptor) -> int:
-        """Count the fields of a message, at all depths, as far as MOST_PARTS and one more."""
+        """Count the fields of a message and the numbers in them, at all depths, as far as MOST_PARTS and one more."""
         waiting = [(message.start, message.end, kind)]
         count = 0
         while waiting and count <= MOST_PARTS:
@@ -209,8 +215,12 @@ class _Cutter:
                     if count > MOST_PARTS:
                         break
                     known = own.fields_by_number.get(field.number)
-                    if known is not None and known.type == FieldDescriptor.TYPE_MESSAGE and field.holds(field.number):
+                    if known is None or not field.holds(field.number):
+                        continue
+                    if known.type == FieldDescriptor.TYPE_MESSAGE:
                         waiting.append((field.start, field.end, _inner(own, field.number)))
+                    elif known.type in _VARINTS:
+                        count += (field.end - field.start) // _NUMBERS_OF_A_PART
             except wire.NotWire:
                 continue  # redaction finds out, and says where
         return count

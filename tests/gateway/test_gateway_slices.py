@@ -8,6 +8,7 @@ import httpx
 import pytest
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -170,6 +171,18 @@ async def test_an_item_that_takes_too_much_is_left_out_and_the_others_are_kept(
     assert partial.rejected_spans == 1
     assert partial.error_message.startswith("resource_spans[1].scope_spans[1].spans[1]: ")
     assert sum(batch.items for batch in running.spooled()) == 4
+
+
+def histogram(points: int, counts: int) -> bytes:
+    """Return a metric with points of an exponential histogram that have so many buckets each."""
+    buckets = length_delimited(8, length_delimited(2, b"\1" * counts))
+    return length_delimited(1, b"size") + length_delimited(10, length_delimited(1, buckets) * points)
+
+
+@pytest.mark.parametrize(("points", "counts", "taken"), [(1, 4_000_000, False), (5_000, 160, True)])
+def test_numbers_that_are_a_byte_each_count_by_what_they_take_in_memory(points: int, counts: int, taken: bool) -> None:
+    pieces = cut(ExportMetricsServiceRequest, spans(length_delimited(2, histogram(points, counts))))
+    assert [not piece.problem for piece in pieces] == [taken]
 
 
 async def test_invalid_spans_of_a_large_request_are_told_by_their_paths_and_the_rest_is_kept(running: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from otel_telemetry.base.errors import ConfigurationError
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.serve.children import Child
 from otel_telemetry.gateway.serve.group import WorkerContext
@@ -92,6 +93,71 @@ def test_a_deliverer_that_cannot_start_does_not_keep_old_keys_valid(supervisor: 
     kill(supervisor, deliverer)
     supervisor._reload("SIGHUP")
     assert first.replaced
+
+
+def open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+class Unusable:
+    """A process that cannot be made of its settings, as it finds out when it is made."""
+
+    def __init__(self, why: Exception) -> None:
+        self._why = why
+
+    def run(self) -> None:
+        raise self._why
+
+
+@pytest.mark.parametrize("role", ["receive", "deliver"])
+@pytest.mark.parametrize("why", [ConfigurationError("cache.url", "has no port", "write one"), ValueError("odd")])
+def test_settings_that_a_process_cannot_use_give_way_to_those_before(
+    supervisor: Supervisor, role: str, why: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, made = supervisor._config, supervisor._make
+    wrong: Any = lambda config, worker: Unusable(why) if config.role == role else Idle(worker)  # noqa: E731
+    supervisor._load = lambda: (before.model_copy(update={"shutdown_seconds": 1}), wrong)
+    supervisor._reload("SIGHUP")
+    while supervisor._before or any(not child.ready or child.make is not made for child in supervisor._children):
+        supervisor._start_due_children()
+        supervisor._look(1)
+    assert supervisor._config is before
+    assert "all goes on with those before" in caplog.text
+    assert not supervisor._to_replace
+
+
+def test_new_settings_that_all_can_use_stay(supervisor: Supervisor) -> None:
+    anew: Any = lambda _, worker: Idle(worker)  # noqa: E731
+    supervisor._load = lambda: (supervisor._config, anew)
+    supervisor._reload("SIGHUP")
+    while supervisor._before:
+        supervisor._start_due_children()
+        supervisor._look(1)
+    assert all(child.make is anew for child in supervisor._children)
+
+
+def test_a_process_that_the_system_has_no_room_for_is_started_later_and_the_others_serve(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, _ = supervisor._children
+    supervisor._starting = False
+    kill(supervisor, first)
+    first.restart_at = 0.0
+
+    def none_left() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    opened = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", none_left)
+        supervisor._start_due_children()
+    assert "cannot be started" in caplog.text
+    assert open_files() <= opened
+    assert not first.pid
+    assert second.pid
+    while not first.ready:
+        supervisor._start_due_children()
+        supervisor._look(0.1)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

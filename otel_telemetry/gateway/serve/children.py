@@ -11,7 +11,11 @@ from otel_telemetry.gateway.serve.group import GO
 
 @dataclass(slots=True)
 class Child:
-    """One of the processes. `pid` 0: it does not run, and is due to at `restart_at`."""
+    """One of the processes. `pid` 0: it does not run, and is due to at `restart_at`.
+
+    `replaced`: it is being ended, so that one with new settings takes its place. `renewed`: that one has taken it.
+    `make`: what it was made with.
+    """
 
     name: str
     role: str
@@ -20,6 +24,8 @@ class Child:
     reports: int = -1
     ready: bool = False
     replaced: bool = False
+    renewed: bool = False
+    make: object = None
     started: float = 0.0
     restart_at: float = 0.0
     early_exits: int = 0

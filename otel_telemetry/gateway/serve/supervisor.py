@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from otel_telemetry.base import backoff
 from otel_telemetry.base.errors import ConfigurationError, SpoolDamaged
@@ -60,6 +60,14 @@ Make = Callable[[GatewaySettings, WorkerContext], Process]
 Load = Callable[[], tuple[GatewaySettings, Make]]
 
 
+class _Settings(NamedTuple):
+    """What processes are made of: as read, and with the ports that were bound."""
+
+    config: GatewaySettings
+    bound: GatewaySettings
+    make: Make
+
+
 class Supervisor:
     """Runs `config.workers` receivers and, in the role `all`, one process that delivers; or so many that redact."""
 
@@ -67,6 +75,7 @@ class Supervisor:
         listen.check(config)
         self._load = load
         self._to_replace: list[Child] = []
+        self._before: _Settings | None = None  # while it is not known whether all processes can use the new ones
         self._certificates = tls.changed_at(config)
         self._config = config
         self._make = make
@@ -140,25 +149,39 @@ class Supervisor:
     def _start_due_children(self) -> None:
         for child in self._children:
             if not child.pid and child.restart_at <= time.monotonic():
-                self._start(child)
+                self._try_to_start(child)
 
     def _seconds_to_next(self) -> float | None:
         waiting = [child.restart_at for child in self._children if not child.pid]
         longest = [_WATCH_SECONDS] if self._certificates else []
         return min([*longest, max(0.0, min(waiting) - time.monotonic())]) if waiting else next(iter(longest), None)
 
+    def _try_to_start(self, child: Child) -> None:
+        """Start a process; where the system has none, or no file descriptor, for a moment, later: the others serve."""
+        try:
+            self._start(child)
+        except OSError as error:
+            if self._starting:
+                raise
+            child.control, child.reports, child.started = -1, -1, time.monotonic()
+            pause = self._backoff_of(child)
+            child.restart_at = time.monotonic() + pause
+            _log.error("%s cannot be started, once more in %.1f s: %s", child.name, pause, error)
+
     def _start(self, child: Child) -> None:
-        control, child.control = os.pipe()
-        child.reports, reports = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        child.pid = os.fork()
+        with contextlib.ExitStack() as opened:
+            control, child.control = _pipe(opened)
+            child.reports, reports = _pipe(opened)
+            child.pid = os.fork()
+            opened.pop_all()
         if not child.pid:
             self._run_child(child, control, reports)
         os.close(control)
         os.close(reports)  # only the child has it now: it is closed when the child is gone
         child.started = time.monotonic()
-        child.ready, child.report = False, b""
+        child.ready, child.report, child.make = False, b"", self._make
         self._selector.register(child.reports, selectors.EVENT_READ, child)
         if self._open:
             child.go()
@@ -202,6 +225,7 @@ class Supervisor:
                 self._admit_requests()
             self._announce()
             self._replace_next()
+            self._keep_settings()
         elif self._starting:
             raise ConfigurationError(*message)
         else:
@@ -220,6 +244,7 @@ class Supervisor:
             _log.info("%d receiving, %s", count, "one delivering" if config.role == "all" else "none delivering")
 
     def _on_exit(self, child: Child) -> None:
+        was_ready = child.ready
         code = self._reap(child)
         if self._stopping:
             return
@@ -227,11 +252,14 @@ class Supervisor:
             self._suspects.died(self._children.index(child), -code)
         self._admit_requests()
         if child.replaced:
-            child.replaced, child.restart_at = False, 0.0
+            child.replaced, child.renewed, child.restart_at = False, True, 0.0
             _log.info("%s is replaced by one with the new settings", child.name)
             return
         if code == _DAMAGED:
             self._recover()
+            return
+        if child.renewed and not was_ready and code in (_REFUSED, _FAILED) and self._before:
+            self._go_back(child, self._before)
             return
         lived = time.monotonic() - child.started
         pause = self._backoff_of(child)
@@ -272,7 +300,10 @@ class Supervisor:
 
     # --- new settings -----------------------------------------------------------------------------------------------
     def _reload(self, why: str) -> None:
-        """Read the settings anew and replace one process after the other; settings that are wrong change nothing."""
+        """Read the settings anew and replace one process after the other; settings that are wrong change nothing.
+
+        What only a process can find out is known once it has started: then all go back to the settings before.
+        """
         if self._load is None:
             return
         try:
@@ -290,6 +321,9 @@ class Supervisor:
         if late := [f"gateway.{name}" for name in _FIXED if getattr(read, name) != getattr(self._config, name)]:
             _log.warning("only a restart changes what was bound or shared out at the start: %s", ", ".join(late))
         fixed = {name: getattr(self._shared.config, name) for name in _FIXED}
+        self._before = self._before or _Settings(self._config, self._shared.config, self._make)
+        for child in self._children:
+            child.renewed = False
         self._config = config
         self._shared.config = config.model_copy(update=fixed)
         self._make = make
@@ -306,6 +340,24 @@ class Supervisor:
             child = self._to_replace.pop(0)
             child.replaced = True
             child.stop(self._config.shutdown_seconds)
+
+    def _keep_settings(self) -> None:
+        """Know nothing of the settings before any more, once all processes serve with the new ones."""
+        if not self._to_replace and all(child.ready and not child.replaced for child in self._children):
+            self._before = None
+
+    def _go_back(self, child: Child, before: "_Settings") -> None:
+        """Give a process that cannot use its new settings, and those that have them already, the ones before."""
+        _log.error("%s cannot use the new settings: all goes on with those before", child.name)
+        self._config, self._shared.config, self._make = before
+        self._before = None
+        logs.use(self._config)
+        self._certificates = tls.changed_at(self._config)
+        child.renewed, child.restart_at = False, 0.0
+        self._to_replace = [
+            other for other in self._children if other.pid and other.make is not self._make and not other.replaced
+        ]
+        self._replace_next()
 
     def _watch_certificates(self) -> None:
         now = tls.changed_at(self._config)
@@ -383,3 +435,11 @@ class Supervisor:
             _log.exception("%s failed", child.name)
             return _FAILED
         return 0
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    """Return the ends of a new pipe, which `opened` closes."""
+    ends = os.pipe()
+    for end in ends:
+        opened.callback(os.close, end)
+    return ends
