@@ -20,7 +20,8 @@ from otel_telemetry.processors.detect.kinds.validators import Span, Validator, m
 from otel_telemetry.processors.detect.names.keys import KEY_TRIGGERS, KEY_TRIGGERS_AHEAD
 from otel_telemetry.processors.detect.ruleset import Rule, expand
 from otel_telemetry.processors.detect.sightings import Sightings, distributed
-from otel_telemetry.processors.detect.text.folding import FOLD_TRIGGERS, Folded, fold, unescaped
+from otel_telemetry.processors.detect.text.fold_triggers import FOLD_TRIGGERS
+from otel_telemetry.processors.detect.text.folding import Folded, fold, unescaped
 from otel_telemetry.processors.detect.text.offsets import Offsets
 
 UNSCANNED: Final = "UNSCANNED"

@@ -99,3 +99,45 @@ def test_both_engines_see_them_alike():
         text = f'{{"{name}":"{escaped(value, 2)}"}}'
         assert one.find(text) == other.find(text)
         assert one.located(text.encode())[0] == other.located(text.encode())[0]
+
+
+ZERO_WIDTH = {
+    "code point": r"\u{200b}",
+    "long escape": r"\U0000200b",
+    "bytes": r"\xe2\x80\x8b",
+    "octal": r"\342\200\213",
+    "soft hyphen": r"\xad",
+    "URL": "%E2%80%8B",
+    "URL in a URL": "%25E2%2580%258B",
+}
+
+
+@pytest.mark.parametrize("form", ZERO_WIDTH)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("before", "behind", "kind"),
+    [
+        ("card 4111", "111111111111", "CREDIT_CARD"),
+        ("mail jane", "@example.com", "EMAIL"),
+        ("203.0", ".113.9", "IP_ADDRESS"),
+    ],
+)
+def test_an_invisible_character_hides_no_value_in_any_language_s_escape(form, depth, before, behind, kind):
+    text = before + ZERO_WIDTH[form] + behind
+    for _ in range(depth):
+        text = json.dumps({"inner": text})
+    assert f"[REDACTED_{kind}]" in REDACTOR.string(text)
+
+
+@pytest.mark.parametrize(
+    "digits", ["%EF%BC%94%EF%BC%91%EF%BC%91%EF%BC%91", r"\u{34}\u{31}\u{31}\u{31}", "%D9%A4%D9%A1%D9%A1%D9%A1"]
+)
+def test_digits_that_are_escaped_are_digits(digits):
+    assert "[REDACTED_CREDIT_CARD]" in REDACTOR.string(f"card={digits}111111111111")
+
+
+@pytest.mark.parametrize(
+    "text", ["q=2024%E5%B9%B4%E6%98%A5", r'"caf\xc3\xa9 \xe2\x80\x94 bar"', r"\u{1F600} done", "a%C3%A9b"]
+)
+def test_other_text_that_is_escaped_stays(text):
+    assert REDACTOR.string(text) == text

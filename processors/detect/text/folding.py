@@ -13,24 +13,22 @@ from typing import Final
 
 from otel_telemetry.processors.detect.text.ignorable import CONTROLS, DEFAULT_IGNORABLE, characters, has_controls
 
-_BMP: Final = "\uffff"
+BMP: Final = "\uffff"
 _LAST: Final = 0x10FFFF
 #: First code points of the runs of ten decimal digits outside ASCII that people can type or paste (Unicode 15, Nd).
 _DIGIT_ZEROS: Final = (
     *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0xF20),
     *(0x1040, 0x17E0, 0x1810, 0xFF10, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6),
 )
-_INVISIBLE: Final = characters(DEFAULT_IGNORABLE, ((0x80, 0x84), (0x86, 0x9F), (0xFFF9, 0xFFFC)))
-_DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
+INVISIBLE: Final = characters(DEFAULT_IGNORABLE, ((0x80, 0x84), (0x86, 0x9F), (0xFFF9, 0xFFFC)))
+DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 #: The end of a line in ISO 6429, and of a line and a paragraph in Unicode, as which they are read.
-_LINE_ENDS: Final = "\u0085\u2028\u2029"
+LINE_ENDS: Final = "\u0085\u2028\u2029"
 #: Makes a key of the digit before it, perhaps with a selector between them.
 _KEY: Final = "\u20e3"
-_SPACES: Final = (
-    "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u2800\u3000"
-)
+SPACES: Final = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u2800\u3000"
 #: Letters of Cyrillic and Greek that look like a Latin one, and that one, in the same order (UTS 39, confusables).
-_ALIKE: Final = (
+ALIKE: Final = (
     "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
     "\u0430\u0435\u0455\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u04bb\u0501\u051b\u051d"
     "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b1\u03bd\u03bf"
@@ -39,13 +37,13 @@ _MEANT: Final = "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXavo"
 _TABLE: Final[dict[int, str]] = {
     **{zero + n: str(n) for zero in _DIGIT_ZEROS for n in range(10)},
     **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)},
-    **dict.fromkeys(map(ord, _DASHES), "-"),
-    **dict.fromkeys(map(ord, _SPACES), " "),
-    **dict.fromkeys(map(ord, (*CONTROLS, *_INVISIBLE, _KEY)), ""),
-    **dict.fromkeys(map(ord, _LINE_ENDS), "\n"),
-    **dict(zip(map(ord, _ALIKE), _MEANT, strict=True)),
+    **dict.fromkeys(map(ord, DASHES), "-"),
+    **dict.fromkeys(map(ord, SPACES), " "),
+    **dict.fromkeys(map(ord, (*CONTROLS, *INVISIBLE, _KEY)), ""),
+    **dict.fromkeys(map(ord, LINE_ENDS), "\n"),
+    **dict(zip(map(ord, ALIKE), _MEANT, strict=True)),
 }
-_PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in _ALIKE}
+PLAIN: Final = {chr(code): plain for code, plain in _TABLE.items() if chr(code) not in ALIKE}
 #: Words of Cyrillic or Greek letters alone: they hide nothing, and are no part of a number beside them.
 _PURE: Final = re.compile("(?<![A-Za-z\u0370-\u03ff\u0400-\u052f])[\u0370-\u03ff\u0400-\u052f]{4,}+(?![A-Za-z])")
 #: A percent-encoded byte (RFC 3986, section 2.1), encoded once or more, and a plus that stands for a space in a form
@@ -56,25 +54,11 @@ _ASTRAL: Final = (
     # Mathematical digits, and what is ignorable; single characters of these planes would be tried in turn.
     "\U0001d7ce-\U0001d7ff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_FOLDABLE: Final = re.compile(f"[{re.escape(''.join(c for c in map(chr, sorted(_TABLE)) if c <= _BMP))}{_ASTRAL}]")
+_FOLDABLE: Final = re.compile(f"[{re.escape(''.join(c for c in map(chr, sorted(_TABLE)) if c <= BMP))}{_ASTRAL}]")
 _CONTROL: Final = re.compile(f"[{re.escape(CONTROLS)}]")
 #: Lists of assignments with controls between them are those of Linux's /proc/PID/environ, and messages of FIX.
 _KEPT_CONTROL: Final = re.compile(
     rf"\x1b(?=\[)|=[^\s&;={re.escape(CONTROLS)}]{{0,255}}[{re.escape(CONTROLS)}](?=[A-Za-z0-9_]{{1,64}}=)"
-)
-#: Encoded bytes that can take part in a value: those beside a digit, and encoded quotes, separators, digits and
-#: letters, which nobody encodes without need (`%40` the rule for e-mail addresses knows itself). A plus matters only
-#: between groups of digits, or in an IBAN; elsewhere it is an operator as often as a space, and before `02:00` it is
-#: the offset of a time.
-_ENCODED_TRIGGERS: Final = (
-    "[0-9]%2[0-9A-Fa-f]",
-    "%2[0-9A-Fa-f][0-9]",
-    "%22",
-    "%3[0-9AaDd]",
-    "%4[1-9A-Fa-f]",
-    "%6[0-9A-Fa-f]",
-    "%[57][0-9Aa]",
-    "[0-9]{2}\\+[0-9A-Z]{2}[^:]",
 )
 #: JSON's escapes, in text that may stand in other JSON; and a sign that there are others than `\n`. Each alternative
 #: starts with the same one character, as above.
@@ -82,7 +66,14 @@ _ESCAPE: Final = re.compile(r"(\\(?:[nrtfb]|\\{0,63}+u(?!0040)[0-9A-Fa-f]{4}|\\{
 _RARER: Final = re.compile(r"\\[rtfbu\\]")
 _MEANINGS: Final = {"r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 #: An escaped byte of many languages, a reference of HTML, and a byte in quoted-printable (RFC 2045, section 6.7).
-_BYTE: Final = re.compile(r"\\{1,64}x([0-7][0-9A-Fa-f])")
+_BYTE: Final = re.compile(r"\\{1,64}x([0-9A-Fa-f]{2})")
+#: A character outside ASCII byte by byte in UTF-8, as URLs, `repr` of bytes, and git's names of files have it.
+_ENCODED_FORMS: Final = (
+    ("%", re.compile(r"%(?:25){0,8}[C-Fc-f][0-9A-Fa-f](?:%(?:25){0,8}[89ABab][0-9A-Fa-f]){1,3}"), 16),
+    ("\\x", re.compile(r"\\{1,64}x[C-Fc-f][0-9A-Fa-f](?:\\{1,64}x[89ABab][0-9A-Fa-f]){1,3}"), 16),
+    ("\\3", re.compile(r"\\{1,64}3[0-7]{2}(?:\\{1,64}2[0-7]{2}){1,3}"), 8),
+)
+_CODE: Final = re.compile(r"(?:%(?:25){0,8}|\\{1,64}x?)([0-9A-Fa-f]{2,3})")
 _REFERENCE: Final = re.compile(r"&(?:amp;){0,4}(?:#([0-9]{2,7})|#[xX]0{0,4}([0-9A-Fa-f]{2,6})|([A-Za-z]{3,8}));")
 _NAMED: Final = {
     "commat": "@",
@@ -111,55 +102,15 @@ _NAMED: Final = {
 _QUOTED: Final = re.compile(r"=(40|2[0BDEF]|3[AD])(?=[0-9A-Za-z+\-(])")
 #: How far behind its name a number goes on, as a card, an IBAN or a telephone number with every character escaped.
 _LONGEST_NUMBER: Final = 64
-_FORMAT_TRIGGERS: Final = (
-    "%25[2-7][0-9A-Fa-f]",
-    "\\\\x[2-7][0-9A-Fa-f]",
-    "&#[4-6][0-9];",
-    "&#32;",
-    "&#0",
-    "&#[xX]0",
-    "&#160;",
-    "&#820[0-9];",
-    "&#[xX]2[0BDEFbdef];",
-    "&#[xX][3-7A]",
-    "&amp;#[0-9xX]",
-    "&commat;",
-    "&amp;commat;",
-    *(f"[0-9]&{name};" for name in ("nbsp", "ensp", "emsp", "thinsp", "ndash", "mdash", "minus", "hyphen", "Tab")),
-    *(f"&{name};" for name in ("shy", "zwj", "zwnj", "lrm", "rlm", "#173", "#[xX][aA][dD]", "#[xX]20(?:0[b-fB-F]|60)")),
-    *(f"&{name};" for name in ("period", "lowbar", "plus", "colon")),
-    "[0-9A-Za-z_]=40[A-Za-z]{2}",
-    "[0-9]{3}=2[0DEF][0-9]{2}",
-    "[a-z]=3D[0-9A-Za-z]",
-)
-_NEAR: Final = "[0-9A-Za-z@._:+=\"'-]"
-#: What may stand before an invisible character if what follows may belong to a value, or is one more such character.
-_APART: Final = r"[\t\n -,/;-?\[-`{-~]"
-_GOES_ON: Final = r"[0-9A-Za-z+@(=:\"'\xc2\xcd\xe1-\xe3\xef\xf0\xf3]"
-_GOES_ON_ESCAPED: Final = r"[0-9A-Za-z+@(=:\\]"
-#: A control in a value. Not one of those that OTLP has between its texts, tags and lengths: to look for them, too,
-#: would take a sixth of the redaction of a span.
-_CONTROL_TRIGGER: Final = (
-    r"[ 0-9A-Za-z@._:+-][\x00\x01\x08\x0b\x0c\x0e\x0f\x13-\x17\x19\x1b-\x1f\x7f][ 0-9A-Za-z@._:+=-]{2}"
-)
-#: What stands in bytes, never in a text as UTF-8: text in UTF-16, and what gzip has packed.
-_BYTES_TRIGGERS: Final = (r"[0-9A-Za-z@.]\x00[0-9A-Za-z@.]\x00", r"\x1f\x8b\x08")
-#: A selector of an emoji's look is no mark in a value where it and U+20E3 make a key of a digit.
-_SELECTOR_TRIGGERS: Final = (
-    *(_NEAR + rf"\xef\xb8[\x80-\x8f]{other}" for other in (r"[^\xe2]", r"\xe2[^\x83]")),
-    _APART + r"\xef\xb8[\x80-\x8f][0-9A-Za-z+@(=:]",
-)
-#: Keys of digits in a row are a number, one alone is an emoji.
-_KEYS_TRIGGERS: Final = (r"[0-9]\xe2\x83\xa3[0-9]", r"[0-9]\xef\xb8\x8f\xe2\x83\xa3[0-9]")
 #: Controls as JSON's escapes; the one of a terminal's colours stays, as rules know those.
-_ESCAPED_CONTROLS: Final = CONTROLS.replace("\x1b", "")
-#: The first half of an ignorable character as a pair of JSON's escapes.
-_ESCAPED_HALVES: Final = (r"\\u[dD][bB]4[0-3]", r"\\u[dD]834", r"\\u[dD]82[fF]")
+ESCAPED_CONTROLS: Final = CONTROLS.replace("\x1b", "")
 #: Any character escaped in JSON, at any depth of JSON within JSON.
 _ESCAPED: Final = re.compile(r"\\{1,64}u(?:([dD][89abAB]..)\\{1,64}u([dD][c-fC-F]..)|([0-9A-Fa-f]{4}))")
+#: The same in other languages: `\u{200b}` of Rust, Swift, Ruby and JavaScript, `\U0000200b` of C, Go and Python.
+_ESCAPED_LONG: Final = re.compile(r"\\{1,64}(?:u\{([0-9A-Fa-f]{1,8})\}|U([0-9A-Fa-f]{8}))")
 #: Marks of ASCII that can take part in a value, or stand between it and its name. Quotes and backslashes mean something
 #: else without their escape; `<`, `>`, `&` and `'` are escaped by encoders that care about HTML.
-_MARKS: Final = "@.+-_:= "
+MARKS: Final = "@.+-_:= "
 
 
 class Folded:
@@ -216,7 +167,10 @@ def _end_in_text(piece: tuple[int, int, int]) -> int:
 
 def _pieces(text: str) -> list[tuple[int, int, str]]:
     """Return what is folded, in order: start, end, and what stands for it (at most one character)."""
-    pieces = [(m.start(), m.end(), chr(int(m[0][-2:], 16))) for m in _PERCENT.finditer(text)]
+    encoded = _encoded(text)
+    taken = frozenset(place for start, end, _ in encoded for place in range(start, end))
+    single = ((m.start(), m.end(), chr(int(m[0][-2:], 16))) for m in _PERCENT.finditer(text))
+    pieces = encoded + _but(single, taken)
     pieces += [(m.start(), m.end(), " ") for m in _PLUS.finditer(text) if text[m.start() - 1 : m.start()].isalnum()]
     if not text.isascii():
         pure = [place for word in _PURE.finditer(text) for place in range(*word.span())]
@@ -228,9 +182,12 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
     if "\\u" in text:
         escaped = ((m.start(), m.end(), _meant_in_json(m)) for m in _ESCAPED.finditer(text))
         pieces += [(start, end, plain) for start, end, plain in escaped if plain is not None]
+    if "\\u{" in text or "\\U" in text:
+        long = ((m.start(), m.end(), _meant_by(int(m[1] or m[2], 16))) for m in _ESCAPED_LONG.finditer(text))
+        pieces += [(start, end, plain) for start, end, plain in long if plain is not None]
     if "\\x" in text:
         bytes_ = ((m.start(), m.end(), _meant(int(m[1], 16))) for m in _BYTE.finditer(text))
-        pieces += [(start, end, plain) for start, end, plain in bytes_ if plain is not None]
+        pieces += _but(((start, end, plain) for start, end, plain in bytes_ if plain is not None), taken)
     if "&" in text:
         references = ((m.start(), m.end(), _referred(m)) for m in _REFERENCE.finditer(text))
         pieces += [(start, end, plain) for start, end, plain in references if plain is not None]
@@ -242,7 +199,19 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
     return pieces
 
 
-def _but(pieces: list[tuple[int, int, str]], places: frozenset[int]) -> list[tuple[int, int, str]]:
+def _encoded(text: str) -> list[tuple[int, int, str]]:
+    """Return the characters to fold that stand in a text byte by byte, in UTF-8."""
+    pieces = []
+    for sign, form, base in _ENCODED_FORMS:
+        for found in form.finditer(text) if sign in text else ():
+            char = bytes(int(code, base) for code in _CODE.findall(found[0])).decode("utf-8", "replace")
+            plain = _TABLE.get(ord(char)) if len(char) == 1 else None
+            if plain is not None:
+                pieces.append((*found.span(), plain[:1]))
+    return pieces
+
+
+def _but(pieces: Iterable[tuple[int, int, str]], places: frozenset[int]) -> list[tuple[int, int, str]]:
     return [piece for piece in pieces if piece[0] not in places]
 
 
@@ -256,7 +225,7 @@ def _meant_in_json(escape: re.Match[str]) -> str | None:
     high, low, code = escape.groups()
     if code:
         number = int(code, 16)
-        return "" if chr(number) in _ESCAPED_CONTROLS else _meant(number)
+        return "" if chr(number) in ESCAPED_CONTROLS else _meant(number)
     try:
         return _meant(0x10000 + ((int(high, 16) & 0x3FF) << 10 | int(low, 16) & 0x3FF))
     except ValueError:
@@ -280,7 +249,10 @@ def _referred(reference: re.Match[str]) -> str | None:
     decimal, digits, name = reference.groups()
     if name:
         return _NAMED.get(name)
-    code = int(decimal) if decimal else int(digits, 16)
+    return _meant_by(int(decimal) if decimal else int(digits, 16))
+
+
+def _meant_by(code: int) -> str | None:
     return _meant(code) if code <= _LAST else None
 
 
@@ -292,7 +264,7 @@ def _meant(code: int) -> str | None:
     """Return what an escaped character is folded to, or None where its escape stays."""
     char = chr(code)
     if char.isascii():
-        return char if char.isalnum() or char in _MARKS else None
+        return char if char.isalnum() or char in MARKS else None
     return _TABLE[code][:1] if code in _TABLE else None
 
 
@@ -322,75 +294,3 @@ def _meaning_of(escape: str) -> str:
         return _MEANINGS.get(escape[1:], "\t" if escape[-1] == "t" else "\n").ljust(len(escape))
     char = chr(int(escape[-4:], 16))
     return char * len(escape) if char.isalnum() else " " * len(escape)
-
-
-def _escape(data: bytes) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in data)
-
-
-def _triggers() -> list[str]:
-    """Return what the bytes of folded characters look like: letters and digits alone, the rest beside plain text.
-
-    Dashes and spaces matter only in numbers: prose is full of them. So are the letters of other alphabets, which hide
-    something only beside Latin ones, or before a number.
-    """
-    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".", "+")]
-    invisible = _classes((*(char for char in _INVISIBLE if not "\ufe00" <= char <= "\ufe0f"), *_LINE_ENDS))
-    hidden = [both for each in invisible for both in (_NEAR + each, _APART + each + _GOES_ON)]
-    mixed = [
-        both
-        for trigger in _classes(_ALIKE)
-        for both in ("[A-Za-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")
-    ]
-    return [
-        *_classes(alone),
-        *hidden,
-        *mixed,
-        _CONTROL_TRIGGER,
-        *_SELECTOR_TRIGGERS,
-        *_KEYS_TRIGGERS,
-        *_BYTES_TRIGGERS,
-        *("[0-9)]" + trigger for trigger in _classes(_DASHES + _SPACES)),
-    ]
-
-
-def _classes(characters: Iterable[str]) -> list[str]:
-    groups: dict[bytes, set[int]] = {}
-    for char in characters:
-        data = char.encode()
-        groups.setdefault(data[:-1], set()).add(data[-1])
-    alike: dict[tuple[bytes, bytes], list[int]] = {}
-    for head, tails in groups.items():
-        alike.setdefault((head[:-1], bytes(sorted(tails))), []).append(head[-1])
-    both = ((first, bytes(sorted(seconds)), tails) for (first, tails), seconds in alike.items())
-    return [f"{_escape(first)}[{_escape(seconds)}][{_escape(tails)}]" for first, seconds, tails in both]
-
-
-def _escaped_triggers() -> list[str]:
-    """Return what the same characters look like as JSON's escapes, and those of ASCII that nobody escapes without need.
-
-    A digit or letter before an escape may be the last of another one: there it counts where it is no digit of those.
-    """
-    alone = [char for char, meant in _PLAIN.items() if meant.isalnum() or meant in ("@", ".")]
-    ascii_ = [chr(code) for code in range(128) if chr(code).isalnum() or chr(code) in _MARKS]
-    alike = _escaped_classes(_ALIKE)
-    hidden = _escaped_classes(_INVISIBLE + _LINE_ENDS + _ESCAPED_CONTROLS)
-    return [
-        *_escaped_classes([*alone, *ascii_]),
-        *(both for each in (*hidden, *_ESCAPED_HALVES) for both in (_NEAR + each, _APART + each + _GOES_ON_ESCAPED)),
-        *("[0-9)]" + trigger for trigger in _escaped_classes(_DASHES + _SPACES)),
-        *(both for trigger in alike for both in ("[G-Zg-z]" + trigger, trigger + "[A-Za-z]", trigger + "[0-9]{2}")),
-    ]
-
-
-def _escaped_classes(characters: Iterable[str]) -> list[str]:
-    groups: dict[str, set[str]] = {}
-    for char in characters:
-        code = f"{ord(char):04x}"
-        if char <= _BMP:
-            groups.setdefault(code[:3], set()).update((code[3], code[3].upper()))
-    heads = {head: "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in head) for head in groups}
-    return [f"\\\\u{heads[head]}[{''.join(sorted(last))}]" for head, last in groups.items()]
-
-
-FOLD_TRIGGERS: Final = [*_triggers(), *_ENCODED_TRIGGERS, *_FORMAT_TRIGGERS, *_escaped_triggers()]
