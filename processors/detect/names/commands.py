@@ -14,7 +14,7 @@ _CLIENT: Final = re.compile(
     r"(?<![0-9A-Za-z_/.-])(?:/[\w/.-]{0,60}/)?"
     r"(?P<name>mysql|mariadb|sshpass|redis-cli|mongo|az login|zip|unzip|7z|ldap|psexec"
     r"|smbclient|openssl|sqlcmd|bcp|isql|osql|tsql|oc login|cf login|unrar|rar|mosquitto_|rabbitmqadmin|cqlsh|snowsql"
-    r"|ncftp|ipmitool|racadm|rdesktop|xfreerdp|wfreerdp|plink|pscp|psftp|putty|signtool)"
+    r"|ncftp|ipmitool|racadm|rdesktop|xfreerdp|wfreerdp|plink|pscp|psftp|putty|signtool|useradd|usermod)"
     r"[\w-]{0,20}(?:\.exe)?(?= |$)[^|;&\n]{0,140}$",
     re.IGNORECASE,
 )
