@@ -8,10 +8,27 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from http import HTTPStatus
+from http.client import HTTPResponse, UnknownProtocol
+from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+_MOST_INTERIM: Final = 64
+
+
+class _Final(HTTPResponse):
+    """The final answer: those before it (102, 103) are passed over, as RFC 9110, section 15.2 says."""
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(_MOST_INTERIM):
+            if not HTTPStatus.SWITCHING_PROTOCOLS < self.status < HTTPStatus.OK:
+                return
+            self.headers = self.msg = None  # type: ignore[assignment]  # reads what comes next
+            super().begin()
+        raise UnknownProtocol("interim answers without end")
 
 
 class End:
@@ -42,12 +59,16 @@ class End:
         end = self
 
         class Plain(HTTPConnection):
+            response_class = _Final
+
             def connect(self) -> None:
                 end._connection = self
                 super().connect()
                 end._check()
 
         class Encrypted(HTTPSConnection):
+            response_class = _Final
+
             def connect(self) -> None:
                 end._connection = self  # a handshake takes time, too
                 super().connect()

@@ -13,12 +13,11 @@ from otel_telemetry.exporters.loki.lines import Line
 _TIME: Final = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d))"
 _TOO_OLD: Final = re.compile(rf"has timestamp too old: \S+ oldest acceptable timestamp is: {_TIME}")
 _TOO_NEW: Final = re.compile(rf"has timestamp too new: {_TIME}")
-_TOO_LONG: Final = re.compile(r"[Mm]ax entry size '(\d+)' bytes exceeded")
-_BEHIND: Final = re.compile(
-    rf"entry too far behind, entry timestamp is: \S+ oldest acceptable timestamp is: {_TIME}'"
-    r""".*?total ignored: \d+ out of \d+ for stream: (\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})""",
-    re.DOTALL,
-)
+_TOO_LONG: Final = re.compile(r"[Mm]ax entry size '(\d{1,18})' bytes exceeded")
+_BEHIND: Final = re.compile(rf"entry too far behind, entry timestamp is: \S+ oldest acceptable timestamp is: {_TIME}'")
+_IGNORED: Final = re.compile(r"total ignored: \d+ out of \d+ for stream: (?=\{)")
+_STREAM: Final = re.compile(r"""\{(?:[^"}]|"(?:[^"\\]|\\.)*+")*+\}""")
+_LONGEST_STREAM: Final = 8_000
 _PAIR: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _SECOND: Final = 1_000_000_000
 NO_STREAM: Final = "at least one valid stream is required"
@@ -27,10 +26,10 @@ NO_METADATA: Final = "includes structured metadata, but this feature is disallow
 
 def blame(text: str, lines: Sequence[Line]) -> Iterator[tuple[Line, str, str]]:
     """Yield each rejected line that the text names, the reason as a fixed word, and the limit in Loki's words."""
-    oldest = max(_TOO_OLD.findall(text), key=_nanoseconds, default=None)
-    newest = min(_TOO_NEW.findall(text), key=_nanoseconds, default=None)
+    oldest = max(filter(_nanoseconds, _TOO_OLD.findall(text)), key=_nanoseconds, default=None)
+    newest = min(filter(_nanoseconds, _TOO_NEW.findall(text)), key=_nanoseconds, default=None)
     longest = min(map(int, _TOO_LONG.findall(text)), default=None)
-    behind = {_labels(stream): when for when, stream in _BEHIND.findall(text)}
+    behind = dict(_behind(text))
     for line in lines:
         cutoff = behind.get(frozenset(line.labels.mapping().items()))
         if oldest is not None and line.time_ns < _nanoseconds(oldest):
@@ -45,12 +44,31 @@ def blame(text: str, lines: Sequence[Line]) -> Iterator[tuple[Line, str, str]]:
 
 def reason(text: str) -> str:
     """Return the reason that the text gives for a line that was sent alone, "invalid" where it is another."""
-    named = {"too_old": _TOO_OLD, "too_new": _TOO_NEW, "too_long": _TOO_LONG, "too_far_behind": _BEHIND}
-    return next((word for word, pattern in named.items() if pattern.search(text)), "invalid")
+    named = {"too_old": _TOO_OLD, "too_new": _TOO_NEW, "too_long": _TOO_LONG}
+    word = next((word for word, pattern in named.items() if pattern.search(text)), None)
+    return word or ("too_far_behind" if any(_behind(text)) else "invalid")
+
+
+def _behind(text: str) -> Iterator[tuple[frozenset[tuple[str, str]], str]]:
+    """Yield the labels of each stream of which lines are too late, and the time before which they are.
+
+    Each stream is named behind its lines. Every part of the text is read once, whatever a destination writes.
+    """
+    start = 0
+    for ignored in _IGNORED.finditer(text):
+        stream = _STREAM.match(text, ignored.end(), ignored.end() + _LONGEST_STREAM)
+        cutoff = _BEHIND.search(text, start, ignored.start())
+        start = ignored.end()
+        if stream and cutoff and _nanoseconds(cutoff[1]):
+            yield _labels(stream[0]), cutoff[1]
 
 
 def _nanoseconds(when: str) -> int:
-    return int(dt.datetime.fromisoformat(when).timestamp()) * _SECOND
+    """Return a time in nanoseconds since 1970, 0 where there is no such time."""
+    try:
+        return int(dt.datetime.fromisoformat(when).timestamp()) * _SECOND
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _labels(stream: str) -> frozenset[tuple[str, str]]:

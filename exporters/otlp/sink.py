@@ -121,6 +121,6 @@ def _from_json(body: bytes) -> bytes:
         count = next((int(partial[key]) for key in _REJECTED_KEYS if key in partial), 0)
         response.partial_success.rejected_spans = count
         response.partial_success.error_message = str(partial.get("errorMessage", ""))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
         return _UNCLEAR
     return response.SerializeToString()

@@ -14,7 +14,9 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_telemetry.base.destinations import Receipt
+from otel_telemetry.exporters.loki import complaints
 from otel_telemetry.exporters.loki.config import LokiSettings
+from otel_telemetry.exporters.loki.lines import Labels, Line
 from otel_telemetry.exporters.loki.sink import make_sink
 from tests.exporters.otlp_receiver import Answer, Received, Receiver
 
@@ -160,3 +162,22 @@ def test_an_answer_in_other_words_still_costs_only_the_line_that_is_refused(loki
     lines: list[Any] = [(-each, f"line {each}") for each in range(30)]
     receipt = deliver(loki, answer, logs("shop", *lines, (0, "odd one")))
     assert [(each.reason, texts(each.body)) for each in receipt.rejected] == [("invalid", ["odd one"])]
+
+
+def test_an_answer_is_read_once_whatever_it_repeats() -> None:
+    late = "entry too far behind, entry timestamp is: x oldest acceptable timestamp is: 2024-01-01T00:00:00Z'\n"
+    assert list(complaints.blame(late * 400 + "total ignored: 1 out of 1 for stream: {" * 900, [])) == []
+    assert complaints.reason(late) == "invalid"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "has timestamp too old: x oldest acceptable timestamp is: 9999-99-99T99:99:99Z",
+        "has timestamp too new: 0000-00-00T00:00:00Z",
+        f"max entry size '{'9' * 5000}' bytes exceeded",
+    ],
+)
+def test_limits_that_are_none_name_no_line(text: str) -> None:
+    line = Line(Labels("x", "", ""), 1, "z", {}, None)
+    assert list(complaints.blame(text, [line])) == []

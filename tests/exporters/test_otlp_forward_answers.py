@@ -310,3 +310,62 @@ def test_an_answer_without_end_is_cut(make: Any, protocol: str) -> None:
         with pytest.raises(DeliveryRefused) as caught:
             make(receiver, protocol="http").deliver("traces", [b""])
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n" * 3]
+)
+def test_an_answer_before_the_final_one_belongs_to_the_same_request(interim: bytes) -> None:
+    with interim_then([200, 400, 200], interim) as port:
+        sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{port}", protocol="http"), "x")
+        sink.deliver("traces", [traces("one")])
+        with pytest.raises(DeliveryRefused):
+            sink.deliver("traces", [traces("two")])
+        sink.deliver("traces", [traces("three")])
+        sink.close()
+
+
+def test_answers_before_the_final_one_come_to_an_end() -> None:
+    with interim_then([200], b"HTTP/1.1 103 Early Hints\r\n\r\n" * 200) as port:
+        sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{port}", protocol="http"), "x")
+        with pytest.raises(StoreUnavailable, match="interim"):
+            sink.deliver("traces", [traces("one")])
+        sink.close()
+
+
+@contextlib.contextmanager
+def interim_then(statuses: list[int], interim: bytes) -> Any:
+    """Serve one connection after the other: before each of these statuses, the interim answers."""
+    waiting = list(statuses)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while waiting:
+                    connection, _ = server.accept()
+                    answer_all(connection)
+
+        def answer_all(connection: socket.socket) -> None:
+            with connection, connection.makefile("rb") as stream:
+                while waiting and stream.readline():
+                    headers = dict(line.lower().rstrip().split(b": ", 1) for line in iter(stream.readline, b"\r\n"))
+                    stream.read(int(headers[b"content-length"]))
+                    connection.sendall(interim + b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % waiting.pop(0))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        waiting.clear()
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"partialSuccess":{"rejectedSpans":1e999}}', b'{"a":' * 30_000])
+def test_json_that_is_no_answer_is_taken_as_unclear_and_sent_once(body: bytes) -> None:
+    with http_receiver(Receiver()) as receiver:
+        receiver.answer = lambda got: Answer(200, body, {"content-type": "application/json"})
+        sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="http"), "x")
+        assert sink.deliver("traces", [traces("one")]).unclear
+        sink.close()
+        assert len(receiver.got) == 1
