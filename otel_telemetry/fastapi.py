@@ -33,7 +33,6 @@ from otel_telemetry.processors.redact.redactor import Redactor
 COMPONENT: Final = "fastapi_router"
 _MOST_BYTES: Final = 1 << 20
 _IDEMPOTENCY: Final = "idempotency-key"
-_LONGEST_KEY: Final = 512
 
 router = APIRouter(tags=["telemetry"])
 
@@ -83,7 +82,7 @@ async def feedback(request: Request) -> Response:
 def _own_id(request: Request, address: str | None) -> str:
     """Return an id of ours: the one that follows from the Idempotency-Key, where the page gave one."""
     key = request.headers.get(_IDEMPOTENCY)
-    return ids.new_id() if key is None else ids.id_from(request.url.path, address or "", key[:_LONGEST_KEY])
+    return ids.new_id() if key is None else ids.id_from(request.url.path, address or "", key)
 
 
 async def _take(request: Request, parts: _Parts, make: Callable[[Any], Record]) -> Response | None:

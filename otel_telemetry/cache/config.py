@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
+_TEN_YEARS = 315_360_000  # in seconds
 
 
 class CacheSettings(BaseModel):
@@ -14,7 +15,9 @@ class CacheSettings(BaseModel):
         None, description="Redis, as redis://, rediss:// or unix://; none: in the memory of each process."
     )
     prefix: str = Field("", max_length=64, description="Prefix of every key in Redis, for a Redis that is shared.")
-    ttl: float = Field(3600.0, gt=0, description="Seconds that a value is kept, unless the app gives another time.")
+    ttl: float = Field(
+        3600.0, gt=0, le=_TEN_YEARS, description="Seconds that a value is kept, unless the app gives another time."
+    )
     ttl_jitter: float = Field(
         0.1,
         ge=0,

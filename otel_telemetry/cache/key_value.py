@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from otel_telemetry.cache import entries
 from otel_telemetry.cache.entries import Entry
 from otel_telemetry.cache.parts import Parts
 from otel_telemetry.cache.response_cache import ResponseCache
@@ -23,6 +24,7 @@ class KeyValueCache:
     def __init__(self, parts: Parts) -> None:
         exact = parts.config.model_copy(update={"ttl_jitter": 0.0})
         self._cache = ResponseCache(exact, redactor=parts.redactor, price=parts.price, secret=parts.secret)
+        self._largest = parts.config.max_value_bytes
         self._is_redis = parts.config.url is not None
         self._redact = parts.redactor.value
         self._secret = parts.secret or b""
@@ -34,6 +36,11 @@ class KeyValueCache:
     async def set(self, key: str, value: Any, ttl: float | None) -> Entry | None:
         """Store a value, redacted; return the stored value, or None."""
         return await self._cache.aset(self._safe(key), value, ttl)
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is JSON, and no larger than what is kept."""
+        text = entries.dump(value)
+        return text is not None and len(text) <= self._largest
 
     async def delete(self, key: str) -> bool:
         """Delete a key; return whether it existed."""

@@ -12,6 +12,9 @@ OpenEndpoint = Literal[
 ]
 
 
+_TEN_YEARS = 3_650 * 24  # in hours
+
+
 class GatewaySettings(BaseModel):
     """Where the gateway listens, what it accepts, and where it keeps what it has acknowledged."""
 
@@ -112,11 +115,15 @@ class GatewaySettings(BaseModel):
         1 << 30, ge=1 << 20, description="Size of the spool beyond which requests are refused with a Retry-After."
     )
     spool_retention_hours: float = Field(
-        24.0, ge=0, description="How long delivered batches are kept for replay; 0: dropped once delivered."
+        24.0,
+        ge=0,
+        le=_TEN_YEARS,
+        description="How long delivered batches are kept for replay; 0: dropped once delivered.",
     )
     spool_max_age_hours: float = Field(
         0.0,
         ge=0,
+        le=_TEN_YEARS,
         description="Age at which batches that were not delivered to an exporter are dropped for it, and counted; 0: "
         "never.",
     )
@@ -135,6 +142,7 @@ class GatewaySettings(BaseModel):
     telemetry_per_minute: int = Field(
         60,
         ge=0,
+        le=1_000_000,
         description="Requests to /telemetry that one client may send in a minute, to all workers together; 0: any.",
     )
     public_cpu_seconds: float = Field(
@@ -144,9 +152,7 @@ class GatewaySettings(BaseModel):
         description="CPU time that each receiver gives in a minute to work on requests of one public key, and to those"
         " that come to open endpoints without a key; above it, they are refused with a Retry-After; 0: any.",
     )
-    shutdown_seconds: float = Field(
-        10.0, gt=0, allow_inf_nan=False, description="How long a stop waits for requests under way."
-    )
+    shutdown_seconds: float = Field(10.0, gt=0, le=86_400, description="How long a stop waits for requests under way.")
     log_format: Literal["text", "json"] = Field(
         "text",
         description="Format of the log of `serve`, on standard error: text, or json, one object a line with time,"

@@ -140,8 +140,10 @@ async def test_where_redis_is_away_a_look_up_is_a_miss_and_a_value_that_is_not_k
 async def test_a_value_that_is_too_large_is_not_kept_and_told(calling):
     async with calling(max_value_bytes=100) as client:
         answer = await client.post("/cache/set", json={"key": "k", "data": "x" * 1_000})
-        assert answer.status_code == 503
+        assert answer.status_code == 413
+        assert "retry-after" not in answer.headers
         assert "cache.max_value_bytes" in answer.json()["message"]
+        assert answer.json()["details"][0]["fieldViolations"][0]["field"] == "data"
 
 
 async def test_the_cache_needs_a_key_where_the_gateway_has_keys(calling):

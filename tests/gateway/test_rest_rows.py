@@ -273,11 +273,11 @@ async def test_a_request_sent_again_with_its_idempotency_key_makes_no_second_row
         "/telemetry": {"type": "x"},
     }
     table = {"/feedback": "feedback", "/telemetry": "browser_event"}.get(endpoint, "workflow_event")
-    key = {"idempotency-key": "once"}
+    key = {"idempotency-key": "once".rjust(600, "-")}
     first = await gateway.client.post(endpoint, json=bodies[endpoint], headers=key)
     again = await gateway.client.post(endpoint, json=bodies[endpoint], headers=key)
     assert first.json() == again.json()
-    await gateway.client.post(endpoint, json=bodies[endpoint], headers={"idempotency-key": "twice"})
+    await gateway.client.post(endpoint, json=bodies[endpoint], headers={"idempotency-key": "twice".rjust(600, "-")})
     expected = 4 if endpoint == "/events" else 2
     assert len(await gateway.until(table, expected)) == expected
 

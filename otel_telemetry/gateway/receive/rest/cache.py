@@ -19,8 +19,15 @@ _NOT_STORED: Final = Refusal(
     "not_cached",
     code_pb2.UNAVAILABLE,
     HTTPStatus.SERVICE_UNAVAILABLE,
-    "the value was not kept: the cache is away, or the value is larger than cache.max_value_bytes",
+    "the value was not kept: the cache is away",
     retry_after=2.0,
+)
+_TOO_LARGE: Final = Refusal(
+    "too_large",
+    code_pb2.INVALID_ARGUMENT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "the value was not kept: it is no JSON, or larger than cache.max_value_bytes; send a smaller one",
+    field="data",
 )
 
 
@@ -48,6 +55,9 @@ class Cache(Protocol):
 
     async def set(self, key: str, value: Any, ttl: float | None) -> StoredValue | None:
         """Keep a value, redacted; return what is kept, or None where it could not be."""
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value can be kept at all."""
 
     async def delete(self, key: str) -> bool:
         """Delete a key; return whether it existed."""
@@ -78,7 +88,7 @@ class CacheEndpoints:
         item = models.read(models.CacheItem, parsed(await call.body()))
         stored = await self._cache.set(item.key, item.data, item.ttl)
         if stored is None:
-            raise RefusedError(_NOT_STORED)
+            raise RefusedError(_NOT_STORED if self._cache.fits(item.data) else _TOO_LARGE)
         return answer_json({"status": "cached", "key": item.key, "expires_at": _iso(stored.expires_at)})
 
     async def delete(self, call: Call) -> Response:
