@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 
 from otel_telemetry.base.destinations import Receipt
 from otel_telemetry.exporters.loki import complaints
 from otel_telemetry.exporters.loki.config import LokiSettings
-from otel_telemetry.exporters.loki.lines import Labels, Line
+from otel_telemetry.exporters.loki.lines import Labels, Line, Origin
 from otel_telemetry.exporters.loki.sink import make_sink
 from tests.exporters.otlp_receiver import Answer, Received, Receiver
 
@@ -179,5 +180,6 @@ def test_an_answer_is_read_once_whatever_it_repeats() -> None:
     ],
 )
 def test_limits_that_are_none_name_no_line(text: str) -> None:
-    line = Line(Labels("x", "", ""), 1, "z", {}, None)
+    origin = Origin(0, ResourceLogs(), ScopeLogs(), LogRecord())
+    line = Line(Labels("x", "", ""), 1, "z", {}, origin)
     assert list(complaints.blame(text, [line])) == []
