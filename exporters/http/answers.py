@@ -34,6 +34,8 @@ _SETTINGS: Final = {
     HTTPStatus.METHOD_NOT_ALLOWED: "check its endpoint and protocol",
 }
 _TEXT_CHARACTERS: Final = 300
+#: In the place of a success that could not be read: no message of protobuf.
+UNCLEAR: Final = b"\xff"
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,7 +10,7 @@ from google.rpc.status_pb2 import Status
 
 from otel_telemetry.base.destinations import Signal
 from otel_telemetry.base.errors import ConfigurationError, DeliveryRefused, StoreUnavailable
-from otel_telemetry.exporters.http.answers import one_line
+from otel_telemetry.exporters.http.answers import UNCLEAR, one_line
 from otel_telemetry.exporters.otlp.config import ForwardSettings
 from otel_telemetry.exporters.otlp.packed import can_pack, packing
 
@@ -37,6 +37,9 @@ _SETTINGS: Final = {
     _Code.UNIMPLEMENTED: "check its endpoint and protocol, and leave signals out that it does not take",
 }
 _DOUBTFUL: Final = {_Code.INTERNAL, _Code.UNKNOWN}
+#: What gRPC itself says of an answer: that it is larger than we read, and that the exchange broke off.
+_TOO_LONG_AN_ANSWER: Final = "CLIENT: Received message larger than max"
+_BROKEN_OFF: Final = ("RST_STREAM", "metadata size exceeds")
 
 _log = logging.getLogger("otel_telemetry.forward")
 
@@ -65,7 +68,10 @@ class RpcClient:
                 body, timeout=self._config.timeout, metadata=self._metadata, compression=self._compression
             )
         except grpc.RpcError as error:
-            self._judge(cast("grpc.Call", error))  # what a call raises is the call
+            refusal = cast("grpc.Call", error)  # what a call raises is the call
+            if _TOO_LONG_AN_ANSWER in (refusal.details() or ""):
+                return UNCLEAR
+            self._judge(refusal)
         return answer
 
     def close(self) -> None:
@@ -88,6 +94,9 @@ class RpcClient:
             raise StoreUnavailable(summary, wait or 0.0, timed_out=code is _Code.DEADLINE_EXCEEDED) from None
         if code in _SETTINGS:
             raise StoreUnavailable(f"{summary}; {_SETTINGS[code]}") from None
+        if code is _Code.RESOURCE_EXHAUSTED and any(sign in summary for sign in _BROKEN_OFF):
+            self.close()  # which also ends what is still coming in
+            raise DeliveryRefused("destination_error", summary, doubtful=True) from None
         if code is _Code.RESOURCE_EXHAUSTED:
             raise DeliveryRefused("too_large", summary) from None
         if code in _DOUBTFUL:

@@ -23,7 +23,6 @@ _REJECTED_KEYS: Final = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoi
 
 #: Of answers that come from something else than an OTLP receiver: a login page, a proxy.
 _NOT_OTLP: Final = frozenset({"text/html", "text/plain", "application/xml", "text/xml", "application/xhtml+xml"})
-_UNCLEAR: Final = b"\xff"  # no message of protobuf
 
 _log = logging.getLogger("otel_telemetry.forward")
 
@@ -95,7 +94,7 @@ class _HttpClient:
         answer = self._poster.post(f"/v1/{signal}", body, _PROTOBUF)
         answers.judge(answer)
         if answer.content_type in _NOT_OTLP and answer.body:
-            return _UNCLEAR
+            return answers.UNCLEAR
         return answer.body if answer.content_type != "application/json" else _from_json(answer.body)
 
     def close(self) -> None:
@@ -122,5 +121,5 @@ def _from_json(body: bytes) -> bytes:
         response.partial_success.rejected_spans = count
         response.partial_success.error_message = str(partial.get("errorMessage", ""))
     except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
-        return _UNCLEAR
+        return answers.UNCLEAR
     return response.SerializeToString()

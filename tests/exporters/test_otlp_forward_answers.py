@@ -369,3 +369,23 @@ def test_json_that_is_no_answer_is_taken_as_unclear_and_sent_once(body: bytes) -
         assert sink.deliver("traces", [traces("one")]).unclear
         sink.close()
         assert len(receiver.got) == 1
+
+
+def test_an_answer_over_grpc_that_is_too_large_to_read_is_unclear_and_the_data_sent_once() -> None:
+    with grpc_receiver(Receiver()) as receiver:
+        receiver.answer = lambda got: Answer(body=b"x" * (5 << 20))
+        sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="grpc"), "x")
+        assert sink.deliver("traces", [traces("one")]).unclear
+        sink.close()
+        assert len(receiver.got) == 1
+
+
+def test_an_exchange_over_grpc_that_broke_off_is_tried_again() -> None:
+    trailers = tuple((f"x-{number}", b"y" * 2_000) for number in range(20))  # more than gRPC reads
+    with grpc_receiver(Receiver()) as receiver:
+        receiver.answer = lambda got: Answer(code=grpc.StatusCode.INVALID_ARGUMENT, trailers=trailers)
+        sink = ForwardSink("x", ForwardSettings(endpoint=f"http://127.0.0.1:{receiver.port}", protocol="grpc"), "x")
+        with pytest.raises(DeliveryRefused) as caught:
+            sink.deliver("traces", [traces("one")])
+        sink.close()
+    assert (caught.value.reason, caught.value.doubtful) == ("destination_error", True)
