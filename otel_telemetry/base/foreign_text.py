@@ -1,5 +1,6 @@
 """Texts of somebody else's, made harmless for terminals, for eyes and for spreadsheets."""
 
+import json
 import re
 from typing import Final
 
@@ -10,6 +11,8 @@ _CONTROL: Final = (
 #: Control characters, and those that turn or break a line, as the escapes that Python writes for them.
 _VISIBLE: Final = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROL}
 _LINES: Final = {code: text for code, text in _VISIBLE.items() if chr(code) not in "\n\t"}
+#: The same within JSON, which has its own escapes for the others.
+_IN_JSON: Final = {code: json.dumps(chr(code))[1:-1] for code in _CONTROL if chr(code) > " "}
 #: How a formula begins in one spreadsheet or another, also in the full-width forms and behind what is not seen.
 _FORMULA: Final = re.compile(
     r"[\s\x00-\x20\x7f-\xa0\u200b-\u200f\ufeff]*[=+\-@|%\uff1d\uff0b\uff0d\uff20\u2212]|[\t\r\n]"
@@ -20,6 +23,11 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 def plain(text: str) -> str:
     """Return a text in which characters that control a terminal or reorder text are shown as escapes."""
     return text.translate(_VISIBLE)
+
+
+def plain_json(text: str) -> str:
+    """Return JSON with such characters as JSON's own escapes: it means the same."""
+    return text.translate(_IN_JSON)
 
 
 def plain_lines(text: str) -> str:

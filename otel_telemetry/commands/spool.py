@@ -18,6 +18,7 @@ from rich.table import Table
 
 from otel_telemetry import settings
 from otel_telemetry.base.errors import ConfigurationError
+from otel_telemetry.base.foreign_text import plain_json
 from otel_telemetry.commands import tables
 from otel_telemetry.commands.options import AsJson
 from otel_telemetry.exporters.request_log.audit import acts
@@ -90,7 +91,7 @@ def spool_cat(
     """
     with open_reader(_gateway(spool_dir)) as spool:
         for line in spool.cat_dead_letters() if dead_letters else spool.cat():
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(plain_json(line) + "\n")
 
 
 @spool_app.command("replay")

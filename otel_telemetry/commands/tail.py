@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from otel_telemetry.base import records
-from otel_telemetry.base.foreign_text import plain
+from otel_telemetry.base.foreign_text import plain, plain_json
 from otel_telemetry.commands.options import Database, request_log
 from otel_telemetry.exporters.request_log.operate.tail import Filter, Tail
 
@@ -49,7 +49,7 @@ def tail(
 
 def _print(console: Console, row: records.Request, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(row), default=str, ensure_ascii=False) + "\n")
+        sys.stdout.write(plain_json(json.dumps(dataclasses.asdict(row), default=str, ensure_ascii=False)) + "\n")
         sys.stdout.flush()
     else:
         console.print(_line(row), soft_wrap=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import ctypes.util
 import socket
 import ssl
 import time
@@ -9,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from otel_telemetry.base import metrics
 from otel_telemetry.gateway.config import GatewaySettings
 from otel_telemetry.gateway.receive import tls
 from tests.gateway.certificates import Certificates
@@ -193,3 +198,50 @@ async def test_connections_with_tls_have_small_buffers_and_are_fewer(
         for task, (_, writer) in zip(rest, clients, strict=True):
             task.cancel()
             writer.close()
+
+
+class LibSsl:
+    """OpenSSL itself, which can ask for new keys as Python's `ssl` cannot."""
+
+    def __init__(self) -> None:
+        name = ctypes.util.find_library("ssl")
+        self.ssl: Any = ctypes.CDLL(name) if name else None
+        if self.ssl is None or not hasattr(self.ssl, "SSL_key_update"):
+            pytest.skip("there is no libssl of OpenSSL 1.1.1 or newer to call")
+        for function in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self.ssl, function).restype = ctypes.c_void_p
+
+    def updates_until_closed(self, port: int, most: int) -> int:
+        """Ask for new keys again and again; return how often, `most` where the connection stays."""
+        with socket.create_connection(("127.0.0.1", port), timeout=None) as plain:
+            context = ctypes.c_void_p(self.ssl.SSL_CTX_new(ctypes.c_void_p(self.ssl.TLS_client_method())))
+            connection = ctypes.c_void_p(self.ssl.SSL_new(context))
+            try:
+                self.ssl.SSL_set_fd(connection, plain.fileno())
+                assert self.ssl.SSL_connect(connection) == 1
+                for number in range(most):
+                    if self.ssl.SSL_key_update(connection, 0) != 1 or self.ssl.SSL_do_handshake(connection) != 1:
+                        return number
+                return most
+            finally:
+                self.ssl.SSL_free(connection)
+                self.ssl.SSL_CTX_free(context)
+
+
+@pytest.mark.parametrize("listener", ASKING)
+async def test_a_connection_that_only_changes_its_keys_is_closed_and_counted(
+    serving: Any, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, listener: str
+) -> None:
+    reader = InMemoryMetricReader()
+    counter = MeterProvider([reader]).get_meter("test").create_counter("closed")
+    monkeypatch.setattr(metrics, "connections_closed", counter)
+    files = {"tls_certificate": certificates["server.pem"], "tls_key": certificates["server.key"]}
+    openssl = LibSsl()
+    async with serving(**files) as running:
+        port = running.gateway.grpc_port if listener == "grpc" else running.gateway.http_port
+        count = await asyncio.to_thread(openssl.updates_until_closed, port, 200_000)
+        assert 1_000 < count < 200_000
+    data: Any = reader.get_metrics_data()
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    reasons = [(point.value, dict(point.attributes)) for point in metric.data.data_points]
+    assert (1, {"listener": listener, "reason": "control_frames"}) in reasons
