@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue as AnyValueMessage
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -28,6 +29,7 @@ _EVENTS: Final[dict[str, Any]] = {kind.DESCRIPTOR.full_name: kind for kind in (S
 _KIND: Final = Span.DESCRIPTOR.fields_by_name["kind"].number
 _CALLING: Final = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
 _NOTHING: Final[Located] = (), None
+_NAME, _VALUE = 1, 2  # fields of a KeyValue, and of an entry of a map
 _LONGEST_ID: Final = 16  # bytes: a trace's
 _KEY_OFFSET: Final = 2  # of a KeyValue whose key has fewer than 128 bytes
 _DROP: Final = object()
@@ -253,6 +255,8 @@ class Cleaner:
             return None if self._id(field) is None else b""
         if field.wire_type != wire.LENGTH_DELIMITED:
             return None
+        if (named := self._named_part(field)) is not None:
+            return named
         splice = wire.Splice(self._buffer, field.start, field.end)
         with contextlib.suppress(wire.NotWire):
             for part in list(wire.fields(self._buffer, field.start, field.end)):
@@ -262,6 +266,30 @@ class Cleaner:
         data = self._buffer[field.start : field.end]
         clean: Any = self._redactor.value(data, findings=self.findings)
         return None if clean is data else clean
+
+    def _named_part(self, field: wire.Field) -> bytes | None:
+        """Clean what reads as a name and its value: a KeyValue, or an entry of a map; None where nothing changes."""
+        try:
+            name, value = wire.fields(self._buffer, field.start, field.end)
+            key = self._buffer[name.start : name.end].decode()
+        except (wire.NotWire, ValueError):  # other fields than two, or no text
+            return None
+        if not (name.holds(_NAME) and value.holds(_VALUE) and key):
+            return None
+        with contextlib.suppress(DecodeError):
+            payload = self._buffer[field.start : field.end]
+            if not _lacks(attribute := KeyValue.FromString(payload), len(payload)):
+                changed = self._key_value(attribute, field)
+                return b"" if changed is _DROP else changed
+        with contextlib.suppress(UnicodeDecodeError):
+            text = self._buffer[value.start : value.end].decode()
+            item = self._redactor.item(key, text, self.findings)
+            if item is None:
+                return b""
+            if item != (key, text):
+                new = zip((_NAME, _VALUE), map(str, item), strict=True)
+                return b"".join(wire.length_delimited(number, part.encode()) for number, part in new)
+        return None
 
 
 def _may_be_delimited(known: FieldDescriptor) -> bool:

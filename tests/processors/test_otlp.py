@@ -87,6 +87,32 @@ def test_fields_that_the_schema_does_not_have_yet_are_kept_and_cleaned(otlp: Otl
     )
 
 
+NAMED = {
+    "an attribute": KeyValue(key="db.password", value=AnyValue(string_value="sunflower")).SerializeToString(),
+    "a number": KeyValue(key="credit_card_number", value=AnyValue(int_value=4_111)).SerializeToString(),
+    "an entry of a map": wire.length_delimited(1, b"client_secret") + wire.length_delimited(2, b"sunflower"),
+}
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+@pytest.mark.parametrize("what", NAMED)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_name_decides_in_fields_that_the_schema_does_not_have_yet(
+    otlp: OtlpRedactor, signal: Signal, what: str, depth: int
+) -> None:
+    field = wire.length_delimited(900, NAMED[what])
+    for _ in range(depth):
+        field = wire.length_delimited(901, wire.length_delimited(3, b"kept") + field)
+    item = wire.length_delimited(2, field) if signal == "traces" else b""  # in a scope, of which it is a field, too
+    given = full_request(signal, "x")[0].SerializeToString()
+    clean = otlp.redact(signal, given + field + wire.length_delimited(1, wire.length_delimited(2, field + item))).body
+    assert b"sunflower" not in clean
+    assert NAMED[what] not in clean
+    assert clean.count(b"kept") >= 2 * depth
+    plain = KeyValue(key="color", value=AnyValue(string_value="sunflower")).SerializeToString()
+    assert plain in otlp.redact(signal, given + wire.length_delimited(900, plain)).body
+
+
 def test_an_unknown_field_inside_an_attribute_is_cleaned_too(otlp: OtlpRedactor) -> None:
     attribute = KeyValue(key="k", value=AnyValue(string_value=PLANTED)).SerializeToString()
     attribute += wire.length_delimited(77, PLANTED.encode())
