@@ -252,7 +252,7 @@ def test_a_quote_is_read_as_its_pattern_reads_it(text):
 
 @given(st.text("%{}$<s(d)+,; a.\n", max_size=8))
 def test_a_template_is_one_wherever_it_is(value):
-    whole = r"^\s*[%+,;)\]}](?:\s|$)|%[sdr(]|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%"
+    whole = r"^\s*[%+,;)\]}](?:\s|$)|%[sdr]|%\(\w|\{\}|\{[A-Za-z_][\w.\[\]()'\"]{0,60}\}|\$\{|\{\{|<%"
     assert looks.is_template(value) == (re.search(whole, value) is not None)
 
 
