@@ -255,40 +255,44 @@ class Cleaner:
             return None if self._id(field) is None else b""
         if field.wire_type != wire.LENGTH_DELIMITED:
             return None
-        if (named := self._named_part(field)) is not None:
-            return named
         splice = wire.Splice(self._buffer, field.start, field.end)
         with contextlib.suppress(wire.NotWire):
-            for part in list(wire.fields(self._buffer, field.start, field.end)):
-                if self._hits.within(part) and (payload := self._unknown_part(part)) is not None:
+            parts = list(wire.fields(self._buffer, field.start, field.end))
+            names = (
+                [name for name in map(self._text, parts) if name] if any(part.holds(_VALUE) for part in parts) else []
+            )
+            for part in parts:
+                payload = self._named(names, part) if part.holds(_VALUE) else None
+                if payload is None and self._hits.within(part):
+                    payload = self._unknown_part(part)
+                if payload is not None:
                     splice.replace(part, payload)
             return splice.result()
         data = self._buffer[field.start : field.end]
         clean: Any = self._redactor.value(data, findings=self.findings)
         return None if clean is data else clean
 
-    def _named_part(self, field: wire.Field) -> bytes | None:
-        """Clean what reads as a name and its value: a KeyValue, or an entry of a map; None where nothing changes."""
-        try:
-            name, value = wire.fields(self._buffer, field.start, field.end)
-            key = self._buffer[name.start : name.end].decode()
-        except (wire.NotWire, ValueError):  # other fields than two, or no text
-            return None
-        if not (name.holds(_NAME) and value.holds(_VALUE) and key):
-            return None
-        with contextlib.suppress(DecodeError):
-            payload = self._buffer[field.start : field.end]
-            if not _lacks(attribute := KeyValue.FromString(payload), len(payload)):
-                changed = self._key_value(attribute, field)
-                return b"" if changed is _DROP else changed
-        with contextlib.suppress(UnicodeDecodeError):
-            text = self._buffer[value.start : value.end].decode()
-            item = self._redactor.item(key, text, self.findings)
-            if item is None:
-                return b""
-            if item != (key, text):
-                new = zip((_NAME, _VALUE), map(str, item), strict=True)
-                return b"".join(wire.length_delimited(number, part.encode()) for number, part in new)
+    def _text(self, part: wire.Field) -> str:
+        """Return the text of a field that may be the name of a KeyValue, or of an entry of a map; else nothing."""
+        return self._buffer[part.start : part.end].decode(errors="ignore") if part.holds(_NAME) else ""
+
+    def _named(self, names: Sequence[str], part: wire.Field) -> bytes | None:
+        """Clean what may be the value of a KeyValue, or of an entry of a map, under any name beside it.
+
+        None where nothing changes.
+        """
+        data = self._buffer[part.start : part.end]
+        for name in names:
+            with contextlib.suppress(DecodeError):
+                value = to_python(AnyValueMessage.FromString(data))
+                item = self._redactor.item(name, value, self.findings)
+                if item is None or item[1] is not value:
+                    return b"" if item is None else to_message(item[1]).SerializeToString()
+            with contextlib.suppress(UnicodeDecodeError):
+                text = data.decode()
+                item = self._redactor.item(name, text, self.findings)
+                if item is None or item[1] != text:
+                    return b"" if item is None else str(item[1]).encode()
         return None
 
 

@@ -90,6 +90,14 @@ def test_fields_that_the_schema_does_not_have_yet_are_kept_and_cleaned(otlp: Otl
 NAMED = {
     "an attribute": KeyValue(key="db.password", value=AnyValue(string_value="sunflower")).SerializeToString(),
     "a number": KeyValue(key="credit_card_number", value=AnyValue(int_value=4_111)).SerializeToString(),
+    "a value before its name": wire.length_delimited(2, b"sunflower") + wire.length_delimited(1, b"password"),
+    "an attribute with more": KeyValue(key="password", value=AnyValue(string_value="sunflower")).SerializeToString()
+    + wire.length_delimited(7, b"more")
+    + wire.encode_varint(8 << 3)
+    + b"\x05",
+    "a name given twice": wire.length_delimited(1, b"color")
+    + wire.length_delimited(1, b"password")
+    + wire.length_delimited(2, b"sunflower"),
     "an entry of a map": wire.length_delimited(1, b"client_secret") + wire.length_delimited(2, b"sunflower"),
 }
 
